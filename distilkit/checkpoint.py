@@ -1,0 +1,122 @@
+"""Checkpoints: written whole or not at all, verified before they are believed.
+
+A checkpoint is a folder ``step-00000123`` of safetensors and JSON files and a ``manifest.json``
+with the SHA-256 of each. It is written beside its place under a temporary name, flushed to disk,
+and renamed; the older one is removed only after that. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+KEEP = 2  # the newest, and one before it should the newest turn out damaged
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON so that a reader sees the old file or the new one, never half of one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with open(temporary, "w", encoding="utf-8") as file:
+        json.dump(value, file, indent=1, sort_keys=True, allow_nan=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def save(
+    folder: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]
+) -> Path:
+    """Write a checkpoint of `step` into `folder` and remove all but the newest :data:`KEEP`.
+
+    Args:
+        folder: the run's ``checkpoints/``.
+        step: optimizer steps done.
+        tensors: file stem -> named tensors (for instance ``model``, ``optimizer``).
+        state: counters and the like, as JSON.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for leftover in folder.glob(".tmp-*"):
+        shutil.rmtree(leftover)
+    final = folder / f"step-{step:08d}"
+    temporary = folder / f".tmp-{step:08d}-{os.getpid()}"
+    temporary.mkdir()
+    for stem, named in tensors.items():
+        save_file(
+            {k: v.detach().contiguous() for k, v in named.items()},
+            temporary / f"{stem}.safetensors",
+        )
+    write_json(temporary / "state.json", dict(state))
+    write_json(temporary / "manifest.json", {f.name: _sha256(f) for f in _files(temporary)})
+    for file in _files(temporary):
+        _fsync(file)
+    _fsync(temporary)
+    if final.exists():  # a damaged one of the same step: found, not believed, written again
+        shutil.rmtree(final)
+    os.rename(temporary, final)
+    _fsync(folder)
+    for old in _newest_first(folder)[KEEP:]:
+        shutil.rmtree(old)
+    return final
+
+
+def load_newest(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]] | None:
+    """The newest intact checkpoint as ``(tensors, state)``, or None if there is none.
+
+    A damaged one is named in a warning, and the one before it is used.
+    """
+    for checkpoint in _newest_first(folder):
+        fault = _fault(checkpoint)
+        if fault:
+            warnings.warn(f"damaged checkpoint not used: {fault}", stacklevel=2)
+            continue
+        state = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
+        return {f.stem: load_file(f) for f in sorted(checkpoint.glob("*.safetensors"))}, state
+    return None
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step-*"), reverse=True)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(f for f in folder.iterdir() if f.is_file())
+
+
+def _fault(checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint, or None."""
+    try:
+        manifest = json.loads((checkpoint / "manifest.json").read_text(encoding="utf-8"))
+        for name, sha256 in manifest.items():
+            if _sha256(checkpoint / name) != sha256:
+                return f"{checkpoint / name} is not what was written"
+    except (OSError, ValueError, AttributeError) as error:
+        return f"{checkpoint}: {error}"
+    return None if "state.json" in manifest else f"{checkpoint / 'manifest.json'} is incomplete"
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        digest = hashlib.sha256()
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _fsync(path: Path) -> None:
+    if os.name == "nt" and path.is_dir():
+        return  # Windows cannot open a folder
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

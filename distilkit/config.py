@@ -1,0 +1,295 @@
+"""What a run is asked to do: objective, training, and the three scales. Data only, checked once.
+
+The defaults are the recipe of the released DistilBERT (Sanh et al. 2019, arXiv 1910.01108,
+section 3, and the authors' training code); variants are made with ``dataclasses.replace``.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import asdict, dataclass, field, fields
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
+
+GLUE_TASKS = ("cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst2", "stsb", "wnli")
+
+
+def home() -> Path:
+    """The folder that holds ``runs/``, ``data/`` and ``figures/``: the repository's root.
+
+    ``DISTILKIT_HOME`` names another one. Every path of the kit is made from here, so a notebook
+    finds the same runs whatever folder it is started in.
+    """
+    return Path(os.environ.get("DISTILKIT_HOME") or Path(__file__).resolve().parents[1])
+
+
+def _number(owner: str, name: str, value: Any, low: float, high: float, *, open_low: bool) -> None:
+    inside = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    inside = inside and (low < value if open_low else low <= value) and value <= high
+    if not inside:
+        bracket, end = ("(" if open_low else "["), ("∞)" if high == math.inf else f"{high:g}]")
+        raise ValueError(
+            f"{owner}.{name} = {value!r}: give a finite number in {bracket}{low:g}, {end}"
+        )
+
+
+def _whole(owner: str, name: str, value: Any, low: int) -> None:
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < low:
+        raise ValueError(f"{owner}.{name} = {value!r}: give a whole number of at least {low}")
+
+
+def _one_of(owner: str, name: str, value: Any, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{owner}.{name} = {value!r}: give one of {', '.join(allowed)}")
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The triple loss: ``soft_target · T²·KL + mlm · CE + cosine · (1 − cos)`` (paper, section 3).
+
+    The weights 5, 2, 1 and T = 2 are those of the released weights (the authors' training
+    command), not the 0.33 each of one of their examples.
+    """
+
+    soft_target: float = 5.0  # weight of T²·KL(teacher ‖ student); 0 switches the term off
+    mlm: float = 2.0  # weight of the cross-entropy at masked tokens
+    cosine: float = 1.0  # weight of 1 − cos(student's, teacher's last hidden state)
+    temperature: float = 2.0  # T of both softmaxes in the soft-target term; > 0
+    tokens: str = "all"  # soft targets at "all" non-pad tokens (the authors), or "masked" ones
+    mlm_target: str = "original"  # the "original" token (the authors), or the "teacher"'s arg-max
+
+    def __post_init__(self) -> None:
+        for name in ("soft_target", "mlm", "cosine"):
+            _number("Objective", name, getattr(self, name), 0, math.inf, open_low=False)
+        _number("Objective", "temperature", self.temperature, 0, math.inf, open_low=True)
+        _one_of("Objective", "tokens", self.tokens, ("all", "masked"))
+        _one_of("Objective", "mlm_target", self.mlm_target, ("original", "teacher"))
+        if self.soft_target == self.mlm == self.cosine == 0:
+            raise ValueError("Objective: all three weights are 0: nothing to learn from")
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether any term asks the teacher; plain MLM does not."""
+        return self.soft_target > 0 or self.cosine > 0 or self.mlm_target == "teacher"
+
+
+MLM_ONLY = Objective(soft_target=0.0, mlm=1.0, cosine=0.0)
+
+
+@dataclass(frozen=True)
+class TaskObjective:
+    """Distillation while fine-tuning: ``task · CE(label) + soft_target · T²·KL`` (paper, 3.1).
+
+    The authors' second distillation, on SQuAD, weighs both by 0.5 at T = 2.
+    """
+
+    task: float = 0.5  # weight of the loss against the labels
+    soft_target: float = 0.5  # weight of the loss against the fine-tuned teacher
+    temperature: float = 2.0  # T of both softmaxes; > 0
+
+    def __post_init__(self) -> None:
+        for name in ("task", "soft_target"):
+            _number("TaskObjective", name, getattr(self, name), 0, math.inf, open_low=False)
+        _number("TaskObjective", "temperature", self.temperature, 0, math.inf, open_low=True)
+        if self.task == self.soft_target == 0:
+            raise ValueError("TaskObjective: both weights are 0: nothing to learn from")
+
+
+@dataclass(frozen=True)
+class Training:
+    """One optimisation: how long, in which batches, with which AdamW. Defaults: the authors'."""
+
+    epochs: int = 3  # passes over the data
+    steps: int | None = None  # optimizer steps; if given, it replaces `epochs`
+    batch_size: int = 4000  # examples an optimizer step, over all micro-batches and processes
+    micro_batch_size: int = 5  # examples a forward pass on one process
+    learning_rate: float = 5e-4  # at the top of the schedule
+    betas: tuple[float, float] = (0.9, 0.98)
+    eps: float = 1e-6
+    weight_decay: float = 0.0  # on matrices only: no bias, no norm (see loop.parameter_groups)
+    warmup: float = 0.05  # share of the steps in which the learning rate rises linearly from 0
+    max_grad_norm: float = 5.0  # gradients are clipped to this global L2 norm
+    seed: int = 56  # order, masks and dropout all follow from it
+    precision: str = "auto"  # "fp32", "bf16" (autocast), or "auto": bf16 on GPUs that have it
+    log_every: int = 1  # optimizer steps between two lines of metrics.jsonl
+    validate_every: int | None = None  # optimizer steps between validations; None: only at the end
+    checkpoint_every: int = 500  # optimizer steps between two checkpoints
+    workers: int = 0  # processes that prepare batches beside the training
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "micro_batch_size", "log_every", "checkpoint_every"):
+            _whole("Training", name, getattr(self, name), 1)
+        for name in ("steps", "validate_every"):
+            if getattr(self, name) is not None:
+                _whole("Training", name, getattr(self, name), 1)
+        for name in ("seed", "workers"):
+            _whole("Training", name, getattr(self, name), 0)
+        for name in ("learning_rate", "eps", "max_grad_norm"):
+            _number("Training", name, getattr(self, name), 0, math.inf, open_low=True)
+        _number("Training", "weight_decay", self.weight_decay, 0, math.inf, open_low=False)
+        _number("Training", "warmup", self.warmup, 0, 1, open_low=False)
+        if len(self.betas) != 2:
+            raise ValueError(f"Training.betas = {self.betas!r}: give two numbers")
+        for beta in self.betas:
+            _number("Training", "betas", beta, 0, 0.999999999, open_low=False)
+        _one_of("Training", "precision", self.precision, ("auto", "fp32", "bf16"))
+
+
+@dataclass(frozen=True)
+class Scale:
+    """One position of the dial: what is taken, and how much of everything."""
+
+    name: str
+    about: str  # a sentence for the reader: machine and time
+    teacher: str | None  # Hub id or folder of a BertForMaskedLM; None: pretrained here first
+    text: str | None  # Hub dataset "id:config" or file; None: the embedded tiny world
+    glue: str | None  # Hub dataset or folder of parquet files; None: the embedded tiny world
+    tasks: tuple[str, ...]
+    length: int  # tokens in a block, [CLS] and [SEP] included
+    seeds: tuple[int, ...]  # fine-tuning is repeated with each
+    distillation: Training
+    finetuning: Training
+    objective: Objective = field(default_factory=Objective)
+    teacher_pretraining: Training | None = None  # if the teacher is pretrained here
+    teacher_shape: dict[str, int] | None = None  # BertConfig of that teacher
+
+    def __post_init__(self) -> None:
+        for task in self.tasks:
+            _one_of("Scale", "tasks", task, GLUE_TASKS)
+        _whole("Scale", "length", self.length, 8)
+        if not self.seeds:
+            raise ValueError("Scale.seeds is empty: give at least one seed")
+        if self.teacher is None and (self.teacher_pretraining is None or not self.teacher_shape):
+            raise ValueError(
+                "Scale.teacher is None: give a Hub id or a folder, or both teacher_pretraining and "
+                "teacher_shape, so that a teacher can be pretrained"
+            )
+
+
+# GLUE fine-tuning as BERT's authors do it (Devlin et al. 2019, appendix A.3: batch 16 or 32,
+# learning rate 2e-5 to 5e-5, 2 to 4 epochs), weight decay and warm-up included.
+_GLUE = Training(
+    epochs=3,
+    batch_size=32,
+    micro_batch_size=32,
+    learning_rate=3e-5,
+    betas=(0.9, 0.999),
+    eps=1e-8,
+    weight_decay=0.01,
+    warmup=0.1,
+    max_grad_norm=1.0,
+    seed=0,
+    log_every=10,
+    checkpoint_every=1000,
+)
+
+SCALES = {
+    "tiny": Scale(
+        name="tiny",
+        about="the embedded tiny world, everything trained here: 2 CPU cores, about 10 minutes",
+        teacher=None,
+        text=None,
+        glue=None,
+        tasks=GLUE_TASKS,
+        length=64,
+        seeds=(1, 2, 3),
+        teacher_shape={
+            "hidden_size": 128,
+            "num_hidden_layers": 6,
+            "num_attention_heads": 4,
+            "intermediate_size": 512,
+            "max_position_embeddings": 128,
+        },
+        teacher_pretraining=Training(
+            steps=700,
+            batch_size=32,
+            micro_batch_size=32,
+            learning_rate=1e-3,
+            weight_decay=0.01,
+            warmup=0.1,
+            seed=1,
+            precision="fp32",
+            log_every=5,
+            checkpoint_every=200,
+        ),
+        distillation=Training(
+            steps=400,
+            batch_size=32,
+            micro_batch_size=16,
+            learning_rate=5e-4,
+            precision="fp32",
+            log_every=2,
+            validate_every=50,
+            checkpoint_every=100,
+        ),
+        finetuning=Training(
+            epochs=3,
+            batch_size=16,
+            micro_batch_size=16,
+            learning_rate=3e-4,
+            betas=(0.9, 0.999),
+            eps=1e-8,
+            weight_decay=0.01,
+            warmup=0.1,
+            max_grad_norm=1.0,
+            seed=0,
+            precision="fp32",
+            log_every=10,
+            checkpoint_every=1000,
+        ),
+    ),
+    "small": Scale(
+        name="small",
+        about="a small BERT of the Hub, WikiText-2, four tasks: a laptop or a free GPU",
+        teacher="google/bert_uncased_L-8_H-256_A-4",
+        text="Salesforce/wikitext:wikitext-2-raw-v1",
+        glue="nyu-mll/glue",
+        tasks=("cola", "mrpc", "rte", "sst2"),
+        length=128,
+        seeds=(1, 2, 3),
+        distillation=Training(batch_size=128, micro_batch_size=32, validate_every=100),
+        finetuning=_GLUE,
+    ),
+    "base": Scale(
+        name="base",
+        about="the paper: bert-base-uncased, Wikipedia-size text, nine tasks: one big GPU, hours",
+        teacher="google-bert/bert-base-uncased",
+        text="Salesforce/wikitext:wikitext-103-raw-v1",
+        glue="nyu-mll/glue",
+        tasks=GLUE_TASKS,
+        length=512,
+        seeds=(1, 2, 3, 4, 5),
+        distillation=Training(batch_size=4000, micro_batch_size=16, validate_every=100),
+        finetuning=_GLUE,
+    ),
+}
+
+
+def scale(name: str | None = None) -> Scale:
+    """The scale called `name`, or the one that ``DISTILKIT_SCALE`` names, or ``tiny``.
+
+    Raises:
+        ValueError: there is no scale of that name.
+    """
+    name = name or os.environ.get("DISTILKIT_SCALE") or "tiny"
+    if name not in SCALES:
+        raise ValueError(
+            f"unknown scale {name!r}: set DISTILKIT_SCALE to one of {', '.join(SCALES)}"
+        )
+    return SCALES[name]
+
+
+def as_json(config: Any) -> dict[str, Any]:
+    """A config dataclass as plain JSON values (tuples become lists), for ``config.json``."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        if isinstance(value, (tuple, list)):
+            return [plain(item) for item in value]
+        return value
+
+    assert fields(config), "as_json takes a dataclass instance"
+    return plain(asdict(config))

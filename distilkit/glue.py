@@ -1,0 +1,244 @@
+"""The nine tasks of GLUE in one table: columns, labels, metric, and which number counts.
+
+Wang et al. 2019 (arXiv 1804.07461), section 3 and table 1. Data comes through one door, whether
+from the Hub (``nyu-mll/glue``), from a folder of Parquet files in the same schema
+(``<folder>/<task>/<split>.parquet``), or from the embedded tiny world, which writes such a folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+
+
+@dataclass(frozen=True)
+class Task:
+    """A row of the table."""
+
+    name: str
+    columns: tuple[str, ...]  # one or two texts
+    labels: tuple[str, ...]  # names in the order of their numbers; empty: regression
+    metrics: tuple[str, ...]  # what is reported
+    score: str  # the one that enters the macro-score (as in the paper's table 1)
+    validation: tuple[str, ...] = ("validation",)
+    test: tuple[str, ...] = ("test",)
+
+    @property
+    def regression(self) -> bool:
+        return not self.labels
+
+
+# The paper does not say which of two metrics it tabulates. Ours: F1 for MRPC, accuracy for QQP,
+# Pearson for STS-B, the matched set for MNLI; said wherever a macro-score is shown.
+TASKS: Mapping[str, Task] = {
+    task.name: task
+    for task in (
+        Task("cola", ("sentence",), ("unacceptable", "acceptable"), ("matthews",), "matthews"),
+        Task(
+            "mnli",
+            ("premise", "hypothesis"),
+            ("entailment", "neutral", "contradiction"),
+            ("accuracy",),
+            "accuracy",
+            validation=("validation_matched", "validation_mismatched"),
+            test=("test_matched", "test_mismatched"),
+        ),
+        Task(
+            "mrpc",
+            ("sentence1", "sentence2"),
+            ("not_equivalent", "equivalent"),
+            ("accuracy", "f1"),
+            "f1",
+        ),
+        Task(
+            "qnli",
+            ("question", "sentence"),
+            ("entailment", "not_entailment"),
+            ("accuracy",),
+            "accuracy",
+        ),
+        Task(
+            "qqp",
+            ("question1", "question2"),
+            ("not_duplicate", "duplicate"),
+            ("accuracy", "f1"),
+            "accuracy",
+        ),
+        Task(
+            "rte",
+            ("sentence1", "sentence2"),
+            ("entailment", "not_entailment"),
+            ("accuracy",),
+            "accuracy",
+        ),
+        Task("sst2", ("sentence",), ("negative", "positive"), ("accuracy",), "accuracy"),
+        Task("stsb", ("sentence1", "sentence2"), (), ("pearson", "spearman"), "pearson"),
+        Task(
+            "wnli",
+            ("sentence1", "sentence2"),
+            ("not_entailment", "entailment"),
+            ("accuracy",),
+            "accuracy",
+        ),
+    )
+}
+
+
+def task(name: str) -> Task:
+    """The task of that name; ValueError with the nine names otherwise."""
+    if name not in TASKS:
+        raise ValueError(f"unknown task {name!r}: give one of {', '.join(TASKS)}")
+    return TASKS[name]
+
+
+def load(name: str, source: str | Path) -> DatasetDict:
+    """A task's splits as `datasets` objects.
+
+    Args:
+        name: of the task.
+        source: a folder that holds ``<task>/<split>.parquet``, or a Hub id such as
+            ``nyu-mll/glue``.
+
+    Raises:
+        ValueError: unknown task; columns or labels that are not the task's.
+        FileNotFoundError: no training or no validation file.
+    """
+    the_task = task(name)
+    import datasets
+
+    folder = Path(source).expanduser() / name
+    if Path(source).expanduser().is_dir():
+        import pyarrow.parquet
+
+        data = datasets.DatasetDict(
+            {
+                file.stem: datasets.Dataset(pyarrow.parquet.read_table(file))
+                for file in sorted(folder.glob("*.parquet"))
+            }
+        )
+        missing = [s for s in ("train", *the_task.validation) if s not in data]
+        if missing:
+            raise FileNotFoundError(f"{folder} has no {missing[0]}.parquet")
+    elif str(source).startswith(("/", "./", "../", "~")):
+        raise FileNotFoundError(f"no folder of GLUE tasks at {source}")
+    else:
+        data = datasets.load_dataset(str(source), name)
+    for split in ("train", *the_task.validation):
+        _check_split(the_task, data[split], f"{source}, {name}, {split}")
+    return data
+
+
+def _check_split(the_task: Task, data: Any, where: str) -> None:
+    absent = [c for c in (*the_task.columns, "label") if c not in data.column_names]
+    if absent:
+        raise ValueError(f"{where}: no column {absent[0]!r}, only {', '.join(data.column_names)}")
+    labels = np.asarray(data["label"], dtype=np.float64)
+    if not len(labels):
+        raise ValueError(f"{where}: no examples")
+    if the_task.regression:
+        wrong = ~((labels >= 0) & (labels <= 5))
+        allowed = "0 to 5"
+    else:
+        wrong = ~np.isin(labels, np.arange(len(the_task.labels)))
+        allowed = ", ".join(f"{i} ({label})" for i, label in enumerate(the_task.labels))
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        raise ValueError(f"{where}: label {labels[row]:g} in row {row}; labels are {allowed}")
+
+
+def scores(name: str, predictions: np.ndarray, labels: np.ndarray) -> dict[str, float | None]:
+    """The task's metrics through `evaluate`, offline; None where a metric is undefined.
+
+    Args:
+        name: of the task.
+        predictions: [examples], class numbers, or real values for STS-B.
+        labels: [examples].
+    """
+    from distilkit.glue_metric import GlueMetric  # `evaluate` is needed only here
+
+    metric = GlueMetric(task(name))
+    return metric.compute(predictions=predictions, references=labels)
+
+
+class TaskExamples:
+    """A task's examples as training data for the loop: batches padded to their own longest text."""
+
+    def __init__(
+        self,
+        data: Any,
+        the_task: Task,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        max_length: int,
+        seed: int,
+    ) -> None:
+        """
+        Args:
+            data: a split with the task's columns and ``label``.
+            the_task: a row of the table.
+            tokenizer: the model's.
+            max_length: longer inputs are cut, the longer text of a pair first.
+            seed: of the order.
+        """
+        texts = [list(data[column]) for column in the_task.columns]
+        encoded = tokenizer(
+            *texts, truncation=True, max_length=max_length, return_token_type_ids=True
+        )
+        self.input_ids = [np.asarray(ids, dtype=np.int64) for ids in encoded["input_ids"]]
+        self.token_type_ids = [np.asarray(t, dtype=np.int64) for t in encoded["token_type_ids"]]
+        kind = np.float32 if the_task.regression else np.int64
+        self.labels = np.asarray(data["label"], dtype=kind)
+        self.lengths = np.array([len(ids) for ids in self.input_ids])
+        self.pad_id, self.seed = tokenizer.pad_token_id, seed
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def order(self, epoch: int, batch_size: int) -> np.ndarray:
+        """A permutation in which a batch holds texts of like length, so that little is padding.
+
+        Batches stay random: lengths are sorted only within random groups of 50 batches, and the
+        batches of a group are shuffled again.
+        """
+        random = np.random.default_rng([self.seed, epoch])
+        permutation = random.permutation(len(self))
+        groups = []
+        for start in range(0, len(self), 50 * batch_size):
+            group = permutation[start : start + 50 * batch_size]
+            group = group[np.argsort(self.lengths[group], kind="stable")]
+            whole = len(group) // batch_size * batch_size
+            batches = group[:whole].reshape(-1, batch_size)
+            # what fills no batch stays at the end: elsewhere it would shift the later batches
+            groups.append((random.permutation(batches).ravel(), group[whole:]))
+        return np.concatenate([g[0] for g in groups] + [g[1] for g in groups])
+
+    def batch(self, epoch: int, ids: Sequence[int]) -> dict[str, Tensor | dict[str, int]]:
+        """A micro-batch: ``input_ids``, ``attention_mask``, ``token_type_ids``, ``labels``.
+
+        The first three [B, L], L the longest text of this batch; labels [B]. The same in every
+        epoch.
+        """
+        lengths = self.lengths[ids]
+        longest = int(lengths.max())
+        input_ids = np.full((len(ids), longest), self.pad_id, dtype=np.int64)
+        token_type_ids = np.zeros_like(input_ids)
+        for row, i in enumerate(ids):
+            input_ids[row, : lengths[row]] = self.input_ids[i]
+            token_type_ids[row, : lengths[row]] = self.token_type_ids[i]
+        return {
+            "input_ids": torch.from_numpy(input_ids),
+            "attention_mask": torch.from_numpy((np.arange(longest) < lengths[:, None]).astype(int)),
+            "token_type_ids": torch.from_numpy(token_type_ids),
+            "labels": torch.from_numpy(self.labels[ids]),
+            "counts": {"examples": len(ids), "tokens": int(lengths.sum())},
+        }

@@ -1,0 +1,366 @@
+"""The only optimisation loop: pretraining, distillation and fine-tuning pass their loss in.
+
+Large batches by gradient accumulation, dynamic masks, linear warm-up and decay (Liu et al. 2019,
+sections 4.1-4.3; Sanh et al. 2019, section 3). Everything random in step k is a function of
+(seed, epoch, sample ids, k, rank): the order and the masks come from the data, dropout from a
+generator seeded anew at every step. So a checkpoint holds weights, optimizer state and one counter,
+and a run that was killed ends like one that was not, bit for bit on the same machine.
+
+`data` is anything with ``len(data)``, ``data.order(epoch, batch_size)`` (a permutation of the
+sample ids) and ``data.batch(epoch, ids)`` (tensors, and ``counts``: integers to be summed over the
+micro-batches of a step). `loss(model, batch, counts)` returns named scalars, ``"loss"`` first,
+each divided by the *step's* counts, so that micro-batches add up to the mean over the whole batch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from distilkit import checkpoint
+from distilkit.config import Training
+from distilkit.run import Run
+
+Batch = dict[str, Any]
+Loss = Callable[[nn.Module, Batch, dict[str, int]], dict[str, Tensor]]
+
+
+class NonFiniteLoss(FloatingPointError):
+    """A loss or gradient became NaN or infinite; the weights were not touched by it."""
+
+
+def train(
+    model: nn.Module,
+    data: Any,
+    loss: Loss,
+    training: Training,
+    run: Run,
+    *,
+    validate: Callable[[nn.Module], dict[str, float]] | None = None,
+) -> dict[str, float]:
+    """Train `model` in place, from the run's newest intact checkpoint if there is one.
+
+    Args:
+        model: a Hugging Face model; afterwards in eval mode, on the device accelerate chose.
+        data: the examples (see the module's docstring).
+        loss: the loss (likewise).
+        training: how long, in which batches, with which AdamW.
+        run: an open run (:func:`distilkit.run.open_run`); metrics and checkpoints go there.
+        validate: called with the model in eval mode, without gradients; its numbers are logged.
+
+    Returns:
+        ``steps``, ``seconds`` (of all sittings), ``tokens`` (seen in all sittings).
+
+    Raises:
+        NonFiniteLoss: before the update; names step and sample ids.
+        KeyboardInterrupt: Ctrl-C or the notebook's stop button, after a checkpoint at the end of
+            the step; SIGTERM likewise exits with status 143. A second signal ends at once.
+    """
+    accelerator = make_accelerator(training.precision)
+    rank, world = accelerator.process_index, accelerator.num_processes
+    steps = total_steps(len(data), training)
+    optimizer = torch.optim.AdamW(
+        parameter_groups(model, training.weight_decay),
+        lr=training.learning_rate,  # the top of the schedule; set anew in every step
+        betas=training.betas,
+        eps=training.eps,
+        fused=True,
+    )
+    module, optimizer = accelerator.prepare(_LossModule(model, loss), optimizer)
+    first, seconds, tokens = _resume(run, model, optimizer)
+
+    @lru_cache(maxsize=2)
+    def order(epoch: int) -> np.ndarray:
+        return data.order(epoch, training.batch_size)
+
+    def micro_batches(step: int) -> list[tuple[int, np.ndarray]]:
+        """(epoch, sample ids) of this process's micro-batches in a step."""
+        per_epoch = steps_per_epoch(len(data), training)
+        epoch, at = step // per_epoch, step % per_epoch * training.batch_size
+        mine = order(epoch)[at : at + training.batch_size][rank::world]
+        size = training.micro_batch_size
+        return [(epoch, mine[i : i + size]) for i in range(0, len(mine), size)]
+
+    with (
+        torch.random.fork_rng(devices=_cuda_devices(accelerator)),  # the caller's stays as it was
+        _signals() as caught,
+        _progress(run.name, first, steps, accelerator.is_main_process) as bar,
+    ):
+        model.train()
+        batches = iter(
+            DataLoader(
+                _Examples(data),
+                sampler=(micro for step in range(first, steps) for micro in micro_batches(step)),
+                batch_size=None,  # the sampler's items are whole micro-batches
+                num_workers=training.workers,
+                pin_memory=accelerator.device.type == "cuda",
+            )
+        )
+        since, tokens_before = time.perf_counter(), tokens
+        for step in range(first, steps):
+            # 1. this step's examples, learning rate and dropout
+            parts = [next(batches) for _ in micro_batches(step)]
+            counts = _sum_counts(parts, accelerator)
+            tokens += counts["tokens"]
+            rate = learning_rate(step, steps, training)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            seed = np.random.SeedSequence([training.seed, step, rank]).generate_state(1, np.uint64)
+            torch.manual_seed(int(seed[0]))
+
+            # 2. gradients, summed over micro-batches and processes
+            optimizer.zero_grad(set_to_none=True)
+            terms: dict[str, Tensor] = {}
+            for i, part in enumerate(parts):
+                more = i + 1 < len(parts)
+                with accelerator.no_sync(module) if more else contextlib.nullcontext():
+                    out = module(_to(accelerator.device, part), counts)
+                    # DDP takes the mean over processes; the counts are global, so we want the sum
+                    accelerator.backward(out["loss"] * world)
+                for name, value in out.items():
+                    terms[name] = terms.get(name, 0) + value.detach()
+
+            # 3. the update, unless something is not finite
+            norm = _clip(model, training.max_grad_norm, run, step, micro_batches)
+            optimizer.step()
+
+            # 4. what people and files are told
+            done = step + 1
+            bar.update()
+            elapsed = time.perf_counter() - since
+            if done % training.log_every == 0 or done == steps:
+                values = _sum_terms(terms, accelerator)
+                bar.set_postfix(loss=f"{values['loss']:.3f}")
+                if accelerator.is_main_process:
+                    run.log(
+                        {
+                            "step": done,
+                            "split": "train",
+                            **values,
+                            "learning_rate": rate,
+                            "grad_norm": float(norm),
+                            "tokens": tokens,
+                            "seconds": round(seconds + elapsed, 3),
+                            "tokens_per_second": round((tokens - tokens_before) / elapsed, 1),
+                        }
+                    )
+            every = training.validate_every
+            if validate and (done == steps or (every and done % every == 0)):
+                values = evaluate(model, validate)
+                if accelerator.is_main_process:
+                    run.log({"step": done, "split": "validation", **values})
+            if caught or done == steps or done % training.checkpoint_every == 0:
+                if accelerator.is_main_process:
+                    state = {"step": done, "seconds": seconds + elapsed, "tokens": tokens}
+                    tensors = {"model": _model_state(model), "optimizer": _state(model, optimizer)}
+                    checkpoint.save(run.checkpoints, done, tensors, state)
+                if caught and done < steps:
+                    bar.write(f"stopped after step {done} of {steps}; run again to go on from it")
+                    raise SystemExit(143) if signal.SIGTERM in caught else KeyboardInterrupt
+        seconds += time.perf_counter() - since
+    model.eval()
+    accelerator.free_memory()
+    return {"steps": steps, "seconds": round(seconds, 2), "tokens": tokens}
+
+
+def steps_per_epoch(examples: int, training: Training) -> int:
+    """Optimizer steps in one pass; the last one takes what is left over."""
+    return -(-examples // training.batch_size)
+
+
+def total_steps(examples: int, training: Training) -> int:
+    """Optimizer steps of the whole training."""
+    return training.steps or training.epochs * steps_per_epoch(examples, training)
+
+
+def learning_rate(step: int, steps: int, training: Training) -> float:
+    """Linear warm-up from 0, then linear decay to 0: a pure function of the step (0-based)."""
+    warmup = round(training.warmup * steps)
+    if step < warmup:
+        return training.learning_rate * (step + 1) / warmup
+    return training.learning_rate * (steps - step) / max(1, steps - warmup)
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """AdamW's groups: matrices decay; biases and norms, all of them vectors, do not.
+
+    By shape rather than by name: DistilBERT calls its norms ``sa_layer_norm``,
+    ``output_layer_norm`` and ``vocab_layer_norm``, and a list of BERT's names would miss them.
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+
+
+def make_accelerator(precision: str) -> Accelerator:
+    """accelerate's handle on device, processes and precision ("fp32", "bf16" or "auto")."""
+    if precision == "auto":
+        bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+        precision = "bf16" if bf16 else "fp32"
+    wanted = {"fp32": "no", "bf16": "bf16"}[precision]
+    if AcceleratorState._shared_state and AcceleratorState().mixed_precision != wanted:
+        AcceleratorState._reset_state()  # one notebook, two precisions; the processes stay joined
+    return Accelerator(mixed_precision=wanted)
+
+
+def evaluate(model: nn.Module, measure: Callable[[nn.Module], Any]) -> Any:
+    """`measure(model)` in eval mode without gradients; the model's mode is restored."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            return measure(model)
+    finally:
+        model.train(was_training)
+
+
+class _LossModule(nn.Module):
+    """DDP and autocast act on a module's forward, so the loss is computed inside one."""
+
+    def __init__(self, model: nn.Module, loss: Loss) -> None:
+        super().__init__()
+        self.model, self.loss = model, loss
+
+    def forward(self, batch: Batch, counts: dict[str, int]) -> dict[str, Tensor]:
+        return self.loss(self.model, batch, counts)
+
+
+class _Examples(Dataset):
+    """What the data loader's workers call: a micro-batch for (epoch, sample ids)."""
+
+    def __init__(self, data: Any) -> None:
+        self.data = data
+
+    def __getitem__(self, key: tuple[int, np.ndarray]) -> Batch:
+        return self.data.batch(*key)
+
+
+def _to(device: torch.device, batch: Batch) -> Batch:
+    return {
+        name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+        for name, value in batch.items()
+    }
+
+
+def _sum_counts(parts: list[Batch], accelerator: Accelerator) -> dict[str, int]:
+    """The denominators: summed over the step's micro-batches and over the processes."""
+    names = sorted(parts[0]["counts"])
+    sums = [sum(int(part["counts"][name]) for part in parts) for name in names]
+    if accelerator.num_processes > 1:
+        sums = accelerator.reduce(torch.tensor(sums, device=accelerator.device), "sum").tolist()
+    return dict(zip(names, sums, strict=True))
+
+
+def _sum_terms(terms: dict[str, Tensor], accelerator: Accelerator) -> dict[str, float]:
+    stacked = torch.stack([value.float() for value in terms.values()])
+    return dict(zip(terms, accelerator.reduce(stacked, "sum").tolist(), strict=True))
+
+
+def _clip(model, max_norm, run, step, micro_batches) -> Tensor:
+    parameters = [p for p in model.parameters() if p.grad is not None]
+    try:
+        return nn.utils.clip_grad_norm_(parameters, max_norm, error_if_nonfinite=True)
+    except RuntimeError as error:
+        if "non-finite" not in str(error):
+            raise
+        epoch = micro_batches(step)[0][0]
+        ids = [int(i) for _, part in micro_batches(step) for i in part]
+        shown = f"{ids[:20]}" + (f" and {len(ids) - 20} more" if len(ids) > 20 else "")
+        raise NonFiniteLoss(
+            f"run {run.name!r}: the gradient of step {step + 1} (epoch {epoch}, samples {shown}) "
+            "is not finite; the weights were not updated, and the last checkpoint is good. Lower "
+            "the learning rate, or look at these samples"
+        ) from None
+
+
+def _resume(run: Run, model: nn.Module, optimizer: Any) -> tuple[int, float, int]:
+    """Load the newest checkpoint, if any: (steps done, seconds, tokens)."""
+    found = checkpoint.load_newest(run.checkpoints)
+    if found is None:
+        run.truncate_metrics(0)
+        return 0, 0.0, 0
+    tensors, state = found
+    own = _model_state(model)
+    if own.keys() != tensors["model"].keys():
+        odd = sorted(own.keys() ^ tensors["model"].keys())[:3]
+        raise ValueError(f"{run.checkpoints} is of another model (for instance {odd})")
+    with torch.no_grad():
+        for name, value in tensors["model"].items():
+            own[name].copy_(value)
+    saved = tensors["optimizer"]
+    for name, parameter in model.named_parameters():
+        keys = [key for key in saved if key.rpartition("/")[0] == name]
+        optimizer.state[parameter] = {
+            key.rpartition("/")[2]: saved[key].to(parameter.device) for key in keys
+        }
+    run.truncate_metrics(state["step"])
+    return state["step"], state["seconds"], state["tokens"]
+
+
+def _model_state(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters (tied ones once) and the buffers that a state dict holds, not copied."""
+    persistent = model.state_dict(keep_vars=True)
+    parameters = dict(model.named_parameters())
+    buffers = {name: b for name, b in model.named_buffers() if name in persistent}
+    return {**parameters, **buffers}
+
+
+def _state(model: nn.Module, optimizer: Any) -> dict[str, Tensor]:
+    """AdamW's moments and step counts as flat named tensors."""
+    return {
+        f"{name}/{key}": value
+        for name, parameter in model.named_parameters()
+        for key, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def _cuda_devices(accelerator: Accelerator) -> list[torch.device]:
+    return [accelerator.device] if accelerator.device.type == "cuda" else []
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM so that a step ends before the loop does; a second one acts."""
+    caught: list[int] = []
+
+    def handler(number: int, _frame: Any) -> None:
+        if caught:
+            raise KeyboardInterrupt
+        caught.append(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield caught  # Python delivers signals to the main thread only
+        return
+    previous = {
+        number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield caught
+    finally:
+        for number, old in previous.items():
+            signal.signal(number, old)
+
+
+def _progress(name: str, first: int, steps: int, visible: bool) -> Any:
+    # tqdm.auto draws a widget under Jupyter; a headless run has nobody to draw it for, and wants
+    # plain text in its stream
+    if os.environ.get("DISTILKIT_HEADLESS"):
+        from tqdm import tqdm
+    else:
+        from tqdm.auto import tqdm
+    return tqdm(total=steps, initial=first, desc=name, unit="step", disable=not visible)

@@ -1,0 +1,214 @@
+"""A run folder: what was asked, where it ran, what was measured, what came out.
+
+``runs/<name>/``: config.json (asked), environment.json (where), metrics.jsonl (one line a logged
+step), result.json (written last: a run without it is not finished), model/ (plain Hugging Face
+files), checkpoints/. JSON and safetensors only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import filelock
+import torch
+
+from distilkit.checkpoint import write_json
+from distilkit.config import home
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+class RunBusy(RuntimeError):
+    """Another process is writing into this run folder."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder. Reading never changes it; only :func:`open_run`'s holder writes."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def finished(self) -> bool:
+        return (self.path / "result.json").is_file()
+
+    @property
+    def model(self) -> Path:
+        """The folder for ``from_pretrained``."""
+        return self.path / "model"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    def config(self) -> dict[str, Any]:
+        return _read(self.path / "config.json")
+
+    def environment(self) -> dict[str, Any]:
+        return _read(self.path / "environment.json")
+
+    def result(self) -> dict[str, Any]:
+        """What came out; FileNotFoundError with the run's name if it is not finished."""
+        if not self.finished:
+            raise FileNotFoundError(f"run {self.name!r} is not finished: {self.path}")
+        return _read(self.path / "result.json")
+
+    def log(self, row: Mapping[str, Any]) -> None:
+        """Append one line to metrics.jsonl."""
+        with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(row, allow_nan=False) + "\n")
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl; a last line cut off by a crash is left out."""
+        path = self.path / "metrics.jsonl"
+        if not path.is_file():
+            return []
+        lines = path.read_text(encoding="utf-8").split("\n")
+        return [json.loads(line) for line in lines[:-1] if line]  # what follows "\n" is not whole
+
+    def metrics(self, split: str = "train") -> pd.DataFrame:
+        """The logged rows of one split ("train" or "validation") as a table, one row a step."""
+        import pandas as pd
+
+        return pd.DataFrame([row for row in self.rows() if row["split"] == split])
+
+    def truncate_metrics(self, step: int) -> None:
+        """Forget what was logged after `step`: a resumed run writes it again."""
+        kept = [row for row in self.rows() if row["step"] <= step]
+        temporary = self.path / ".metrics.jsonl.tmp"
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        os.replace(temporary, self.path / "metrics.jsonl")
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Write result.json, which makes the run finished."""
+        write_json(self.path / "result.json", dict(result))
+
+
+def run_folder(name: str) -> Path:
+    """``runs/<name>`` under :func:`distilkit.config.home`; ValueError if it is no name."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ValueError(
+            f"run name {name!r}: give 1 to 100 letters, digits, '.', '_' or '-', the first of them "
+            "a letter or digit"
+        )
+    return home() / "runs" / name
+
+
+@contextmanager
+def open_run(name: str, config: Mapping[str, Any]) -> Iterator[Run]:
+    """The run folder `name` for writing: new, or to go on with, or finished (then only read it).
+
+    The same name with another config is refused, so that nothing is mixed or overwritten.
+
+    Raises:
+        ValueError: no name, or the folder holds a run with another config.
+        RunBusy: another process is writing there.
+    """
+    path = run_folder(name)
+    path.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(path / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise RunBusy(f"{path} is being written by another process: choose another name") from None
+    try:
+        run = Run(path)
+        config = json.loads(json.dumps(config))  # as it will be read back
+        if (path / "config.json").is_file():
+            different = _difference(run.config(), config)
+            if different:
+                raise ValueError(
+                    f"{path} holds a run with another config ({'; '.join(different)}): give this "
+                    "one another name, or delete that folder"
+                )
+        else:
+            write_json(path / "config.json", config)
+            write_json(path / "environment.json", environment())
+        yield run
+    finally:
+        lock.release()
+
+
+def runs() -> pd.DataFrame:
+    """All runs, one row each: name, finished, and the scalars of its result."""
+    import pandas as pd
+
+    rows = []
+    for path in sorted((home() / "runs").glob("*/config.json")):
+        run = Run(path.parent)
+        result = run.result() if run.finished else {}
+        scalars = {k: v for k, v in result.items() if not isinstance(v, (dict, list))}
+        rows.append({"run": run.name, "finished": run.finished, **scalars})
+    return pd.DataFrame(rows)
+
+
+def environment() -> dict[str, Any]:
+    """Where a run took place: commit, versions, machine. No environment variables, no secrets."""
+    import accelerate
+    import numpy
+    import transformers
+
+    cuda = torch.cuda.is_available()
+    return {
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "accelerate": accelerate.__version__,
+        "numpy": numpy.__version__,
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cpu_count": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if cuda else "cpu",
+        "program": Path(sys.argv[0]).name,
+    }
+
+
+def commit() -> str:
+    """The commit of the kit's own code, "+changes" if edited since; "unknown" outside git."""
+    folder = Path(__file__).resolve().parent
+    try:
+        head, dirty = (
+            subprocess.run(
+                ["git", *command], cwd=folder, capture_output=True, text=True, check=True
+            ).stdout.strip()
+            for command in (["rev-parse", "--short=12", "HEAD"], ["status", "--porcelain", "."])
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return f"{head}+changes" if dirty else head
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _difference(theirs: Any, ours: Any, name: str = "") -> list[str]:
+    """What differs between two configs, as ``key: theirs, not ours`` lines."""
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        return [
+            line
+            for key in sorted(theirs.keys() | ours.keys())
+            for line in _difference(theirs.get(key), ours.get(key), f"{name}.{key}".strip("."))
+        ]
+    return [] if theirs == ours else [f"{name}: {theirs!r} there, {ours!r} here"]

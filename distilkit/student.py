@@ -1,0 +1,210 @@
+"""A student from a teacher: fewer layers, each copied; no token types, no pooler.
+
+Sanh et al. 2019 (arXiv 1910.01108), section 3: "initialize the student from the teacher by taking
+one layer out of two"; "the token-type embeddings and the pooler are removed while the number of
+layers is reduced by a factor of 2".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from numbers import Integral
+
+import torch
+from torch import Tensor
+from transformers import (
+    BertForMaskedLM,
+    BertForSequenceClassification,
+    DistilBertConfig,
+    DistilBertForMaskedLM,
+    DistilBertForSequenceClassification,
+)
+
+DISTILBERT_LAYERS = (0, 2, 4, 7, 9, 11)  # of 12; the authors' extraction script
+
+_EPS = 1e-12  # of DistilBERT's layer norms; not in its config, so a teacher must have it too
+
+# A teacher layer's parts -> the student's; each has a weight and a bias.
+_LAYER_PARTS = {
+    "attention.self.query": "attention.q_lin",
+    "attention.self.key": "attention.k_lin",
+    "attention.self.value": "attention.v_lin",
+    "attention.output.dense": "attention.out_lin",
+    "attention.output.LayerNorm": "sa_layer_norm",
+    "intermediate.dense": "ffn.lin1",
+    "output.dense": "ffn.lin2",
+    "output.LayerNorm": "output_layer_norm",
+}
+
+_STUDENT_CLASS = {
+    BertForMaskedLM: DistilBertForMaskedLM,
+    BertForSequenceClassification: DistilBertForSequenceClassification,
+}
+
+
+def default_layers(teacher_layers: int, student_layers: int | None = None) -> tuple[int, ...]:
+    """Which teacher layers are copied if nobody says: evenly spaced from the first to the last.
+
+    Layer i of k is teacher layer ``round(i · (n − 1) / (k − 1))``, halves rounded up. For 12 -> 6
+    this is (0, 2, 4, 7, 9, 11), the authors' map; for 6 -> 3 it is (0, 3, 5).
+
+    Args:
+        teacher_layers: n.
+        student_layers: k, by default half of n (rounded down, at least 1).
+    """
+    n = teacher_layers
+    k = max(1, n // 2) if student_layers is None else student_layers
+    if not 1 <= k <= n:
+        raise ValueError(f"student_layers = {k}: a teacher of {n} layers gives 1 to {n}")
+    if k == 1:
+        return (0,)
+    return tuple((2 * i * (n - 1) + (k - 1)) // (2 * (k - 1)) for i in range(k))
+
+
+def check_layers(layers: Sequence[int], teacher_layers: int) -> tuple[int, ...]:
+    """The layer map as a tuple, or a ValueError that says what is wrong with it."""
+    layers = tuple(layers)
+    wrong = [i for i in layers if isinstance(i, bool) or not isinstance(i, Integral)]
+    if not layers or wrong:
+        raise ValueError(f"layers = {layers}: give at least one whole number")
+    outside = [i for i in layers if not 0 <= i < teacher_layers]
+    if outside:
+        raise ValueError(
+            f"layers = {layers}: {outside} not in the teacher, whose {teacher_layers} layers are "
+            f"numbered 0 to {teacher_layers - 1}"
+        )
+    if any(a >= b for a, b in pairwise(layers)):
+        raise ValueError(f"layers = {layers}: name each layer once, in the teacher's order")
+    return layers
+
+
+def student_from_teacher(
+    teacher: BertForMaskedLM | BertForSequenceClassification,
+    layers: Sequence[int] | None = None,
+) -> DistilBertForMaskedLM | DistilBertForSequenceClassification:
+    """A DistilBERT whose layers are copies of the named teacher layers; the teacher is untouched.
+
+    Copied: word and position embeddings, the embeddings' LayerNorm, the layers, and for a
+    masked-language model the whole head (transform, LayerNorm, tied decoder, bias). BERT adds its
+    segment-0 token-type vector to every token of a single text; DistilBERT has no token types, so
+    that vector is folded into the position embeddings, and the student's embedding output equals
+    the teacher's. With ``layers = range(depth)`` the student's logits are the teacher's.
+
+    Left out: the other token types and the pooler. DistilBertForSequenceClassification has its
+    own head (a ReLU layer on [CLS], where BERT has the tanh pooler), so a classifier's head is new,
+    drawn from PyTorch's global generator: call ``torch.manual_seed`` before.
+
+    Args:
+        teacher: a BertForMaskedLM or BertForSequenceClassification.
+        layers: teacher layers to copy, 0-based and ascending; by default :func:`default_layers`.
+
+    Returns:
+        A DistilBertForMaskedLM or DistilBertForSequenceClassification in eval mode, on the
+        teacher's device and in its dtype.
+
+    Raises:
+        TypeError: the teacher is of another class.
+        ValueError: `layers` is no layer map of the teacher, or the teacher has a part that a
+            DistilBERT cannot have (another LayerNorm epsilon, relative positions, a decoder).
+    """
+    student_class = _STUDENT_CLASS.get(type(teacher))
+    if student_class is None:
+        raise TypeError(
+            f"a student cannot be made from a {type(teacher).__name__}: load the teacher with "
+            "BertForMaskedLM or BertForSequenceClassification"
+        )
+    c = teacher.config
+    if layers is None:
+        layers = default_layers(c.num_hidden_layers)
+    layers = check_layers(layers, c.num_hidden_layers)
+    _check_can_be_distilbert(c)
+
+    config = DistilBertConfig(
+        vocab_size=c.vocab_size,
+        max_position_embeddings=c.max_position_embeddings,
+        sinusoidal_pos_embds=False,  # true would overwrite or freeze what is copied
+        n_layers=len(layers),
+        n_heads=c.num_attention_heads,
+        dim=c.hidden_size,
+        hidden_dim=c.intermediate_size,
+        dropout=c.hidden_dropout_prob,
+        attention_dropout=c.attention_probs_dropout_prob,
+        activation=c.hidden_act,
+        initializer_range=c.initializer_range,
+        pad_token_id=c.pad_token_id,
+        tie_word_embeddings=c.tie_word_embeddings,
+    )
+    if student_class is DistilBertForSequenceClassification:
+        config.id2label, config.label2id = dict(c.id2label), dict(c.label2id)
+        config.problem_type = c.problem_type
+
+    student = student_class(config)
+    copied = student_state_dict(teacher.state_dict(), layers)
+    missing, unexpected = student.load_state_dict(copied, strict=False)
+    own_head = ("pre_classifier.", "classifier.")
+    left = [name for name in missing if not name.startswith(own_head)]
+    if left or unexpected:
+        raise RuntimeError(f"not copied: {left}; not in a {student_class.__name__}: {unexpected}")
+    student.tie_weights()
+    return student.to(device=teacher.device, dtype=teacher.dtype).eval()
+
+
+def student_state_dict(
+    teacher_state: Mapping[str, Tensor], layers: Sequence[int]
+) -> dict[str, Tensor]:
+    """The part of a BERT's state dict that its student takes, under DistilBERT's names (copies)."""
+    embeddings = "bert.embeddings."
+    token_type_0 = teacher_state[embeddings + "token_type_embeddings.weight"][0]  # H
+    state = {
+        "word_embeddings.weight": teacher_state[embeddings + "word_embeddings.weight"],
+        # every token has exactly one position, so the constant vector can live there
+        "position_embeddings.weight": teacher_state[embeddings + "position_embeddings.weight"]
+        + token_type_0,
+        "LayerNorm.weight": teacher_state[embeddings + "LayerNorm.weight"],
+        "LayerNorm.bias": teacher_state[embeddings + "LayerNorm.bias"],
+    }
+    state = {f"distilbert.embeddings.{name}": value for name, value in state.items()}
+    for student_layer, teacher_layer in enumerate(layers):
+        for theirs, ours in _LAYER_PARTS.items():
+            for kind in ("weight", "bias"):
+                source = f"bert.encoder.layer.{teacher_layer}.{theirs}.{kind}"
+                state[f"distilbert.transformer.layer.{student_layer}.{ours}.{kind}"] = (
+                    teacher_state[source]
+                )
+    head = "cls.predictions."
+    if head + "bias" in teacher_state:
+        state |= {
+            "vocab_transform.weight": teacher_state[head + "transform.dense.weight"],
+            "vocab_transform.bias": teacher_state[head + "transform.dense.bias"],
+            "vocab_layer_norm.weight": teacher_state[head + "transform.LayerNorm.weight"],
+            "vocab_layer_norm.bias": teacher_state[head + "transform.LayerNorm.bias"],
+            "vocab_projector.weight": teacher_state[head + "decoder.weight"],
+            "vocab_projector.bias": teacher_state[head + "bias"],
+        }
+    return {name: value.detach().clone() for name, value in state.items()}
+
+
+def _check_can_be_distilbert(c) -> None:
+    if c.layer_norm_eps != _EPS:
+        raise ValueError(
+            f"the teacher's layer_norm_eps is {c.layer_norm_eps:g}; DistilBERT's is fixed at "
+            f"{_EPS:g}, so the student would not compute what the teacher computes"
+        )
+    if getattr(c, "position_embedding_type", "absolute") not in (None, "absolute"):
+        raise ValueError(
+            f"the teacher's position_embedding_type is {c.position_embedding_type!r}; DistilBERT "
+            "has absolute positions only"
+        )
+    if getattr(c, "is_decoder", False):
+        raise ValueError("the teacher is a decoder (is_decoder = True); a DistilBERT is an encoder")
+
+
+def random_student_like(student: torch.nn.Module, seed: int) -> torch.nn.Module:
+    """A student of the same class and shape from random weights: the control of the paper.
+
+    (Table 4, "random weights initialization".) The global generator is left as it was.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return type(student)(student.config).to(student.device).eval()

@@ -1,0 +1,86 @@
+"""Shared by the tests: an isolated home, tiny models, and where the measuring data may lie."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import BertConfig, BertForMaskedLM, BertTokenizerFast
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"  # real GLUE tasks for measuring; not part of the project
+
+os.environ["DISTILKIT_HEADLESS"] = "1"
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks the internet
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch) -> Path:
+    """A fresh DISTILKIT_HOME: runs, caches and figures of this test only."""
+    monkeypatch.setenv("DISTILKIT_HOME", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def shared_glue() -> Path:
+    folder = SHARED / "data" / "glue"
+    if not folder.is_dir():
+        pytest.skip(f"no measuring data at {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tmp_path_factory) -> BertTokenizerFast:
+    """205 entries: the special tokens and w0 to w199."""
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(200))]
+    path = tmp_path_factory.mktemp("vocab") / "vocab.txt"
+    path.write_text("\n".join(vocabulary) + "\n")
+    return BertTokenizerFast(vocab=str(path))
+
+
+@pytest.fixture(scope="session")
+def texts() -> list[str]:
+    random = np.random.default_rng(0)
+    return [
+        " ".join(f"w{i}" for i in random.integers(0, 200, random.integers(3, 40)))
+        for _ in range(120)
+    ]
+
+
+def small_bert(layers: int = 4, vocab_size: int = 205, seed: int = 0, **more) -> BertForMaskedLM:
+    """A BERT whose every weight, biases and norms too, differs from its initial value."""
+    torch.manual_seed(seed)
+    shape = {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 64}
+    shape |= {"max_position_embeddings": 64, "num_hidden_layers": layers} | more
+    model = BertForMaskedLM(BertConfig(vocab_size=vocab_size, **shape)).eval()
+    shake(model)
+    return model
+
+
+def shake(model: torch.nn.Module, size: float = 0.1) -> None:
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * size)
+
+
+def kill_when(command: list[str], ready, signal_number=signal.SIGKILL, **options) -> int:
+    """Start a command, send it a signal as soon as `ready()` is true, return its exit status."""
+    process = subprocess.Popen([sys.executable, *command], **options)
+    try:
+        deadline = time.monotonic() + 120
+        while not ready():
+            assert process.poll() is None, f"ended too early, with {process.returncode}"
+            assert time.monotonic() < deadline, "never became ready"
+            time.sleep(0.002)
+        process.send_signal(signal_number)
+        return process.wait(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
