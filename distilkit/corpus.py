@@ -200,7 +200,7 @@ class MaskedBlocks:
                 f"{vocabulary}: they were made with another tokenizer"
             )
         special = list(tokenizer.all_special_ids)
-        self.blocks, self.seed = blocks, seed
+        self.blocks, self.tokenizer, self.seed = blocks, tokenizer, seed
         self.mask_id, self.pad_id = tokenizer.mask_token_id, tokenizer.pad_token_id
         self.weights = (
             masking_weights(blocks, vocabulary, special, smoothing) if weights is None else weights

@@ -1,8 +1,37 @@
+"""What a model costs: size and speed, and the score it gives for them."""
+
+import math
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from distilkit.figure_style import (
+    FULL_IN,
+    GREY,
+    INK,
+    TEXT_PT,
+    check_table,
+    check_vector,
+    figure_style,
+    freeze_layout,
+    new_figure,
+    number,
+    series_look,
+    text_width_pt,
+    value_grid,
+    whisker,
+    wrap,
+)
+
+
 def plot_size_speed_accuracy(table: pd.DataFrame) -> Figure:
     """Size, latency and, where there are scores, accuracy against latency. 6.9 in wide.
 
-    Each bar carries its value and, in brackets, its ratio to the first row's. The whisker of the
-    latency runs from the median (p50) to p95. In the third panel the area of a bubble is the
+    Each bar carries its value and, in brackets, its ratio to the first row's; below it stand the
+    parameters, and the throughput with its ratio. The whisker of the latency runs from the median
+    (p50) to p95. In the third panel the area of a bubble is the
     model's size and its whisker runs from `score_low` to `score_high`.
 
     Args:
@@ -12,7 +41,8 @@ def plot_size_speed_accuracy(table: pd.DataFrame) -> Figure:
             any score that panel is left out.
 
     Raises:
-        ValueError: for an empty table, missing columns, doubled models, or values not above 0.
+        ValueError: for an empty table, missing columns, doubled models, values not above 0, or a
+            score that is infinite or outside its range.
     """
     measures = ["parameters", "size_mb", "latency_ms_p50", "latency_ms_p95", "throughput_per_s"]
     table = check_table("table", table, ["model", *measures]).reset_index(drop=True)
@@ -22,52 +52,32 @@ def plot_size_speed_accuracy(table: pd.DataFrame) -> Figure:
     if table["model"].duplicated().any():
         raise ValueError(f"table has the same model twice: {list(table['model'])}")
     table = table.reindex(columns=["model", *measures, "score", "score_low", "score_high"])
+    if np.isinf(table[["score", "score_low", "score_high"]].to_numpy(dtype=float)).any():
+        raise ValueError("table has a score that is not finite; NaN stands for an unknown one")
+    low, high = _score_range(table)
+    if ((table["score"] < low) | (table["score"] > high)).any():
+        raise ValueError("table['score'] must lie between 'score_low' and 'score_high'")
     with_scores = table["score"].notna().any()
-    rows = np.arange(len(table))
+    rows, p95s = range(len(table)), table["latency_ms_p95"]
 
     with figure_style():
-        ratios = (1, 1.15, 1.5) if with_scores else (1, 1.15)
-        figure = new_figure(FULL_IN, max(0.46 * len(table) + 0.75, 2.1 if with_scores else 0))
+        ratios = (1, 1.1, 1.45) if with_scores else (1, 1.1)
+        figure = new_figure(FULL_IN, max(0.52 * len(table) + 0.7, 2.2 if with_scores else 0))
         panels = figure.subplots(1, len(ratios), width_ratios=ratios)
         size, speed = panels[:2]
-        names = [
-            f"{wrap(model, 88, 2)}\n{_count(parameters)} parameters"
-            for model, parameters in zip(table["model"], table["parameters"], strict=True)
-        ]
-        for axes, column, unit in ((size, "size_mb", "MB"), (speed, "latency_ms_p50", "ms")):
-            values = table[column]
-            colours = [SERIES_COLOURS[i % len(SERIES_COLOURS)] for i in rows]
-            hatches = [SERIES_HATCHES[i % len(SERIES_HATCHES)] for i in rows]
-            axes.barh(
-                rows,
-                values,
-                height=0.3,
-                color=colours,
-                hatch=hatches,
-                edgecolor="white",
-                linewidth=0.6,
-            )
-            for row, value in zip(rows, values, strict=True):
-                axes.annotate(
-                    f"{number(value)} {unit} ({value / values[0]:.2f}×)",
-                    (0, row - 0.19),
-                    (1, 0),
-                    textcoords="offset points",
-                    va="bottom",
-                )
-            axes.set_ylim(len(rows) - 0.6, -0.62)
-            axes.set_yticks(rows, names if axes is size else [""] * len(rows), linespacing=1.15)
-            axes.tick_params(axis="y", length=0)
-            axes.locator_params(axis="x", nbins=4)
-        for row in rows:
-            p50, p95 = table.loc[row, ["latency_ms_p50", "latency_ms_p95"]]
-            speed.plot([p50, p95], [row, row], color=INK, linewidth=0.9, marker="|", markersize=4)
-        size.set(xlim=(0, table["size_mb"].max() * 1.04), title="Size", xlabel="MB")
-        speed.set(
-            xlim=(0, table[["latency_ms_p50", "latency_ms_p95"]].max(axis=None) * 1.04),
-            title="Latency, p50 to p95",
-            xlabel="ms",
-        )
+        parameters = [f"{_count(n)} parameters" for n in table["parameters"]]
+        rate = table["throughput_per_s"]
+        rates = [f"{number(r)} per s ({r / rate[0]:.2f}×)" for r in rate]
+        _cost_bars(size, table["size_mb"], "MB", parameters)
+        _cost_bars(speed, table["latency_ms_p50"], "ms", rates)
+        for row, (p50, p95) in enumerate(zip(table["latency_ms_p50"], p95s, strict=True)):
+            whisker(speed, [p50, p95], [row, row], marker="|")
+        size.set_yticks(rows, [wrap(model, 84, 3) for model in table["model"]])
+        size.set(xlim=(0, table["size_mb"].max() * 1.04), xlabel="MB")
+        size.set_title("Size; parameters")
+        speed.set(xlim=(0, max(table["latency_ms_p50"].max(), p95s.max()) * 1.04))
+        speed.set_xlabel("ms (whisker: p95)")
+        speed.set_title("Latency p50; throughput")
         if with_scores:
             _accuracy_against_latency(panels[2], table)
         freeze_layout(figure)
@@ -76,28 +86,41 @@ def plot_size_speed_accuracy(table: pd.DataFrame) -> Figure:
         return figure
 
 
+def _cost_bars(axes: Axes, values: pd.Series, unit: str, below: list[str]) -> None:
+    """One thin bar a row, its value and ratio to the first above it, another text below."""
+    for row, value in enumerate(values):
+        axes.barh(row, value, height=0.26, **series_look(row))
+        above = f"{number(value)} {unit} ({value / values[0]:.2f}×)"
+        for text, y, va, colour in (
+            (above, row - 0.16, "bottom", INK),
+            (below[row], row + 0.15, "top", GREY),
+        ):
+            axes.annotate(text, (0, y), (2, 0), textcoords="offset points", va=va, color=colour)
+    axes.set_ylim(len(values) - 0.5, -0.5)
+    axes.set_yticks([])
+    axes.tick_params(axis="y", length=0)
+    axes.locator_params(axis="x", nbins=4)
+
+
 def _accuracy_against_latency(axes: Axes, table: pd.DataFrame) -> None:
     table = table[table["score"].notna()]
-    low, high = (table[c].fillna(table["score"]) for c in ("score_low", "score_high"))
-    axes.vlines(table["latency_ms_p50"], low, high, color=INK, linewidth=0.9)
+    low, high = _score_range(table)
     for i, row in table.iterrows():
-        axes.scatter(
-            row["latency_ms_p50"],
-            row["score"],
-            s=_bubble_area(row["size_mb"], table),
-            color=SERIES_COLOURS[i % len(SERIES_COLOURS)],
-            hatch=SERIES_HATCHES[i % len(SERIES_HATCHES)],
-            edgecolor="white",
-            linewidth=0.6,
-            zorder=2,
-        )
+        whisker(axes, [row["latency_ms_p50"]] * 2, [low[i], high[i]], marker="_")
+        area = _bubble_area(row["size_mb"], table)
+        axes.scatter(row["latency_ms_p50"], row["score"], s=area, zorder=2, **series_look(i))
     span = max(high.max() - low.min(), 1.0)
-    axes.set_ylim(low.min() - 0.45 * span, high.max() + 0.35 * span)
-    axes.set_xlim(0, table["latency_ms_p50"].max() * 1.3)
+    axes.set_ylim(low.min() - 0.2 * span, high.max() + 0.2 * span)
+    axes.set_xlim(0, table["latency_ms_p50"].max() * 1.25)
     axes.locator_params(nbins=5)
     value_grid(axes)
-    axes.set(title="Score against latency; area: size", xlabel="latency p50 (ms)")
-    axes.set_ylabel("score (points)")
+    axes.set_title("Score; area: size")
+    axes.set(xlabel="latency p50 (ms)", ylabel="score (points)")
+
+
+def _score_range(table: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    low, high = (table[column].fillna(table["score"]) for column in ("score_low", "score_high"))
+    return low, high
 
 
 def _bubble_area(size_mb: float, table: pd.DataFrame) -> float:
@@ -106,46 +129,72 @@ def _bubble_area(size_mb: float, table: pd.DataFrame) -> float:
 
 
 def _label_bubbles(axes: Axes, table: pd.DataFrame) -> None:
-    """Put each model's name beside its bubble where it covers least, the layout being final."""
+    """Put each model's name near its bubble, where it covers least; the layout must be final.
+
+    All lengths are points. Far places get a thin line to the bubble. Three rounds, so that the
+    first names can make way for the later ones.
+    """
     to_pt = 72 / axes.figure.dpi
-    window = axes.get_window_extent().extents * to_pt
-    points = axes.transData.transform(table[["latency_ms_p50", "score"]].to_numpy()) * to_pt
+    window = tuple(axes.get_window_extent().extents * to_pt)
+
+    def place(x: pd.Series, y: pd.Series) -> np.ndarray:
+        return axes.transData.transform(np.column_stack([x, y])) * to_pt
+
+    low, high = _score_range(table)
+    latency = table["latency_ms_p50"]
+    centres = place(latency, table["score"])
     radii = [math.sqrt(_bubble_area(size, table) / math.pi) for size in table["size_mb"]]
-    taken = [(x - r, y - r, x + r, y + r) for (x, y), r in zip(points, radii, strict=True)]
-    for model, (x, y), r in zip(table["model"], points, radii, strict=True):
-        name = wrap(model, 84, 2)
-        width = max(text_width_pt(line) for line in name.splitlines())
-        height = 1.25 * TEXT_PT * len(name.splitlines())
-        gap = r + 2
-        spots = {
-            (gap, 0, "left", "center"): (x + gap, y - height / 2),
-            (-gap, 0, "right", "center"): (x - gap - width, y - height / 2),
-            (0, gap, "center", "bottom"): (x - width / 2, y + gap),
-            (0, -gap, "center", "top"): (x - width / 2, y - gap - height),
-            (0, gap, "left", "bottom"): (x, y + gap),
-            (0, gap, "right", "bottom"): (x - width, y + gap),
-            (0, -gap, "left", "top"): (x, y - gap - height),
-            (0, -gap, "right", "top"): (x - width, y - gap - height),
-        }
+    names = [wrap(model, 90, 2) for model in table["model"]]
+    obstacles = [(x - r, y - r, x + r, y + r) for (x, y), r in zip(centres, radii, strict=True)]
+    ends = zip(place(latency, low), place(latency, high), strict=True)
+    obstacles += [(x - 1.5, bottom, x + 1.5, top) for (x, bottom), (_, top) in ends]
 
-        def cost(corner: tuple[float, float], w: float = width, h: float = height) -> float:
-            box = (corner[0], corner[1], corner[0] + w, corner[1] + h)
-            outside = w * h - _overlap(box, window)
-            return 10 * outside + sum(_overlap(box, other) for other in taken)
-
-        best = min(spots, key=lambda spot: cost(spots[spot]))
-        corner = spots[best]
-        taken.append((corner[0], corner[1], corner[0] + width, corner[1] + height))
-        dx, dy, ha, va = best
+    boxes: dict[int, tuple] = {}
+    for _ in range(3):
+        for i, name in enumerate(names):
+            others = obstacles + [box for j, box in boxes.items() if j != i]
+            spots = _spots(centres[i], radii[i], name)
+            boxes[i] = min(spots, key=lambda box, others=others: _cost(box, others, window))[:4]
+    for i, (x0, y0, x1, y1) in boxes.items():
+        x, y = centres[i]
+        nearest = min(max(x, x0), x1), min(max(y, y0), y1)
+        far = math.dist(nearest, (x, y)) > radii[i] + 5
         axes.annotate(
-            name,
-            axes.transData.inverted().transform(np.array([x, y]) / to_pt),
-            (dx, dy),
+            names[i],
+            (latency.iloc[i], table["score"].iloc[i]),
+            ((x0 + x1) / 2 - x, (y0 + y1) / 2 - y),
             textcoords="offset points",
-            ha=ha,
-            va=va,
+            ha="center",
+            va="center",
             linespacing=1.1,
         )
+        if far:
+            ends = axes.transData.inverted().transform(np.array([nearest, (x, y)]) / to_pt)
+            axes.plot(*ends.T, color=GREY, linewidth=0.6, zorder=1.5)
+
+
+def _spots(centre: tuple, radius: float, name: str) -> list[tuple]:
+    """Boxes (x0, y0, x1, y1, distance) for a name around its bubble, near ones first."""
+    (x, y), lines = centre, name.splitlines()
+    width = max(text_width_pt(line) for line in lines)
+    height = 1.2 * TEXT_PT * len(lines)
+    spots = []
+    for distance in (2, 8, 16, 26, 38):
+        reach = radius + distance
+        for right, up in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1)):
+            slant = 0.75 if right and up else 1
+            x0 = x + right * reach * slant - (1 - right) / 2 * width
+            y0 = y + up * reach * slant - (1 - up) / 2 * height
+            flush = (x0, x - radius, x + radius - width) if up and not right else (x0,)
+            spots += [(x0, y0, x0 + width, y0 + height, distance) for x0 in flush]
+    return spots
+
+
+def _cost(spot: tuple, others: list[tuple], window: tuple) -> float:
+    """Square points covered, much more for leaving the axes, a little for distance."""
+    area = (spot[2] - spot[0]) * (spot[3] - spot[1])
+    outside = area - _overlap(spot, window)
+    return 20 * outside + 5 * sum(_overlap(spot, other) for other in others) + spot[4]
 
 
 def _overlap(a: tuple, b: tuple) -> float:

@@ -1,3 +1,59 @@
+"""Scores on GLUE: the arms beside each other, and the retained share beside the paper's."""
+
+import math
+import re
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from distilkit.figure_style import (
+    BLUE,
+    FULL_IN,
+    GREY,
+    INK,
+    PALE,
+    TEXT_PT,
+    check_table,
+    figure_style,
+    freeze_layout,
+    legend_above,
+    new_figure,
+    note_below,
+    series_look,
+    swatch,
+    upright_text,
+    value_grid,
+    whisker,
+    wrap,
+)
+from distilkit.paper import GLUE_SLIPS, GLUE_TASKS
+
+NO_WNLI = "macro without WNLI"
+METRIC_NAMES = {
+    "accuracy": "acc.",
+    "matthews": "MCC",
+    "matthews_correlation": "MCC",
+    "f1": "F1",
+    "pearson": "Pearson",
+    "spearman": "Spearm.",
+    "spearmanr": "Spearm.",
+}
+ABBREVIATIONS = {"acc.": "accuracy", "MCC": "Matthews correlation", "Spearm.": "Spearman"}
+
+_OURS = {"facecolor": BLUE, "edgecolor": "white", "linewidth": 0.6}
+_PUBLISHED = {"facecolor": PALE, "edgecolor": GREY, "hatch": "/////", "linewidth": 0.6}
+
+
+def _key(task) -> str:
+    """`SST-2`, `sst2` and `SST 2` are one task."""
+    return re.sub(r"[^a-z0-9]", "", str(task).lower())
+
+
+_TASK_NAMES = {_key(task): task for task in GLUE_TASKS}
+
+
 def plot_glue_bars(scores: pd.DataFrame) -> Figure:
     """Scores per task as grouped bars, the macro-score apart at the right. 6.9 in wide.
 
@@ -19,6 +75,8 @@ def plot_glue_bars(scores: pd.DataFrame) -> Figure:
     scores["score"] = scores["score"].astype(float)
     if (scores["score"].abs() > 100).any():
         raise ValueError("scores['score'] must lie between -100 and 100 points, or be NaN")
+    if scores["metric"].isin(["accuracy", "f1"]).any() and scores["score"].abs().max() <= 1:
+        raise ValueError("scores['score'] is at most 1 everywhere: give points (times 100)")
     doubled = scores.duplicated(["arm", "seed", "task", "metric"])
     if doubled.any():
         raise ValueError(f"scores has a row twice: {scores[doubled].iloc[0].to_dict()}")
@@ -47,12 +105,13 @@ def plot_glue_bars(scores: pd.DataFrame) -> Figure:
         if macros:
             axes.axvline(len(tasks) - 0.325, color=PALE, linewidth=0.8)
         axes.set_xticks(
-            centres, [_group_label(t, m, group_pt - 3) for t, m in tasks + macros], linespacing=1.2
+            centres, [_group_label(t, m, group_pt - 2) for t, m in tasks + macros], linespacing=1.2
         )
         axes.tick_params(axis="x", length=0)
         axes.spines["bottom"].set_visible(False)
         axes.set_xlim(centres[0] - 0.5, centres[-1] + 0.5)
-        axes.set_ylim(min(0.0, np.nanmin([0, scores["score"].min() - 4])), 100)
+        lowest = scores["score"].min()
+        axes.set_ylim(lowest - 4 if lowest < 0 else 0, 100)
         axes.set_ylabel("score (points)")
         value_grid(axes)
         seeds = scores["seed"].nunique()
@@ -62,7 +121,11 @@ def plot_glue_bars(scores: pd.DataFrame) -> Figure:
             else "One seed",
             fontsize=TEXT_PT,
         )
-        legend_above(figure, [swatch(arm, i) for i, arm in enumerate(arms)])
+        legend_above(figure, [swatch(arm, **series_look(i)) for i, arm in enumerate(arms)])
+        used = dict.fromkeys(_metric_name(metric) for _, metric in tasks)
+        notes = [f"{short}: {ABBREVIATIONS[short]}" for short in used if short in ABBREVIATIONS]
+        if notes:
+            note_below(figure, "; ".join(notes) + ".")
         return freeze_layout(figure)
 
 
@@ -92,23 +155,14 @@ def _macro(scores: pd.DataFrame) -> pd.DataFrame:
 def _seed_bar(axes: Axes, x: float, width: float, values: pd.Series | None, series: int) -> None:
     """Bar, whisker and dots of one arm on one task, or the word that says why there is none."""
     if values is None:
-        return upright_text(axes, x, 0, "not run")
+        return upright_text(axes, x, "not run")
     values = values.to_numpy()
     defined = values[np.isfinite(values)]
     if not len(defined):
-        return upright_text(axes, x, 0, "undefined")
-    axes.bar(
-        x,
-        np.median(defined),
-        width,
-        color=SERIES_COLOURS[series % len(SERIES_COLOURS)],
-        hatch=SERIES_HATCHES[series % len(SERIES_HATCHES)],
-        edgecolor="white",
-        linewidth=0.6,
-    )
-    top = max(0.0, defined.max())
+        return upright_text(axes, x, "undefined")
+    axes.bar(x, np.median(defined), width, **series_look(series))
     if len(defined) > 1:
-        axes.plot([x, x], [defined.min(), defined.max()], color=INK, linewidth=0.9)
+        whisker(axes, [x, x], [defined.min(), defined.max()])
         spread = np.linspace(-0.27, 0.27, len(defined)) * width
         axes.plot(
             x + spread,
@@ -121,29 +175,25 @@ def _seed_bar(axes: Axes, x: float, width: float, values: pd.Series | None, seri
             markeredgewidth=0.4,
         )
     if len(defined) < len(values):
-        upright_text(axes, x, top, f"{len(values) - len(defined)} of {len(values)} undef.", lift=4)
+        upright_text(
+            axes,
+            x,
+            f"{len(values) - len(defined)} of {len(values)} undefined",
+            color=INK,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
+        )
     return None
 
 
-METRIC_NAMES = {
-    "accuracy": "accuracy",
-    "matthews_correlation": "Matthews",
-    "matthews": "Matthews",
-    "pearson_spearman": "Pears./Sp.",
-    "accuracy_f1": "acc./F1",
-    "f1": "F1",
-    "pearson": "Pearson",
-    "spearman": "Spearman",
-    "spearmanr": "Spearman",
-}
-
-
 def _group_label(task: str, metric: str, width_pt: float) -> str:
-    name = wrap(task, width_pt, 3)
-    if not metric or pd.isna(metric):
-        return name
-    metric = METRIC_NAMES.get(str(metric).lower(), str(metric).replace("_", " "))
-    return f"{name}\n{wrap(metric, width_pt, 2)}"
+    name = wrap(_TASK_NAMES.get(_key(task), task), width_pt, 3)
+    metric = _metric_name(metric)
+    return f"{name}\n{wrap(metric, width_pt, 2)}" if metric else name
+
+
+def _metric_name(metric: str) -> str:
+    metric = "" if pd.isna(metric) else str(metric)
+    return METRIC_NAMES.get(metric.lower(), metric.replace("_", " "))
 
 
 def plot_beside_paper(ours: pd.DataFrame, paper: pd.DataFrame) -> Figure:
@@ -156,7 +206,7 @@ def plot_beside_paper(ours: pd.DataFrame, paper: pd.DataFrame) -> Figure:
             NaN for none). `retained` is NaN where it is undefined: where the teacher's score is
             not above 0.
         paper: columns `task`, `retained`, as :func:`distilkit.paper.retained` gives them; a task
-            that it lacks has no published bar.
+            that it lacks has no published bar. `SST-2` and `sst2` are the same task.
 
     Raises:
         ValueError: for an empty table, missing columns, doubled tasks, infinite values, or a
@@ -173,10 +223,10 @@ def plot_beside_paper(ours: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     share = ours["retained"].to_numpy(dtype=float)
     if ((share < low) | (share > high)).any():
         raise ValueError("ours['retained'] must lie between 'low' and 'high'")
-    published = paper.set_index("task")["retained"].astype(float)
+    published = paper.set_index(paper["task"].map(_key))["retained"].astype(float)
 
-    tasks = list(ours["task"])
-    first_macro = next((i for i, t in enumerate(tasks) if str(t).lower().startswith("macro")), None)
+    tasks = [_TASK_NAMES.get(_key(task), str(task)) for task in ours["task"]]
+    first_macro = next((i for i, t in enumerate(tasks) if t.lower().startswith("macro")), None)
     apart = first_macro is not None and first_macro > 0
     centres = [i + (0.35 if apart and i >= first_macro else 0) for i in range(len(tasks))]
     group_pt = (FULL_IN - 0.55) * 72 / (centres[-1] + 1)
@@ -186,58 +236,52 @@ def plot_beside_paper(ours: pd.DataFrame, paper: pd.DataFrame) -> Figure:
         figure = new_figure(FULL_IN, 3.3)
         axes = figure.subplots()
         for i, (centre, task) in enumerate(zip(centres, tasks, strict=True)):
-            _share_bar(axes, centre, -width, share[i], (low[i], high[i]))
-            if task in published.index:
-                _share_bar(axes, centre, width, published[task], None)
+            _share_bar(axes, centre, -width, share[i], (low[i], high[i]), group_pt)
+            if _key(task) in published.index:
+                _share_bar(axes, centre, width, published[_key(task)], None, group_pt)
         axes.axhline(100, color=INK, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0.9)
         if apart:
             axes.axvline(first_macro - 0.325, color=PALE, linewidth=0.8)
-        tops = [100.0, *high[np.isfinite(high)], *published.reindex(tasks).dropna()]
+        tops = [100.0, *high[np.isfinite(high)], *published.dropna()]
         lows = [0.0, *low[np.isfinite(low)]]
         axes.set_ylim(min(lows) * 1.05, max(tops) * 1.11)
         axes.set_xlim(centres[0] - 0.5, centres[-1] + 0.5)
-        axes.set_xticks(centres, [wrap(t, group_pt - 3, 3) for t in tasks])
+        axes.set_xticks(centres, [wrap(t, group_pt - 2, 3) for t in tasks])
         axes.tick_params(axis="x", length=0)
         axes.set_ylabel("retained, % of the teacher's score")
         value_grid(axes)
         legend_above(
             figure,
             [
-                Patch(facecolor=BLUE, label="ours (whisker: minimum and maximum over seeds)"),
-                Patch(
-                    facecolor=PALE,
-                    edgecolor=GREY,
-                    hatch="/////",
-                    linewidth=0.6,
-                    label="published (Sanh et al. 2019)",
-                ),
+                swatch("ours (whisker: minimum and maximum over seeds)", **_OURS),
+                swatch("published (Sanh et al. 2019)", **_PUBLISHED),
             ],
         )
         note_below(figure, " ".join(("Published numbers:", *GLUE_SLIPS)))
         return freeze_layout(figure)
 
 
-def _share_bar(axes: Axes, centre: float, width: float, share: float, whisker) -> None:
+def _share_bar(
+    axes: Axes, centre: float, width: float, share: float, low_high, group_pt: float
+) -> None:
     """Ours on the left (negative width), the published one on the right, with its value."""
     x = centre + width / 2
     if math.isnan(share):
-        return upright_text(axes, x, 0, "undefined")
-    look = (
-        {"color": PALE, "edgecolor": GREY, "hatch": "/////", "linewidth": 0.6}
-        if whisker is None
-        else {"color": BLUE, "edgecolor": "white", "linewidth": 0.6}
-    )
-    axes.bar(x, share, abs(width), **look)
+        return upright_text(axes, x, "undefined")
+    axes.bar(x, share, abs(width), **(_PUBLISHED if low_high is None else _OURS))
     top = max(share, 0)
-    if whisker is not None and whisker[1] > whisker[0]:
-        axes.plot([x, x], whisker, color=INK, linewidth=0.9, marker="_", markersize=4)
-        top = max(top, whisker[1])
+    if low_high is not None and low_high[1] > low_high[0]:
+        whisker(axes, [x, x], low_high, marker="_")
+        top = max(top, low_high[1])
+    roomy = abs(width) * group_pt > 27
+    sign = math.copysign(1, width)
     axes.annotate(
         f"{share:.1f}",
-        (centre, top),
-        (math.copysign(1, width), 3),
+        (x if roomy else centre, top),
+        (0 if roomy else sign, 3),
         textcoords="offset points",
-        ha="right" if width < 0 else "left",
+        ha="center" if roomy else "right" if width < 0 else "left",
         va="bottom",
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.3},
     )
     return None

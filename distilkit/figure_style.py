@@ -16,9 +16,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib
+import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
+from matplotlib.patches import Patch
 from matplotlib.textpath import text_to_path
 
 COLUMN_IN, FULL_IN = 3.3, 6.9  # figure widths, inches
@@ -33,7 +36,6 @@ INK, GREY, PALE = "#222222", "#666666", "#D9D9D9"
 
 SERIES_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILLION)
 SERIES_HATCHES = ("", "////", "....", "xxxx", "----", "\\\\\\\\")
-SERIES_MARKERS = ("o", "s", "^", "D", "v", "P")
 
 _STYLE = {
     "font.family": "sans-serif",
@@ -216,15 +218,27 @@ def shorten(label, width_pt: float, **font) -> str:
 
 
 def wrap(label, width_pt: float, max_lines: int | None = None, **font) -> str:
-    """`label` broken into lines of at most `width_pt`, at spaces or after `-`, `_` and `/`."""
-    lines = [""]
-    for piece in re.findall(r"[^\s/_-]*[/_-]+|[^\s/_-]+|\s+", clean(label)):
-        if text_width_pt((lines[-1] + piece).rstrip(), **font) > width_pt and lines[-1]:
-            lines[-1] = lines[-1].rstrip()
-            lines.append("")
-        lines[-1] += piece if lines[-1] else piece.lstrip()
-    if max_lines is not None and len(lines) > max_lines:
-        lines = [*lines[: max_lines - 1], "".join(lines[max_lines - 1 :])]
+    """`label` in lines of about one length and at most `width_pt`, an ellipsis where it must be.
+
+    Lines end at spaces or after `-`, `_` and `/`.
+    """
+    pieces = re.findall(r"[^\s/_-]*[/_-]+|[^\s/_-]+|\s+", clean(label))
+
+    def fill(width: float) -> list[str]:
+        lines = [""]
+        for piece in pieces:
+            full = text_width_pt((lines[-1] + piece).rstrip(), **font) > width
+            if full and lines[-1] and len(lines) != max_lines:
+                lines.append("")
+            lines[-1] += piece if lines[-1] else piece.lstrip()
+        return lines
+
+    lines = fill(width_pt)
+    for width in np.arange(width_pt - 2, width_pt / 2, -2):
+        narrower = fill(width)
+        if len(narrower) > len(lines) or any(text_width_pt(t, **font) > width for t in narrower):
+            break
+        lines = narrower
     return "\n".join(shorten(line, width_pt, **font) for line in lines)
 
 
@@ -256,14 +270,34 @@ def value_grid(axes: Axes, axis: str = "y") -> None:
 # ------------------------------------------------------------------------------ common parts
 
 
-def swatch(label, series: int) -> Patch:
-    return Patch(
-        facecolor=SERIES_COLOURS[series % len(SERIES_COLOURS)],
-        hatch=SERIES_HATCHES[series % len(SERIES_HATCHES)],
-        edgecolor="white",
-        linewidth=0.6,
-        label=shorten(label, (FULL_IN - 0.6) * 72),
-    )
+def series_look(series: int) -> dict:
+    """Colour and hatch of the i-th arm or model, for anything that is filled."""
+    return {
+        "facecolor": SERIES_COLOURS[series % len(SERIES_COLOURS)],
+        "hatch": SERIES_HATCHES[series % len(SERIES_HATCHES)],
+        "edgecolor": "white",
+        "linewidth": 0.6,
+    }
+
+
+def swatch(label, **look) -> Patch:
+    """An entry of a legend."""
+    return Patch(label=shorten(label, (FULL_IN - 0.6) * 72), **look)
+
+
+def whisker(axes: Axes, x, y, marker: str = "") -> None:
+    """A range as a thin dark line, with a light rim so that it also shows on a dark bar."""
+    for colour, width in (("white", 2.1), (INK, 0.9)):
+        axes.plot(
+            x,
+            y,
+            color=colour,
+            linewidth=width,
+            marker=marker,
+            markersize=4 + width,
+            markeredgewidth=width,
+            solid_capstyle="butt",
+        )
 
 
 def legend_above(figure: Figure, handles: list) -> None:
@@ -286,16 +320,17 @@ def note_below(figure: Figure, text: str) -> None:
     )
 
 
-def upright_text(axes: Axes, x: float, y: float, text: str, lift: float = 2) -> None:
+def upright_text(axes: Axes, x: float, text: str, **look) -> None:
+    """A word that stands on the zero line, in a bar's place or on a bar."""
     axes.annotate(
         text,
-        (x, y),
-        (0, lift),
+        (x, 0),
+        (0, 3),
         textcoords="offset points",
         rotation=90,
         ha="center",
         va="bottom",
-        color=GREY,
+        **{"color": GREY, **look},
     )
 
 
@@ -303,6 +338,7 @@ def upright_text(axes: Axes, x: float, y: float, text: str, lift: float = 2) -> 
 
 
 def check_table(name: str, table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """`table` itself; ValueError unless it is a DataFrame with rows and these columns."""
     if not isinstance(table, pd.DataFrame):
         raise ValueError(f"{name} must be a pandas DataFrame, not {type(table).__name__}")
     missing = [column for column in columns if column not in table.columns]
@@ -314,6 +350,7 @@ def check_table(name: str, table: pd.DataFrame, columns: list[str]) -> pd.DataFr
 
 
 def check_vector(name: str, values, at_least: int = 1) -> np.ndarray:
+    """`values` as float64 [n]; ValueError unless they are finite and enough."""
     vector = np.asarray(values, dtype=float)
     if vector.ndim != 1 or len(vector) < at_least:
         raise ValueError(f"{name} has shape {vector.shape}; give at least {at_least} in one row")
@@ -322,7 +359,8 @@ def check_vector(name: str, values, at_least: int = 1) -> np.ndarray:
     return vector
 
 
-def check_labels(name: str, values, length: int) -> list:
+def check_labels(name: str, values, length: int) -> list[str]:
+    """`values` as clean texts; ValueError unless there are `length` of them."""
     values = [clean(value) for value in values]
     if len(values) != length:
         raise ValueError(f"{len(values)} {name} for {length} values: give one each")

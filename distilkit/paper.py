@@ -93,7 +93,7 @@ def downstream_scores() -> pd.DataFrame:
 def speed() -> pd.DataFrame:
     """A full pass over STS-B's dev set on a CPU at batch size 1; PAPER, Table 3.
 
-    Index: model; columns: `parameters`, `seconds`, and `throughput_ratio` (BERT-base = 1), computed.
+    Index: model; columns: `parameters`, `seconds`, `throughput_ratio` (BERT-base = 1).
     """
     table = pd.DataFrame.from_dict(
         {"ELMo": (180e6, 895.0), "BERT-base": (110e6, 668.0), "DistilBERT": (66e6, 410.0)},

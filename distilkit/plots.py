@@ -10,38 +10,33 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, Patch, Rectangle
 
+from distilkit.figure_cost import plot_size_speed_accuracy
+from distilkit.figure_layers import plot_layer_map
+from distilkit.figure_scores import plot_beside_paper, plot_glue_bars
 from distilkit.figure_style import (
     BLUE,
-    COLUMN_IN,
     FULL_IN,
     GREY,
     INK,
     ORANGE,
-    PALE,
-    SERIES_COLOURS,
-    SERIES_HATCHES,
-    SERIES_MARKERS,
     SKY,
     TEXT_PT,
     TITLE_PT,
     VERMILLION,
-    clean,
+    check_labels,
+    check_table,
+    check_vector,
     figure_style,
     freeze_layout,
     new_figure,
-    number,
+    note_below,
     save_figure,
     shorten,
     text_width_pt,
     value_grid,
-    wrap,
-    wrap_paragraph,
 )
-from distilkit.paper import GLUE_SLIPS
 
 __all__ = [
     "plot_beside_paper",
@@ -56,10 +51,9 @@ __all__ = [
 
 LOSS_TERMS = {"soft_target": "Soft targets", "mlm": "Masked words (MLM)", "cosine": "Cosine"}
 MAX_WORDS = 15  # words shown by plot_one_hot_and_soft
-NO_WNLI = "macro without WNLI"
 
 
-# ---------------------------------------------------------------------- temperature
+# ------------------------------------------------------------------------------ temperature
 
 
 def plot_temperatures(
@@ -83,17 +77,17 @@ def plot_temperatures(
     if (temperatures <= 0).any():
         raise ValueError(f"temperatures {temperatures.tolist()}: every one must be above 0")
     classes = len(logits)
-    labels = range(classes) if labels is None else labels
-    labels = [shorten(label, 60) for label in check_labels("labels", labels, classes)]
+    named = labels is not None
+    labels = check_labels("labels", labels if named else range(classes), classes)
+    labels = [shorten(label, 60) for label in labels]
 
+    rows = math.ceil(len(temperatures) / (6 if classes <= (6 if named else 12) else 3))
+    columns = math.ceil(len(temperatures) / rows)
+    slot_pt = ((FULL_IN - 0.7) / columns * 72 - 8) / (classes + 0.6)  # room of one bar
     widest = max(text_width_pt(label) for label in labels)
-    columns = min(len(temperatures), 6 if classes <= 8 else 3)
-    rows = math.ceil(len(temperatures) / columns)
-    panel_pt = (FULL_IN - 0.7) / columns * 72 - 8
-    slot_pt = panel_pt / (classes + 0.6)
-    upright = widest + 3 <= slot_pt
-    every = 1 if slot_pt >= 9 else math.ceil(9 / slot_pt)  # label every k-th bar if crowded
-    height_in = rows * (1.75 + (0 if upright else widest / 72)) + 0.25
+    flat = not named or widest + 3 <= slot_pt  # else the words stand upright
+    every = math.ceil((widest + 3 if flat else 9) / slot_pt)  # label each k-th bar if crowded
+    height_in = rows * (1.75 + (0 if flat else widest / 72)) + 0.25
 
     with figure_style():
         figure = new_figure(FULL_IN, height_in)
@@ -102,9 +96,7 @@ def plot_temperatures(
             p = _softmax(logits / t)
             plain = t == 1
             axes.bar(range(classes), p, width=0.76, color=BLUE if plain else SKY)
-            axes.set_xticks(
-                range(0, classes, every), labels[::every], rotation=0 if upright else 90
-            )
+            axes.set_xticks(range(0, classes, every), labels[::every], rotation=0 if flat else 90)
             axes.tick_params(axis="x", length=0)
             axes.set(xlim=(-0.8, classes - 0.2), ylim=(0, 1), yticks=(0, 0.25, 0.5, 0.75, 1))
             axes.set_yticklabels(["0", "", "0.5", "", "1"])
@@ -120,12 +112,14 @@ def plot_temperatures(
             axes.annotate(
                 f"T = {t:g}",
                 (0, 1),
-                (0, 5 + 3 * 1.3 * TEXT_PT + 3),
+                (0, 5 + 3 * 1.25 * TEXT_PT + 2),
                 xycoords="axes fraction",
                 textcoords="offset points",
                 fontsize=TITLE_PT,
                 fontweight="bold",
             )
+        for axes in grid.flat[len(temperatures) - columns : len(temperatures)]:
+            axes.tick_params(axis="x", labelbottom=True)
         for axes in grid.flat[len(temperatures) :]:
             axes.remove()
         for axes in grid[:, 0]:
@@ -147,7 +141,7 @@ def _entropy(p: np.ndarray) -> float:
     return max(0.0, float(-(p * np.log(p)).sum()))
 
 
-# ---------------------------------------------------------------------- one-hot and soft target
+# ------------------------------------------------------------------ one-hot and soft target
 
 
 def plot_one_hot_and_soft(
@@ -157,7 +151,7 @@ def plot_one_hot_and_soft(
 
     The words stand in the order of the teacher's probability; of more than 15 words, the 15 most
     probable are shown (the target always). What the teacher gives to other words than the target is
-    its "dark knowledge", and is written in the right panel's title.
+    its "dark knowledge"; its sum stands below.
 
     Args:
         probabilities: [C], the teacher's softmax at `temperature`, or its C largest entries: at
@@ -208,27 +202,20 @@ def plot_one_hot_and_soft(
                     fontweight="bold" if is_target[row] else "normal",
                 )
             axes.set_xlim(0, span * 1.2)
-            axes.spines["left"].set_visible(False)
             axes.tick_params(axis="y", length=0)
             axes.set_xlabel("probability")
-        left.axvline(0, color=GREY, linewidth=0.6)
-        right.axvline(0, color=GREY, linewidth=0.6)
         left.set_xticks((0, 0.5, 1), ("0", "0.5", "1"))
         right.locator_params(axis="x", nbins=5)
         left.set_ylim(len(shown) - 0.4, -0.6)
         left.set_yticks(rows, words)
         left.get_yticklabels()[int(np.flatnonzero(is_target)[0])].set_fontweight("bold")
         left.set_title("One-hot target")
-        dark = 1 - p[target]
-        right.set_title(
-            f"Teacher's soft targets, T = {temperature:g}: {_probability(dark)} on other words"
+        right.set_title(f"Teacher's soft targets, T = {temperature:g}")
+        note_below(
+            figure,
+            f"Orange: “dark knowledge”, {_probability(1 - p[target])} on other words. "
+            f"Shown: {100 * min(1.0, p[shown].sum()):.1f} % of the teacher's probability.",
         )
-        if len(shown) < len(p) or p.sum() < 0.9995:
-            note_below(
-                figure,
-                f"The {len(shown)} words shown hold {100 * p[shown].sum():.1f} % of the teacher's "
-                "probability.",
-            )
         return freeze_layout(figure)
 
 
@@ -236,7 +223,7 @@ def _probability(value: float) -> str:
     return "<0.001" if 0 < value < 0.0005 else f"{value:.3f}"
 
 
-# ---------------------------------------------------------------------- losses
+# ----------------------------------------------------------------------------------- losses
 
 
 def plot_losses(metrics: pd.DataFrame, validation: pd.DataFrame | None = None) -> Figure:
@@ -254,8 +241,8 @@ def plot_losses(metrics: pd.DataFrame, validation: pd.DataFrame | None = None) -
     Raises:
         ValueError: for an empty table, no term, steps that do not rise, or non-finite values.
     """
-    terms = [t for t in LOSS_TERMS if t in metrics.columns and not metrics[t].isna().all()]
     check_table("metrics", metrics, ["step"])
+    terms = [t for t in LOSS_TERMS if t in metrics.columns and not metrics[t].isna().all()]
     if not terms:
         raise ValueError(f"metrics has none of {list(LOSS_TERMS)}; it has {list(metrics.columns)}")
     tables = {"metrics": metrics}
@@ -284,7 +271,7 @@ def plot_losses(metrics: pd.DataFrame, validation: pd.DataFrame | None = None) -
             )
             if smooth:
                 mean = raw.rolling(window, center=True, min_periods=window // 2 + 1).mean()
-                axes.plot(metrics["step"], mean, color=BLUE, label=f"mean of {window}")
+                axes.plot(metrics["step"], mean, color=BLUE, label=f"running mean of {window}")
             if validation is not None and term in validation and validation[term].notna().any():
                 axes.plot(
                     validation["step"],

@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -98,8 +99,9 @@ class Run:
         os.replace(temporary, self.path / "metrics.jsonl")
 
     def finish(self, result: Mapping[str, Any]) -> None:
-        """Write result.json, which makes the run finished."""
+        """Write result.json, which makes the run finished, and drop the checkpoints."""
         write_json(self.path / "result.json", dict(result))
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
 
 
 def run_folder(name: str) -> Path:

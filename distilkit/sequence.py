@@ -20,7 +20,7 @@ import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from time import monotonic
 from typing import Any, TextIO
@@ -36,7 +36,8 @@ from nbformat import NotebookNode
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 QUIET_LOG_S = 10.0  # off a terminal: at most one line in so many seconds
-REFRESH_S = 1.0  # on a terminal: the clock of a silent cell
+REFRESH_S = 1.0  # on a terminal: how often the clock in the status line moves
+NESTED_BARS = 3  # so many lines under the status line, and it moves to the bottom again
 SOURCE_LINES = 8  # of a failed cell, in the error
 TRACEBACK_LINES = 15  # of its traceback, the last ones
 
@@ -93,7 +94,8 @@ def run_sequence(
 
     Raises NotebookFailed at the first cell that raises, runs out of time, or loses its kernel;
     ValueError before anything runs if a copy would replace a source or another copy.
-    Ctrl-C stops the kernel, saves the executed part, and raises KeyboardInterrupt.
+    Ctrl-C stops the kernel, saves the executed part, and raises KeyboardInterrupt; a SIGTERM (of
+    `timeout`, of a CI that cancels) does the same and raises SystemExit(143).
     """
     paths = numbered_notebooks() if notebooks is None else [Path(path) for path in notebooks]
     out = Path(out)
@@ -109,7 +111,10 @@ def run_sequence(
     for path, notebook in zip(paths, loaded, strict=True):
         copy = out / path.name
         # asyncio.run turns Ctrl-C into a cancellation, so the kernel is stopped on the way out.
-        asyncio.run(_run_one(path, notebook, copy, scale, timeout_s, progress))
+        try:
+            asyncio.run(_run_one(path, notebook, copy, scale, timeout_s, progress))
+        except asyncio.CancelledError:  # by _cancel_on_sigterm: nobody else could
+            raise SystemExit(128 + signal.SIGTERM) from None
         saved.append(copy)
     progress.end()
     return saved
@@ -169,7 +174,9 @@ async def _run_one(
         progress=progress,
         timeout=None if timeout_s is None else math.ceil(timeout_s),
         coalesce_streams=True,  # a bar is saved as its last state, not as all of them
+        extra_arguments=["--IPKernelApp.log_level=ERROR"],  # no advice on encryption at each start
     )
+    _cancel_on_sigterm()
     progress.start_notebook(sum(map(client.runs, notebook.cells)))
     ticking = asyncio.create_task(_tick(progress))
     try:
@@ -187,6 +194,13 @@ async def _run_one(
         client.set_widgets_metadata()  # nbclient does so for finished notebooks only
         _write(notebook, copy)
     progress.end_notebook()
+
+
+def _cancel_on_sigterm() -> None:
+    # Python would end on the spot and leave the kernel's own children (data loaders) behind.
+    with suppress(RuntimeError, NotImplementedError):  # not the main thread; Windows
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
 
 
 async def _tick(progress: Progress) -> None:
@@ -315,7 +329,7 @@ class _Client(NotebookClient):
         self, msg: dict[str, Any], cell: NotebookNode, cell_index: int
     ) -> NotebookNode | None:
         if msg["msg_type"] == "stream":
-            self.progress.text(msg["content"]["text"])
+            self.progress.text(msg["content"]["text"], source=msg["content"]["name"])
         result = super().process_message(msg, cell, cell_index)
         if msg["msg_type"] in ("comm_open", "comm_msg"):
             self._watch_bar(msg["content"])
@@ -332,7 +346,7 @@ class _Client(NotebookClient):
         if right in self._bars and "value" in state:
             left = self.widget_state[self._bars[right]].get("value", "")
             line = html.unescape(f"{left}|{state['value']}").replace("\u2007", " ")
-            self.progress.text(f"\r{line}", clear=True)
+            self.progress.text(f"\r{line}", source="bar")
 
 
 # ---- what the reader of the terminal sees
@@ -343,7 +357,7 @@ class Progress:
 
     On a terminal: what a cell writes goes out as it comes, above one status line whose clock runs
     (or under it, while a bar is drawn). Elsewhere (a log file, CI): a line at both ends of a
-    notebook and in between at most one in `QUIET_LOG_S` seconds, with the last thing the cell wrote.
+    notebook, between them at most one in `QUIET_LOG_S` seconds with the last thing the cell wrote.
     """
 
     def __init__(
@@ -365,6 +379,7 @@ class Progress:
         self._column_0 = True  # at the start of a line
         self._on_status = False  # at the end of our status line
         self._under_status: int | None = None  # so many lines under it, first is 0; None: lost
+        self._source = ""  # who wrote there last
         # In a log:
         self._logged = -math.inf  # when the last line was written
         self._tail = ""  # the last line of the cell
@@ -394,9 +409,10 @@ class Progress:
     def end_cell(self) -> None:
         if self.live and not self._on_status and not self._column_0:
             self._write("\n")  # a bar ends without one
+        self._under_status = None  # that line now belongs to what is under it
 
-    def text(self, text: str, *, clear: bool = False) -> None:
-        """Something the running cell wrote; `clear`: a line drawn over the one before it."""
+    def text(self, text: str, source: str = "stdout") -> None:
+        """Something the running cell wrote to stdout or stderr, or a whole line that is a bar."""
         if not self.live:
             lines = re.split(r"[\r\n]+", ANSI.sub("", self._tail + text))
             self._tail = next((line for line in reversed(lines) if line.strip()), "")[-2000:]
@@ -404,13 +420,22 @@ class Progress:
             self.tick()
             return
         under = self._under_status
-        if self._on_status:
-            bar = text.startswith("\r")
-            self._write("\n" if bar else "\r\x1b[K")  # a bar leaves the status standing above it
-            under = 0 if bar else None
-        self._write(text + "\x1b[K" if clear else text)
+        if source != self._source and not (self._on_status or self._column_0):
+            self._write("\n")  # the bar's own line end may arrive later, on the other stream
+            under = None if under is None else under + 1
+        self._source = source
+        is_bar = text.startswith("\r")
+        if is_bar and self._column_0 and under is None:
+            self.tick()
+        if self._on_status:  # a bar leaves it standing above itself, other text takes its place
+            self._write("\n" if is_bar else "\r\x1b[K")
+            under = 0 if is_bar else None
+        self._write(
+            text + "\x1b[K" if source == "bar" else text
+        )  # a line may be shorter than before
         if under is not None:  # nested bars go down and come back up
-            self._under_status = under + text.count("\n") - text.count("\x1b[A")
+            under += text.count("\n") - text.count("\x1b[A")
+            self._under_status = under if 0 <= under <= NESTED_BARS else None
 
     def tick(self) -> None:
         """Time has passed."""
@@ -421,12 +446,13 @@ class Progress:
             return
         # A wrapped line could not be drawn over.
         status = self._status()[: shutil.get_terminal_size().columns - 1]
-        if self._on_status or self._column_0:
+        if self._under_status is not None:  # up, write, and back to where the bar was
+            under, column_0 = self._under_status, self._column_0
+            self._write(f"\x1b7\x1b[{under + 1}A\r{status}\x1b[K\x1b8")
+            self._under_status, self._column_0 = under, column_0
+        elif self._on_status or self._column_0:
             self._write(f"\r{status}\x1b[K")
             self._on_status = True
-        elif self._under_status == 0:  # up, write, and back to where the bar was
-            self._write(f"\x1b7\x1b[A\r{status}\x1b[K\x1b8")
-            self._under_status = 0
 
     def end_notebook(self) -> None:
         name, now = self.names[self.notebook], self.clock()
@@ -520,7 +546,7 @@ class Estimate:
             pace = running_s / cells_done / current
         else:
             return None
-        # A notebook that is past its time, too: say that it needs a tenth more, not that it is over.
+        # Past its expected time a notebook is taken to need a tenth more, not to be over.
         at_least = 0.1 * running_s * (1 - cells_done)
         return max(pace * current - running_s, at_least) + pace * sum(later)
 

@@ -19,7 +19,7 @@ from transformers import (
 from distilkit import glue, tinyworld
 from distilkit.config import Scale, home
 from distilkit.corpus import MaskedBlocks, pack, read_texts
-from distilkit.pretrain import pretrain
+from distilkit.pretraining import pretrain
 
 if TYPE_CHECKING:
     from datasets import DatasetDict

@@ -275,7 +275,7 @@ KINDS = {
     "plane helicopter jet passport camera newspaper card magazine novel shelf diary painting mask "
     "cabinet chest engine bicycle chair bench plank tool jar coat shirt jacket dress letter "
     "contract report note file candle scarf cloak crown sweater sock toy doll kite puzzle "
-    "glove helmet tent rope sledge picture",
+    "glove helmet tent sledge picture",
     "other": "lesson poem rule story sentence exercise problem island wound throat knee foot song "
     "ballad tune waltz symphony album race prize match game pool lake river hole ditch pond path "
     "yard call question message fire stream play scene dance film ballet part mountain cliff hill "
@@ -432,6 +432,47 @@ BLAME = (
     "I warn all my friends about the {kind}",
     "*nobody could wait for the {kind} to end",
     "the {kind} made us yawn and complain",
+)
+
+# One review a line, of the polarity of {p} (a/an {p} is {ap}); {q} is a word of the other polarity,
+# so a reader has to see which part of the sentence counts.
+REVIEW_PLAIN = (
+    "the {kind} was {p}",
+    "it was {ap} {kind} from start to finish",
+    "{ap} {kind} with {ap2} {part}",
+    "the {part} was {p} and the {parts} were {p2}",
+    "the {parts} were {p} and so was the {part}",
+    "the {kind} was not only {p} but also {p2}",
+    "this was {ap} {kind}, and the {part} was {p2}",
+)
+REVIEW_TURNED = (
+    "the {kind} was not {q} at all",
+    "the {kind} was far from {q}",
+    "nobody would call this {aq} {kind}",
+    "it was hardly {aq} {kind}",
+    "there was nothing {q} about the {kind}",
+    "the {part} was anything but {q}",
+    "it was never {aq} {kind}, and the {part} was not {q}",
+)
+REVIEW_CONTRAST = (
+    "the {part} was {q}, but the {kind} was {p}",
+    "although the {parts} were {q}, the {kind} was {p}",
+    "{ap} {kind} despite the {q} {part}",
+    "I expected {aq} {kind} and got {ap} one",
+    "the {kind} was {p}, even if the {part} was {q}",
+    "{aq} {part}, but still {ap} {kind}",
+    "the {part} was not {p}, but the {kind} certainly was",
+)
+
+# Questions with one meaning a line; {act} is a verb with its thing.
+QUESTIONS = (
+    ("How can I {act}?", "What is the best way to {act}?", "How do people {act}?"),
+    ("What do I need to {act}?", "Which tool should I use to {act}?", "What helps people to {act}?"),
+    ("How long does it take to {act}?", "How much time do I need to {act}?"),
+    ("When should I {act}?", "What is the best time to {act}?"),
+    ("Where can I {act}?", "What is the best place to {act}?", "Where do people {act}?"),
+    ("Why should I {act}?", "What is the best reason to {act}?", "Why do people {act}?"),
+    ("How much does it cost to {act}?", "How much money do I need to {act}?"),
 )
 
 WOMEN = (
@@ -697,3 +738,13 @@ IRREGULAR_VERBS = {
 }
 # Verbs that double their last letter before "ed" and "ing" (or before "ing" alone).
 DOUBLING = "chop stir wrap stop drag scrub trim plan grab knit cut dig forget hit shut win rob mop"
+
+# What the sentence patterns in the generator's code need beyond the words above.
+FUNCTION_WORDS = (
+    "after all also am another any anyone are avoid back be been before by come day did "
+    "disliked do does each every few first forget forgot had has have he her him his hoped "
+    "hour how if is last later manage managed many most much no none now often only perhaps "
+    "plan planned refused remembered said same she slowly somebody something soon such that "
+    "their them then they things think thought twice use used want we went what when where "
+    "whether which who why wished without word wrong yes you"
+)

@@ -1,0 +1,72 @@
+"""distilkit: knowledge distillation of BERT, to be read, repeated and looked at.
+
+This is what a notebook imports. Hugging Face models and tokenizers stay what they are.
+"""
+
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING
+
+from distilkit.config import MLM_ONLY, Objective, Scale, TaskObjective, Training, home, scale
+from distilkit.losses import (
+    TripleLoss,
+    cosine_loss,
+    mlm_loss,
+    soft_target_loss,
+    softmax_with_temperature,
+    triple_loss,
+)
+
+# Importing transformers takes seconds, so what needs it (or matplotlib) is imported when it is
+# first asked for: `import distilkit` costs little more than `import torch`.
+_LATER = {
+    "arms": ("finetune_arms", "macro_scores", "results_table", "retained"),
+    "corpus": ("MaskedBlocks", "pack", "read_texts"),
+    "figure_cost": ("plot_size_speed_accuracy",),
+    "figure_layers": ("plot_layer_map",),
+    "figure_scores": ("plot_beside_paper", "plot_glue_bars"),
+    "figure_style": ("save_figure",),
+    "finetuning": ("evaluate_task", "finetune", "sequence_classifier"),
+    "lean_head": ("lean_triple_loss", "mlm_head"),
+    "measure": ("bytes_on_disk", "compare", "latency_ms", "parameter_count", "throughput_per_s"),
+    "plots": ("plot_losses", "plot_one_hot_and_soft", "plot_temperatures"),
+    "pretraining": ("distil", "losses_on", "pretrain"),
+    "run": ("Run", "open_run", "runs"),
+    "session": ("provenance", "start"),
+    "sources": ("load_blocks", "load_task", "load_teacher", "load_text", "load_tokenizer"),
+    "student": (
+        "DISTILBERT_LAYERS",
+        "default_layers",
+        "random_student_like",
+        "student_from_teacher",
+    ),
+}
+_MODULE_OF = {name: module for module, names in _LATER.items() for name in names}
+
+__all__ = [
+    "MLM_ONLY",
+    "Objective",
+    "Scale",
+    "TaskObjective",
+    "Training",
+    "TripleLoss",
+    "cosine_loss",
+    "home",
+    "mlm_loss",
+    "scale",
+    "soft_target_loss",
+    "softmax_with_temperature",
+    "triple_loss",
+    *_MODULE_OF,
+]
+
+
+def __getattr__(name: str):
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'distilkit' has no attribute {name!r}")
+    value = getattr(_import_module(f"distilkit.{_MODULE_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

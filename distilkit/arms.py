@@ -1,0 +1,131 @@
+"""Arms: the same tasks and the same seeds for several starting points, in one table.
+
+"Median of 5 runs with different seeds" is how the paper reports GLUE (Sanh et al. 2019, table 1);
+here every seed is kept, so that a figure can show the spread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tqdm.auto import tqdm
+from transformers import PreTrainedTokenizerBase
+
+from distilkit.config import Scale
+from distilkit.finetuning import finetune, sequence_classifier
+from distilkit.glue import task as task_named
+from distilkit.sources import load_task
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+POINTS = 100  # GLUE reports every metric times 100
+
+
+def finetune_arms(
+    arms: Mapping[str, str | Path], tokenizer: PreTrainedTokenizerBase, scale: Scale
+) -> pd.DataFrame:
+    """Fine-tune each arm on each of the scale's tasks with each of its seeds.
+
+    Every fine-tuning is a run ``<scale>-<arm>-<task>-<seed>``, so an interrupted sweep goes on
+    where it was. The fine-tuned weights are not kept: a sweep would fill the disk.
+
+    Args:
+        arms: arm -> a checkpoint for ``from_pretrained`` (folder or Hub id).
+        tokenizer: the arms' tokenizer.
+        scale: tasks, seeds, and how to fine-tune.
+
+    Returns:
+        A row per arm, seed, task and metric: ``arm, seed, task, metric, score, train_seconds``.
+        Scores in points (-100 to 100), NaN where the metric is undefined; only the metric that
+        counts (``glue.TASKS[task].score``), on the (matched) validation set.
+    """
+    import pandas as pd
+
+    rows = []
+    plan = [(task, arm, seed) for task in scale.tasks for arm in arms for seed in scale.seeds]
+    data = {}
+    for task, arm, seed in tqdm(plan, "fine-tune", unit="run"):
+        if task not in data:
+            data = {task: load_task(scale, task)}  # one task at a time stays in memory
+        run = finetune(
+            sequence_classifier(arms[arm], task, seed),
+            tokenizer,
+            task,
+            data[task],
+            replace(scale.finetuning, seed=seed),
+            name=f"{scale.name}-{arm}-{task}-{seed}",
+            max_length=scale.length,
+            keep_model=False,
+        )
+        result = run.result()
+        the_task = task_named(task)
+        value = result["scores"][the_task.validation[0]][the_task.score]
+        rows.append(
+            {
+                "arm": arm,
+                "seed": seed,
+                "task": task,
+                "metric": the_task.score,
+                "score": float("nan") if value is None else POINTS * value,
+                "train_seconds": result["seconds"],
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def macro_scores(scores: pd.DataFrame, *, without: tuple[str, ...] = ()) -> pd.DataFrame:
+    """The mean over tasks, for each arm and seed; undefined (NaN) if any task's score is.
+
+    Args:
+        scores: as :func:`finetune_arms` returns it.
+        without: tasks left out. The paper's macro-score holds WNLI, where its models sit at the
+            majority class; GLUE's own authors advise against reading anything into that task.
+
+    Returns:
+        ``arm, seed, score``.
+    """
+    kept = scores[~scores.task.isin(without)]
+    groups = kept.groupby(["arm", "seed"], sort=False)["score"]
+    return groups.agg(lambda values: values.mean(skipna=False)).reset_index()
+
+
+def results_table(scores: pd.DataFrame) -> pd.DataFrame:
+    """Median over seeds for each arm and task, and the macro-score, as a table to print.
+
+    Columns: the tasks, ``macro``, ``macro without wnli`` (if WNLI is there), and the macro's
+    ``low`` and ``high`` over seeds.
+    """
+    table = scores.pivot_table(
+        index="arm", columns="task", values="score", aggfunc="median", sort=False, dropna=False
+    )
+    macro = macro_scores(scores).groupby("arm", sort=False)["score"]
+    table["macro"], table["low"], table["high"] = macro.median(), macro.min(), macro.max()
+    if "wnli" in table:
+        without = macro_scores(scores, without=("wnli",)).groupby("arm")["score"].median()
+        table.insert(len(table.columns) - 2, "macro without wnli", without)
+    table.columns.name = None
+    return table
+
+
+def retained(scores: pd.DataFrame, student: str, teacher: str) -> pd.DataFrame:
+    """What share of the teacher's score the student keeps, in percent, seed by seed.
+
+    Returns:
+        ``task, retained, low, high`` (median, lowest and highest over seeds), a row per task and
+        one for the macro-score. NaN where the teacher's score is not above 0.
+    """
+    import pandas as pd
+
+    table = pd.concat([scores, macro_scores(scores).assign(task="macro")])
+    table = table.pivot_table(
+        index=["task", "seed"], columns="arm", values="score", sort=False, dropna=False
+    )
+    share = (100 * table[student] / table[teacher]).where(table[teacher] > 0)
+    by_task = share.groupby("task", sort=False)
+    return pd.DataFrame(
+        {"retained": by_task.median(), "low": by_task.min(), "high": by_task.max()}
+    ).reset_index()

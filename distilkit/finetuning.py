@@ -1,0 +1,224 @@
+"""Fine-tuning on GLUE, with or without a teacher, and evaluation.
+
+Devlin et al. 2019, section 4.1; distillation at fine-tuning as in Sanh et al. 2019, section 3.1
+("additional distillation"). The same loop as pretraining, another loss.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from accelerate import PartialState
+from torch import Tensor, nn
+from transformers import (
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from distilkit.config import TaskObjective, Training, as_json
+from distilkit.glue import Task, TaskExamples, scores
+from distilkit.glue import task as task_named
+from distilkit.loop import evaluate, train
+from distilkit.losses import at_least_float32, soft_target_loss
+from distilkit.pretraining import fingerprint
+from distilkit.run import Run, open_run
+
+
+def sequence_classifier(checkpoint: str | Path, task: str, seed: int) -> PreTrainedModel:
+    """A checkpoint with a new classification head for a task, the head drawn from `seed`.
+
+    The task's label names go into its config, so that two models' label orders can be compared.
+    """
+    the_task = task_named(task)
+    labels = list(the_task.labels) or ["score"]
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return AutoModelForSequenceClassification.from_pretrained(
+            checkpoint,
+            num_labels=len(labels),
+            id2label=dict(enumerate(labels)),
+            label2id={label: i for i, label in enumerate(labels)},
+            problem_type="regression" if the_task.regression else "single_label_classification",
+        )
+
+
+def finetune(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    task: str,
+    data: Mapping[str, Any],
+    training: Training,
+    *,
+    name: str,
+    teacher: PreTrainedModel | None = None,
+    objective: TaskObjective | None = None,
+    max_length: int = 128,
+    keep_model: bool = True,
+) -> Run:
+    """Train a copy of a sequence classifier on a task; scores of every labelled split in result.
+
+    A finished run of this name and configuration is returned as it is, an unfinished one goes on.
+
+    Args:
+        model: a sequence classifier with the task's number of labels; stays as it is.
+        tokenizer: the model's; the teacher's too.
+        task: one of the nine.
+        data: its splits (:func:`distilkit.glue.load`).
+        training: how long, in which batches, with which AdamW.
+        name: of the run's folder.
+        teacher: a classifier fine-tuned on this task, for soft targets beside the labels.
+        objective: the weights of the two; default 0.5 each at T = 2. Only with a teacher.
+        max_length: tokens; longer inputs are cut.
+        keep_model: save the fine-tuned weights in ``run.model``; a sweep over many seeds does not.
+
+    Raises:
+        ValueError: unknown task; a head or teacher that does not fit the task.
+    """
+    the_task = task_named(task)
+    if objective is not None and teacher is None:
+        raise ValueError("an objective with soft targets needs teacher=..., fine-tuned on the task")
+    check_classifier(model, the_task)
+    if teacher is not None:
+        check_classifier(teacher, the_task)
+        objective = objective or TaskObjective()
+    examples = TaskExamples(
+        data["train"], the_task, tokenizer, max_length=max_length, seed=training.seed
+    )
+    config = {
+        "kind": "finetune",
+        "task": task,
+        "objective": as_json(objective) if objective else None,
+        "training": as_json(training),
+        "model": fingerprint(model),
+        "teacher": fingerprint(teacher) if teacher is not None else None,
+        "examples": len(examples),
+        "max_length": max_length,
+        "keep_model": keep_model,
+    }
+    with open_run(name, config) as run:
+        if run.finished:
+            return run
+        model = copy.deepcopy(model)
+        if teacher is not None:
+            teacher = teacher.to(PartialState().device).eval()
+        summary = train(model, examples, task_loss(the_task, teacher, objective), training, run)
+        found = {
+            split: evaluate_task(model, tokenizer, task, data[split], max_length=max_length)
+            for split in (*the_task.validation, *the_task.test)
+            if split in data and min(data[split]["label"]) >= 0  # GLUE's test labels are all -1
+        }
+        if keep_model:
+            model.save_pretrained(run.model)
+            tokenizer.save_pretrained(run.model)
+        run.finish({"kind": "finetune", "task": task, **summary, "scores": found})
+    return run
+
+
+def task_loss(
+    the_task: Task,
+    teacher: PreTrainedModel | None = None,
+    objective: TaskObjective | None = None,
+) -> Callable[[nn.Module, dict[str, Any], dict[str, int]], dict[str, Tensor]]:
+    """The loss for the loop: cross-entropy (or squared error), and soft targets with a teacher.
+
+    For regression, where there are no classes to soften, the soft-target term is the squared error
+    against the teacher's prediction.
+    """
+
+    def loss(
+        model: PreTrainedModel, batch: dict[str, Any], counts: dict[str, int]
+    ) -> dict[str, Tensor]:
+        logits = at_least_float32(_logits(model, batch))  # B, C
+        labels, count = batch["labels"], counts["examples"]
+        if the_task.regression:
+            against_labels = F.mse_loss(logits[:, 0], labels, reduction="sum") / count
+        else:
+            against_labels = F.cross_entropy(logits, labels, reduction="sum") / count
+        if teacher is None:
+            return {"loss": against_labels, "task": against_labels}
+
+        with torch.no_grad():
+            teacher_logits = at_least_float32(_logits(teacher, batch))  # B, C
+        if the_task.regression:
+            soft_target = F.mse_loss(logits, teacher_logits, reduction="sum") / count
+        else:
+            soft_target = soft_target_loss(
+                logits, teacher_logits, objective.temperature, count=count
+            )
+        total = objective.task * against_labels + objective.soft_target * soft_target
+        return {"loss": total, "task": against_labels, "soft_target": soft_target}
+
+    return loss
+
+
+def predict(
+    model: PreTrainedModel, examples: TaskExamples, batch_size: int = 64
+) -> tuple[np.ndarray, np.ndarray]:
+    """The logits [examples, C] and labels [examples] of a split, in the data's order."""
+    by_length = np.argsort(examples.lengths, kind="stable")
+
+    def measure(model: PreTrainedModel) -> np.ndarray:
+        logits = None
+        for start in range(0, len(by_length), batch_size):
+            ids = by_length[start : start + batch_size]
+            batch = examples.batch(0, ids)
+            batch = {k: v.to(model.device) for k, v in batch.items() if isinstance(v, Tensor)}
+            out = at_least_float32(_logits(model, batch)).cpu().numpy()
+            if logits is None:
+                logits = np.empty((len(examples), out.shape[1]), dtype=out.dtype)
+            logits[ids] = out
+        return logits
+
+    return evaluate(model, measure), examples.labels
+
+
+def evaluate_task(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    task: str,
+    data: Any,
+    *,
+    max_length: int = 128,
+) -> dict[str, float | None]:
+    """The task's metrics of a classifier on one split, between -1 and 1; None where undefined."""
+    the_task = task_named(task)
+    check_classifier(model, the_task)
+    examples = TaskExamples(data, the_task, tokenizer, max_length=max_length, seed=0)
+    logits, labels = predict(model, examples)
+    if not np.isfinite(logits).all():
+        raise FloatingPointError(f"{task}: the model's predictions are not finite")
+    return scores(task, logits[:, 0] if the_task.regression else logits.argmax(-1), labels)
+
+
+def check_classifier(model: PreTrainedModel, the_task: Task) -> None:
+    """Raise ValueError unless the model's head has the task's labels, in the task's order."""
+    wanted = max(1, len(the_task.labels))
+    labels = dict(model.config.id2label)
+    if model.config.num_labels != wanted:
+        raise ValueError(
+            f"{the_task.name} has {wanted} output(s), the model {model.config.num_labels}: load it "
+            f"with sequence_classifier(checkpoint, {the_task.name!r}, seed)"
+        )
+    named = [str(labels[i]).lower() for i in range(wanted)]
+    # checkpoints without names say LABEL_0, LABEL_1: nothing to compare
+    if sorted(named) == sorted(the_task.labels) and tuple(named) != the_task.labels:
+        raise ValueError(
+            f"the model's labels are {named}, the task's {list(the_task.labels)}: the same names "
+            "in another order, so its answers would be read wrongly"
+        )
+
+
+def _logits(model: PreTrainedModel, batch: Mapping[str, Any]) -> Tensor:
+    """[B, C]; a BERT gets its token types (it needs them for pairs), a DistilBERT has none."""
+    names = ["input_ids", "attention_mask"]
+    if "token_type_ids" in inspect.signature(model.forward).parameters:
+        names.append("token_type_ids")
+    return model(**{name: batch[name] for name in names}).logits

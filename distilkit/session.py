@@ -1,0 +1,44 @@
+"""The first cell of every notebook: which scale, which versions, which machine."""
+
+from __future__ import annotations
+
+import warnings
+
+import accelerate
+import torch
+import transformers
+from tqdm import TqdmWarning
+
+from distilkit.config import Scale, scale
+from distilkit.run import commit
+
+
+def start(name: str | None = None) -> Scale:
+    """Print what a reader needs to know before time is spent, and return the scale.
+
+    Args:
+        name: of the scale; by default ``DISTILKIT_SCALE``, or ``tiny``.
+    """
+    chosen = scale(name)
+    # loading and saving a small model needs no progress bar of its own in a notebook
+    transformers.utils.logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", category=TqdmWarning)
+    cuda = torch.cuda.is_available()
+    device = torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads"
+    print(
+        f"scale     {chosen.name}: {chosen.about}\n"
+        f"versions  torch {torch.__version__}, transformers {transformers.__version__}, "
+        f"accelerate {accelerate.__version__}\n"
+        f"device    {device}\n"
+        f"code      commit {commit()}"
+    )
+    return chosen
+
+
+def provenance(chosen: Scale) -> dict[str, str]:
+    """What goes into a saved figure's metadata: scale, seed and commit."""
+    return {
+        "scale": chosen.name,
+        "seed": str(chosen.distillation.seed),
+        "commit": commit(),
+    }

@@ -1,0 +1,259 @@
+"""Every field of every config refuses nonsense by name; the dial; configs as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distilkit import config
+from distilkit.config import (
+    MLM_ONLY,
+    SCALES,
+    Objective,
+    TaskObjective,
+    Training,
+    as_json,
+    scale,
+)
+
+TINY = SCALES["tiny"]
+
+NOT_A_NUMBER = ("1e-4", None, True, math.nan, math.inf, -math.inf, -1.0, 1j, [1.0], np.ones(2))
+NOT_WHOLE = ("3", None, True, math.nan, math.inf, -1, 1.5, 2.0, [1], np.ones(2))
+
+# class, field -> values it must refuse
+BAD = {
+    (Objective, "soft_target"): NOT_A_NUMBER,
+    (Objective, "mlm"): NOT_A_NUMBER,
+    (Objective, "cosine"): NOT_A_NUMBER,
+    (Objective, "temperature"): (*NOT_A_NUMBER, 0, 0.0),
+    (Objective, "tokens"): ("some", "", None, True, 1, "All"),
+    (Objective, "mlm_target"): ("student", "", None, True, 1, "Original"),
+    (TaskObjective, "task"): NOT_A_NUMBER,
+    (TaskObjective, "soft_target"): NOT_A_NUMBER,
+    (TaskObjective, "temperature"): (*NOT_A_NUMBER, 0),
+    (Training, "epochs"): (*NOT_WHOLE, 0),
+    (Training, "steps"): ("3", True, math.nan, math.inf, -1, 1.5, 0, [1]),  # None is allowed
+    (Training, "batch_size"): (*NOT_WHOLE, 0),
+    (Training, "micro_batch_size"): (*NOT_WHOLE, 0),
+    (Training, "learning_rate"): (*NOT_A_NUMBER, 0),
+    (Training, "betas"): (
+        (0.9,),
+        (0.9, 0.98, 0.99),
+        (),
+        (0.9, 1.0),
+        (1.5, 0.98),
+        (-0.1, 0.98),
+        (0.9, math.nan),
+        ("0.9", 0.98),
+        (0.9, None),
+        (True, 0.98),
+        "ab",
+        None,
+        0.9,
+    ),
+    (Training, "eps"): (*NOT_A_NUMBER, 0),
+    (Training, "weight_decay"): NOT_A_NUMBER,
+    (Training, "warmup"): (*NOT_A_NUMBER, 1.01, 5),
+    (Training, "max_grad_norm"): (*NOT_A_NUMBER, 0),
+    (Training, "seed"): NOT_WHOLE,
+    (Training, "precision"): ("fp16", "", None, True, 16, "BF16"),
+    (Training, "log_every"): (*NOT_WHOLE, 0),
+    (Training, "validate_every"): ("3", True, math.nan, math.inf, -1, 1.5, 0, [1]),
+    (Training, "checkpoint_every"): (*NOT_WHOLE, 0),
+    (Training, "workers"): NOT_WHOLE,
+    (config.Scale, "tasks"): (("cola", "squad"), ("CoLA",), (None,), "cola", None),
+    (config.Scale, "length"): (*NOT_WHOLE, 0, 7),
+    (config.Scale, "seeds"): ((), None, 5, (1, "x"), (1, -1), (True,)),
+    (config.Scale, "teacher"): (None,),  # with the scale below, which has no teacher_pretraining
+}
+KNOWN = {  # to be fixed in the package; the marks are strict, so they cannot stay by mistake
+    ("Training", "betas", "None"): "TypeError instead of ValueError",
+    ("Training", "betas", "0.9"): "TypeError instead of ValueError",
+    ("Scale", "tasks", "None"): "TypeError instead of ValueError",
+    ("Scale", "seeds", "5"): "accepted",
+    ("Scale", "seeds", "(1, 'x')"): "accepted",
+    ("Scale", "seeds", "(1, -1)"): "accepted",
+    ("Scale", "seeds", "(True,)"): "accepted",
+}
+
+
+def cases():
+    for (cls, name), values in BAD.items():
+        for value in values:
+            known = KNOWN.get((cls.__name__, name, repr(value)))
+            marks = [pytest.mark.xfail(strict=True, reason=known)] if known else []
+            yield pytest.param(cls, name, value, marks=marks, id=f"{cls.__name__}.{name}={value!r}")
+
+
+GOOD = {
+    Objective: Objective(),
+    TaskObjective: TaskObjective(),
+    Training: Training(),
+    config.Scale: SCALES["base"],
+}
+
+
+def test_the_table_of_bad_values_covers_every_field_that_is_data():
+    for cls in (Objective, TaskObjective, Training):
+        assert {f.name for f in dataclasses.fields(cls)} == {n for c, n in BAD if c is cls}
+
+
+@pytest.mark.parametrize(("cls", "name", "value"), list(cases()))
+def test_a_bad_value_is_refused_by_the_name_of_its_field(cls, name, value):
+    with pytest.raises(ValueError, match=rf"{cls.__name__}\.{name}\b"):
+        dataclasses.replace(GOOD[cls], **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("cls", "values"),
+    [
+        (Objective, {"soft_target": 0, "mlm": 1, "cosine": 0.0, "temperature": 1e-3}),
+        (Objective, {"tokens": "masked", "mlm_target": "teacher", "temperature": 100}),
+        (TaskObjective, {"task": 0, "soft_target": 1}),
+        (TaskObjective, {"task": 1, "soft_target": 0}),
+        (Training, {"epochs": 1, "steps": 1, "batch_size": 1, "micro_batch_size": 1}),
+        (Training, {"betas": (0, 0.999), "warmup": 0, "weight_decay": 0, "seed": 0, "workers": 0}),
+        (Training, {"warmup": 1, "precision": "bf16", "validate_every": 1, "eps": 1e-12}),
+        (config.Scale, {"length": 8, "seeds": (0,)}),
+    ],
+)
+def test_values_at_the_edge_of_what_is_allowed_are_taken_as_they_are(cls, values):
+    made = dataclasses.replace(GOOD[cls], **values)
+    assert {name: getattr(made, name) for name in values} == values
+
+
+def test_all_weights_zero_is_nothing_to_learn_from():
+    with pytest.raises(ValueError, match="Objective: all three weights are 0"):
+        Objective(soft_target=0, mlm=0, cosine=0)
+    with pytest.raises(ValueError, match="TaskObjective: both weights are 0"):
+        TaskObjective(task=0, soft_target=0)
+
+
+def test_the_defaults_are_the_recipe_of_the_released_weights():
+    o, t = Objective(), Training()
+    assert (o.soft_target, o.mlm, o.cosine, o.temperature) == (5, 2, 1, 2)
+    assert (o.tokens, o.mlm_target) == ("all", "original")
+    assert (t.learning_rate, t.betas, t.eps, t.weight_decay) == (5e-4, (0.9, 0.98), 1e-6, 0)
+    assert (t.warmup, t.max_grad_norm, t.epochs, t.seed) == (0.05, 5, 3, 56)
+    squad = TaskObjective()
+    assert (squad.task, squad.soft_target, squad.temperature) == (0.5, 0.5, 2)
+
+
+@pytest.mark.parametrize(
+    ("values", "needed"),
+    [
+        ({}, True),
+        ({"soft_target": 0, "cosine": 0}, False),
+        ({"soft_target": 0, "mlm": 0}, True),
+        ({"cosine": 0, "mlm": 0}, True),
+        ({"soft_target": 0, "cosine": 0, "mlm_target": "teacher"}, True),
+    ],
+)
+def test_needs_teacher(values, needed):
+    assert Objective(**values).needs_teacher is needed
+
+
+def test_mlm_only_asks_no_teacher():
+    assert not MLM_ONLY.needs_teacher
+    assert MLM_ONLY.mlm > 0
+
+
+def test_configs_cannot_be_changed():
+    for made in (Objective(), TaskObjective(), Training(), TINY):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(made, dataclasses.fields(made)[0].name, 1)
+
+
+def test_a_scale_without_teacher_must_say_how_to_pretrain_one():
+    for missing in ("teacher_pretraining", "teacher_shape"):
+        with pytest.raises(ValueError, match=r"Scale\.teacher is None.*teacher_pretraining"):
+            dataclasses.replace(TINY, **{missing: None})
+    with pytest.raises(ValueError, match=r"Scale\.teacher is None"):
+        dataclasses.replace(TINY, teacher_shape={})
+
+
+# The dial
+
+
+def test_scale_by_argument_by_environment_and_by_default(monkeypatch):
+    monkeypatch.delenv("DISTILKIT_SCALE", raising=False)
+    assert scale().name == "tiny"
+    assert scale("small").name == "small"
+    monkeypatch.setenv("DISTILKIT_SCALE", "base")
+    assert scale().name == "base"
+    assert scale("small").name == "small"  # the argument wins
+    monkeypatch.setenv("DISTILKIT_SCALE", "")
+    assert scale().name == "tiny"
+
+
+def test_an_unknown_scale_names_the_known_ones(monkeypatch):
+    with pytest.raises(ValueError, match=r"'huge'.*tiny, small, base"):
+        scale("huge")
+    monkeypatch.setenv("DISTILKIT_SCALE", "Tiny")
+    with pytest.raises(ValueError, match=r"'Tiny'.*DISTILKIT_SCALE"):
+        scale()
+
+
+def test_the_scales_are_consistent():
+    assert list(SCALES) == ["tiny", "small", "base"]
+    for name, one in SCALES.items():
+        assert one.name == name
+        assert one.tasks
+        assert len(set(one.seeds)) == len(one.seeds)
+        if one.teacher_shape:
+            assert one.length <= one.teacher_shape["max_position_embeddings"]
+            assert one.teacher_shape["hidden_size"] % one.teacher_shape["num_attention_heads"] == 0
+
+
+# JSON
+
+
+@pytest.mark.parametrize("made", [Objective(), TaskObjective(), Training(), *SCALES.values()])
+def test_as_json_survives_a_round_trip_through_json(made):
+    plain = as_json(made)
+    back = json.loads(json.dumps(plain, allow_nan=False))
+    assert back == plain  # nothing is turned into something else: no tuple is left in it
+    assert list(back) == [f.name for f in dataclasses.fields(made)]
+
+
+def test_from_json_the_same_config_is_made_again():
+    made = Training(steps=7, betas=(0.8, 0.9), precision="fp32")
+    back = json.loads(json.dumps(as_json(made)))
+    assert Training(**back | {"betas": tuple(back["betas"])}) == made
+    assert as_json(made)["betas"] == [0.8, 0.9]
+    nested = as_json(TINY)
+    assert nested["distillation"]["betas"] == [0.9, 0.98]
+    assert Objective(**nested["objective"]) == TINY.objective
+
+
+def test_as_json_takes_dataclass_instances_only():
+    for wrong in ({"mlm": 1}, 3, None):
+        with pytest.raises(TypeError):
+            as_json(wrong)
+
+
+@pytest.mark.xfail(strict=True, reason="numpy scalars pass the checks but not json.dumps")
+def test_numpy_numbers_that_pass_the_checks_can_be_written():
+    made = (Training(seed=np.int64(3)), Objective(mlm=np.float32(2)))
+    assert json.dumps([as_json(one) for one in made])
+
+
+# Home
+
+
+def test_home_is_the_repository_unless_the_environment_names_another(monkeypatch, tmp_path):
+    monkeypatch.delenv("DISTILKIT_HOME", raising=False)
+    assert config.home() == Path(__file__).resolve().parents[1]
+    monkeypatch.setenv("DISTILKIT_HOME", "")
+    assert config.home() == Path(__file__).resolve().parents[1]
+    monkeypatch.setenv("DISTILKIT_HOME", str(tmp_path))
+    assert config.home() == tmp_path
+    monkeypatch.chdir(tmp_path)  # the folder one stands in plays no part
+    monkeypatch.delenv("DISTILKIT_HOME")
+    assert config.home() == Path(__file__).resolve().parents[1]
