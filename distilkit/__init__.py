@@ -4,7 +4,6 @@ This is what a notebook imports. Hugging Face models and tokenizers stay what th
 """
 
 from importlib import import_module as _import_module
-from typing import TYPE_CHECKING
 
 from distilkit.config import MLM_ONLY, Objective, Scale, TaskObjective, Training, home, scale
 from distilkit.losses import (

@@ -155,6 +155,13 @@ class Scale:
     teacher_pretraining: Training | None = None  # if the teacher is pretrained here
     teacher_shape: dict[str, int] | None = None  # BertConfig of that teacher
 
+    @property
+    def figures(self) -> Path:
+        """``figures/<scale>/``, made on first use: what the notebooks draw and tabulate."""
+        folder = home() / "figures" / self.name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
     def __post_init__(self) -> None:
         for task in self.tasks:
             _one_of("Scale", "tasks", task, GLUE_TASKS)
@@ -166,6 +173,13 @@ class Scale:
                 "Scale.teacher is None: give a Hub id or a folder, or both teacher_pretraining and "
                 "teacher_shape, so that a teacher can be pretrained"
             )
+        if self.teacher is None and self.text is not None:
+            raise ValueError(
+                "Scale.text is a text of your own, but the teacher made at this scale knows only "
+                "the embedded one's words: give Scale.teacher too"
+            )
+        if str(self.text).endswith((".txt", ".parquet")) and not Path(self.text).is_file():
+            raise FileNotFoundError(f"no text file at {self.text}")
 
 
 # GLUE fine-tuning as BERT's authors do it (Devlin et al. 2019, appendix A.3: batch 16 or 32,

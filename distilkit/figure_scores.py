@@ -111,7 +111,7 @@ def plot_glue_bars(scores: pd.DataFrame) -> Figure:
         axes.spines["bottom"].set_visible(False)
         axes.set_xlim(centres[0] - 0.5, centres[-1] + 0.5)
         lowest = scores["score"].min()
-        axes.set_ylim(lowest - 4 if lowest < 0 else 0, 100)
+        axes.set_ylim(lowest - 4 if lowest < 0 else 0, 102)  # a dot at 100 stays whole
         axes.set_ylabel("score (points)")
         value_grid(axes)
         seeds = scores["seed"].nunique()

@@ -35,7 +35,7 @@ YELLOW, BLUE, VERMILLION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
 INK, GREY, PALE = "#222222", "#666666", "#D9D9D9"
 
 SERIES_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILLION)
-SERIES_HATCHES = ("", "////", "....", "xxxx", "----", "\\\\\\\\")
+SERIES_HATCHES = ("", "////", "\\\\\\\\", "xxxx", "----", "||||")
 
 _STYLE = {
     "font.family": "sans-serif",

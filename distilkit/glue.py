@@ -166,7 +166,8 @@ def scores(name: str, predictions: np.ndarray, labels: np.ndarray) -> dict[str, 
     """
     from distilkit.glue_metric import GlueMetric  # `evaluate` is needed only here
 
-    metric = GlueMetric(task(name))
+    the_task = task(name)
+    metric = GlueMetric(name, the_task.metrics, regression=the_task.regression)
     return metric.compute(predictions=predictions, references=labels)
 
 

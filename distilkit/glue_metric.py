@@ -12,8 +12,6 @@ import numpy as np
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
-from distilkit.glue import Task
-
 
 class GlueMetric(evaluate.Metric):
     """The metrics of one task; an undefined value is None, never 0.
@@ -23,21 +21,21 @@ class GlueMetric(evaluate.Metric):
     positive.
     """
 
-    def __init__(self, the_task: Task) -> None:
-        self.task = the_task
-        super().__init__(config_name=the_task.name, keep_in_memory=True)
+    def __init__(self, task: str, names: tuple[str, ...], *, regression: bool) -> None:
+        self.task, self.names, self.regression = task, names, regression
+        super().__init__(config_name=task, keep_in_memory=True)
 
     def _info(self) -> evaluate.MetricInfo:
-        kind = datasets.Value("float64" if self.task.regression else "int64")
+        kind = datasets.Value("float64" if self.regression else "int64")
         return evaluate.MetricInfo(
-            description=f"GLUE {self.task.name}: {', '.join(self.task.metrics)}",
+            description=f"GLUE {self.task}: {', '.join(self.names)}",
             citation="Wang et al. 2019, arXiv 1804.07461",
             features=datasets.Features({"predictions": kind, "references": kind}),
         )
 
     def _compute(self, predictions, references) -> dict[str, float | None]:
         x, y = np.asarray(predictions), np.asarray(references)
-        return {name: _METRICS[name](x, y) for name in self.task.metrics}
+        return {name: _METRICS[name](x, y) for name in self.names}
 
 
 def _accuracy(x: np.ndarray, y: np.ndarray) -> float | None:

@@ -15,7 +15,6 @@ each divided by the *step's* counts, so that micro-batches add up to the mean ov
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import threading
 import time
@@ -29,6 +28,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
+from tqdm.auto import tqdm
 
 from distilkit import checkpoint
 from distilkit.config import Training
@@ -97,7 +97,13 @@ def train(
     with (
         torch.random.fork_rng(devices=_cuda_devices(accelerator)),  # the caller's stays as it was
         _signals() as caught,
-        _progress(run.name, first, steps, accelerator.is_main_process) as bar,
+        tqdm(
+            total=steps,
+            initial=first,
+            desc=run.name,
+            unit="step",
+            disable=not accelerator.is_main_process,
+        ) as bar,
     ):
         model.train()
         batches = iter(
@@ -354,13 +360,3 @@ def _signals() -> Iterator[list[int]]:
     finally:
         for number, old in previous.items():
             signal.signal(number, old)
-
-
-def _progress(name: str, first: int, steps: int, visible: bool) -> Any:
-    # tqdm.auto draws a widget under Jupyter; a headless run has nobody to draw it for, and wants
-    # plain text in its stream
-    if os.environ.get("DISTILKIT_HEADLESS"):
-        from tqdm import tqdm
-    else:
-        from tqdm.auto import tqdm
-    return tqdm(total=steps, initial=first, desc=name, unit="step", disable=not visible)

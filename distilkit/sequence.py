@@ -2,8 +2,8 @@
 
 nbclient executes; this module picks the interpreter, stops the kernel whatever happens, and turns
 what a cell prints (or draws as a tqdm bar) into progress on the terminal. Per notebook: a fresh
-kernel, its folder as the working directory, DISTILKIT_SCALE and DISTILKIT_HEADLESS=1 in the
-environment, and an executed copy in `out`. The sources, stored without outputs, are only read.
+kernel, its folder as the working directory, DISTILKIT_SCALE in the environment, and an executed
+copy in `out`. The sources, stored without outputs, are only read.
 
 A notebook may say how long it takes: `metadata["distilkit"]["minutes"][scale]`, minutes as a
 number, on any machine. Only the proportions matter once the first minutes have been seen.
@@ -210,7 +210,7 @@ async def _tick(progress: Progress) -> None:
 
 
 def _environment(scale: str) -> dict[str, str]:
-    environment = {**os.environ, "DISTILKIT_SCALE": scale, "DISTILKIT_HEADLESS": "1"}
+    environment = {**os.environ, "DISTILKIT_SCALE": scale}
     # The kernel imports the distilkit that is running here, installed or not.
     paths = [str(REPOSITORY), environment.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))

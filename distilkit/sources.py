@@ -18,7 +18,7 @@ from transformers import (
 
 from distilkit import glue, tinyworld
 from distilkit.config import Scale, home
-from distilkit.corpus import MaskedBlocks, pack, read_texts
+from distilkit.corpus import SMOOTHING, MaskedBlocks, pack, read_texts
 from distilkit.pretraining import pretrain
 
 if TYPE_CHECKING:
@@ -50,7 +50,8 @@ def load_teacher(scale: Scale) -> tuple[PreTrainedModel, PreTrainedTokenizerBase
     tokenizer = load_tokenizer(scale)
     if scale.teacher is not None:
         return AutoModelForMaskedLM.from_pretrained(scale.teacher).eval(), tokenizer
-    blocks, validation = load_blocks(scale, tokenizer)
+    # BERT masks all words alike; that rare ones come more often is DistilBERT's
+    blocks, validation = load_blocks(scale, tokenizer, smoothing=0.0)
     with torch.random.fork_rng():
         torch.manual_seed(scale.teacher_pretraining.seed)
         untrained = BertForMaskedLM(
@@ -94,12 +95,18 @@ def load_text(scale: Scale) -> tuple[list[str], list[str]]:
 
 
 def load_blocks(
-    scale: Scale, tokenizer: PreTrainedTokenizerBase
+    scale: Scale, tokenizer: PreTrainedTokenizerBase, *, smoothing: float = SMOOTHING
 ) -> tuple[MaskedBlocks, MaskedBlocks]:
-    """The scale's text as blocks for the loop: for training, and held out."""
+    """The scale's text as blocks for the loop: for training, and held out.
+
+    `smoothing` as in :func:`distilkit.corpus.masking_weights`.
+    """
     train, held_out = load_text(scale)
     blocks = MaskedBlocks(
-        pack(train, tokenizer, scale.length), tokenizer, seed=scale.distillation.seed
+        pack(train, tokenizer, scale.length),
+        tokenizer,
+        seed=scale.distillation.seed,
+        smoothing=smoothing,
     )
     validation = MaskedBlocks(
         pack(held_out, tokenizer, scale.length), tokenizer, seed=0, weights=blocks.weights

@@ -258,7 +258,7 @@ def _synonym(dice: Dice, noun: str) -> str:
 
 
 def _dimension(dice: Dice, kind: str, taboo: tuple = ()) -> tuple:
-    """Two opposed sets of adjectives for a kind of noun, in random order; `taboo` is one to skip."""
+    """Two opposed sets of adjectives for a kind of noun, in random order, but not `taboo`."""
     found = [d for d in _DIMENSIONS if kind in d[2] and set(d[:2]) != set(taboo[:2])]
     one, other, _ = dice.choose(found)
     return (one, other) if dice.chance(0.5) else (other, one)
@@ -314,7 +314,10 @@ def _event(dice: Dice, themes: Sequence[str] = EVERYWHERE, test: Callable | None
 
 def _event_in(dice: Dice, frame: Frame, agent: str = "") -> Event:
     return Event(
-        frame, agent or dice.choose(frame.agents), dice.choose(frame.verbs), dice.choose(frame.things)
+        frame,
+        agent or dice.choose(frame.agents),
+        dice.choose(frame.verbs),
+        dice.choose(frame.things),
     )
 
 
@@ -453,7 +456,7 @@ def _scene(dice: Dice) -> list[str]:
     opening = dice.choose(
         (
             f"{dice.choose(_WHEN)}, {name} came to {bare}",
-            f"it was a {dice.choose(weather.split())} day, and {name} was {place}",
+            f"it was {a(dice.choose(weather.split()))} day, and {name} was {place}",
             f"{name} was {place} because {dice.choose(signs)}",
             f"{person} was {a(called)} and worked {place}",
             f"{person}, {a(trait)} {called}, was {place} {dice.choose(_WHEN)}",
@@ -726,11 +729,7 @@ def _review(dice: Dice) -> list[str]:
             f"{pronoun} told all friends to see such {a(good[2])} {kind}",
         )[label]
         back = (f"{pronoun} left early and never came back", f"{pronoun} wanted to come back soon")
-        sentences.append(
-            dice.choose((advice, back[label], f"in the end, {name} was {feeling}")).replace(
-                "such a ", "such a "
-            )
-        )
+        sentences.append(dice.choose((advice, back[label], f"in the end, {name} was {feeling}")))
     return [say(sentence) for sentence in sentences]
 
 
@@ -753,8 +752,10 @@ def _meeting(dice: Dice) -> list[str]:
             one, other = (f"the {noun}" for noun in dice.some(people, 2))
             pronoun = ""
     sentences = [f"{one} and {other} were {place} {dice.choose(_WHEN)}"]
-    because = f"{one} {past(verb)} {other} because {other if not pronoun else pronoun} {why}"
-    sentences.append(because if dice.chance(0.6) else f"{other} {why}, so {one} {past(verb)} {other}")
+    because = f"{one} {past(verb)} {other} because {pronoun or other} {why}"
+    sentences.append(
+        because if dice.chance(0.6) else f"{other} {why}, so {one} {past(verb)} {other}"
+    )
     sentences += dice.some(
         (
             f"{other} was {participle(verb)} by {one}",
@@ -779,11 +780,14 @@ class _Riddle:
     clause: str
 
 
+_OWNED = ("bicycle", "kite", "guitar", "book", "map", "lamp", "ladder", "violin", "puzzle", "ball")
+
+
 def _winograd(dice: Dice) -> _Riddle:
     if dice.chance(0.6):
         stem, fits_a, fits_b = dice.choose(lexicon.WINOGRAD_PEOPLE)
         one, other, pronoun = _two_people(dice)
-        thing = dice.choose("bicycle kite guitar book map lamp ladder violin puzzle ball".split())
+        thing = dice.choose(_OWNED)
         names = {"A": one, "B": other, "she": pronoun, "thing": thing}
         people = (one, other)
     else:
@@ -835,7 +839,7 @@ def _facts(dice: Dice) -> list[str]:
         f"anyone who has {a(noun)} has {upper(noun)}",
         f"what does {a(event.agent)} do? {say(f'{a(event.agent)} {third(verb)} {a(event.thing)}')}",
         f"{a(dice.choose(_POLARITY[1]))} {event.agent} is never "
-        f"{dice.choose(_POLARITY[0])} at the work",
+        f"{dice.choose(_POLARITY[0])} at work",
     ]
     if len(frame.verbs) > 1:
         one, other = dice.some(frame.verbs, 2)
@@ -897,60 +901,66 @@ _BASE_OF_PAST = {past(verb): verb for verb in _VERBS if past(verb) != verb}
 _BASE_OF_PARTICIPLE = {participle(verb): verb for verb in _VERBS if participle(verb) != verb}
 _BASE_OF_THIRD = {third(verb): verb for verb in _VERBS}
 # "Mother cooked supper" and "Doctor, help!" are English: these may stand without an article.
-_NEED_ARTICLE = tuple(
-    noun
-    for noun in _AGENTS
-    if noun
-    not in "mother father grandmother grandfather captain doctor nurse coach guard baby".split()
+_LIKE_NAMES = (
+    *("mother", "father", "grandmother", "grandfather", "baby"),
+    *("captain", "doctor", "nurse", "coach", "guard"),
 )
+_EITHER_NUMBER = (*lexicon.KINDS["group"].split(), *(n for n in _NOUNS if plural(n) == n))
+_ALSO_ADJECTIVE = ("clean", "warm", "open", "calm")
 
 
-def _corruptions(words: list[str]) -> list[list[str]]:
-    """Every way known here to break a sentence by one step; words are split from their marks."""
-    broken = []
+def _corruptions(words: list[str]) -> dict[str, list[list[str]]]:
+    """The ways to break a sentence in one place, by the rule they break.
 
-    def put(at: int, drop: int, *new: str) -> None:
-        broken.append([*words[:at], *new, *words[at + drop :]])
+    `words` are split from their punctuation marks.  A rule is applied only where the result is
+    surely no English: "the deck was clean" is not a broken "the deck was cleaned".
+    """
+    broken: dict[str, list[list[str]]] = {}
+
+    def put(rule: str, at: int, drop: int, *new: str) -> None:
+        broken.setdefault(rule, []).append([*words[:at], *new, *words[at + drop :]])
 
     agree = {"was": "were", "were": "was", "is": "are", "are": "is", "has": "have", "does": "do"}
     for i, word in enumerate(words):
         before = words[i - 1] if i else ""
         after = words[i + 1] if i + 1 < len(words) else ""
         helper = words[i - 2] if before == "not" and i > 1 else before
-        if word in agree:
-            put(i, 1, agree[word])
-        if word in ("the", "a", "an") and after in _KIND:
-            put(i, 2, after, word)
-            if after in _NEED_ARTICLE:
-                put(i, 1)
-        if word in ("a", "an"):
-            put(i, 1, "an" if word == "a" else "a")
-        if word in ("in", "with", "by", "at") and after in ("the", "a", "an"):
-            put(i, 2, after, word)
-            if after == "the" or word == "with":
-                put(i, 1)
-        if word in ("the", "in", "with", "by", "was", "because", "to"):
-            put(i, 1, word, word)
-        if helper in ("did", "to", "can") and word in _VERBS:
-            put(i, 1, past(word) if past(word) != word else ing(word))
-        if before in ("was", "were") and word in _BASE_OF_PARTICIPLE:
-            put(i, 1, _BASE_OF_PARTICIPLE[word])
-        if (before in _AGENTS or before in ("he", "she")) and word in _BASE_OF_PAST:
-            put(i, 1, ing(_BASE_OF_PAST[word]))
-            put(i, 1, _BASE_OF_PAST[word])
-            if after in ("the", "a"):
-                put(i, 1)
+        nearby = words[max(0, i - 2) : i + 4]  # "the team were", "the sheep were" are English too
+        doer = before in _AGENTS or before in ("he", "she")
+        if word in agree and not any(near in _EITHER_NUMBER for near in nearby):
+            put("agreement", i, 1, agree[word])
         if before in _AGENTS and word in _BASE_OF_THIRD:
-            put(i, 1, _BASE_OF_THIRD[word])
-        if word == "was" and after not in _BASE_OF_PARTICIPLE and after not in ("not", "by"):
-            if before in _KIND and after in _ADJECTIVES:
-                put(i, 1)
+            put("agreement", i, 1, _BASE_OF_THIRD[word])
+        if doer and word in _BASE_OF_PAST:
+            put("agreement", i, 1, _BASE_OF_PAST[word])
+            put("verb form", i, 1, ing(_BASE_OF_PAST[word]))
+            if after in ("the", "a"):
+                put("missing verb", i, 1)
+        if helper in ("did", "to") and word in _VERBS:
+            put("verb form", i, 1, past(word) if past(word) != word else ing(word))
+        done = _BASE_OF_PARTICIPLE.get(word)
+        if before in ("was", "were") and done and done not in _ALSO_ADJECTIVE:
+            put("verb form", i, 1, done)
+        if word == "was" and before in _KIND and after in _ADJECTIVES:
+            put("missing verb", i, 1)
+        if word in ("the", "a", "an") and after in _KIND:
+            put("order", i, 2, after, word)
+            if after in _AGENTS and after not in _LIKE_NAMES:
+                put("missing word", i, 1)
+        if word in ("a", "an"):
+            put("article", i, 1, "an" if word == "a" else "a")
+        if word in ("in", "with", "by", "at") and after in ("the", "a", "an"):
+            put("order", i, 2, after, word)
+            if (after == "the" or word == "with") and before not in ("was", "were"):
+                put("missing word", i, 1)
+        if word in ("the", "in", "with", "by", "was", "because", "to"):
+            put("doubled word", i, 1, word, word)
         if word in ("he", "she") and after in _BASE_OF_PAST:
-            put(i, 1, {"he": "him", "she": "her"}[word])
+            put("pronoun", i, 1, {"he": "him", "she": "her"}[word])
         if after == "than" and word in _COMPARATIVE_WORDS:
-            put(i, 1, "more", word)
+            put("comparison", i, 1, "more", word)
         if before in _NUMBERS and word in _SINGULAR:
-            put(i, 1, _SINGULAR[word])
+            put("number", i, 1, _SINGULAR[word])
     return broken
 
 
@@ -978,7 +988,8 @@ def _cola(dice: Dice, label: int, split: str) -> tuple[str, ...]:
             words[0] = words[0].lower()
         broken = _corruptions(words)
         if broken:
-            text = re.sub(r" ([.,?!])", r"\1", " ".join(dice.choose(broken)))
+            rule = dice.choose(tuple(broken))  # first the rule: doubled words are easy and many
+            text = re.sub(r" ([.,?!])", r"\1", " ".join(dice.choose(broken[rule])))
             return (say(text),)
 
 
@@ -1044,7 +1055,7 @@ def _roles(dice: Dice, label: int) -> tuple[str, str]:
     pair = (one, other) if label == 1 else (other, one)
     second = told(*pair, second_passive)
     # Equal sentences would be no paraphrase: then the order of the parts must differ.
-    front = label == 1 and first_passive == second_passive or dice.chance(0.4)
+    front = (label == 1 and first_passive == second_passive) or dice.chance(0.4)
     return say(first), say(f"{when}, {second}" if front else f"{second} {when}")
 
 
@@ -1085,7 +1096,9 @@ def _qqp(dice: Dice, label: int, split: str) -> tuple[str, ...]:
     while second == first:
         again = _reworded(dice, other, allowed, dice.choose((0, 1, 2)))
         forms = lexicon.QUESTIONS[other_meaning]
-        second = ask(again, other_meaning, form if dice.chance(0.3) and form in forms else dice.choose(forms))
+        second = ask(
+            again, other_meaning, form if dice.chance(0.3) and form in forms else dice.choose(forms)
+        )
     return first, second
 
 
@@ -1114,7 +1127,9 @@ def _stsb(dice: Dice, level: int, split: str) -> tuple:
     theme = event.frame.theme
     if level == 0:
         other = _event(dice, [t for t in EVERYWHERE if t != theme])
-        other = replace(other, place=_detail(dice, other, "place"), when=_detail(dice, event, "when"))
+        other = replace(
+            other, place=_detail(dice, other, "place"), when=_detail(dice, event, "when")
+        )
     else:
         other = event
         for _ in range(5 - level):
@@ -1159,6 +1174,21 @@ def _one_part_else(dice: Dice, event: Event, other: Event) -> Event:
 ENTAILMENT, NEUTRAL, CONTRADICTION = 0, 1, 2
 
 
+def _setting(dice: Dice, theme: str) -> str:
+    """A circumstance before a premise, told apart from it: "not" must not reach what it says.
+
+    ("The cook did not slice the bread on Monday" leaves Tuesday open.)
+    """
+    return dice.choose(
+        (
+            "",
+            f"it was {dice.choose(_DAYS)[3:]}, and ",
+            f"everyone was {dice.choose(PLACES[theme])}, and ",
+            f"{dice.choose(dice.choose(lexicon.WEATHER)[1:])}, and ",
+        )
+    )
+
+
 def _flip(label: int, negated: bool) -> int:
     """The label that the same premise has for the hypothesis without its "not"."""
     return 2 - label if negated else label
@@ -1189,7 +1219,6 @@ def _nli_deed(dice: Dice, label: int, themes: Sequence[str]) -> tuple[str, str]:
     told = replace(event, negative=negated, passive=dice.chance(0.3))
     if dice.chance(0.5):
         told = replace(told, verb=dice.choose(event.frame.verbs))
-    event = _detailed(dice, event, dice.choose((1, 2)))
     who, act = event.the_agent, event.act
     done = (
         f"{who} managed to {act}",
@@ -1210,7 +1239,7 @@ def _nli_deed(dice: Dice, label: int, themes: Sequence[str]) -> tuple[str, str]:
         f"{who} did not plan to {act}",
     )
     core = dice.choose((done, open_, not_done)[_flip(label, negated)])
-    return tell(event, core), _core(told)
+    return _setting(dice, event.frame.theme) + core, _core(told)
 
 
 def _countable(frame: Frame) -> bool:
@@ -1221,22 +1250,23 @@ def _nli_number(dice: Dice, label: int, themes: Sequence[str]) -> tuple[str, str
     event = _event(dice, themes, _countable)
     while event.thing in _MASS or _KIND[event.thing] == "other":
         event = _event_in(dice, event.frame)
-    negated = dice.chance(0.4)
     middle = dice.choose(range(2, len(_NUMBERS) - 2))
     number, less, more = _NUMBERS[middle], _NUMBERS[: middle - 1], _NUMBERS[middle + 1 :]
+    # Who played nine did play eight: only "more than eight" is denied.
+    negated = dice.chance(0.4)
+    at_least = negated or dice.chance(0.4)
     want = _flip(label, negated)
     unknown = dice.choose(("some", "the", "all the", "some of the"))
-    if dice.chance(0.5):
-        count = number
-        said = {0: number, 1: unknown, 2: dice.choose(less + more)}[want]
-    else:
-        count = f"more than {number}"
-        said = {0: dice.choose(more), 1: unknown, 2: dice.choose(less)}[want]
-    event = replace(event, passive=dice.chance(0.3))
-    hypothesis = _core(replace(event, count=count, negative=negated))
+    said = {
+        ENTAILMENT: dice.choose(more) if at_least else number,
+        NEUTRAL: unknown,
+        CONTRADICTION: dice.choose(less if at_least else less + more),
+    }[want]
+    count = f"more than {number}" if at_least else number
+    # "More than four boxes were not washed" would speak of other boxes: no passive when denied.
+    passive = not negated and dice.chance(0.3)
+    hypothesis = _core(replace(event, count=count, negative=negated, passive=passive))
     premise = replace(event, count=said, passive=dice.chance(0.3))
-    if negated and event.passive:  # "four boxes were not washed" speaks of four others
-        hypothesis = _core(replace(event, count=count, negative=True, passive=False))
     return tell(_detailed(dice, premise, dice.choose((1, 2)))), hypothesis
 
 
@@ -1260,7 +1290,7 @@ def _nli_kind(dice: Dice, label: int, themes: Sequence[str]) -> tuple[str, str]:
     else:
         yes, maybe, no = (narrow_did,), (narrow_not, f"{did} something"), nothing
     core = dice.choose((yes, maybe, no)[_flip(label, negated)])
-    return tell(_detailed(dice, event, dice.choose((1, 2))), core), hypothesis
+    return _setting(dice, event.frame.theme) + core, hypothesis
 
 
 # What "X of the cooks did it" says about "Y of the cooks did it".
@@ -1279,8 +1309,8 @@ def _nli_quantity(dice: Dice, label: int, themes: Sequence[str]) -> tuple[str, s
     agents = plural(event.agent)
     other_verb = dice.choose(event.frame.verbs)
     premise = f"{said} {agents} {past(event.verb)} {event.the_thing}"
-    event = _detailed(dice, event, dice.choose((1, 2)))
-    return tell(event, premise), f"{of} {agents} {past(other_verb)} {event.the_thing}"
+    premise = _setting(dice, event.frame.theme) + premise
+    return premise, f"{of} {agents} {past(other_verb)} {event.the_thing}"
 
 
 def _nli_detail(dice: Dice, label: int, themes: Sequence[str]) -> tuple[str, str]:
@@ -1302,7 +1332,9 @@ def _nli_detail(dice: Dice, label: int, themes: Sequence[str]) -> tuple[str, str
         same = _DAYS if detail in _DAYS else lexicon.MOMENTS
         other = dice.choose_other(same, [detail])
     else:
-        hypothesis = f"{event.the_agent} {'did not use' if negated else 'used'} {a(event.frame.tool)}"
+        hypothesis = (
+            f"{event.the_agent} {'did not use' if negated else 'used'} {a(event.frame.tool)}"
+        )
         other = f"without {a(event.frame.tool)}"
     said = {ENTAILMENT: detail, NEUTRAL: "", CONTRADICTION: other}[want]
     # Where it is not said, another detail keeps the length.
@@ -1366,8 +1398,7 @@ def _nli_comparison(dice: Dice, label: int, themes: Sequence[str]) -> tuple[str,
     if dice.chance(0.6):
         premise = f"the {y} was {less} than the {x}"
     theme = next(t for t in themes if any(x in f.things + f.agents for f in FRAMES[t]))
-    place = dice.choose(PLACES[theme])
-    return (f"{place}, {premise}" if dice.chance(0.5) else f"{premise} {place}"), hypothesis
+    return _setting(dice, theme) + premise, hypothesis
 
 
 def _nli_roles(dice: Dice, label: int, themes: Sequence[str]) -> tuple[str, str]:
@@ -1376,7 +1407,10 @@ def _nli_roles(dice: Dice, label: int, themes: Sequence[str]) -> tuple[str, str]
     negated = dice.chance(0.5)
     did = f"did not {verb}" if negated else past(verb)
     hypothesis = f"the {one} {did} the {other}"
-    yes = (f"the {one} {past(verb)} the {other}", f"the {other} was {participle(verb)} by the {one}")
+    yes = (
+        f"the {one} {past(verb)} the {other}",
+        f"the {other} was {participle(verb)} by the {one}",
+    )
     no = (
         f"the {one} never {past(verb)} the {other}",
         f"the {other} was not {participle(verb)} by the {one}",
@@ -1389,8 +1423,8 @@ def _nli_roles(dice: Dice, label: int, themes: Sequence[str]) -> tuple[str, str]
         f"the {one} was not {participle(verb)} by the {other}",
     )
     premise = dice.choose((yes, maybe, no)[_flip(label, negated)])
-    when = dice.choose(_WHEN)
-    return (f"{when}, {premise}" if dice.chance(0.5) else f"{premise} {when}"), hypothesis
+    theme = next(t for t in themes if any(one in f.agents for f in FRAMES[t]))
+    return _setting(dice, theme) + premise, hypothesis
 
 
 def _nli_belief(dice: Dice, label: int, themes: Sequence[str]) -> tuple[str, str]:
@@ -1417,7 +1451,7 @@ def _nli_belief(dice: Dice, label: int, themes: Sequence[str]) -> tuple[str, str
                 f"{who} was wrong to think that {wrong}",
             )
         )
-    return tell(_detailed(dice, event, 1, ("tool",)), premise), hypothesis
+    return _setting(dice, event.frame.theme) + premise, hypothesis
 
 
 _NLI = (
@@ -1434,15 +1468,24 @@ _NLI = (
 )
 
 
+def _inference(dice: Dice, label: int, themes: Sequence[str]) -> tuple[str, str]:
+    while True:
+        premise, hypothesis = dice.choose(_NLI)(dice, label, themes)
+        if premise != hypothesis:
+            return premise, hypothesis
+
+
 # Every family must find its material inside one theme.
 _RTE_THEMES = tuple(
-    theme for theme, frames in FRAMES.items() if any(t in _HYPERNYM for f in frames for t in f.things)
+    theme
+    for theme, frames in FRAMES.items()
+    if any(t in _HYPERNYM for f in frames for t in f.things)
 )
 
 
 def _mnli(dice: Dice, label: int, split: str) -> tuple[str, ...]:
     themes = MISMATCHED if split.endswith("mismatched") else MATCHED
-    premise, hypothesis = dice.choose(_NLI)(dice, label, themes)
+    premise, hypothesis = _inference(dice, label, themes)
     return say(premise), say(hypothesis)
 
 
@@ -1450,15 +1493,13 @@ def _rte(dice: Dice, label: int, split: str) -> tuple[str, ...]:
     """Two classes and a longer premise: one of its sentences decides."""
     theme = dice.choose(_RTE_THEMES)
     three = ENTAILMENT if label == 0 else dice.choose((NEUTRAL, CONTRADICTION))
-    premise, hypothesis = dice.choose(_NLI)(dice, three, (theme,))
-    weather, *signs = dice.choose(lexicon.WEATHER)
-    opening = dice.choose(
-        (
-            f"it was a {dice.choose(weather.split())} day",
-            dice.choose(signs),
-            f"many people were {dice.choose(PLACES[theme])}",
-        )
-    )
+    premise, hypothesis = _inference(dice, three, (theme,))
+    # One weather is enough: a premise may have its own.
+    openings = [f"many people were {dice.choose(PLACES[theme])}"]
+    if not any(sign in premise for _, *signs in lexicon.WEATHER for sign in signs):
+        weather, *signs = dice.choose(lexicon.WEATHER)
+        openings += [f"it was {a(dice.choose(weather.split()))} day", dice.choose(signs)]
+    opening = dice.choose(openings)
     sentences = [say(opening), say(premise)]
     return " ".join(sentences if dice.chance(0.6) else sentences[::-1]), say(hypothesis)
 
@@ -1481,7 +1522,9 @@ def _qnli(dice: Dice, label: int, split: str) -> tuple[str, ...]:
     if not yes and dice.chance(0.4):
         told = _near(dice, event, asked)
         yes = True
-    why = dice.choose(("there was time", "it was needed", "everyone wished it", "it was a good day"))
+    why = dice.choose(
+        ("there was time", "it was needed", "everyone wished it", "it was a good day")
+    )
     and_ = dice.choose(("it took an hour", "nobody saw it", "the day was long", "it was not easy"))
     shown = [name for name in parts if name != part]
     if yes and part:
@@ -1660,15 +1703,18 @@ def _write_into(folder: Path, settings: dict) -> None:
         evaluation = max(1, round(train * EVALUATION_SHARE))
         sizes = {split: train if split == "train" else evaluation for split in splits(task)}
         for split, rows in _examples(task, seed, sizes).items():
-            *texts, labels = zip(*rows)
+            *texts, labels = zip(*rows, strict=True)
             label_type = pa.float32() if task == "stsb" else pa.int64()
             columns = {
-                name: pa.array(text, pa.string()) for name, text in zip(COLUMNS[task], texts)
+                name: pa.array(text, pa.string())
+                for name, text in zip(COLUMNS[task], texts, strict=True)
             }
             columns["label"] = pa.array(labels, label_type)
             columns["idx"] = pa.array(range(len(rows)), pa.int32())
             save(folder / "glue" / task / f"{split}.parquet", columns)
-    (folder / "vocab.txt").write_text("\n".join(vocabulary()) + "\n", encoding="utf-8", newline="\n")
+    (folder / "vocab.txt").write_text(
+        "\n".join(vocabulary()) + "\n", encoding="utf-8", newline="\n"
+    )
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     digests = {path.relative_to(folder).as_posix(): _digest(path) for path in files}
     world = json.dumps({**settings, "files": digests}, indent=2) + "\n"
@@ -1722,7 +1768,11 @@ def _refuse_foreign(folder: Path) -> None:
     if not folder.exists():
         return
     ours = ("text", "glue", "vocab.txt", "world.json")
-    foreign = [folder] if not folder.is_dir() else [p for p in folder.iterdir() if p.name not in ours]
+    foreign = (
+        [folder] if not folder.is_dir() else [p for p in folder.iterdir() if p.name not in ours]
+    )
     if foreign:
         names = ", ".join(sorted(path.name for path in foreign)[:3])
-        raise FileExistsError(f"{folder} holds what the tiny world did not write ({names}); name another")
+        raise FileExistsError(
+            f"{folder} holds what the tiny world did not write ({names}); name another"
+        )

@@ -28,10 +28,10 @@ THEMES = {
         farmer : feed : cow horse pig sheep goat hen : : hungry starving > full content
         farmer shepherd : lead guide : sheep goat cow donkey : rope : lost > safe
         farmer : milk : cow goat : : > calm
-        shepherd : guard protect watch : sheep goat lamb : : young weak > safe
+        shepherd : guard protect : sheep goat lamb : : young weak > safe
         farmer : repair fix mend : fence gate tractor cart : hammer : broken damaged > strong
         farmer : load fill : cart truck wagon : shovel : empty > full
-        rider farmer : brush groom : horse pony donkey : brush : muddy dirty > clean shiny
+        rider farmer : brush groom : horse pony donkey : comb : muddy dirty > clean shiny
         farmer : gather collect : hay corn wheat egg : basket : dry ripe > safe
         """,
     ),
@@ -40,10 +40,10 @@ THEMES = {
         """
         teacher : explain describe : lesson poem rule story : picture : difficult hard > clear
         teacher pupil : clean wipe : board desk table : cloth : dusty dirty > clean
-        pupil student : write copy : letter poem story sentence : pencil : short easy > ready
+        pupil student : write : letter poem story sentence : pencil : short easy > ready
         pupil student : draw sketch : map picture flower castle : pencil : pretty > ready
         student teacher : read study : book poem story map : : interesting famous > clear
-        pupil student : solve finish : puzzle exercise problem : : easy simple > done
+        pupil student : solve : puzzle exercise problem : : easy simple > done
         teacher : close shut : door window book : :
         teacher : open : door window box book : :
         teacher : teach instruct : class pupil student : : eager > clever
@@ -82,7 +82,7 @@ THEMES = {
         customer : buy purchase : apple pear plum lamp basket hat : coin : cheap lovely >
         seller : weigh : apple cheese plum potato : scale : heavy >
         customer : choose pick select : melon pear hat lamp present : : cheap lovely >
-        porter : carry lift : box sack crate barrel : rope :
+        porter : carry : box sack crate barrel : rope :
         merchant : count : coin box sack carpet : :
         seller : wrap pack : cheese cup present vase : cloth : > safe ready
         customer : fill : basket bag sack : : empty > full heavy
@@ -104,7 +104,7 @@ THEMES = {
     "sport": (
         "stadium gym park",
         """
-        player : kick hit : ball : foot :
+        player : kick : ball hoop : foot :
         coach : train teach : team player runner swimmer : whistle : young weak > strong fast
         player : throw toss : ball hoop stick : :
         player goalkeeper : catch grab : ball stick hat : glove :
@@ -132,7 +132,7 @@ THEMES = {
         """
         traveller tourist : buy purchase : ticket map guidebook : coin : cheap useful >
         driver : drive steer : bus taxi truck car : : > gone
-        porter : carry lift : suitcase bag trunk parcel : :
+        porter : carry : suitcase bag trunk parcel : :
         tourist : photograph : castle tower bridge statue : camera : famous beautiful old >
         pilot : fly land : plane helicopter jet : : > safe
         traveller : pack fill : suitcase bag trunk : : empty > full ready heavy
@@ -158,7 +158,7 @@ THEMES = {
         """
         mechanic : repair fix mend : car truck engine bicycle : wrench : broken damaged > ready
         carpenter : build make construct : chair table shelf bench : hammer : > strong sturdy
-        carpenter : saw cut : board plank log : saw : long > short
+        carpenter : measure check : board plank log : ruler : long > ready
         painter : paint : door wall fence chair : brush : old grey > bright red
         worker : lift raise : box engine crate barrel : rope :
         mechanic worker : clean wash : engine car truck tool : cloth : dirty oily > clean spotless
@@ -172,10 +172,10 @@ THEMES = {
         clerk secretary : type write : letter report note : computer : urgent > ready
         manager : sign : letter contract report : pen : important > ready
         secretary clerk : answer : call letter question message : : urgent important > done
-        lawyer manager : read study examine : contract letter report : lamp : important >
+        lawyer manager : study examine : contract letter report : lamp : important >
         clerk : send mail post : letter parcel card : : ready > gone
         clerk : sort arrange : letter card file : : > neat tidy
-        banker clerk : count check : coin note file : :
+        banker clerk : count : coin note file : :
         manager : hire employ : clerk secretary lawyer : : clever > happy
         """,
     ),
@@ -188,7 +188,7 @@ THEMES = {
         hiker camper : cross : river stream bridge : rope : narrow low >
         camper ranger : chop cut : log branch tree : axe : dry dead > short
         hiker : follow : path river stream : map :
-        camper : cook heat : soup stew rice bean : pot : cold > hot
+        camper : heat warm : soup stew rice bean : pot : cold > hot
         ranger : rescue save : deer lamb hiker rabbit : rope : lost weak > safe
         """,
     ),
@@ -223,7 +223,7 @@ THEMES = {
         """
         climber : climb : mountain cliff hill tower : rope :
         skier climber : wear : glove jacket helmet scarf : : warm >
-        climber : carry lift : tent bag sledge : rope :
+        climber : carry : tent bag sledge : rope :
         villager : clear clean : path road roof yard : shovel : icy snowy > clear
         child villager : build make : snowman tunnel wall sledge : shovel : > strong
         guide : rescue save : climber skier tourist dog : rope : lost cold > safe
@@ -280,10 +280,10 @@ KINDS = {
     "ballad tune waltz symphony album race prize match game pool lake river hole ditch pond path "
     "yard call question message fire stream play scene dance film ballet part mountain cliff hill "
     "road tunnel branch log hay wheat supper breakfast lunch medicine pill tablet",
-    "building": "bed floor deck cabin wall castle tower bridge statue roof hut cage tank gate fence "
-    "snowman mast oven",
+    "building": "bed floor deck cabin wall castle tower bridge statue roof hut cage tank gate "
+    "fence snowman mast oven",
 }
-MASS = "bread cheese soup sauce stew batter dough tea hay corn wheat rice milk medicine grass glue money"
+MASS = "bread cheese soup sauce stew batter dough tea hay corn wheat rice milk medicine grass glue"
 
 # "A robin is a bird."  In the lines marked with "some" the upper word takes no article.
 HYPERNYMS = {
@@ -360,7 +360,7 @@ DIMENSIONS = (
     ("rich wealthy", "poor", "person"),
     ("busy active", "lazy idle", "person"),
     ("strong powerful", "weak feeble", "person animal"),
-    ("tall", "short", "person plant"),
+    ("tall", "short", "person"),
     ("fresh", "stale", "food"),
     ("healthy", "sick ill", "person"),
 )
@@ -370,7 +370,7 @@ COMPARATIVES = (
     ("heavier", "lighter", "artefact animal"),
     ("older", "younger", "person animal"),
     ("older", "newer", "artefact building"),
-    ("cheaper", "dearer", "artefact food"),
+    ("cheaper", "costlier", "artefact food"),
     ("cleaner", "dirtier", "artefact animal building"),
     ("faster", "slower", "person animal"),
     ("taller", "shorter", "person plant"),
@@ -385,30 +385,30 @@ NUMBERS = "two three four five six seven eight nine ten"
 
 # Reviews: what is reviewed, its parts (singular, then plural), and who tells of it.
 REVIEWED = {
-    "concert": ("singer music sound band", "songs musicians seats", "heard"),
-    "film": ("story ending music plot", "actors pictures scenes", "saw"),
+    "concert": ("singer choir sound band", "songs musicians seats", "heard"),
+    "film": ("story ending hero plot", "actors pictures scenes", "saw"),
     "book": ("story ending style plot", "chapters drawings characters", "read"),
-    "meal": ("soup dessert service sauce", "vegetables waiters drinks", "ate"),
-    "hotel": ("room breakfast service view", "beds rooms gardens", "tried"),
-    "play": ("story acting stage ending", "actors costumes scenes", "saw"),
-    "trip": ("weather food boat guide", "views hotels roads", "took"),
-    "show": ("dancing music host stage", "dancers costumes jokes", "watched"),
-    "party": ("food music cake host", "guests games drinks", "attended"),
+    "meal": ("soup dessert pudding sauce", "vegetables waiters drinks", "ate"),
+    "hotel": ("bathroom breakfast garden view", "beds rooms meals", "tried"),
+    "play": ("story plot stage ending", "actors costumes scenes", "saw"),
+    "trip": ("hotel boat bus guide", "views meals roads", "took"),
+    "show": ("song ending host stage", "dancers costumes jokes", "watched"),
+    "party": ("band room cake host", "guests games drinks", "attended"),
     "museum": ("guide garden shop building", "paintings rooms statues", "visited"),
     "lesson": ("teacher book topic room", "examples exercises answers", "took"),
-    "match": ("team coach weather stadium", "players goals fans", "watched"),
+    "match": ("team coach referee stadium", "players goals fans", "watched"),
 }
 # Polarity words by strength.  A star marks the words that SST-2's train set never shows: whoever
 # wants them right must have met them in the text.
 POSITIVE = (
     "good nice *fine *pleasant decent enjoyable *likeable solid",
-    "great lovely *delightful *charming clever *splendid impressive *fascinating funny",
+    "great lovely *delightful *charming beautiful *splendid impressive *fascinating exciting",
     "wonderful *excellent *superb brilliant *fantastic amazing perfect *marvellous *outstanding "
     "magnificent *terrific *glorious",
 )
 NEGATIVE = (
-    "bad poor *weak *dull mediocre disappointing *clumsy bland",
-    "boring *tedious *dreary annoying ugly *tiresome unpleasant *unbearable silly",
+    "bad poor *weak *dull mediocre disappointing *shabby bland",
+    "boring *tedious *dreary annoying nasty *tiresome unpleasant *unbearable dismal",
     "awful *terrible *horrible dreadful *hopeless miserable horrid *appalling *disastrous "
     "ghastly *pathetic *wretched",
 )
@@ -467,7 +467,11 @@ REVIEW_CONTRAST = (
 # Questions with one meaning a line; {act} is a verb with its thing.
 QUESTIONS = (
     ("How can I {act}?", "What is the best way to {act}?", "How do people {act}?"),
-    ("What do I need to {act}?", "Which tool should I use to {act}?", "What helps people to {act}?"),
+    (
+        "What do I need to {act}?",
+        "Which tool should I use to {act}?",
+        "What helps people to {act}?",
+    ),
     ("How long does it take to {act}?", "How much time do I need to {act}?"),
     ("When should I {act}?", "What is the best time to {act}?"),
     ("Where can I {act}?", "What is the best place to {act}?", "Where do people {act}?"),
@@ -627,14 +631,14 @@ WINOGRAD_THINGS = (
         "was too wide|was too big",
         "was too narrow|was too small",
         "cart wagon truck bus tractor piano sledge boat",
-        "gate door tunnel bridge garage",
+        "gate door tunnel garage entrance",
     ),
     (
         "the {A} passed the {B} because it",
         "was faster|was going fast",
         "was slower|was standing still",
         "bus car taxi truck bicycle",
-        "tractor wagon cart ferry tram",
+        "tractor wagon cart tram",
     ),
     (
         "the {A} fell through the {B} because it",

@@ -361,13 +361,14 @@ def test_a_process_that_dies_between_files_and_rename(tmp_path):
     """The same as above with a real death: no `finally`, no flushing."""
     write(tmp_path, 1)
     code = (
-        "import os, sys; sys.path[:0] = sys.argv[2:]\n"
+        "import os, sys; sys.path.insert(0, sys.argv[2])\n"
         "from pathlib import Path\n"
-        "import test_checkpoint\n"
-        "test_checkpoint.checkpoint.os.rename = lambda *_: os._exit(9)\n"
-        "test_checkpoint.write(Path(sys.argv[1]), 2)\n"
+        "import torch\n"
+        "from distilkit import checkpoint\n"
+        "checkpoint.os.rename = lambda *_: os._exit(9)\n"
+        "checkpoint.save(Path(sys.argv[1]), 2, {'model': {'a': torch.ones(3)}}, {'step': 2})\n"
     )
-    command = [sys.executable, "-c", code, str(tmp_path), str(ROOT), str(ROOT / "tests")]
+    command = [sys.executable, "-c", code, str(tmp_path), str(ROOT)]
     assert subprocess.run(command, timeout=120).returncode == 9
     assert len(names(tmp_path)) == 2
     assert_is(load_newest(tmp_path), 1)

@@ -192,7 +192,8 @@ def test_two_fresh_processes_write_the_same_bytes(tmp_path):
     script = (
         "import sys, matplotlib; sys.path.insert(0, 'tests'); import test_plots as t\n"
         "if sys.argv[2] == 'shown':\n"
-        "    matplotlib.rcParams.update({'font.size': 20, 'hatch.linewidth': 5, 'axes.grid': True})\n"
+        "    theirs = {'font.size': 20, 'hatch.linewidth': 5, 'axes.grid': True}\n"
+        "    matplotlib.rcParams.update(theirs)\n"
         "for name in 'temperatures one_hot layers_12 losses glue_9x4 cost paper'.split():\n"
         "    figure = t.FIGURES[name]()\n"
         "    if sys.argv[2] == 'shown': figure._repr_png_()\n"

@@ -116,7 +116,7 @@ def test_notebooks_run_in_order_in_their_folder_with_this_interpreter(tmp_path):
     report = (
         "import json, os, sys\n"
         "seen = {'python': sys.executable, 'pid': os.getpid(), 'cwd': os.getcwd(),"
-        " 'scale': os.environ['DISTILKIT_SCALE'], 'headless': os.environ['DISTILKIT_HEADLESS'],"
+        " 'scale': os.environ['DISTILKIT_SCALE'],"
         " 'fresh': 'left_over' not in globals()}\n"
         f"with open({str(tmp_path / 'seen')!r}, 'a') as file: print(json.dumps(seen), file=file)\n"
         "left_over = 1"
@@ -135,7 +135,6 @@ def test_notebooks_run_in_order_in_their_folder_with_this_interpreter(tmp_path):
     assert [each["cwd"] for each in seen] == [str(tmp_path / "a"), str(tmp_path / "b")]
     assert {each["python"] for each in seen} == {sys.executable}
     assert {each["scale"] for each in seen} == {"small"}
-    assert {each["headless"] for each in seen} == {"1"}
     assert all(each["fresh"] for each in seen)
     assert len({each["pid"] for each in seen}) == 2
     assert all(is_gone(each["pid"]) for each in seen)

@@ -58,6 +58,15 @@ OTHER_NAMES = [
 ]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Tensors this small are slower on two threads, and much slower on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def padded_batch(lengths, vocab_size=205, seed=0):
     """Random ids, each row as long as it says, filled up with [PAD] (0)."""
     random = np.random.default_rng(seed)

@@ -1,0 +1,30 @@
+# Everything the README tells a reader to type. Each target makes .venv itself.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.PHONY: figures test check lab clean
+.DEFAULT_GOAL := figures
+
+figures: $(VENV)/ready          ## the notebook sequence, headless -> figures/tiny/
+	$(BIN)/python -m distilkit figures
+
+test: $(VENV)/ready check       ## everything CI runs
+	$(BIN)/python -m pytest
+
+check: $(VENV)/ready            ## lint, format, acyclic imports
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python tests/check_imports.py
+
+lab: $(VENV)/ready              ## JupyterLab on the notebooks
+	$(BIN)/python -m jupyterlab --notebook-dir=. notebooks/01_temperature.ipynb
+
+clean:                          ## runs, caches, figures; the environment stays
+	rm -rf runs data/cache figures/tiny figures/small figures/base
+
+$(VENV)/ready: requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --editable .
+	touch $@

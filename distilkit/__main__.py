@@ -1,0 +1,239 @@
+"""``python -m distilkit VERB``: what the notebooks do, without a notebook."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+
+from distilkit.config import GLUE_TASKS, SCALES, Objective, Scale, TaskObjective, home, scale
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one verb; the exit status. Wrong input ends with one clear line and status 2."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.verb(options) or 0
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except (ValueError, TypeError, FileNotFoundError, FileExistsError) as error:
+        if options.traceback:
+            raise
+        print(f"distilkit: {error}", file=sys.stderr)
+        return 2
+
+
+def figures(options: argparse.Namespace) -> int:
+    """Run the numbered notebooks headless; figures and tables land in figures/<scale>/."""
+    from distilkit.sequence import NotebookFailed, run_sequence
+
+    chosen = _scale(options)
+    print(f"scale {chosen.name}: {chosen.about}")
+    try:
+        run_sequence(out=home() / "runs" / "notebooks" / chosen.name, scale=chosen.name)
+    except NotebookFailed as failure:
+        print(f"\n{failure}", file=sys.stderr)
+        return 1
+    import pandas as pd
+
+    results = pd.read_csv(chosen.figures / "results.csv", index_col="arm")
+    print(
+        f"\nScale {chosen.name}. GLUE validation scores in points, medians of {len(chosen.seeds)} "
+        "fine-tuning seeds; low and high: the macro-score's range over seeds.\n"
+    )
+    print(results.T.round(1).to_string(na_rep="–"))
+    print(f"\nFigures and tables: {chosen.figures}")
+    return 0
+
+
+def teacher(options: argparse.Namespace) -> None:
+    """Load the scale's teacher, or pretrain it where the scale says so."""
+    from distilkit.measure import parameter_count
+    from distilkit.sources import load_teacher
+
+    model, tokenizer = load_teacher(_scale(options))
+    print(
+        f"{type(model).__name__}: {parameter_count(model):,} parameters, vocabulary {len(tokenizer):,}"
+    )
+
+
+def distil(options: argparse.Namespace) -> None:
+    """Cut a student out of the teacher and train it by the triple loss."""
+    from distilkit.pretraining import distil as run_distillation
+    from distilkit.sources import load_blocks, load_teacher
+    from distilkit.student import student_from_teacher
+
+    chosen = _scale(options)
+    model, tokenizer = load_teacher(chosen)
+    student = student_from_teacher(model, options.layers)
+    blocks, validation = load_blocks(chosen, tokenizer)
+    training = _replaced(chosen.distillation, options)
+    objective = replace(
+        chosen.objective,
+        **{
+            name: getattr(options, name)
+            for name in ("soft_target", "mlm", "cosine", "temperature", "tokens", "mlm_target")
+            if getattr(options, name) is not None
+        },
+    )
+    run = run_distillation(
+        student,
+        model,
+        blocks,
+        training,
+        name=options.name or f"{chosen.name}-distilled",
+        objective=objective,
+        validation=validation,
+    )
+    _print_result(run)
+
+
+def finetune(options: argparse.Namespace) -> None:
+    """Fine-tune a checkpoint on one task, with --teacher also on its soft targets."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    from distilkit.finetuning import finetune as run_finetuning
+    from distilkit.finetuning import sequence_classifier
+    from distilkit.sources import load_task
+
+    chosen = _scale(options)
+    data = load_task(chosen, options.task)
+    if options.examples:
+        train = data["train"].shuffle(seed=0)  # the same examples for every seed and model
+        data["train"] = train.select(range(min(options.examples, len(train))))
+    model = sequence_classifier(options.checkpoint, options.task, options.seed)
+    a_teacher = None
+    if options.teacher:
+        a_teacher = AutoModelForSequenceClassification.from_pretrained(options.teacher)
+    training = _replaced(chosen.finetuning, options)
+    run = run_finetuning(
+        model,
+        AutoTokenizer.from_pretrained(options.tokenizer or options.checkpoint),
+        options.task,
+        data,
+        replace(training, seed=options.seed),
+        name=options.name or f"{chosen.name}-{options.task}-{options.seed}",
+        teacher=a_teacher,
+        objective=TaskObjective() if a_teacher is not None else None,
+        max_length=options.max_length,
+    )
+    _print_result(run)
+
+
+def measure(options: argparse.Namespace) -> None:
+    """Parameters, bytes, latency and throughput of checkpoints, alternated in one run."""
+    from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification
+
+    from distilkit.measure import compare
+
+    kinds = {
+        "masked-lm": AutoModelForMaskedLM,
+        "classifier": AutoModelForSequenceClassification,
+        "encoder": AutoModel,
+    }
+    models = {
+        path: kinds[options.kind].from_pretrained(path).eval() for path in options.checkpoints
+    }
+    table = compare(models, length=options.length, threads=options.threads)
+    print(table.round(2).to_string(index=False))
+
+
+def runs(_options: argparse.Namespace) -> None:
+    """List the run folders."""
+    from distilkit.run import runs as all_runs
+
+    table = all_runs()
+    print(table.to_string(index=False) if len(table) else f"no runs in {home() / 'runs'}")
+
+
+def _scale(options: argparse.Namespace) -> Scale:
+    """The scale, with teacher, text or tasks replaced by what was named."""
+    chosen = scale(options.scale)
+    named = {
+        field: getattr(options, field)
+        for field in ("teacher_checkpoint", "text", "glue")
+        if getattr(options, field, None)
+    }
+    if "teacher_checkpoint" in named:
+        named["teacher"] = named.pop("teacher_checkpoint")
+    return replace(chosen, **named)
+
+
+def _replaced(training, options: argparse.Namespace):
+    """The scale's training with the options that were given in place of its own."""
+    names = ("epochs", "steps", "batch_size", "micro_batch_size", "learning_rate", "precision")
+    given = {name: getattr(options, name) for name in names}
+    return replace(training, **{k: v for k, v in given.items() if v is not None})
+
+
+def _print_result(run) -> None:
+    print(f"{run.path}")
+    for name, value in run.result().items():
+        print(f"  {name}: {value}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m distilkit", description=__doc__)
+    parser.add_argument("--traceback", action="store_true", help="show where an error arose")
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+
+    def verb(function, **more) -> argparse.ArgumentParser:
+        about = function.__doc__.splitlines()[0]
+        sub = verbs.add_parser(function.__name__, help=about, description=about, **more)
+        sub.set_defaults(verb=function)
+        return sub
+
+    def with_scale(sub: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        sub.add_argument("--scale", help=f"{', '.join(SCALES)} (default: DISTILKIT_SCALE or tiny)")
+        return sub
+
+    def with_training(sub: argparse.ArgumentParser) -> None:
+        for name, kind in (("epochs", int), ("steps", int), ("batch-size", int)):
+            sub.add_argument(f"--{name}", type=kind)
+        sub.add_argument("--micro-batch-size", type=int, help="examples a forward pass")
+        sub.add_argument("--learning-rate", type=float)
+        sub.add_argument("--precision", choices=("auto", "fp32", "bf16"))
+        sub.add_argument("--name", help="of the run folder")
+
+    with_scale(verb(figures))
+
+    sub = with_scale(verb(teacher))
+    sub.add_argument("--teacher", dest="teacher_checkpoint", help="Hub id or folder")
+    sub.add_argument("--text", help="Hub dataset id:config, or a .txt or .parquet file")
+
+    sub = with_scale(verb(distil))
+    sub.add_argument("--teacher", dest="teacher_checkpoint", help="Hub id or folder")
+    sub.add_argument("--text", help="Hub dataset id:config, or a .txt or .parquet file")
+    sub.add_argument("--layers", type=int, nargs="+", help="teacher layers to copy, 0-based")
+    weights = Objective()
+    for name in ("soft_target", "mlm", "cosine", "temperature"):
+        help_ = f"default {getattr(weights, name):g}"
+        sub.add_argument(f"--{name.replace('_', '-')}", type=float, help=help_)
+    sub.add_argument("--tokens", choices=("all", "masked"), help="where soft targets count")
+    sub.add_argument("--mlm-target", choices=("original", "teacher"))
+    with_training(sub)
+
+    sub = with_scale(verb(finetune))
+    sub.add_argument("checkpoint", help="Hub id or folder of the model to fine-tune")
+    sub.add_argument("--task", required=True, help=", ".join(GLUE_TASKS))
+    sub.add_argument("--glue", help="Hub dataset, or folder with <task>/<split>.parquet")
+    sub.add_argument("--teacher", help="folder of a classifier fine-tuned on this task")
+    sub.add_argument("--tokenizer", help="if the checkpoint holds none")
+    sub.add_argument("--examples", type=int, help="use so many training examples only")
+    sub.add_argument("--max-length", type=int, default=128, help="tokens (default 128)")
+    sub.add_argument("--seed", type=int, default=0)
+    with_training(sub)
+
+    sub = verb(measure)
+    sub.add_argument("checkpoints", nargs="+", help="folders or Hub ids")
+    sub.add_argument("--kind", choices=("masked-lm", "classifier", "encoder"), default="encoder")
+    sub.add_argument("--length", type=int, default=128, help="tokens (default 128)")
+    sub.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
+
+    verb(runs)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
