@@ -53,9 +53,8 @@ def teacher(options: argparse.Namespace) -> None:
     from distilkit.sources import load_teacher
 
     model, tokenizer = load_teacher(_scale(options))
-    print(
-        f"{type(model).__name__}: {parameter_count(model):,} parameters, vocabulary {len(tokenizer):,}"
-    )
+    size = f"{parameter_count(model):,} parameters, vocabulary {len(tokenizer):,}"
+    print(f"{type(model).__name__}: {size}")
 
 
 def distil(options: argparse.Namespace) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 
 import ipywidgets
 import torch
-from IPython.display import display
 
 from distilkit.losses import softmax_with_temperature
 from distilkit.plots import plot_temperatures
@@ -23,6 +23,9 @@ def temperature_slider(logits: Sequence[float], labels: Sequence[str]) -> ipywid
 
     Returns:
         A box whose children are the controls (slider, number box), the text line and the picture.
+
+    Raises:
+        ValueError: logits that are empty or not finite, or another number of labels.
     """
     slider = ipywidgets.FloatLogSlider(
         value=2.0, min=-1, max=1.30103, step=0.01, description="T", readout=False
@@ -37,21 +40,21 @@ def temperature_slider(logits: Sequence[float], labels: Sequence[str]) -> ipywid
         style={"description_width": "100px"},
     )
     ipywidgets.link((slider, "value"), (box, "value"))
-    text, picture = ipywidgets.HTML(), ipywidgets.Output()
+    text = ipywidgets.HTML()
+    picture = ipywidgets.Image(format="png", layout={"width": "100%"})
 
-    def draw(change: dict | None = None) -> None:
+    def draw(_change: dict | None = None) -> None:
         temperature = box.value
+        figure = plot_temperatures(logits, (1.0, temperature), labels)  # refuses wrong input
         p = softmax_with_temperature(torch.tensor(logits, dtype=torch.float64), temperature)
         best = int(p.argmax())
         entropy = float(-(p * p.clamp_min(1e-300).log()).sum())
         text.value = (
-            f"T = {temperature:.2f}: {labels[best]} has {100 * p[best]:.1f} %, "
+            f"T = {temperature:.2f}: {html.escape(labels[best])} has {100 * p[best]:.1f} %, "
             f"entropy {entropy:.2f} nats."
         )
-        figure = plot_temperatures(logits, (1.0, temperature), labels)
-        picture.clear_output(wait=True)
-        with picture:
-            display(figure)
+        picture.value, size = figure._repr_png_()
+        picture.layout.max_width = f"{size['width']}px"
 
     box.observe(draw, names="value")
     draw()

@@ -445,7 +445,7 @@ def _scene(dice: Dice) -> list[str]:
     agent = dice.choose(first.agents)
     frames = [frame for frame in FRAMES[theme] if agent in frame.agents]
     called = _synonym(dice, agent) if dice.chance(0.3) else agent
-    name, pronoun = f"the {called}", ""
+    name = f"the {called}"
     female = _pronouns(agent, dice.chance(0.5))[0] == "she"
     pronoun = "she" if female else "he"
     place = dice.choose(PLACES[theme])
@@ -457,7 +457,7 @@ def _scene(dice: Dice) -> list[str]:
         (
             f"{dice.choose(_WHEN)}, {name} came to {bare}",
             f"it was {a(dice.choose(weather.split()))} day, and {name} was {place}",
-            f"{name} was {place} because {dice.choose(signs)}",
+            f"{name} was {place}, and {dice.choose(signs)}",
             f"{person} was {a(called)} and worked {place}",
             f"{person}, {a(trait)} {called}, was {place} {dice.choose(_WHEN)}",
             f"there was {a(trait)} {called} {place}",
@@ -470,7 +470,9 @@ def _scene(dice: Dice) -> list[str]:
         if dice.chance(0.3):
             event = replace(event, thing=_synonym(dice, event.thing))
         subject = pronoun if dice.chance(0.4) else name
-        sentences += dice.choose(_HAPPENINGS)(dice, event, subject)
+        happening = dice.choose(_HAPPENINGS)(dice, event, subject)
+        if len(sentences) + len(happening) <= 6:
+            sentences += happening
     if len(sentences) < 3 or (len(sentences) < 6 and dice.chance(0.5)):
         good = dice.choose(_POLARITY[1])
         sentences.append(
@@ -485,7 +487,7 @@ def _scene(dice: Dice) -> list[str]:
                 )
             )
         )
-    return [say(sentence) for sentence in sentences[:6]]
+    return [say(sentence) for sentence in sentences]
 
 
 def _it(event: Event) -> str:
@@ -592,7 +594,7 @@ def _counted(dice: Dice, event: Event, subject: str) -> list[str]:
             ],
             [
                 f"{subject} {past(event.verb)} all of the {things}",
-                f"none of the {things} were left",
+                f"not one {event.thing} was forgotten",
             ],
             [
                 f"{subject} {past(event.verb)} some of the {things}, but not all of them",
@@ -745,13 +747,13 @@ def _meeting(dice: Dice) -> list[str]:
     one, other, pronoun = _two_people(dice)
     verb, why, feels = dice.choose(lexicon.SOCIAL)
     theme = dice.choose(EVERYWHERE)
-    place = dice.choose(PLACES[theme])
     if dice.chance(0.4):
         people = list(dict.fromkeys(n for f in FRAMES[theme] for n in f.agents))
         if len(people) > 1:
             one, other = (f"the {noun}" for noun in dice.some(people, 2))
             pronoun = ""
-    sentences = [f"{one} and {other} were {place} {dice.choose(_WHEN)}"]
+    knew = dice.choose(("were good friends", "knew each other well", "lived in the same street"))
+    sentences = [f"{one} and {other} {knew}"]
     because = f"{one} {past(verb)} {other} because {pronoun or other} {why}"
     sentences.append(
         because if dice.chance(0.6) else f"{other} {why}, so {one} {past(verb)} {other}"

@@ -228,7 +228,7 @@ THEMES = {
         child villager : build make : snowman tunnel wall sledge : shovel : > strong
         guide : rescue save : climber skier tourist dog : rope : lost cold > safe
         villager : heat warm : hut soup milk tea : : cold > warm hot
-        guide : lead guide : climber skier tourist : map : lost tired > safe
+        guide : lead direct : climber skier tourist : map : lost tired > safe
         """,
     ),
     "zoo": (
@@ -745,6 +745,7 @@ DOUBLING = "chop stir wrap stop drag scrub trim plan grab knit cut dig forget hi
 
 # What the sentence patterns in the generator's code need beyond the words above.
 FUNCTION_WORDS = (
+    "each other friends good knew lived well one forgotten street "
     "after all also am another any anyone are avoid back be been before by come day did "
     "disliked do does each every few first forget forgot had has have he her him his hoped "
     "hour how if is last later manage managed many most much no none now often only perhaps "

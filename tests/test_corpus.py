@@ -1,4 +1,4 @@
-"""No token lost, the right tokens masked, and masks that depend on (seed, epoch, sample id) only."""
+"""No token lost, the right ones masked, and masks a function of (seed, epoch, sample id) only."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_errors_of_reading_name_the_file(tmp_path):
     with pytest.raises(ValueError, match=r"c\.parquet holds no text"):
         read_texts(tmp_path / "c.parquet")
     (tmp_path / "d.parquet").write_bytes(b"not a parquet file")
-    with pytest.raises(ValueError, match="[Pp]arquet"):
+    with pytest.raises(ValueError, match=r"[Pp]arquet"):
         read_texts(tmp_path / "d.parquet")
 
 

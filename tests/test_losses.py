@@ -19,19 +19,10 @@ from distilkit.losses import (
     softmax_with_temperature,
     triple_loss,
 )
-from distilkit.pretrain import language_model_loss
+from distilkit.pretraining import language_model_loss
 from distilkit.student import student_from_teacher
 
 TEMPERATURES = (0.25, 1, 2, 10)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Tensors this small are slower on two threads, and much slower on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 # The formulas, in numpy float64: (loss, gradient with respect to the student)

@@ -31,6 +31,7 @@ from distilkit.student import (
     default_layers,
     random_student_like,
     student_from_teacher,
+    student_state_dict,
 )
 
 # (teacher's name, student's name), written down here a second time on purpose
@@ -56,15 +57,6 @@ OTHER_NAMES = [
     ("cls.predictions.transform.LayerNorm.bias", "vocab_layer_norm.bias"),
     ("cls.predictions.bias", "vocab_projector.bias"),
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Tensors this small are slower on two threads, and much slower on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def padded_batch(lengths, vocab_size=205, seed=0):
@@ -218,6 +210,8 @@ def test_weights_are_copied_not_shared():
     theirs = {p.untyped_storage().data_ptr() for p in teacher.state_dict().values()}
     ours = {p.untyped_storage().data_ptr() for p in student.state_dict().values()}
     assert not theirs & ours
+    copies = student_state_dict(teacher.state_dict(), (0, 2)).values()
+    assert not theirs & {value.untyped_storage().data_ptr() for value in copies}
     before = snapshot(teacher)
     with torch.no_grad():
         for parameter in student.parameters():

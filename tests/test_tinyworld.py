@@ -134,7 +134,7 @@ def test_mismatched_mnli_comes_from_other_themes(world):
             ("validation_mismatched", "test_mismatched"),
         )
     )
-    for word in ("hospital", "workshop", "theatre", "zoo", "surgeon|doctor", "carpenter"):
+    for word in ("hospital", "workshop", "theatre", "zoo", "doctor", "carpenter"):
         assert not re.search(rf"\b({word})\b", matched)
         assert re.search(rf"\b({word})\b", mismatched)
 
@@ -170,7 +170,7 @@ def test_held_out_words_are_in_the_text_but_not_in_sst2_train(world):
 def _accuracy(train, valid, features):
     """Of logistic regression on `features`, one function (train, valid) -> two matrices."""
     x, y = features(train, valid)
-    model = LogisticRegression(max_iter=2000).fit(x, train["label"])
+    model = LogisticRegression(tol=1e-2, max_iter=2000).fit(x, train["label"])
     return model.score(y, valid["label"])
 
 
@@ -178,7 +178,7 @@ def _bag_of_words(*columns):
     def features(train, valid):
         both = []
         for column in columns:
-            count = CountVectorizer(ngram_range=(1, 2), binary=True)
+            count = CountVectorizer(ngram_range=(1, 2), binary=True, min_df=2)
             both.append((count.fit_transform(train[column]), count.transform(valid[column])))
         return hstack([x for x, _ in both]).tocsr(), hstack([y for _, y in both]).tocsr()
 
@@ -287,13 +287,16 @@ def test_a_folder_with_other_things_is_left_alone(tmp_path):
         ({"documents": 0}, "documents must be 1 or more, not 0"),
         ({"examples": {"snli": 10}}, "unknown task 'snli'.*cola.*wnli"),
         ({"examples": {"rte": 0}}, r"examples\['rte'\] must be 1 or more, not 0"),
-        (
-            {"documents": 1, "examples": {**SMALL, "wnli": 10**6}},
-            "no .* different examples of wnli",
-        ),
     ],
 )
 def test_settings_that_cannot_be_are_refused(tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
         tinyworld.write(tmp_path / "world", **arguments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_more_examples_than_there_are_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setitem(tinyworld._WRITERS, "wnli", lambda *_: ("It is so.", "It is."))
+    with pytest.raises(ValueError, match=r"no 6 different examples of wnli/test.*ask for fewer"):
+        tinyworld.write(tmp_path / "world", 0, 20, SMALL)
     assert not list(tmp_path.iterdir())

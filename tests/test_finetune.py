@@ -1,0 +1,494 @@
+"""Fine-tuning on toys: what can be learnt is learnt, and what does not fit is refused."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+
+import numpy as np
+import pytest
+import sklearn.metrics
+import torch
+import transformers
+from conftest import shake, small_bert
+from torch import nn
+from transformers import (
+    BertForSequenceClassification,
+    DistilBertForSequenceClassification,
+    PretrainedConfig,
+)
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from distilkit import finetuning
+from distilkit.config import TaskObjective, Training
+from distilkit.finetuning import (
+    check_classifier,
+    evaluate_task,
+    finetune,
+    predict,
+    sequence_classifier,
+    task_loss,
+)
+from distilkit.glue import TASKS, TaskExamples
+from distilkit.student import student_from_teacher
+
+TOY = Training(
+    steps=60,
+    batch_size=16,
+    micro_batch_size=8,
+    learning_rate=2e-3,
+    betas=(0.9, 0.999),
+    warmup=0.1,
+    max_grad_norm=1.0,
+    seed=0,
+    precision="fp32",
+    checkpoint_every=1000,
+)
+SHORT = dataclasses.replace(TOY, steps=3)
+
+
+# --- toys ---------------------------------------------------------------------------------------
+
+
+def single(n: int, seed: int = 0) -> dict[str, list]:
+    """The first word says the label, and so does every second one after it."""
+    generator = np.random.default_rng(seed)
+    found = {"sentence": [], "label": generator.integers(0, 2, n).tolist()}
+    for label in found["label"]:
+        words = [f"w{i}" for i in generator.integers(10, 200, generator.integers(3, 13))]
+        words[::2] = [f"w{label}"] * len(words[::2])
+        found["sentence"].append(" ".join(words))
+    return found
+
+
+def pairs(n: int, seed: int = 0, *, real: bool = False) -> dict[str, list]:
+    """Whether w0 stands in the second text (token types tell), or, for `real`, a number 0 to 5."""
+    generator = np.random.default_rng(seed)
+
+    def words() -> list[str]:
+        return [f"w{i}" for i in generator.integers(10, 200, generator.integers(2, 8))]
+
+    found = {"sentence1": [], "sentence2": [], "label": []}
+    for _ in range(n):
+        if real:
+            value = int(generator.integers(0, 6))
+            first, second, label = [f"w{value}", *words()], words(), float(value)
+        else:
+            label = int(generator.integers(0, 2))
+            first, second = words(), words()
+            (second if label else first).insert(0, "w0")
+        found["sentence1"].append(" ".join(first))
+        found["sentence2"].append(" ".join(second))
+        found["label"].append(label)
+    return found
+
+
+def classifier(task: str, seed: int = 0, cls=BertForSequenceClassification, **more):
+    labels = list(TASKS[task].labels) or ["score"]
+    names = {"id2label": dict(enumerate(labels)), "label2id": {x: i for i, x in enumerate(labels)}}
+    bert = small_bert(2, seed=seed)
+    if cls is DistilBertForSequenceClassification:
+        config = student_from_teacher(bert).config
+    else:
+        config = bert.config
+    config = type(config)(**{**config.to_dict(), **names, **more})
+    torch.manual_seed(seed)
+    return cls(config).eval()
+
+
+def data_of(maker=single, train: int = 96, held_out: int = 40, **more) -> dict:
+    return {"train": maker(train, **more), "validation": maker(held_out, seed=1, **more)}
+
+
+def state_of(model) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def assert_same(a, b) -> None:
+    assert a.keys() == b.keys()
+    assert [name for name in a if not torch.equal(a[name], b[name])] == []
+
+
+class Oracle(nn.Module):
+    """A teacher that knows: its logits are a function of what it is given."""
+
+    def __init__(self, task: str, answer) -> None:
+        super().__init__()
+        labels = list(TASKS[task].labels) or ["score"]
+        self.config = PretrainedConfig(id2label=dict(enumerate(labels)))
+        self.weight, self.answer, self.seen = nn.Parameter(torch.zeros(1)), answer, []
+
+    def forward(self, input_ids, attention_mask, token_type_ids=None):
+        self.seen.append((input_ids, attention_mask, token_type_ids, torch.is_grad_enabled()))
+        return SequenceClassifierOutput(logits=self.answer(input_ids, token_type_ids))
+
+
+# --- learning -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "cls", [BertForSequenceClassification, DistilBertForSequenceClassification]
+)
+def test_a_learnable_task_is_learnt(home, tokenizer, cls):
+    model, data = classifier("sst2", cls=cls), data_of()
+    before = state_of(model)
+    run = finetune(model, tokenizer, "sst2", data, TOY, name="toy")
+    result = run.result()
+    assert result["scores"]["validation"]["accuracy"] >= 0.95
+    assert evaluate_task(model, tokenizer, "sst2", data["validation"])["accuracy"] < 0.8
+    assert (result["kind"], result["task"], result["steps"]) == ("finetune", "sst2", 60)
+    rows = run.rows()
+    assert np.mean([row["loss"] for row in rows[-5:]]) < rows[0]["loss"] / 2
+    assert rows[0]["loss"] == rows[0]["task"]
+    # the saved model is the one that was scored
+    saved = cls.from_pretrained(run.model)
+    assert evaluate_task(saved, tokenizer, "sst2", data["validation"]) == {
+        "accuracy": result["scores"]["validation"]["accuracy"]
+    }
+    # the argument stayed as it was
+    assert_same(state_of(model), before)
+    assert not model.training
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_pairs_are_told_apart_by_token_types(home, tokenizer):
+    """Whether w0 is in the first or second text: BERT learns it."""
+    data = data_of(pairs, 128)
+    training = dataclasses.replace(TOY, steps=120)
+    run = finetune(classifier("wnli"), tokenizer, "wnli", data, training, name="toy")
+    assert run.result()["scores"]["validation"]["accuracy"] >= 0.9
+
+
+def test_regression(home, tokenizer):
+    data = data_of(pairs, 128, real=True)
+    training = dataclasses.replace(TOY, steps=150, learning_rate=3e-3)
+    run = finetune(classifier("stsb"), tokenizer, "stsb", data, training, name="toy")
+    found = run.result()["scores"]["validation"]
+    assert found["pearson"] > 0.9
+    assert found["spearman"] > 0.9
+
+
+def test_three_classes_and_two_validation_sets(home, tokenizer):
+    columns = pairs(30)
+    columns = {
+        "premise": columns["sentence1"],
+        "hypothesis": columns["sentence2"],
+        "label": [i % 3 for i in range(30)],
+    }
+    data = {"train": columns, "validation_matched": columns, "validation_mismatched": columns}
+    data["test_matched"] = columns | {"label": [-1] * 30}
+    run = finetune(classifier("mnli"), tokenizer, "mnli", data, SHORT, name="toy")
+    found = run.result()["scores"]
+    assert set(found) == {"validation_matched", "validation_mismatched"}  # no labels, no score
+    assert found["validation_matched"] == found["validation_mismatched"]
+
+
+def test_a_labelled_test_set_is_scored(home, tokenizer):
+    data = data_of() | {"test": single(9, seed=5)}
+    run = finetune(classifier("sst2"), tokenizer, "sst2", data, SHORT, name="toy")
+    assert set(run.result()["scores"]) == {"validation", "test"}
+
+
+# --- with a teacher -----------------------------------------------------------------------------
+
+
+def test_a_student_learns_from_soft_targets_alone(home, tokenizer):
+    """The labels are noise with weight 0; the teacher knows that w0 means 0 and w1 means 1."""
+    data = data_of()
+    true = data["train"]["label"]
+    data["train"] = data["train"] | {"label": np.random.default_rng(9).permutation(true).tolist()}
+    one = tokenizer.convert_tokens_to_ids("w1")
+    teacher = Oracle(
+        "sst2", lambda ids, _: 6.0 * torch.stack([ids[:, 1] != one, ids[:, 1] == one], 1).float()
+    )
+    run = finetune(
+        classifier("sst2", cls=DistilBertForSequenceClassification),
+        tokenizer,
+        "sst2",
+        data,
+        TOY,
+        name="toy",
+        teacher=teacher,
+        objective=TaskObjective(task=0.0, soft_target=1.0),
+    )
+    assert run.result()["scores"]["validation"]["accuracy"] >= 0.95
+    assert not any(gradient for *_, gradient in teacher.seen)
+    assert not teacher.training
+
+
+def test_the_teacher_gets_token_types_though_the_student_has_none(home, tokenizer):
+    """A teacher whose whole output is its token types; a student that must be told by it."""
+
+    def answer(ids, types):
+        seconds = types.sum(1).float()
+        return torch.stack([-seconds, seconds], 1)
+
+    teacher = Oracle("rte", answer)
+    student = classifier("rte", cls=DistilBertForSequenceClassification)
+    data = data_of(pairs, 40)
+    run = finetune(student, tokenizer, "rte", data, SHORT, name="toy", teacher=teacher)
+    assert len(teacher.seen) == 5  # 16, 16 and 8 examples in micro-batches of 8
+    for ids, mask, types, _ in teacher.seen:
+        for row in range(len(ids)):
+            real = ids[row][mask[row].bool()].tolist()
+            first = real.index(tokenizer.sep_token_id) + 1
+            assert types[row].tolist() == (
+                [0] * first + [1] * (len(real) - first) + [0] * (ids.shape[1] - len(real))
+            )
+    assert all(row["soft_target"] > 1 for row in run.rows())
+
+
+def test_the_loss_is_the_plain_formula(tokenizer):
+    columns = single(13)
+    student, teacher = classifier("sst2"), classifier("sst2", seed=3)
+    for model in (student, teacher):
+        shake(model, 0.3)
+    data = TaskExamples(columns, TASKS["sst2"], tokenizer, max_length=64, seed=0)
+    objective = TaskObjective(task=0.3, soft_target=0.6, temperature=3.0)
+    loss = task_loss(TASKS["sst2"], teacher, objective)
+    counts = {"examples": 13, "tokens": 1}
+    with torch.no_grad():
+        parts = [
+            loss(student, data.batch(0, np.arange(a, b)), counts) for a, b in ((0, 5), (5, 13))
+        ]
+        found = {name: sum(float(part[name]) for part in parts) for name in parts[0]}
+        ce = kl = 0.0
+        for text, label in zip(columns["sentence"], columns["label"], strict=True):
+            one = tokenizer(text, return_tensors="pt")
+            z = student(**one).logits[0].double()
+            y = teacher(**one).logits[0].double()
+            ce -= float(z.softmax(-1)[label].log()) / 13
+            p, q = (y / 3).softmax(-1), (z / 3).softmax(-1)
+            kl += 9 * float((p * (p / q).log()).sum()) / 13
+    assert kl > 0.01
+    wanted = {"loss": 0.3 * ce + 0.6 * kl, "task": ce, "soft_target": kl}
+    assert found == pytest.approx(wanted, rel=1e-4)
+
+
+def test_the_regression_loss_is_the_plain_formula(tokenizer):
+    columns = pairs(9, real=True)
+    student, teacher = classifier("stsb"), classifier("stsb", seed=3)
+    data = TaskExamples(columns, TASKS["stsb"], tokenizer, max_length=64, seed=0)
+    batch = data.batch(0, np.arange(9))
+    options = {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids")}
+    with torch.no_grad():
+        found = task_loss(TASKS["stsb"], teacher, TaskObjective())(student, batch, batch["counts"])
+        z, y = student(**options).logits.squeeze(1), teacher(**options).logits.squeeze(1)
+    task = float(((z - torch.tensor(columns["label"])) ** 2).mean())
+    soft = float(((z - y) ** 2).mean())
+    wanted = {"loss": 0.5 * task + 0.5 * soft, "task": task, "soft_target": soft}
+    assert {k: float(v) for k, v in found.items()} == pytest.approx(wanted, rel=1e-5)
+
+
+def test_the_teacher_stays_as_it_was(home, tokenizer):
+    student, teacher = classifier("sst2"), classifier("sst2", seed=3)
+    before = state_of(teacher)
+    finetune(student, tokenizer, "sst2", data_of(), SHORT, name="toy", teacher=teacher)
+    assert_same(state_of(teacher), before)
+    assert all(p.grad is None for p in teacher.parameters())
+
+
+# --- evaluation ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 40, 64])
+def test_predictions_are_in_the_datas_order(tokenizer, batch_size):
+    model, columns = classifier("sst2"), single(40)
+    shake(model, 0.3)
+    data = TaskExamples(columns, TASKS["sst2"], tokenizer, max_length=64, seed=0)
+    logits, labels = predict(model, data, batch_size)
+    assert labels.tolist() == columns["label"]
+    with torch.no_grad():
+        alone = [model(**tokenizer(t, return_tensors="pt")).logits[0] for t in columns["sentence"]]
+    assert np.abs(logits - torch.stack(alone).numpy()).max() < 1e-5
+    assert logits.std(0).min() > 1e-2
+
+
+def test_scores_do_not_depend_on_the_order_of_the_data(tokenizer):
+    model, columns = classifier("sst2"), single(40)
+    shake(model, 0.3)
+    with torch.no_grad():  # answers of both kinds
+        z = [model(**tokenizer(t, return_tensors="pt")).logits[0] for t in columns["sentence"]]
+        model.classifier.bias -= torch.stack(z).median(0).values
+    found = evaluate_task(model, tokenizer, "sst2", columns)
+    order = np.random.default_rng(0).permutation(40)
+    shuffled = {name: [values[i] for i in order] for name, values in columns.items()}
+    assert evaluate_task(model, tokenizer, "sst2", shuffled) == found
+    with torch.no_grad():
+        answers = [
+            int(model(**tokenizer(t, return_tensors="pt")).logits.argmax())
+            for t in columns["sentence"]
+        ]
+    assert 0 < sum(answers) < 40
+    plain = sklearn.metrics.accuracy_score(columns["label"], answers)
+    assert found == {"accuracy": pytest.approx(plain)}
+
+
+def test_evaluation_has_no_dropout_and_restores_the_mode(tokenizer):
+    model = classifier("sst2").train()
+    shake(model, 0.3)
+    data = TaskExamples(single(20), TASKS["sst2"], tokenizer, max_length=64, seed=0)
+    first = predict(model, data)[0]
+    assert np.array_equal(predict(model, data)[0], first)
+    assert model.training
+    assert np.array_equal(predict(model.eval(), data)[0], first)
+
+
+def test_predictions_that_are_not_finite_are_no_score(tokenizer):
+    model = classifier("sst2")
+    with torch.no_grad():
+        model.classifier.bias.fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match="sst2"):
+        evaluate_task(model, tokenizer, "sst2", single(4))
+
+
+# --- runs ---------------------------------------------------------------------------------------
+
+
+def test_a_finished_run_is_returned_without_training(home, tokenizer, monkeypatch):
+    arguments = (classifier("sst2"), tokenizer, "sst2", data_of(), SHORT)
+    run = finetune(*arguments, name="toy")
+
+    def never(*_, **__):
+        raise AssertionError("trained")
+
+    monkeypatch.setattr(finetuning, "train", never)
+    assert finetune(*arguments, name="toy").result() == run.result()
+
+
+@pytest.mark.parametrize(
+    "what", ["model", "teacher", "objective", "training", "length", "labels", "texts"]
+)
+def test_another_question_is_not_answered_by_an_old_run(home, tokenizer, what):
+    model, data, training, more = classifier("sst2"), data_of(), SHORT, {}
+    if what == "objective":
+        more = {"teacher": classifier("sst2", seed=3)}
+    finetune(model, tokenizer, "sst2", data, training, name="toy", **more)
+    data = copy.deepcopy(data)
+    if what == "model":
+        model = classifier("sst2", seed=1)
+    if what == "teacher":
+        more = {"teacher": classifier("sst2", seed=3)}
+    if what == "objective":
+        more["objective"] = TaskObjective(temperature=3.0)
+    if what == "training":
+        training = dataclasses.replace(SHORT, seed=1)
+    if what == "length":
+        more = {"max_length": 8}
+    if what == "labels":
+        data["train"]["label"][5] ^= 1
+    if what == "texts":
+        data["train"]["sentence"][5] = "w199 w1"
+    with pytest.raises(ValueError, match="another config"):
+        finetune(model, tokenizer, "sst2", data, training, name="toy", **more)
+
+
+def test_weights_are_kept_only_if_asked(home, tokenizer):
+    arguments = (classifier("sst2"), tokenizer, "sst2", data_of(), SHORT)
+    run = finetune(*arguments, name="toy", keep_model=False)
+    assert run.finished
+    assert [p for p in run.path.rglob("*") if p.suffix == ".safetensors"] == []
+
+
+# --- what is refused ----------------------------------------------------------------------------
+
+
+def refused(home, match: str, *arguments, **options) -> None:
+    with pytest.raises(ValueError, match=match):
+        finetune(*arguments, SHORT, name="toy", **options)
+    assert not (home / "runs").exists()
+
+
+def test_unknown_task(home, tokenizer):
+    refused(home, "unknown task 'sst3'", classifier("sst2"), tokenizer, "sst3", data_of())
+
+
+def test_another_number_of_labels(home, tokenizer):
+    match = r"sst2 has 2 output\(s\), the model 3"
+    refused(home, match, classifier("mnli"), tokenizer, "sst2", data_of())
+    teacher = classifier("mnli")
+    refused(home, match, classifier("sst2"), tokenizer, "sst2", data_of(), teacher=teacher)
+    refused(home, r"stsb has 1", classifier("sst2"), tokenizer, "stsb", data_of(pairs, real=True))
+
+
+def test_the_same_labels_in_another_order(home, tokenizer):
+    """MNLI's order differs between published checkpoints."""
+    order = {0: "contradiction", 1: "entailment", 2: "neutral"}
+    for names in (order, {i: name.upper() for i, name in order.items()}):
+        odd = classifier("mnli", id2label=names, label2id={v: k for k, v in names.items()})
+        with pytest.raises(ValueError, match="another order"):
+            check_classifier(odd, TASKS["mnli"])
+    columns = pairs(9)
+    columns = {"premise": columns["sentence1"], "hypothesis": columns["sentence2"]}
+    columns["label"] = [0, 1, 2] * 3
+    data = {"train": columns, "validation_matched": columns, "validation_mismatched": columns}
+    refused(home, "another order", odd, tokenizer, "mnli", data)
+    refused(home, "another order", classifier("mnli"), tokenizer, "mnli", data, teacher=odd)
+    with pytest.raises(ValueError, match="another order"):
+        evaluate_task(odd, tokenizer, "mnli", columns)
+    check_classifier(classifier("mnli"), TASKS["mnli"])
+    unnamed = {i: f"LABEL_{i}" for i in range(3)}
+    check_classifier(classifier("mnli", id2label=unnamed), TASKS["mnli"])
+
+
+def test_an_objective_without_a_teacher(home, tokenizer):
+    arguments = (classifier("sst2"), tokenizer, "sst2", data_of())
+    refused(home, "needs teacher", *arguments, objective=TaskObjective())
+
+
+def test_longer_than_the_model(home, tokenizer):
+    """Refused or cut; otherwise it fails at the first long text, at any step of the training."""
+    data = data_of()
+    data["train"]["sentence"][7] = " ".join(["w5"] * 100)
+    epoch = dataclasses.replace(SHORT, steps=6)
+    arguments = (classifier("sst2"), tokenizer, "sst2", data, epoch)
+    refusal = ""
+    try:
+        assert finetune(*arguments, name="toy", max_length=128).finished
+    except ValueError as error:
+        refusal = str(error)
+    assert (home / "runs").exists() or "positions" in refusal
+
+
+def test_a_test_set_without_labels_does_not_cost_the_training(home, tokenizer):
+    """The test split is loaded unchecked; it may lack the column."""
+    data = data_of() | {"test": {"sentence": ["w1 w2"]}}
+    run = finetune(classifier("sst2"), tokenizer, "sst2", data, SHORT, name="toy")
+    assert set(run.result()["scores"]) == {"validation"}
+
+
+# --- a new head ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def quiet():
+    level = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()  # a new head is meant
+    yield
+    transformers.logging.set_verbosity(level)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_sequence_classifier(tmp_path, quiet, name):
+    bert = small_bert(2)
+    bert.save_pretrained(tmp_path)
+    torch.manual_seed(4)
+    before = torch.get_rng_state()
+    model, again = (sequence_classifier(tmp_path, name, seed=1) for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert_same(state_of(model), state_of(again))
+    other = sequence_classifier(tmp_path, name, seed=2)
+    assert not torch.equal(other.classifier.weight, model.classifier.weight)
+    labels = list(TASKS[name].labels) or ["score"]
+    assert [model.config.id2label[i] for i in range(len(labels))] == labels
+    assert model.classifier.out_features == len(labels)
+    query = "encoder.layer.1.attention.self.query.weight"
+    assert torch.equal(model.bert.state_dict()[query], bert.bert.state_dict()[query])
+    check_classifier(model, TASKS[name])
+
+
+def test_a_half_precision_checkpoint_is_trained_in_float32(home, tmp_path, tokenizer, quiet):
+    """transformers loads what was saved; AdamW in half precision loses small updates."""
+    small_bert(2).to(torch.bfloat16).save_pretrained(tmp_path / "half")
+    model = sequence_classifier(tmp_path / "half", "sst2", seed=1)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
