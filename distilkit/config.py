@@ -130,7 +130,7 @@ class Training:
             _number("Training", name, getattr(self, name), 0, math.inf, open_low=True)
         _number("Training", "weight_decay", self.weight_decay, 0, math.inf, open_low=False)
         _number("Training", "warmup", self.warmup, 0, 1, open_low=False)
-        if len(self.betas) != 2:
+        if not isinstance(self.betas, (tuple, list)) or len(self.betas) != 2:
             raise ValueError(f"Training.betas = {self.betas!r}: give two numbers")
         for beta in self.betas:
             _number("Training", "betas", beta, 0, 0.999999999, open_low=False)
@@ -163,11 +163,15 @@ class Scale:
         return folder
 
     def __post_init__(self) -> None:
+        if not isinstance(self.tasks, (tuple, list)) or not self.tasks:
+            raise ValueError(f"Scale.tasks = {self.tasks!r}: give a tuple of task names")
         for task in self.tasks:
             _one_of("Scale", "tasks", task, GLUE_TASKS)
         _whole("Scale", "length", self.length, 8)
-        if not self.seeds:
-            raise ValueError("Scale.seeds is empty: give at least one seed")
+        if not isinstance(self.seeds, (tuple, list)) or not self.seeds:
+            raise ValueError(f"Scale.seeds = {self.seeds!r}: give a tuple of at least one seed")
+        for seed in self.seeds:
+            _whole("Scale", "seeds", seed, 0)
         if self.teacher is None and (self.teacher_pretraining is None or not self.teacher_shape):
             raise ValueError(
                 "Scale.teacher is None: give a Hub id or a folder, or both teacher_pretraining and "
@@ -303,6 +307,10 @@ def as_json(config: Any) -> dict[str, Any]:
             return {key: plain(item) for key, item in value.items()}
         if isinstance(value, (tuple, list)):
             return [plain(item) for item in value]
+        if isinstance(value, Integral) and not isinstance(value, bool):
+            return int(value)  # NumPy's numbers are numbers too, but not JSON's
+        if isinstance(value, Real) and not isinstance(value, bool):
+            return float(value)
         return value
 
     assert fields(config), "as_json takes a dataclass instance"

@@ -38,10 +38,13 @@ def read_texts(path: str | Path) -> list[str]:
         columns = pyarrow.parquet.read_schema(path).names
         if "text" not in columns:
             raise ValueError(f"{path} has no column 'text', only {', '.join(columns)}")
+        kind = pyarrow.parquet.read_schema(path).field("text").type
+        if kind not in (pyarrow.string(), pyarrow.large_string()):
+            raise ValueError(f"{path}: the column 'text' holds {kind}, not text")
         texts = pyarrow.parquet.read_table(path, columns=["text"])["text"].to_pylist()
     elif path.suffix == ".txt":
         try:
-            texts = path.read_text(encoding="utf-8").splitlines()
+            texts = path.read_text(encoding="utf-8").split("\n")
         except UnicodeDecodeError as error:
             raise ValueError(f"{path} is not UTF-8 text: {error}") from None
     else:
@@ -205,6 +208,11 @@ class MaskedBlocks:
         self.weights = (
             masking_weights(blocks, vocabulary, special, smoothing) if weights is None else weights
         )
+        if self.weights.shape != (vocabulary,) or self.weights[special].any():
+            raise ValueError(
+                f"weights of shape {self.weights.shape}: give one for each of the tokenizer's "
+                f"{vocabulary} entries, 0 for its special tokens (see masking_weights)"
+            )
         self.words = np.setdiff1d(np.arange(vocabulary), special)  # what may replace at random
 
     def __len__(self) -> int:

@@ -22,6 +22,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import logging as hf_logging
 
 from distilkit.config import TaskObjective, Training, as_json
 from distilkit.glue import Task, TaskExamples, scores
@@ -36,18 +37,35 @@ def sequence_classifier(checkpoint: str | Path, task: str, seed: int) -> PreTrai
     """A checkpoint with a new classification head for a task, the head drawn from `seed`.
 
     The task's label names go into its config, so that two models' label orders can be compared.
+
+    Raises:
+        ValueError: unknown task, or a checkpoint that lacks weights other than the head's.
     """
     the_task = task_named(task)
     labels = list(the_task.labels) or ["score"]
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return AutoModelForSequenceClassification.from_pretrained(
-            checkpoint,
-            num_labels=len(labels),
-            id2label=dict(enumerate(labels)),
-            label2id={label: i for i, label in enumerate(labels)},
-            problem_type="regression" if the_task.regression else "single_label_classification",
+    verbosity = hf_logging.get_verbosity()
+    hf_logging.set_verbosity_error()  # its table of missing weights is checked below instead
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model, info = AutoModelForSequenceClassification.from_pretrained(
+                checkpoint,
+                num_labels=len(labels),
+                id2label=dict(enumerate(labels)),
+                label2id={label: i for i, label in enumerate(labels)},
+                problem_type="regression" if the_task.regression else "single_label_classification",
+                output_loading_info=True,
+            )
+    finally:
+        hf_logging.set_verbosity(verbosity)
+    fresh = ("classifier.", "pre_classifier.", "score.", "bert.pooler.")
+    lost = sorted(name for name in info["missing_keys"] if not name.startswith(fresh))
+    if lost:
+        raise ValueError(
+            f"{checkpoint} lacks {len(lost)} weights of a {type(model).__name__} (for instance "
+            f"{lost[0]}): it is no checkpoint of that architecture"
         )
+    return model
 
 
 def finetune(

@@ -173,13 +173,13 @@ def lean_triple_loss(
             the two vocabularies differ.
     """
     n, m = len(student_hidden), len(targets)
+    if m > n:
+        raise ValueError(f"rows do not match: {n} rows, but {m} targets")
     if objective.needs_teacher:
         if teacher_hidden is None or teacher_head is None:
             raise ValueError("this objective needs teacher_hidden and teacher_head")
-        if len(teacher_hidden) != n or m > n:
-            raise ValueError(
-                f"rows do not match: student {n}, teacher {len(teacher_hidden)}, targets {m}"
-            )
+        if len(teacher_hidden) != n:
+            raise ValueError(f"rows do not match: student {n}, teacher {len(teacher_hidden)}")
         if teacher_head.decoder.out_features != student_head.decoder.out_features:
             raise ValueError(
                 f"the teacher's vocabulary has {teacher_head.decoder.out_features} entries, the "

@@ -166,8 +166,18 @@ def triple_loss(
 
     Returns:
         The weighted sum and its unweighted terms.
+
+    Raises:
+        ValueError: the rows do not match.
     """
     objective = objective or Objective()
+    rows = student_logits.shape[:1]
+    if not rows == student_hidden.shape[:1] == teacher_hidden.shape[:1] == targets.shape:
+        raise ValueError(
+            f"triple_loss: logits {tuple(student_logits.shape)}, hidden states "
+            f"{tuple(student_hidden.shape)} and {tuple(teacher_hidden.shape)} and targets "
+            f"{tuple(targets.shape)} must have the same N rows"
+        )
     masked = targets != IGNORE
     if objective.mlm_target == "teacher":
         targets = torch.where(masked, teacher_logits.argmax(-1), targets)

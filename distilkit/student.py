@@ -139,7 +139,7 @@ def student_from_teacher(
         config.id2label, config.label2id = dict(c.id2label), dict(c.label2id)
         config.problem_type = c.problem_type
 
-    student = student_class(config)
+    student = student_class(config).to(teacher.dtype)
     copied = student_state_dict(teacher.state_dict(), layers)
     missing, unexpected = student.load_state_dict(copied, strict=False)
     own_head = ("pre_classifier.", "classifier.")
@@ -147,7 +147,7 @@ def student_from_teacher(
     if left or unexpected:
         raise RuntimeError(f"not copied: {left}; not in a {student_class.__name__}: {unexpected}")
     student.tie_weights()
-    return student.to(device=teacher.device, dtype=teacher.dtype).eval()
+    return student.to(teacher.device).eval()
 
 
 def student_state_dict(
@@ -180,7 +180,7 @@ def student_state_dict(
             "vocab_layer_norm.weight": teacher_state[head + "transform.LayerNorm.weight"],
             "vocab_layer_norm.bias": teacher_state[head + "transform.LayerNorm.bias"],
             "vocab_projector.weight": teacher_state[head + "decoder.weight"],
-            "vocab_projector.bias": teacher_state[head + "bias"],
+            "vocab_projector.bias": teacher_state[head + "decoder.bias"],  # what forward adds
         }
     return {name: value.detach().clone() for name, value in state.items()}
 

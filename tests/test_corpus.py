@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from types import SimpleNamespace
 
@@ -89,14 +90,12 @@ def test_errors_of_reading_name_the_file(tmp_path):
         read_texts(tmp_path / "d.parquet")
 
 
-@pytest.mark.xfail(strict=True, reason="AttributeError: 'int' object has no attribute 'isspace'")
 def test_a_text_column_of_numbers_is_refused(tmp_path):
     pd.DataFrame({"text": [1, 2]}).to_parquet(tmp_path / "a.parquet")
     with pytest.raises(ValueError, match="text"):
         read_texts(tmp_path / "a.parquet")
 
 
-@pytest.mark.xfail(strict=True, reason="str.splitlines also splits at U+2028, U+0085, form feeds")
 def test_only_line_ends_end_a_line(tmp_path):
     (tmp_path / "a.txt").write_text("one\u2028still one\ntwo\u0085still two\x0cand two\n")
     assert len(read_texts(tmp_path / "a.txt")) == 2
@@ -158,12 +157,22 @@ def test_packing_takes_any_iterable_and_more_texts_than_it_tokenizes_at_once(tok
     assert {k: n for k, n in words.items() if k >= 5} == dict(expected)
 
 
-def test_a_document_longer_than_the_model_is_cut_into_blocks_without_a_word(tmp_path, capfd):
+def test_a_document_longer_than_the_model_is_cut_into_blocks_without_a_warning(tmp_path):
     (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nw0\n")
     short = BertTokenizerFast(vocab=str(tmp_path / "vocab.txt"), model_max_length=16)
-    blocks = pack(["w0 " * 100], short, 12)
+    said: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())
+    logger = logging.getLogger("transformers")  # it does not propagate to pytest's own handler
+    logger.addHandler(handler)
+    try:
+        blocks = pack(["w0 " * 100], short, 12)
+        assert said == []
+        short("w0 " * 100)  # the handler does hear the warning where it is not suppressed
+    finally:
+        logger.removeHandler(handler)
+    assert "longer than" in said[0]
     assert (blocks == 5).sum() == 100
-    assert "longer than" not in "".join(capfd.readouterr())
 
 
 def test_errors_of_packing(tokenizer, texts):
@@ -498,7 +507,6 @@ def test_a_tokenizer_without_a_mask_token_is_refused():
         MaskedBlocks(full_blocks(2, 16), SimpleNamespace(mask_token_id=None), seed=1)
 
 
-@pytest.mark.xfail(strict=True, reason="IndexError in the first batch, or specials are masked")
 @pytest.mark.parametrize("weights", [np.ones(100), np.ones(V), np.ones((V, 1))])
 def test_weights_that_do_not_fit_the_tokenizer_are_refused(tokenizer, weights):
     with pytest.raises(ValueError, match="weights"):

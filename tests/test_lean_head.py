@@ -583,23 +583,20 @@ def test_an_objective_that_needs_a_teacher_says_so(pair, objective, missing):
         lean_triple_loss(torch.ones(4, H), head, torch.tensor([1]), objective, **given)
 
 
-@pytest.mark.parametrize(("student", "teacher", "targets"), [(4, 3, 1), (3, 4, 1), (4, 4, 5)])
-def test_rows_that_do_not_match_are_refused(pair, student, teacher, targets):
+@pytest.mark.parametrize(("student", "teacher"), [(4, 3), (3, 4)])
+def test_rows_that_do_not_match_are_refused(pair, student, teacher):
     head = mlm_head(pair[1])
-    with pytest.raises(
-        ValueError, match=f"student {student}, teacher {teacher}, targets {targets}"
-    ):
+    with pytest.raises(ValueError, match=f"student {student}, teacher {teacher}"):
         lean_triple_loss(
             torch.ones(student, H),
             head,
-            torch.ones(targets, dtype=torch.long),
+            torch.tensor([1]),
             Objective(),
             teacher_hidden=torch.ones(teacher, H),
             teacher_head=head,
         )
 
 
-@pytest.mark.xfail(strict=True, reason="checked only if the objective needs a teacher")
 def test_more_targets_than_rows_are_refused_without_a_teacher_too(pair):
     with pytest.raises(ValueError, match="rows do not match"):
         lean_triple_loss(

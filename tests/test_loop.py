@@ -904,7 +904,7 @@ def test_validation_rows(home, every, steps):
 
     def validate(model):
         modes.append((model.training, torch.is_grad_enabled()))
-        return {"loss": float(model[0].weight.sum())}
+        return {"loss": model[0].weight.sum().item()}
 
     model = net()
     training = dataclasses.replace(TOY, validate_every=every)
@@ -912,7 +912,7 @@ def test_validation_rows(home, every, steps):
     table = run.metrics("validation")
     assert table.step.tolist() == steps
     assert list(table.columns) == ["step", "split", "loss"]
-    assert table.loss.iloc[-1] == float(model[0].weight.sum())
+    assert table.loss.iloc[-1] == model[0].weight.sum().item()
     assert set(modes) == {(False, False)}
     assert len(run.metrics()) == 12
 

@@ -588,7 +588,6 @@ def test_targets_that_do_not_match_are_refused(targets):
         mlm_loss(torch.ones(4, 5), torch.zeros(targets, dtype=torch.long))
 
 
-@pytest.mark.xfail(strict=True, reason="IndexError for short targets; other hidden rows pass")
 @pytest.mark.parametrize(("hidden", "targets"), [(4, 3), (6, 4)])
 def test_rows_of_the_triple_loss_that_do_not_match_are_refused(hidden, targets):
     x, h = torch.ones(4, 5), torch.ones(hidden, 3)

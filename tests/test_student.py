@@ -152,7 +152,6 @@ def test_the_embedding_output_is_the_teachers_token_type_included():
     )
 
 
-@pytest.mark.xfail(strict=True, reason="an untied BERT adds decoder.bias, not predictions.bias")
 def test_an_untied_teacher_is_copied_as_it_is():
     teacher = small_bert(2, tie_word_embeddings=False)
     predictions, words = teacher.cls.predictions, teacher.bert.embeddings.word_embeddings
@@ -265,7 +264,6 @@ def test_the_students_dtype_is_the_teachers(dtype):
     )
 
 
-@pytest.mark.xfail(strict=True, reason="float64 weights pass through a float32 model")
 @torch.no_grad()
 def test_a_float64_teacher_is_copied_to_all_its_digits():
     teacher = small_bert(2).double()
