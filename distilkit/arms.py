@@ -58,7 +58,6 @@ def finetune_arms(
             data[task],
             replace(scale.finetuning, seed=seed),
             name=f"{scale.name}-{arm}-{task}-{seed}",
-            max_length=scale.length,
             keep_model=False,
         )
         result = run.result()

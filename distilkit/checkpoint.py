@@ -64,6 +64,9 @@ def save(
         shutil.rmtree(final)
     os.rename(temporary, final)
     _fsync(folder)
+    for later in _newest_first(folder):
+        if later.name > final.name:  # damaged too, or the run would have gone on from there
+            shutil.rmtree(later)
     for old in _newest_first(folder)[KEEP:]:
         shutil.rmtree(old)
     return final
@@ -80,7 +83,9 @@ def load_newest(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, A
             warnings.warn(f"damaged checkpoint not used: {fault}", stacklevel=2)
             continue
         state = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
-        return {f.stem: load_file(f) for f in sorted(checkpoint.glob("*.safetensors"))}, state
+        manifest = json.loads((checkpoint / "manifest.json").read_text(encoding="utf-8"))
+        files = [checkpoint / name for name in sorted(manifest) if name.endswith(".safetensors")]
+        return {file.stem: load_file(file) for file in files}, state
     return None
 
 

@@ -153,7 +153,7 @@ class Scale:
     finetuning: Training
     objective: Objective = field(default_factory=Objective)
     teacher_pretraining: Training | None = None  # if the teacher is pretrained here
-    teacher_shape: dict[str, int] | None = None  # BertConfig of that teacher
+    teacher_shape: dict[str, float] | None = None  # BertConfig of that teacher
 
     @property
     def figures(self) -> Path:
@@ -211,7 +211,7 @@ SCALES = {
         text=None,
         glue=None,
         tasks=GLUE_TASKS,
-        length=64,
+        length=32,  # longer blocks stay on the plateau of word frequencies many times longer
         seeds=(1, 2, 3),
         teacher_shape={
             "hidden_size": 128,
@@ -219,28 +219,34 @@ SCALES = {
             "num_attention_heads": 4,
             "intermediate_size": 512,
             "max_position_embeddings": 128,
+            "initializer_range": 0.05,  # BERT's 0.02 is made for 768: too small at this width
+            "hidden_dropout_prob": 0.0,  # a few minutes cannot overfit
+            "attention_probs_dropout_prob": 0.0,
         },
         teacher_pretraining=Training(
-            steps=700,
-            batch_size=32,
-            micro_batch_size=32,
+            steps=3000,
+            batch_size=16,
+            micro_batch_size=16,
             learning_rate=1e-3,
+            eps=1e-8,  # attention starts from gradients so small that 1e-6 would swamp them
             weight_decay=0.01,
-            warmup=0.1,
+            warmup=0.05,
+            max_grad_norm=1.0,
             seed=1,
             precision="fp32",
-            log_every=5,
-            checkpoint_every=200,
+            log_every=20,
+            validate_every=500,
+            checkpoint_every=1000,
         ),
         distillation=Training(
-            steps=400,
+            steps=1000,
             batch_size=32,
             micro_batch_size=16,
-            learning_rate=5e-4,
+            learning_rate=1e-3,
             precision="fp32",
-            log_every=2,
-            validate_every=50,
-            checkpoint_every=100,
+            log_every=5,
+            validate_every=100,
+            checkpoint_every=250,
         ),
         finetuning=Training(
             epochs=3,

@@ -55,6 +55,7 @@ def sequence_classifier(checkpoint: str | Path, task: str, seed: int) -> PreTrai
                 label2id={label: i for i, label in enumerate(labels)},
                 problem_type="regression" if the_task.regression else "single_label_classification",
                 output_loading_info=True,
+                dtype=torch.float32,  # a checkpoint saved in half precision is trained in full
             )
     finally:
         hf_logging.set_verbosity(verbosity)
@@ -103,13 +104,23 @@ def finetune(
     the_task = task_named(task)
     if objective is not None and teacher is None:
         raise ValueError("an objective with soft targets needs teacher=..., fine-tuned on the task")
-    check_classifier(model, the_task)
+    for reader in (model,) if teacher is None else (model, teacher):
+        check_classifier(reader, the_task)
+        if max_length > reader.config.max_position_embeddings:
+            raise ValueError(
+                f"max_length = {max_length}, but the {type(reader).__name__} has "
+                f"{reader.config.max_position_embeddings} positions: give at most that"
+            )
     if teacher is not None:
-        check_classifier(teacher, the_task)
         objective = objective or TaskObjective()
     examples = TaskExamples(
         data["train"], the_task, tokenizer, max_length=max_length, seed=training.seed
     )
+    held_out = {
+        split: TaskExamples(data[split], the_task, tokenizer, max_length=max_length, seed=0)
+        for split in (*the_task.validation, *the_task.test)
+        if split in data and _has_labels(data[split])
+    }
     config = {
         "kind": "finetune",
         "task": task,
@@ -118,6 +129,7 @@ def finetune(
         "model": fingerprint(model),
         "teacher": fingerprint(teacher) if teacher is not None else None,
         "examples": len(examples),
+        "data": {k: e.digest() for k, e in {"train": examples, **held_out}.items()},
         "max_length": max_length,
         "keep_model": keep_model,
     }
@@ -128,11 +140,7 @@ def finetune(
         if teacher is not None:
             teacher = teacher.to(PartialState().device).eval()
         summary = train(model, examples, task_loss(the_task, teacher, objective), training, run)
-        found = {
-            split: evaluate_task(model, tokenizer, task, data[split], max_length=max_length)
-            for split in (*the_task.validation, *the_task.test)
-            if split in data and min(data[split]["label"]) >= 0  # GLUE's test labels are all -1
-        }
+        found = {split: _score(model, the_task, held) for split, held in held_out.items()}
         if keep_model:
             model.save_pretrained(run.model)
             tokenizer.save_pretrained(run.model)
@@ -209,11 +217,27 @@ def evaluate_task(
     """The task's metrics of a classifier on one split, between -1 and 1; None where undefined."""
     the_task = task_named(task)
     check_classifier(model, the_task)
-    examples = TaskExamples(data, the_task, tokenizer, max_length=max_length, seed=0)
+    return _score(
+        model,
+        the_task,
+        TaskExamples(data, the_task, tokenizer, max_length=max_length, seed=0),
+    )
+
+
+def _score(
+    model: PreTrainedModel, the_task: Task, examples: TaskExamples
+) -> dict[str, float | None]:
     logits, labels = predict(model, examples)
     if not np.isfinite(logits).all():
-        raise FloatingPointError(f"{task}: the model's predictions are not finite")
-    return scores(task, logits[:, 0] if the_task.regression else logits.argmax(-1), labels)
+        raise FloatingPointError(f"{the_task.name}: the model's predictions are not finite")
+    answers = logits[:, 0] if the_task.regression else logits.argmax(-1)
+    return scores(the_task.name, answers, labels)
+
+
+def _has_labels(split: Any) -> bool:
+    """GLUE's test sets have none: the column holds -1 throughout, or is missing."""
+    names = getattr(split, "column_names", None) or list(split)
+    return "label" in names and len(split["label"]) > 0 and min(split["label"]) >= 0
 
 
 def check_classifier(model: PreTrainedModel, the_task: Task) -> None:

@@ -7,6 +7,7 @@ from the Hub (``nyu-mll/glue``), from a folder of Parquet files in the same sche
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -202,6 +203,13 @@ class TaskExamples:
         self.lengths = np.array([len(ids) for ids in self.input_ids])
         self.pad_id, self.seed = tokenizer.pad_token_id, seed
 
+    def digest(self) -> str:
+        """SHA-256 of inputs and labels: what a run's configuration remembers of its data."""
+        digest = hashlib.sha256(self.labels.tobytes())
+        for part in (self.lengths, *self.input_ids, *self.token_type_ids):
+            digest.update(part.tobytes())
+        return digest.hexdigest()
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -213,15 +221,15 @@ class TaskExamples:
         """
         random = np.random.default_rng([self.seed, epoch])
         permutation = random.permutation(len(self))
+        # what fills no batch is set aside before sorting, or it would be the longest every time
+        whole = len(self) // batch_size * batch_size
+        permutation, left_over = permutation[:whole], permutation[whole:]
         groups = []
-        for start in range(0, len(self), 50 * batch_size):
+        for start in range(0, whole, 50 * batch_size):
             group = permutation[start : start + 50 * batch_size]
             group = group[np.argsort(self.lengths[group], kind="stable")]
-            whole = len(group) // batch_size * batch_size
-            batches = group[:whole].reshape(-1, batch_size)
-            # what fills no batch stays at the end: elsewhere it would shift the later batches
-            groups.append((random.permutation(batches).ravel(), group[whole:]))
-        return np.concatenate([g[0] for g in groups] + [g[1] for g in groups])
+            groups.append(random.permutation(group.reshape(-1, batch_size)).ravel())
+        return np.concatenate([*groups, left_over])
 
     def batch(self, epoch: int, ids: Sequence[int]) -> dict[str, Tensor | dict[str, int]]:
         """A micro-batch: ``input_ids``, ``attention_mask``, ``token_type_ids``, ``labels``.

@@ -70,6 +70,11 @@ def train(
             the step; SIGTERM likewise exits with status 143. A second signal ends at once.
     """
     accelerator = make_accelerator(training.precision)
+    if accelerator.num_processes > 1:
+        raise NotImplementedError(
+            "training in several processes is not finished yet: start one process (gradient "
+            "accumulation gives the same batch)"
+        )
     rank, world = accelerator.process_index, accelerator.num_processes
     steps = total_steps(len(data), training)
     optimizer = torch.optim.AdamW(
@@ -112,6 +117,7 @@ def train(
                 sampler=(micro for step in range(first, steps) for micro in micro_batches(step)),
                 batch_size=None,  # the sampler's items are whole micro-batches
                 num_workers=training.workers,
+                worker_init_fn=_leave_signals_to_the_parent,
                 pin_memory=accelerator.device.type == "cuda",
             )
         )
@@ -140,7 +146,9 @@ def train(
                     terms[name] = terms.get(name, 0) + value.detach()
 
             # 3. the update, unless something is not finite
-            norm = _clip(model, training.max_grad_norm, run, step, micro_batches)
+            norm = nn.utils.clip_grad_norm_(model.parameters(), training.max_grad_norm)
+            if not torch.isfinite(norm + terms["loss"]):
+                raise NonFiniteLoss(_not_finite(run, step, micro_batches(step)))
             optimizer.step()
 
             # 4. what people and files are told
@@ -173,7 +181,7 @@ def train(
                     state = {"step": done, "seconds": seconds + elapsed, "tokens": tokens}
                     tensors = {"model": _model_state(model), "optimizer": _state(model, optimizer)}
                     checkpoint.save(run.checkpoints, done, tensors, state)
-                if caught and done < steps:
+                if caught:
                     bar.write(f"stopped after step {done} of {steps}; run again to go on from it")
                     raise SystemExit(143) if signal.SIGTERM in caught else KeyboardInterrupt
         seconds += time.perf_counter() - since
@@ -277,21 +285,20 @@ def _sum_terms(terms: dict[str, Tensor], accelerator: Accelerator) -> dict[str, 
     return dict(zip(terms, accelerator.reduce(stacked, "sum").tolist(), strict=True))
 
 
-def _clip(model, max_norm, run, step, micro_batches) -> Tensor:
-    parameters = [p for p in model.parameters() if p.grad is not None]
-    try:
-        return nn.utils.clip_grad_norm_(parameters, max_norm, error_if_nonfinite=True)
-    except RuntimeError as error:
-        if "non-finite" not in str(error):
-            raise
-        epoch = micro_batches(step)[0][0]
-        ids = [int(i) for _, part in micro_batches(step) for i in part]
-        shown = f"{ids[:20]}" + (f" and {len(ids) - 20} more" if len(ids) > 20 else "")
-        raise NonFiniteLoss(
-            f"run {run.name!r}: the gradient of step {step + 1} (epoch {epoch}, samples {shown}) "
-            "is not finite; the weights were not updated, and the last checkpoint is good. Lower "
-            "the learning rate, or look at these samples"
-        ) from None
+def _not_finite(run: Run, step: int, micro_batches: list[tuple[int, np.ndarray]]) -> str:
+    ids = [int(i) for _, part in micro_batches for i in part]
+    shown = f"{ids[:20]}" + (f" and {len(ids) - 20} more" if len(ids) > 20 else "")
+    return (
+        f"run {run.name!r}: the loss or gradient of step {step + 1} (epoch {micro_batches[0][0]}, "
+        f"samples {shown}) is not finite; the weights were not updated, and the last checkpoint is "
+        "good. Lower the learning rate, or look at these samples"
+    )
+
+
+def _leave_signals_to_the_parent(_worker: int) -> None:
+    """A signal to the whole group must not kill the workers of a parent that ends its step."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _resume(run: Run, model: nn.Module, optimizer: Any) -> tuple[int, float, int]:

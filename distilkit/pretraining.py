@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -72,14 +73,15 @@ def pretrain(
     Raises:
         ValueError: the objective needs a teacher and there is none, or the two do not fit.
     """
-    _check(model, teacher, objective, blocks)
+    _check(model, teacher, objective, blocks, validation)
     config = {
         "kind": "pretrain",
         "objective": as_json(objective),
         "training": as_json(training),
         "model": fingerprint(model),
         "teacher": fingerprint(teacher) if teacher is not None else None,
-        "text": _digest(blocks.blocks.tobytes(), blocks.weights.tobytes(), blocks.seed),
+        "text": _text_digest(blocks),
+        "validation": _text_digest(validation) if validation is not None else None,
         "blocks": list(blocks.blocks.shape),
     }
     with open_run(name, config) as run:
@@ -148,7 +150,11 @@ def losses_on(
     """The terms of the objective on held-out blocks, each the mean over all its tokens.
 
     The masks are those of epoch 0, so the numbers of two steps or two students compare.
+
+    Raises:
+        ValueError: the objective needs a teacher and there is none, or they do not fit.
     """
+    _check(model, teacher, objective, blocks)
     loss = language_model_loss(objective, teacher)
     parts = [
         blocks.batch(0, torch.arange(i, min(i + batch_size, len(blocks))).numpy())
@@ -164,7 +170,9 @@ def losses_on(
                 sums[term] = sums.get(term, 0) + value
         return {term: float(value) for term, value in sums.items()}
 
-    return evaluate(model, measure)
+    if teacher is None:
+        return evaluate(model, measure)
+    return evaluate(teacher, lambda _: evaluate(model, measure))  # no dropout in the targets
 
 
 def _rows(model: PreTrainedModel, inputs: dict[str, Any], rows: Tensor) -> Tensor:
@@ -177,14 +185,19 @@ def _check(
     teacher: PreTrainedModel | None,
     objective: Objective,
     blocks: MaskedBlocks,
+    validation: MaskedBlocks | None = None,
 ) -> None:
+    """Before time is spent: do model, teacher and text fit one another?"""
     mlm_head(model)  # raises TypeError for a model without one
-    longest = model.config.max_position_embeddings
-    if blocks.blocks.shape[1] > longest:
-        raise ValueError(
-            f"blocks of {blocks.blocks.shape[1]} tokens, but the model has {longest} positions: "
-            "pack the text into shorter blocks"
-        )
+    used = [model] + ([teacher] if objective.needs_teacher and teacher is not None else [])
+    for text in (blocks, validation):
+        for reader in used:
+            longest = reader.config.max_position_embeddings
+            if text is not None and text.blocks.shape[1] > longest:
+                raise ValueError(
+                    f"blocks of {text.blocks.shape[1]} tokens, but the {type(reader).__name__} has "
+                    f"{longest} positions: pack the text into shorter blocks"
+                )
     if len(blocks.weights) > model.config.vocab_size:
         raise ValueError(
             f"the tokenizer has {len(blocks.weights)} entries, the model {model.config.vocab_size}"
@@ -205,18 +218,21 @@ def _check(
 
 
 def fingerprint(model: PreTrainedModel) -> dict[str, str]:
-    """Class and SHA-256 of the weights: what a run started from."""
-    digest = hashlib.sha256()
+    """Class and SHA-256 of configuration and weights: what a run started from."""
+    # what from_pretrained and save_pretrained write there says nothing about the computation
+    aside = {"_name_or_path", "architectures", "dtype", "transformers_version"}
+    config = {k: v for k, v in model.config.to_dict().items() if k not in aside}
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode())
         digest.update(value.detach().contiguous().cpu().view(torch.uint8).numpy().tobytes())
     return {"class": type(model).__name__, "sha256": digest.hexdigest()}
 
 
-def _digest(*parts: Any) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part if isinstance(part, bytes) else repr(part).encode())
+def _text_digest(blocks: MaskedBlocks) -> str:
+    digest = hashlib.sha256(f"{blocks.blocks.shape} {blocks.seed}".encode())
+    for array in (blocks.blocks, blocks.weights):
+        digest.update(array.tobytes())
     return digest.hexdigest()
 
 

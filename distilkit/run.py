@@ -142,8 +142,8 @@ def open_run(name: str, config: Mapping[str, Any]) -> Iterator[Run]:
                     "one another name, or delete that folder"
                 )
         else:
-            write_json(path / "config.json", config)
             write_json(path / "environment.json", environment())
+            write_json(path / "config.json", config)  # last: with it the folder is a run
         yield run
     finally:
         lock.release()

@@ -36,7 +36,8 @@ def load_tokenizer(scale: Scale) -> PreTrainedTokenizerBase:
     """The teacher's tokenizer; at the tiny scale one whose vocabulary is the tiny world's words."""
     if scale.teacher is None:
         return BertTokenizerFast(
-            vocab=str(tiny_world() / "vocab.txt"), model_max_length=scale.length
+            vocab=str(tiny_world() / "vocab.txt"),
+            model_max_length=scale.teacher_shape["max_position_embeddings"],
         )
     return AutoTokenizer.from_pretrained(scale.teacher)
 
@@ -49,7 +50,8 @@ def load_teacher(scale: Scale) -> tuple[PreTrainedModel, PreTrainedTokenizerBase
     """
     tokenizer = load_tokenizer(scale)
     if scale.teacher is not None:
-        return AutoModelForMaskedLM.from_pretrained(scale.teacher).eval(), tokenizer
+        teacher = AutoModelForMaskedLM.from_pretrained(scale.teacher, dtype=torch.float32)
+        return teacher.eval(), tokenizer
     # BERT masks all words alike; that rare ones come more often is DistilBERT's
     blocks, validation = load_blocks(scale, tokenizer, smoothing=0.0)
     with torch.random.fork_rng():

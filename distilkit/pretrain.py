@@ -1,6 +1,0 @@
-# temporary alias while tests are being written; removed before release
-import sys
-
-import distilkit.pretraining as _module
-
-sys.modules[__name__] = _module
