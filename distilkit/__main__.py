@@ -220,7 +220,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--teacher", help="folder of a classifier fine-tuned on this task")
     sub.add_argument("--tokenizer", help="if the checkpoint holds none")
     sub.add_argument("--examples", type=int, help="use so many training examples only")
-    sub.add_argument("--max-length", type=int, default=128, help="tokens (default 128)")
+    sub.add_argument("--max-length", type=int, help="tokens (default 128)")
     sub.add_argument("--seed", type=int, default=0)
     with_training(sub)
 

@@ -39,12 +39,13 @@ def read_texts(path: str | Path) -> list[str]:
         if "text" not in columns:
             raise ValueError(f"{path} has no column 'text', only {', '.join(columns)}")
         kind = pyarrow.parquet.read_schema(path).field("text").type
+        kind = kind.value_type if pyarrow.types.is_dictionary(kind) else kind
         if kind not in (pyarrow.string(), pyarrow.large_string()):
             raise ValueError(f"{path}: the column 'text' holds {kind}, not text")
         texts = pyarrow.parquet.read_table(path, columns=["text"])["text"].to_pylist()
     elif path.suffix == ".txt":
         try:
-            texts = path.read_text(encoding="utf-8").split("\n")
+            texts = path.read_text(encoding="utf-8-sig").split("\n")
         except UnicodeDecodeError as error:
             raise ValueError(f"{path} is not UTF-8 text: {error}") from None
     else:
@@ -140,7 +141,7 @@ def uniform(seed: int, epoch: int, sample_ids: np.ndarray, length: int, stream: 
         rows = mix((key ^ np.asarray(sample_ids, dtype=np.uint64)) + golden)  # B
         positions = np.arange(1, length + 1, dtype=np.uint64) * golden  # L
         bits = mix(rows[:, None] + positions)  # B, L
-    return ((bits >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    return ((bits >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52  # never 0, never 1
 
 
 def choose_masked(

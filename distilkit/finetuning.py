@@ -79,7 +79,7 @@ def finetune(
     name: str,
     teacher: PreTrainedModel | None = None,
     objective: TaskObjective | None = None,
-    max_length: int = 128,
+    max_length: int | None = None,
     keep_model: bool = True,
 ) -> Run:
     """Train a copy of a sequence classifier on a task; scores of every labelled split in result.
@@ -95,7 +95,8 @@ def finetune(
         name: of the run's folder.
         teacher: a classifier fine-tuned on this task, for soft targets beside the labels.
         objective: the weights of the two; default 0.5 each at T = 2. Only with a teacher.
-        max_length: tokens; longer inputs are cut.
+        max_length: tokens; longer inputs are cut. By default 128 (as BERT's authors), or fewer if
+            the model has fewer positions.
         keep_model: save the fine-tuned weights in ``run.model``; a sweep over many seeds does not.
 
     Raises:
@@ -104,13 +105,18 @@ def finetune(
     the_task = task_named(task)
     if objective is not None and teacher is None:
         raise ValueError("an objective with soft targets needs teacher=..., fine-tuned on the task")
-    for reader in (model,) if teacher is None else (model, teacher):
+    readers = (model,) if teacher is None else (model, teacher)
+    # a model with relative positions has no such limit
+    longest = min(getattr(r.config, "max_position_embeddings", None) or 2**31 for r in readers)
+    if max_length is None:
+        max_length = min(128, longest)
+    if max_length > longest:
+        raise ValueError(
+            f"max_length = {max_length}, but model or teacher has {longest} positions: give at "
+            "most that"
+        )
+    for reader in readers:
         check_classifier(reader, the_task)
-        if max_length > reader.config.max_position_embeddings:
-            raise ValueError(
-                f"max_length = {max_length}, but the {type(reader).__name__} has "
-                f"{reader.config.max_position_embeddings} positions: give at most that"
-            )
     if teacher is not None:
         objective = objective or TaskObjective()
     examples = TaskExamples(

@@ -11,7 +11,8 @@ gradient several times that. Three habits avoid it:
    ``d(T²·KL)/dz = T · (softmax(z/T) − softmax(t/T))`` (Hinton et al. 2015, equation 2) and
    ``dCE/dz = softmax(z) − onehot``.
 
-The numbers are those of :func:`distilkit.losses.triple_loss` (tested against it in float64).
+The numbers are those of :func:`distilkit.losses.triple_loss` (tested against it in float64); a term
+whose weight is 0 is not computed, and reported as 0.
 """
 
 from __future__ import annotations

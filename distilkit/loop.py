@@ -99,6 +99,14 @@ def train(
         size = training.micro_batch_size
         return [(epoch, mine[i : i + size]) for i in range(0, len(mine), size)]
 
+    loader = DataLoader(
+        _Examples(data),
+        sampler=(micro for step in range(first, steps) for micro in micro_batches(step)),
+        batch_size=None,  # the sampler's items are whole micro-batches
+        num_workers=training.workers,
+        worker_init_fn=_leave_signals_to_the_parent,
+        pin_memory=accelerator.device.type == "cuda",
+    )
     with (
         torch.random.fork_rng(devices=_cuda_devices(accelerator)),  # the caller's stays as it was
         _signals() as caught,
@@ -109,18 +117,9 @@ def train(
             unit="step",
             disable=not accelerator.is_main_process,
         ) as bar,
+        contextlib.closing(_until_closed(loader)) as batches,
     ):
         model.train()
-        batches = iter(
-            DataLoader(
-                _Examples(data),
-                sampler=(micro for step in range(first, steps) for micro in micro_batches(step)),
-                batch_size=None,  # the sampler's items are whole micro-batches
-                num_workers=training.workers,
-                worker_init_fn=_leave_signals_to_the_parent,
-                pin_memory=accelerator.device.type == "cuda",
-            )
-        )
         since, tokens_before = time.perf_counter(), tokens
         for step in range(first, steps):
             # 1. this step's examples, learning rate and dropout
@@ -297,8 +296,12 @@ def _not_finite(run: Run, step: int, micro_batches: list[tuple[int, np.ndarray]]
 
 def _leave_signals_to_the_parent(_worker: int) -> None:
     """A signal to the whole group must not kill the workers of a parent that ends its step."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # SIGINT they ignore by themselves
+
+
+def _until_closed(loader: DataLoader) -> Iterator[Batch]:
+    """The loader's batches; closing the generator ends its workers, whatever exception is on."""
+    yield from loader
 
 
 def _resume(run: Run, model: nn.Module, optimizer: Any) -> tuple[int, float, int]:

@@ -507,7 +507,16 @@ def test_a_tokenizer_without_a_mask_token_is_refused():
         MaskedBlocks(full_blocks(2, 16), SimpleNamespace(mask_token_id=None), seed=1)
 
 
-@pytest.mark.parametrize("weights", [np.ones(100), np.ones(V), np.ones((V, 1))])
-def test_weights_that_do_not_fit_the_tokenizer_are_refused(tokenizer, weights):
-    with pytest.raises(ValueError, match="weights"):
+@pytest.mark.parametrize("shape", [(100,), (V + 1,), (V, 1)])
+def test_weights_that_do_not_fit_the_tokenizer_are_refused(tokenizer, shape):
+    weights = np.ones(shape)
+    weights[:5] = 0
+    with pytest.raises(ValueError, match="weights of shape"):
+        MaskedBlocks(full_blocks(3, 16), tokenizer, seed=1, weights=weights)
+
+
+def test_weights_that_would_mask_special_tokens_are_refused(tokenizer):
+    weights = np.ones(V)
+    weights[:4] = 0  # but not [MASK]
+    with pytest.raises(ValueError, match="0 for its special tokens"):
         MaskedBlocks(full_blocks(3, 16), tokenizer, seed=1, weights=weights)

@@ -329,7 +329,9 @@ def test_another_hidden_size_only_without_the_cosine(home, blocks):
 
 def test_blocks_longer_than_the_model(home, texts, tokenizer):
     long = MaskedBlocks(pack(texts, tokenizer, 65), tokenizer, seed=0)
-    refused(home, ValueError, "blocks of 65 tokens, but the model has 64", small_bert(1), long)
+    refused(
+        home, ValueError, "blocks of 65 tokens, but the BertForMaskedLM has 64", small_bert(1), long
+    )
 
 
 def test_held_out_blocks_longer_than_the_model(home, blocks, texts, tokenizer):
