@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 POINTS = 100  # GLUE reports every metric times 100
+LEAST_TEACHER_SCORE = 10  # points; a share of less than this says nothing
 
 
 def finetune_arms(
@@ -115,7 +116,8 @@ def retained(scores: pd.DataFrame, student: str, teacher: str) -> pd.DataFrame:
 
     Returns:
         ``task, retained, low, high`` (median, lowest and highest over seeds), a row per task and
-        one for the macro-score. NaN where the teacher's score is not above 0.
+        one for the macro-score. NaN where the teacher's score is below
+        :data:`LEAST_TEACHER_SCORE` with any seed: a share of next to nothing says nothing.
     """
     import pandas as pd
 
@@ -123,7 +125,8 @@ def retained(scores: pd.DataFrame, student: str, teacher: str) -> pd.DataFrame:
     table = table.pivot_table(
         index=["task", "seed"], columns="arm", values="score", sort=False, dropna=False
     )
-    share = (100 * table[student] / table[teacher]).where(table[teacher] > 0)
+    weak = table[teacher].fillna(0).groupby("task").transform("min") < LEAST_TEACHER_SCORE
+    share = (100 * table[student] / table[teacher]).mask(weak)
     by_task = share.groupby("task", sort=False)
     return pd.DataFrame(
         {"retained": by_task.median(), "low": by_task.min(), "high": by_task.max()}

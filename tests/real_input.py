@@ -62,7 +62,7 @@ def main() -> None:
                 tokenizer,
                 "sst2",
                 data,
-                replace(training, seed=seed, epochs=3),
+                replace(training, seed=seed, epochs=2),
                 name=f"real-student-{'soft' if soft else 'labels'}-{seed}",
                 teacher=teacher if soft else None,
                 objective=TaskObjective() if soft else None,

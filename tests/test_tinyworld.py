@@ -82,7 +82,7 @@ def test_schema_is_glues(world, task):
         assert table.schema.names == SCHEMA[task]
         assert table.schema.types == types
         assert table["idx"].to_pylist() == list(range(table.num_rows))
-        assert table.num_rows >= 300
+        assert table.num_rows >= 225
 
 
 @pytest.mark.parametrize("task", SCHEMA)

@@ -1,0 +1,141 @@
+"""What a scale names, loaded; and the command line's refusals."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+from conftest import small_bert
+
+from distilkit.__main__ import main
+from distilkit.config import SCALES, Training
+from distilkit.sources import load_blocks, load_task, load_teacher, load_text, load_tokenizer
+
+TINY = SCALES["tiny"]
+
+
+def test_tiny_world_is_written_once_and_feeds_text_blocks_and_tasks(home):
+    tokenizer = load_tokenizer(TINY)
+    texts, held_out = load_text(TINY)
+    assert len(texts) > 10_000
+    assert not set(texts) & set(held_out)
+    blocks, validation = load_blocks(TINY, tokenizer)
+    assert blocks.blocks.shape[1] == validation.blocks.shape[1] == TINY.length
+    assert not (blocks.blocks == tokenizer.unk_token_id).any()
+    assert validation.weights is blocks.weights
+    for task in TINY.tasks:
+    XX
+
+
+def test_teacher_is_pretrained_once(home):
+    shape = {**TINY.teacher_shape, "num_hidden_layers": 1, "hidden_size": 16}
+    steps = Training(steps=2, batch_size=4, micro_batch_size=4, seed=3)
+    chosen = replace(TINY, teacher_shape=shape, teacher_pretraining=steps)
+    teacher, tokenizer = load_teacher(chosen)
+    assert teacher.config.vocab_size == len(tokenizer)
+    assert not teacher.training
+    changed = (home / "runs" / "tiny-teacher" / "result.json").stat().st_mtime_ns
+    again, _ = load_teacher(chosen)
+    assert (home / "runs" / "tiny-teacher" / "result.json").stat().st_mtime_ns == changed
+    for a, b in zip(teacher.parameters(), again.parameters(), strict=True):
+        assert a.equal(b)
+
+
+def test_a_teacher_and_a_text_of_ones_own(home, tokenizer, tmp_path):
+    small_bert(2).half().save_pretrained(tmp_path / "teacher")
+    tokenizer.save_pretrained(tmp_path / "teacher")
+    (tmp_path / "text.txt").write_text("".join(f"w{i} w{i + 1} w3\n" for i in range(120)))
+    chosen = replace(
+        TINY, teacher=str(tmp_path / "teacher"), text=str(tmp_path / "text.txt"), length=16
+    )
+    teacher, own_tokenizer = load_teacher(chosen)
+    assert teacher.dtype.is_floating_point
+    assert teacher.dtype.itemsize == 4  # a half-precision file is used in full precision
+    texts, held_out = load_text(chosen)
+    assert len(texts) + len(held_out) == 120
+    assert held_out == ["w49 w50 w3", "w99 w100 w3"]
+    blocks, _ = load_blocks(chosen, own_tokenizer)
+    assert blocks.blocks.shape[1] == 16
+
+
+def test_a_text_of_ones_own_needs_a_teacher_of_ones_own(tmp_path):
+    (tmp_path / "text.txt").write_text("some words\n")
+    with pytest.raises(ValueError, match="teacher too"):
+        replace(TINY, text=str(tmp_path / "text.txt"))
+    with pytest.raises(FileNotFoundError, match=r"no text file at .*gone\.txt"):
+        replace(TINY, teacher="x", text=str(tmp_path / "gone.txt"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["figures", "--scale", "huge"], "unknown scale 'huge'"),
+        (["distil", "--text", "gone.txt", "--teacher", "x"], "no text file at gone.txt"),
+        (["distil", "--temperature", "0"], "Objective.temperature = 0"),
+        (["distil", "--mlm", "-1"], "Objective.mlm = -1"),
+        (["finetune", "x", "--task", "squad"], "unknown task 'squad'"),
+        (["finetune", "x", "--task", "sst2", "--glue", "/nowhere"], "no folder of GLUE tasks"),
+    ],
+)
+def test_wrong_input_ends_with_one_clear_line(home, capsys, monkeypatch, arguments, said):
+    from distilkit import sources
+
+    teacher = small_bert(2)
+    monkeypatch.setattr(sources, "load_teacher", lambda _: (teacher, None))
+    monkeypatch.setattr(sources, "load_blocks", lambda *_: (None, None))
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert "Traceback" not in error
+
+
+def test_runs_lists_runs(home, capsys):
+    assert main(["runs"]) == 0
+    assert "no runs in" in capsys.readouterr().out
+
+
+def test_measure_prints_a_table(home, tmp_path, capsys):
+    small_bert(1).save_pretrained(tmp_path / "a")
+    assert main(["measure", str(tmp_path / "a"), "--length", "8"]) == 0
+    assert "latency_ms_p50" in capsys.readouterr().out
+
+
+@pytest.mark.processes
+def test_importing_the_package_asks_for_nothing_heavy():
+    heavy = "transformers datasets evaluate ipywidgets matplotlib pandas accelerate".split()
+    code = f"import sys, distilkit; print([m for m in {heavy} if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
+@pytest.mark.processes
+def test_training_and_measuring_import_without_datasets_evaluate_and_ipywidgets():
+    code = (
+        "import sys\n"
+        "for name in ('datasets', 'evaluate', 'ipywidgets', 'sklearn', 'pandas', 'matplotlib'):\n"
+        "    sys.modules[name] = None\n"
+        "import distilkit.student, distilkit.losses, distilkit.lean_head, distilkit.corpus\n"
+        "import distilkit.loop, distilkit.pretraining, distilkit.finetuning, distilkit.measure\n"
+        "import distilkit.sources, distilkit.run, distilkit.checkpoint\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_public_name_exists():
+    import distilkit
+
+    for name in distilkit.__all__:
+        assert getattr(distilkit, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = distilkit.nothing
+
+
+def test_tasks_come_from_the_real_data_through_the_same_door(shared_glue):
+    chosen = replace(TINY, glue=str(shared_glue))
+    data = load_task(chosen, "cola")
+    assert len(data["train"]) == 8551
+    assert isinstance(data["train"].to_pandas(), pd.DataFrame)
