@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+# Jupyter refuses to run as root unless told; in a container there is nobody else.
+LAB_AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .PHONY: figures test check lab clean
 .DEFAULT_GOAL := figures
@@ -18,7 +20,7 @@ check: $(VENV)/ready            ## lint, format, acyclic imports
 	$(BIN)/python tests/check_imports.py
 
 lab: $(VENV)/ready              ## JupyterLab on the notebooks
-	$(BIN)/python -m jupyterlab --notebook-dir=. notebooks/01_temperature.ipynb
+	$(BIN)/python -m jupyterlab $(LAB_AS_ROOT) notebooks/01_temperature.ipynb
 
 clean:                          ## runs, caches, figures; the environment stays
 	rm -rf runs data/cache figures/tiny figures/small figures/base

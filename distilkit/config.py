@@ -239,7 +239,7 @@ SCALES = {
             checkpoint_every=1000,
         ),
         distillation=Training(
-            steps=600,
+            steps=450,
             batch_size=32,
             micro_batch_size=16,
             learning_rate=1e-3,
@@ -249,10 +249,10 @@ SCALES = {
             checkpoint_every=250,
         ),
         finetuning=Training(
-            epochs=2,
+            epochs=3,
             batch_size=16,
             micro_batch_size=16,
-            learning_rate=5e-4,
+            learning_rate=3e-4,
             betas=(0.9, 0.999),
             eps=1e-8,
             weight_decay=0.01,

@@ -185,7 +185,6 @@ def train(
                     raise SystemExit(143) if signal.SIGTERM in caught else KeyboardInterrupt
         seconds += time.perf_counter() - since
     model.eval()
-    accelerator.free_memory()
     return {"steps": steps, "seconds": round(seconds, 2), "tokens": tokens}
 
 

@@ -39,7 +39,7 @@ DEFAULT_EXAMPLES = {
     "mrpc": 900,
     "qqp": 900,
     "stsb": 900,
-    "mnli": 1200,
+    "mnli": 900,
     "qnli": 900,
     "rte": 800,
     "wnli": 600,
