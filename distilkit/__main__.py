@@ -12,12 +12,14 @@ from distilkit.config import GLUE_TASKS, SCALES, Objective, Scale, TaskObjective
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb; the exit status. Wrong input ends with one clear line and status 2."""
     options = _parser().parse_args(arguments)
+    from distilkit.run import RunBusy
+
     try:
         return options.verb(options) or 0
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except (ValueError, TypeError, FileNotFoundError, FileExistsError) as error:
+    except (ValueError, TypeError, OSError, RunBusy) as error:
         if options.traceback:
             raise
         print(f"distilkit: {error}", file=sys.stderr)
@@ -61,12 +63,9 @@ def distil(options: argparse.Namespace) -> None:
     """Cut a student out of the teacher and train it by the triple loss."""
     from distilkit.pretraining import distil as run_distillation
     from distilkit.sources import load_blocks, load_teacher
-    from distilkit.student import student_from_teacher
+    from distilkit.student import check_layers, student_from_teacher
 
     chosen = _scale(options)
-    model, tokenizer = load_teacher(chosen)
-    student = student_from_teacher(model, options.layers)
-    blocks, validation = load_blocks(chosen, tokenizer)
     training = _replaced(chosen.distillation, options)
     objective = replace(
         chosen.objective,
@@ -76,6 +75,11 @@ def distil(options: argparse.Namespace) -> None:
             if getattr(options, name) is not None
         },
     )
+    if chosen.teacher is None and options.layers:  # before a teacher is pretrained
+        check_layers(options.layers, chosen.teacher_shape["num_hidden_layers"])
+    model, tokenizer = load_teacher(chosen)
+    student = student_from_teacher(model, options.layers)
+    blocks, validation = load_blocks(chosen, tokenizer)
     run = run_distillation(
         student,
         model,
@@ -97,6 +101,7 @@ def finetune(options: argparse.Namespace) -> None:
     from distilkit.sources import load_task
 
     chosen = _scale(options)
+    training = replace(_replaced(chosen.finetuning, options), seed=options.seed)
     data = load_task(chosen, options.task)
     if options.examples:
         train = data["train"].shuffle(seed=0)  # the same examples for every seed and model
@@ -105,13 +110,12 @@ def finetune(options: argparse.Namespace) -> None:
     a_teacher = None
     if options.teacher:
         a_teacher = AutoModelForSequenceClassification.from_pretrained(options.teacher)
-    training = _replaced(chosen.finetuning, options)
     run = run_finetuning(
         model,
         AutoTokenizer.from_pretrained(options.tokenizer or options.checkpoint),
         options.task,
         data,
-        replace(training, seed=options.seed),
+        training,
         name=options.name or f"{chosen.name}-{options.task}-{options.seed}",
         teacher=a_teacher,
         objective=TaskObjective() if a_teacher is not None else None,

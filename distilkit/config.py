@@ -206,7 +206,7 @@ _GLUE = Training(
 SCALES = {
     "tiny": Scale(
         name="tiny",
-        about="the embedded tiny world, everything trained here: 2 CPU cores, about 10 minutes",
+        about="the embedded tiny world, everything trained here: 2 CPU cores, about 11 minutes",
         teacher=None,
         text=None,
         glue=None,

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from conftest import small_bert
 
+from distilkit import sources
 from distilkit.__main__ import main
 from distilkit.config import SCALES, Training
 from distilkit.sources import load_blocks, load_task, load_teacher, load_text, load_tokenizer
@@ -77,16 +78,17 @@ def test_a_text_of_ones_own_needs_a_teacher_of_ones_own(tmp_path):
         (["distil", "--text", "gone.txt", "--teacher", "x"], "no text file at gone.txt"),
         (["distil", "--temperature", "0"], "Objective.temperature = 0"),
         (["distil", "--mlm", "-1"], "Objective.mlm = -1"),
+        (["distil", "--layers", "0", "9"], "[9] not in the teacher"),
+        (["distil", "--learning-rate", "nan"], "Training.learning_rate = nan"),
         (["finetune", "x", "--task", "squad"], "unknown task 'squad'"),
         (["finetune", "x", "--task", "sst2", "--glue", "/nowhere"], "no folder of GLUE tasks"),
     ],
 )
 def test_wrong_input_ends_with_one_clear_line(home, capsys, monkeypatch, arguments, said):
-    from distilkit import sources
+    def too_late(*_):
+        raise AssertionError("time was spent before the input was checked")
 
-    teacher = small_bert(2)
-    monkeypatch.setattr(sources, "load_teacher", lambda _: (teacher, None))
-    monkeypatch.setattr(sources, "load_blocks", lambda *_: (None, None))
+    monkeypatch.setattr(sources, "load_teacher", too_late)
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert said in error
