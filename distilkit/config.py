@@ -59,10 +59,21 @@ class Objective:
     temperature: float = 2.0  # T of both softmaxes in the soft-target term; > 0
     tokens: str = "all"  # soft targets at "all" non-pad tokens (the authors), or "masked" ones
     mlm_target: str = "original"  # the "original" token (the authors), or the "teacher"'s arg-max
+    # (student, teacher) hidden states that the cosine term aligns, 0 = embeddings; None: the last
+    # of both (the authors). Pairs below the top are TinyBERT's (Jiao et al. 2020, section 3).
+    cosine_layers: tuple[tuple[int, int], ...] | None = None
 
     def __post_init__(self) -> None:
         for name in ("soft_target", "mlm", "cosine"):
             _number("Objective", name, getattr(self, name), 0, math.inf, open_low=False)
+        if self.cosine_layers is not None:
+            if not self.cosine_layers or any(len(pair) != 2 for pair in self.cosine_layers):
+                raise ValueError(
+                    f"Objective.cosine_layers = {self.cosine_layers!r}: give pairs (student layer, "
+                    "teacher layer), or None"
+                )
+            for layer in (layer for pair in self.cosine_layers for layer in pair):
+                _whole("Objective", "cosine_layers", layer, 0)
         _number("Objective", "temperature", self.temperature, 0, math.inf, open_low=True)
         _one_of("Objective", "tokens", self.tokens, ("all", "masked"))
         _one_of("Objective", "mlm_target", self.mlm_target, ("original", "teacher"))

@@ -17,7 +17,7 @@ whose weight is 0 is not computed, and reported as 0.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -151,6 +151,7 @@ def lean_triple_loss(
     *,
     teacher_hidden: Tensor | None = None,
     teacher_head: Head | None = None,
+    cosine_pairs: Sequence[tuple[Tensor, Tensor]] | None = None,
     counts: dict[str, int] | None = None,
 ) -> TripleLoss:
     """The triple loss of rows of hidden states, memory-lean; equals ``losses.triple_loss``.
@@ -163,6 +164,8 @@ def lean_triple_loss(
         objective: weights, temperature, which tokens.
         teacher_hidden, teacher_head: [N, H'] and head of the teacher, the same rows; may be left
             out if the objective does not need a teacher.
+        cosine_pairs: hidden states (student's, teacher's), each [N, H''], that the cosine term
+            aligns, the mean over pairs; by default the two last hidden states.
         counts: the denominators ``soft_target``, ``mlm`` and ``cosine``, over all micro-batches of
             the optimizer step; by default the numbers of rows here.
 
@@ -206,7 +209,9 @@ def lean_triple_loss(
     )
     cosine = at_least_float32(student_hidden).new_zeros(())
     if objective.cosine > 0:
-        cosine = cosine_loss(student_hidden, teacher_hidden, count=counts["cosine"])
+        pairs = cosine_pairs or [(student_hidden, teacher_hidden)]
+        for ours, theirs in pairs:
+            cosine = cosine + cosine_loss(ours, theirs, count=counts["cosine"]) / len(pairs)
     loss = vocabulary_loss + objective.cosine * cosine
     return TripleLoss(loss, soft_target, mlm, cosine.detach())
 

@@ -90,6 +90,7 @@ def pretrain(
         model = copy.deepcopy(model)
         if teacher is not None:
             teacher = teacher.to(PartialState().device).eval()
+            add_projections(model, teacher, objective, training.seed)
         validate = None
         if validation is not None:
 
@@ -99,6 +100,7 @@ def pretrain(
         summary = train(
             model, blocks, language_model_loss(objective, teacher), training, run, validate=validate
         )
+        remove_projections(model)
         model.save_pretrained(run.model)
         blocks.tokenizer.save_pretrained(run.model)  # so that run.model alone makes a pipeline
         last = [row for row in run.rows() if row["split"] == "validation"]
@@ -113,22 +115,34 @@ def language_model_loss(
 
     Micro-batches as :meth:`distilkit.corpus.MaskedBlocks.batch` makes them.
     """
+    pairs = _pairs(objective)
 
     def loss(
         model: PreTrainedModel, batch: dict[str, Any], counts: dict[str, int]
     ) -> dict[str, Tensor]:
         inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
-        teacher_rows = None
+        ours, theirs = zip(*pairs, strict=True)
+        student = _rows(model, inputs, batch["rows"], (-1, *ours))  # each N, H
+        teachers = [None]
         if objective.needs_teacher:
             with torch.no_grad():  # and eval(): no dropout in the targets
-                teacher_rows = _rows(teacher, inputs, batch["rows"])  # N, H
+                teachers = _rows(teacher, inputs, batch["rows"], (-1, *theirs))  # each N, H'
+        projections = getattr(model, _PROJECTIONS, None) or [None] * len(pairs)
         terms = lean_triple_loss(
-            _rows(model, inputs, batch["rows"]),  # N, H
+            student[0],
             mlm_head(model),
             batch["targets"],  # M
             objective,
-            teacher_hidden=teacher_rows,
+            teacher_hidden=teachers[0],
             teacher_head=mlm_head(teacher) if objective.needs_teacher else None,
+            cosine_pairs=[
+                (hidden if projection is None else projection(hidden), target)
+                for hidden, projection, target in zip(
+                    student[1:], projections, teachers[1:], strict=True
+                )
+            ]
+            if objective.cosine > 0
+            else None,
             counts={
                 "soft_target": counts["tokens" if objective.tokens == "all" else "masked"],
                 "mlm": counts["masked"],
@@ -155,6 +169,12 @@ def losses_on(
         ValueError: the objective needs a teacher and there is none, or they do not fit.
     """
     _check(model, teacher, objective, blocks)
+    needs_maps = objective.cosine > 0 and model.config.hidden_size != teacher.config.hidden_size
+    if needs_maps and not hasattr(model, _PROJECTIONS):
+        raise ValueError(
+            "teacher and student differ in hidden_size, and the projections of the cosine term "
+            "were thrown away after the training: measure with cosine=0"
+        )
     loss = language_model_loss(objective, teacher)
     parts = [
         blocks.batch(0, torch.arange(i, min(i + batch_size, len(blocks))).numpy())
@@ -175,9 +195,48 @@ def losses_on(
     return evaluate(teacher, lambda _: evaluate(model, measure))  # no dropout in the targets
 
 
-def _rows(model: PreTrainedModel, inputs: dict[str, Any], rows: Tensor) -> Tensor:
-    """The last hidden states of the selected tokens, [N, H], without any vocabulary projection."""
-    return model.base_model(**inputs).last_hidden_state.flatten(0, 1).index_select(0, rows)
+_PROJECTIONS = "cosine_projections"  # of the model, while it is trained
+
+
+def add_projections(
+    model: PreTrainedModel, teacher: PreTrainedModel, objective: Objective, seed: int
+) -> None:
+    """Where the widths differ, the cosine term compares through a learned linear map.
+
+    One for each pair of ``objective.cosine_layers``, from the student's width to the teacher's,
+    trained with the model and thrown away afterwards (TinyBERT's W_h: Jiao et al. 2020, equation
+    8). They stand in the model meanwhile, so that optimizer and checkpoints hold them.
+    """
+    ours, theirs = model.config.hidden_size, teacher.config.hidden_size
+    if objective.cosine == 0 or ours == theirs:
+        return
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        maps = [nn.Linear(ours, theirs, bias=False) for _ in _pairs(objective)]
+    setattr(model, _PROJECTIONS, nn.ModuleList(maps))
+
+
+def remove_projections(model: PreTrainedModel) -> None:
+    """The model without the maps of :func:`add_projections`, as it is to be saved."""
+    if hasattr(model, _PROJECTIONS):
+        delattr(model, _PROJECTIONS)
+
+
+def _pairs(objective: Objective) -> tuple[tuple[int, int], ...]:
+    """(student, teacher) hidden states that the cosine term aligns; -1 is the last."""
+    return objective.cosine_layers or ((-1, -1),)
+
+
+def _rows(
+    model: PreTrainedModel, inputs: dict[str, Any], rows: Tensor, layers: tuple[int, ...]
+) -> list[Tensor]:
+    """Hidden states of the selected tokens, each [N, H], without any vocabulary projection."""
+    deep = any(layer != -1 for layer in layers)
+    out = model.base_model(**inputs, output_hidden_states=deep)
+    states = {layer: out.hidden_states[layer] for layer in set(layers)} if deep else {}
+    states[-1] = out.last_hidden_state
+    states = {k: state.flatten(0, 1).index_select(0, rows) for k, state in states.items()}
+    return [states[layer] for layer in layers]
 
 
 def _check(
@@ -208,13 +267,18 @@ def _check(
     if teacher is None:
         raise ValueError("this objective needs a teacher: give teacher=..., or use MLM_ONLY")
     mlm_head(teacher)
-    for what in ("vocab_size", "hidden_size"):
-        theirs, ours = getattr(teacher.config, what), getattr(model.config, what)
-        if theirs != ours and (what == "vocab_size" or objective.cosine > 0):
-            raise ValueError(
-                f"teacher and student differ in {what} ({theirs} and {ours})"
-                + ("; the cosine term compares hidden states" if what == "hidden_size" else "")
-            )
+    if teacher.config.vocab_size != model.config.vocab_size:
+        raise ValueError(
+            f"teacher and student differ in vocab_size ({teacher.config.vocab_size} and "
+            f"{model.config.vocab_size})"
+        )
+    for pair in objective.cosine_layers or ():
+        for layer, reader, who in zip(pair, (model, teacher), ("student", "teacher"), strict=True):
+            if layer > reader.config.num_hidden_layers:
+                raise ValueError(
+                    f"cosine_layers holds {pair}, but the {who} has "
+                    f"{reader.config.num_hidden_layers} layers"
+                )
 
 
 def fingerprint(model: PreTrainedModel) -> dict[str, str]:

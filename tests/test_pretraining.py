@@ -18,10 +18,10 @@ from transformers import (
     DistilBertForMaskedLM,
 )
 
-from distilkit import pretraining
+from distilkit import checkpoint, pretraining
 from distilkit.config import MLM_ONLY, Objective, Training
 from distilkit.corpus import MaskedBlocks, pack
-from distilkit.pretraining import distil, fingerprint, losses_on, pretrain
+from distilkit.pretraining import add_projections, distil, fingerprint, losses_on, pretrain
 from distilkit.student import student_from_teacher
 
 TOY = Training(
@@ -295,6 +295,89 @@ def test_fingerprint_sees_one_bit():
     assert fingerprint(model)["sha256"] != first["sha256"]
 
 
+# --- the cosine term between other layers and other widths ---------------------------------------
+
+
+def cosines(student, teacher, blocks, pairs, maps=None) -> float:
+    """Mean over pairs and tokens of 1 - cos, in float64, from the models' own hidden states."""
+    batch = blocks.batch(0, np.arange(len(blocks)))
+    inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+    with torch.no_grad():
+        ours = student.base_model(**inputs, output_hidden_states=True).hidden_states
+        theirs = teacher.base_model(**inputs, output_hidden_states=True).hidden_states
+    terms = []
+    for k, (i, j) in enumerate(pairs):
+        a = ours[i].flatten(0, 1)[batch["rows"]].double()
+        b = theirs[j].flatten(0, 1)[batch["rows"]].double()
+        if maps is not None:
+            a = a @ maps[k].double().T
+        terms.append((1 - (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))).mean())
+    return float(sum(terms) / len(terms))
+
+
+@pytest.mark.parametrize("pairs", [((0, 0),), ((1, 2), (2, 4)), ((0, 0), (1, 2), (2, 4))])
+def test_cosine_between_named_layers(tokenizer, pairs):
+    teacher = small_bert(4)
+    student = student_from_teacher(teacher)
+    data = ragged(tokenizer)
+    value = losses_on(student, data, Objective(cosine_layers=pairs), teacher)["cosine"]
+    assert value == pytest.approx(cosines(student, teacher, data, pairs), abs=1e-6)
+    if pairs == ((0, 0),):
+        assert value == pytest.approx(0, abs=1e-6)  # the embeddings are copied
+
+
+def test_default_is_the_last_of_both(tokenizer):
+    teacher = small_bert(4)
+    student, data = student_from_teacher(teacher), ragged(tokenizer)
+    assert losses_on(student, data, Objective(), teacher) == losses_on(
+        student, data, Objective(cosine_layers=((2, 4),)), teacher
+    )
+
+
+def test_widths_differ_so_a_projection_is_learned_and_thrown_away(home, blocks, monkeypatch):
+    teacher = small_bert(4, hidden_size=48)
+    student = student_from_teacher(small_bert(2))
+    objective = Objective(soft_target=0, mlm=0, cosine=1, cosine_layers=((0, 0), (1, 4)))
+    first = copy.deepcopy(student)
+    add_projections(first, teacher, objective, TOY.seed)
+    maps = [m.weight.detach() for m in first.cosine_projections]
+    assert [m.shape for m in maps] == [(48, 32), (48, 32)]
+    assert not torch.equal(*maps)
+    expected = cosines(student, teacher, blocks, objective.cosine_layers, maps)
+    assert losses_on(first, blocks, objective, teacher)["cosine"] == pytest.approx(
+        expected, abs=1e-6
+    )
+
+    saved_in_checkpoints = []
+    real_save = checkpoint.save
+
+    def spy(folder, step, tensors, state):
+        saved_in_checkpoints.append({k: sorted(v) for k, v in tensors.items()})
+        real_save(folder, step, tensors, state)
+
+    monkeypatch.setattr(checkpoint, "save", spy)
+    longer = dataclasses.replace(TOY, steps=60, learning_rate=3e-3, checkpoint_every=60)
+    run = distil(student, teacher, blocks, longer, name="wider", objective=objective)
+    losses = [row["cosine"] for row in run.rows()]
+    assert losses[-1] < 0.6 * losses[0]
+    saved = load_file(run.model / "model.safetensors")
+    assert not any("projection" in name for name in saved)
+    learned = "cosine_projections.1.weight"  # so an interrupted run goes on with its own maps
+    assert learned in saved_in_checkpoints[-1]["model"]
+    assert f"{learned}/exp_avg" in saved_in_checkpoints[-1]["optimizer"]
+    trained = DistilBertForMaskedLM.from_pretrained(run.model)
+    assert not hasattr(student, "cosine_projections")
+    with pytest.raises(ValueError, match=r"hidden_size.*cosine=0"):
+        losses_on(trained, blocks, objective, teacher)
+
+
+def test_no_projection_where_none_is_needed():
+    student = student_from_teacher(small_bert(2))
+    add_projections(student, small_bert(2), Objective(), 0)
+    add_projections(student, small_bert(2, hidden_size=48), Objective(cosine=0), 0)
+    assert not hasattr(student, "cosine_projections")
+
+
 # --- what is refused before anything is written -------------------------------------------------
 
 
@@ -318,13 +401,11 @@ def test_another_vocabulary(home, blocks):
     refused(home, ValueError, "205 entries, the model 100", small_bert(1, vocab_size=100), blocks)
 
 
-def test_another_hidden_size_only_without_the_cosine(home, blocks):
-    student, teacher = student_from_teacher(small_bert(2)), small_bert(2, hidden_size=64)
-    options = {"objective": Objective(), "teacher": teacher}
-    refused(home, ValueError, r"hidden_size \(64 and 32\); the cosine", student, blocks, **options)
-    run = distil(student, teacher, blocks, TOY, name="toy", objective=Objective(cosine=0.0))
-    assert run.finished
-    assert all(row["soft_target"] > 0 for row in run.rows())
+def test_cosine_layers_beyond_the_top(home, blocks):
+    student, teacher = student_from_teacher(small_bert(4)), small_bert(4)
+    for pair, who in (((3, 4), "student has 2 layers"), ((2, 5), "teacher has 4 layers")):
+        options = {"objective": Objective(cosine_layers=((0, 0), pair)), "teacher": teacher}
+        refused(home, ValueError, who, student, blocks, **options)
 
 
 def test_blocks_longer_than_the_model(home, texts, tokenizer):
