@@ -18,12 +18,14 @@ from distilkit.losses import (
 # Importing transformers takes seconds, so what needs it (or matplotlib) is imported when it is
 # first asked for: `import distilkit` costs little more than `import torch`.
 _LATER = {
-    "arms": ("finetune_arms", "macro_scores", "results_table", "retained"),
+    "arms": ("finetune_arms", "macro_scores", "paired_difference", "results_table", "retained"),
     "corpus": ("MaskedBlocks", "pack", "read_texts"),
     "figure_cost": ("plot_size_speed_accuracy",),
     "figure_layers": ("plot_layer_map",),
     "figure_scores": ("plot_beside_paper", "plot_glue_bars"),
+    "figure_study": ("plot_study",),
     "figure_style": ("save_figure",),
+    "mask_filling": ("fill_mask",),
     "finetuning": ("evaluate_task", "finetune", "sequence_classifier"),
     "lean_head": ("lean_triple_loss", "mlm_head"),
     "measure": ("bytes_on_disk", "compare", "latency_ms", "parameter_count", "throughput_per_s"),

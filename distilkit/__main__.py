@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 from distilkit.config import GLUE_TASKS, SCALES, Objective, Scale, TaskObjective, home, scale
 
@@ -50,20 +51,41 @@ def figures(options: argparse.Namespace) -> int:
 
 
 def teacher(options: argparse.Namespace) -> None:
-    """Load the scale's teacher, or pretrain it where the scale says so."""
-    from distilkit.measure import parameter_count
-    from distilkit.sources import load_teacher
+    """Make a small teacher out of a pretrained encoder, on any text (hours; it resumes)."""
+    from distilkit.small_teacher import encoder_as_teacher, ship, small_teacher, teacher_texts
 
-    model, tokenizer = load_teacher(_scale(options))
-    size = f"{parameter_count(model):,} parameters, vocabulary {len(tokenizer):,}"
-    print(f"{type(model).__name__}: {size}")
+    texts, held_out = teacher_texts(options.text)
+    large = encoder_as_teacher(options.encoder, texts, held_out, name=f"{options.name}-of-encoder")
+    _print_result(large)
+    small = small_teacher(large.model, texts, held_out, name=options.name)
+    _print_result(small)
+    print(f"{ship(small.model, options.out)}: model and tokenizer, in half precision")
+
+
+def study(options: argparse.Namespace) -> None:
+    """Every arm with every seed on the test sets (long, resumable); a table of all scores."""
+    from distilkit.arms import paired_difference, results_table
+    from distilkit.study import ARMS, SEEDS, run_study
+
+    chosen = scale(options.scale)
+    out = options.out or chosen.figures / "study.csv"
+    scores = run_study(chosen, options.seeds or SEEDS, out=out)
+    print(results_table(scores).T.round(1).to_string(na_rep="–"))
+    for control in ARMS:
+        if control != "distilled":
+            found = paired_difference(scores, "distilled", control)
+            print(
+                "distilled - {}: {mean:+.2f} points, 95 % interval {low:+.2f} to {high:+.2f}, "
+                "{seeds} seeds".format(control, **found)
+            )
+    print(out)
 
 
 def distil(options: argparse.Namespace) -> None:
     """Cut a student out of the teacher and train it by the triple loss."""
     from distilkit.pretraining import distil as run_distillation
     from distilkit.sources import load_blocks, load_teacher
-    from distilkit.student import check_layers, student_from_teacher
+    from distilkit.student import student_from_teacher
 
     chosen = _scale(options)
     training = _replaced(chosen.distillation, options)
@@ -75,8 +97,6 @@ def distil(options: argparse.Namespace) -> None:
             if getattr(options, name) is not None
         },
     )
-    if chosen.teacher is None and options.layers:  # before a teacher is pretrained
-        check_layers(options.layers, chosen.teacher_shape["num_hidden_layers"])
     model, tokenizer = load_teacher(chosen)
     student = student_from_teacher(model, options.layers)
     blocks, validation = load_blocks(chosen, tokenizer)
@@ -201,9 +221,19 @@ def _parser() -> argparse.ArgumentParser:
 
     with_scale(verb(figures))
 
-    sub = with_scale(verb(teacher))
-    sub.add_argument("--teacher", dest="teacher_checkpoint", help="Hub id or folder")
-    sub.add_argument("--text", help="Hub dataset id:config, or a .txt or .parquet file")
+    sub = verb(teacher)
+    sub.add_argument("encoder", help="Hub id or folder of a BertModel and its tokenizer")
+    sub.add_argument(
+        "--text", nargs="+", required=True, help=".txt or .parquet files to learn from"
+    )
+    sub.add_argument("--out", required=True, help="folder for the finished teacher")
+    sub.add_argument("--name", default="teacher", help="of the run folders")
+
+    sub = with_scale(verb(study))
+    sub.add_argument(
+        "--seeds", type=int, nargs="+", help="one or more (default: the five kept for it)"
+    )
+    sub.add_argument("--out", type=Path, help="csv file (default: figures/<scale>/study.csv)")
 
     sub = with_scale(verb(distil))
     sub.add_argument("--teacher", dest="teacher_checkpoint", help="Hub id or folder")

@@ -27,43 +27,61 @@ LEAST_TEACHER_SCORE = 10  # points; a share of less than this says nothing
 
 
 def finetune_arms(
-    arms: Mapping[str, str | Path], tokenizer: PreTrainedTokenizerBase, scale: Scale
+    arms: Mapping[str, str | Path],
+    tokenizer: PreTrainedTokenizerBase,
+    scale: Scale,
+    *,
+    split: str = "validation",
+    prefix: str = "",
 ) -> pd.DataFrame:
     """Fine-tune each arm on each of the scale's tasks with each of its seeds.
 
-    Every fine-tuning is a run ``<scale>-<arm>-<task>-<seed>``, so an interrupted sweep goes on
-    where it was. The fine-tuned weights are not kept: a sweep would fill the disk.
+    Every fine-tuning is a run ``<prefix><scale>-<arm>-<task>-<seed>``, so an interrupted sweep
+    goes on where it was. The fine-tuned weights are not kept: a sweep would fill the disk.
 
     Args:
         arms: arm -> a checkpoint for ``from_pretrained`` (folder or Hub id).
         tokenizer: the arms' tokenizer.
         scale: tasks, seeds, and how to fine-tune.
+        split: "validation" or "test": where the scores come from. The other is not looked at.
+        prefix: of the runs' names.
 
     Returns:
         A row per arm, seed, task and metric: ``arm, seed, task, metric, score, train_seconds``.
         Scores in points (-100 to 100), NaN where the metric is undefined; only the metric that
-        counts (``glue.TASKS[task].score``), on the (matched) validation set.
+        counts (``glue.TASKS[task].score``), for MNLI on the matched set.
+
+    Raises:
+        ValueError: `split` is something else, or its examples have no labels (GLUE's own test
+            sets have none).
     """
     import pandas as pd
+
+    if split not in ("validation", "test"):
+        raise ValueError(f"split = {split!r}: give 'validation' or 'test'")
 
     rows = []
     plan = [(task, arm, seed) for task in scale.tasks for arm in arms for seed in scale.seeds]
     data = {}
     for task, arm, seed in tqdm(plan, "fine-tune", unit="run"):
-        if task not in data:
-            data = {task: load_task(scale, task)}  # one task at a time stays in memory
+        the_task = task_named(task)
+        measured = getattr(the_task, split)[0]
+        if task not in data:  # one task at a time stays in memory
+            splits = load_task(scale, task)
+            data = {task: {name: splits[name] for name in ("train", measured)}}
         run = finetune(
             sequence_classifier(arms[arm], task, seed),
             tokenizer,
             task,
             data[task],
             replace(scale.finetuning, seed=seed),
-            name=f"{scale.name}-{arm}-{task}-{seed}",
+            name=f"{prefix}{scale.name}-{arm}-{task}-{seed}",
             keep_model=False,
         )
         result = run.result()
-        the_task = task_named(task)
-        value = result["scores"][the_task.validation[0]][the_task.score]
+        if measured not in result["scores"]:
+            raise ValueError(f"the examples of {task}/{measured} have no labels")
+        value = result["scores"][measured][the_task.score]
         rows.append(
             {
                 "arm": arm,
@@ -131,3 +149,19 @@ def retained(scores: pd.DataFrame, student: str, teacher: str) -> pd.DataFrame:
     return pd.DataFrame(
         {"retained": by_task.median(), "low": by_task.min(), "high": by_task.max()}
     ).reset_index()
+
+
+def paired_difference(scores: pd.DataFrame, arm: str, control: str) -> dict[str, float]:
+    """How far `arm` is above `control` in macro-score, seed by seed, in points.
+
+    Returns:
+        ``mean`` of the paired differences, ``low`` and ``high`` of their 95 % t-interval (NaN for
+        one seed), ``seeds``.
+    """
+    from scipy.stats import t
+
+    wide = macro_scores(scores).pivot_table(index="seed", columns="arm", values="score")
+    differences = (wide[arm] - wide[control]).dropna()
+    n, mean = len(differences), differences.mean()
+    half = t.ppf(0.975, n - 1) * differences.std(ddof=1) / n**0.5 if n > 1 else float("nan")
+    return {"mean": mean, "low": mean - half, "high": mean + half, "seeds": n}

@@ -25,6 +25,9 @@ def home() -> Path:
     return Path(os.environ.get("DISTILKIT_HOME") or Path(__file__).resolve().parents[1])
 
 
+SHIPPED = Path(__file__).resolve().parents[1] / "data" / "tiny"  # what the repository brings
+
+
 def _number(owner: str, name: str, value: Any, low: float, high: float, *, open_low: bool) -> None:
     inside = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
     inside = inside and (low < value if open_low else low <= value) and value <= high
@@ -154,17 +157,15 @@ class Scale:
 
     name: str
     about: str  # a sentence for the reader: machine and time
-    teacher: str | None  # Hub id or folder of a BertForMaskedLM; None: pretrained here first
+    teacher: str  # Hub id or folder of a BertForMaskedLM and its tokenizer
     text: str | None  # Hub dataset "id:config" or file; None: the embedded tiny world
     glue: str | None  # Hub dataset or folder of parquet files; None: the embedded tiny world
     tasks: tuple[str, ...]
     length: int  # tokens in a block, [CLS] and [SEP] included
-    seeds: tuple[int, ...]  # fine-tuning is repeated with each
+    seeds: tuple[int, ...]  # distillation and fine-tuning are repeated with each
     distillation: Training
     finetuning: Training
     objective: Objective = field(default_factory=Objective)
-    teacher_pretraining: Training | None = None  # if the teacher is pretrained here
-    teacher_shape: dict[str, float] | None = None  # BertConfig of that teacher
 
     @property
     def figures(self) -> Path:
@@ -174,6 +175,8 @@ class Scale:
         return folder
 
     def __post_init__(self) -> None:
+        if not isinstance(self.teacher, str) or not self.teacher:
+            raise ValueError(f"Scale.teacher = {self.teacher!r}: give a Hub id or a folder")
         if not isinstance(self.tasks, (tuple, list)) or not self.tasks:
             raise ValueError(f"Scale.tasks = {self.tasks!r}: give a tuple of task names")
         for task in self.tasks:
@@ -183,16 +186,6 @@ class Scale:
             raise ValueError(f"Scale.seeds = {self.seeds!r}: give a tuple of at least one seed")
         for seed in self.seeds:
             _whole("Scale", "seeds", seed, 0)
-        if self.teacher is None and (self.teacher_pretraining is None or not self.teacher_shape):
-            raise ValueError(
-                "Scale.teacher is None: give a Hub id or a folder, or both teacher_pretraining and "
-                "teacher_shape, so that a teacher can be pretrained"
-            )
-        if self.teacher is None and self.text is not None:
-            raise ValueError(
-                "Scale.text is a text of your own, but the teacher made at this scale knows only "
-                "the embedded one's words: give Scale.teacher too"
-            )
         if str(self.text).endswith((".txt", ".parquet")) and not Path(self.text).is_file():
             raise FileNotFoundError(f"no text file at {self.text}")
 
@@ -217,50 +210,27 @@ _GLUE = Training(
 SCALES = {
     "tiny": Scale(
         name="tiny",
-        about="the embedded tiny world, everything trained here: 2 CPU cores, about 11 minutes",
-        teacher=None,
+        about="a small teacher and a tiny world that come with the kit: 2 CPU cores, 11 minutes",
+        teacher=str(SHIPPED / "teacher"),
         text=None,
         glue=None,
         tasks=GLUE_TASKS,
-        length=32,  # longer blocks stay on the plateau of word frequencies many times longer
-        seeds=(1, 2, 3),
-        teacher_shape={
-            "hidden_size": 128,
-            "num_hidden_layers": 6,
-            "num_attention_heads": 4,
-            "intermediate_size": 512,
-            "max_position_embeddings": 128,
-            "initializer_range": 0.05,  # BERT's 0.02 is made for 768: too small at this width
-            "hidden_dropout_prob": 0.0,  # a few minutes cannot overfit
-            "attention_probs_dropout_prob": 0.0,
-        },
-        teacher_pretraining=Training(
-            steps=3000,
+        length=64,
+        seeds=(1,),
+        distillation=Training(
+            steps=300,
             batch_size=16,
             micro_batch_size=16,
             learning_rate=1e-3,
-            eps=1e-8,  # attention starts from gradients so small that 1e-6 would swamp them
-            weight_decay=0.01,
-            warmup=0.05,
-            max_grad_norm=1.0,
+            eps=1e-8,
             seed=1,
-            precision="fp32",
-            log_every=20,
-            validate_every=500,
-            checkpoint_every=1000,
-        ),
-        distillation=Training(
-            steps=450,
-            batch_size=32,
-            micro_batch_size=16,
-            learning_rate=1e-3,
             precision="fp32",
             log_every=5,
             validate_every=100,
-            checkpoint_every=250,
+            checkpoint_every=100,
         ),
         finetuning=Training(
-            epochs=3,
+            epochs=1,
             batch_size=16,
             micro_batch_size=16,
             learning_rate=3e-4,

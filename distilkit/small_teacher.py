@@ -19,10 +19,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from transformers import AutoModel, AutoTokenizer, BertConfig, BertForMaskedLM
+from transformers import (
+    AutoModel,
+    AutoTokenizer,
+    BertConfig,
+    BertForMaskedLM,
+    PreTrainedTokenizerBase,
+)
 
-from distilkit.config import Objective, Training
-from distilkit.corpus import MaskedBlocks, pack
+from distilkit import tinyworld
+from distilkit.config import Objective, Training, home
+from distilkit.corpus import MaskedBlocks, pack, read_texts
 from distilkit.encoder import commonest_pieces, cut_vocabulary, masked_lm_from_encoder
 from distilkit.pretraining import distil, pretrain
 from distilkit.run import Run
@@ -36,10 +43,10 @@ SHAPE = {
     "intermediate_size": 768,
     "max_position_embeddings": 128,
     "initializer_range": 0.03,  # BERT's 0.02 is made for 768
-    "hidden_dropout_prob": 0.0,  # what never sees a text twice cannot overfit
+    "hidden_dropout_prob": 0.0,  # what hardly sees a text twice cannot overfit
     "attention_probs_dropout_prob": 0.0,
 }
-FIRST = Training(
+OF_ENCODER = Training(
     steps=2200,
     batch_size=16,
     micro_batch_size=16,
@@ -53,7 +60,7 @@ FIRST = Training(
     validate_every=550,
     checkpoint_every=200,
 )
-SECOND = Training(
+SMALL = Training(
     steps=8000,
     batch_size=16,
     micro_batch_size=16,
@@ -66,48 +73,95 @@ SECOND = Training(
     validate_every=500,
     checkpoint_every=250,
 )
-# embeddings, middle and top, as far up in both
+# embeddings, middle and top of both
 OBJECTIVE = Objective(cosine=5.0, cosine_layers=((0, 0), (4, 3), (8, 6)))
+HELD_OUT = 200
+WORLD_SEED, WORLD_DOCUMENTS = 1, 40_000  # another tiny world than the students' (seed 0)
 
 
-def train_small_teacher(
+def teacher_texts(files: Sequence[str | Path]) -> tuple[list[str], list[str]]:
+    """What the teacher learns from and is measured on: the files', and the tiny world's text.
+
+    One document in :data:`HELD_OUT` of each file is held out.
+    """
+    texts, held_out = [], []
+    for file in files:
+        documents = read_texts(file)
+        texts += [text for i, text in enumerate(documents) if (i + 1) % HELD_OUT]
+        held_out += documents[HELD_OUT - 1 :: HELD_OUT]
+    few = dict.fromkeys(tinyworld.TASKS, 8)  # only the text is wanted
+    world = tinyworld.write(
+        home() / "data" / "cache" / "tinyworld-of-teacher", WORLD_SEED, WORLD_DOCUMENTS, few
+    )
+    texts += read_texts(world / "text" / "train.parquet")
+    return texts, held_out + read_texts(world / "text" / "validation.parquet")[::4]
+
+
+def encoder_as_teacher(
     encoder: str | Path,
     texts: Sequence[str],
     held_out: Sequence[str],
     *,
-    always: Sequence[str] = (),
-    name: str = "small-teacher",
-    first: Training = FIRST,
-    second: Training = SECOND,
-) -> tuple[Run, Run]:
-    """Both steps; finished ones are not done again.
+    name: str = "teacher-of-encoder",
+    training: Training = OF_ENCODER,
+) -> Run:
+    """Step 1: a pretrained encoder becomes a masked-language model with a smaller vocabulary.
 
     Args:
         encoder: folder or Hub id of a BertModel with its WordPiece tokenizer.
         texts, held_out: documents to learn from, and to measure on.
-        always: texts whose word pieces all stay in the vocabulary.
-        name: of the runs: ``<name>-of-encoder`` and ``<name>``.
-        first, second: the two trainings.
-
-    Returns:
-        The runs of step 1 and step 2; ``run.model`` holds model and tokenizer.
+        name: of the run.
+        training: how long, in which batches.
     """
     tokenizer = AutoTokenizer.from_pretrained(encoder)
-    pieces = commonest_pieces(texts, tokenizer, VOCABULARY, always=always)
-    large = masked_lm_from_encoder(
-        AutoModel.from_pretrained(encoder, dtype=torch.float32), first.seed
+    words = " ".join(word for word in tinyworld.vocabulary() if word.isalpha())
+    pieces = commonest_pieces(texts, tokenizer, VOCABULARY, always=[words])
+    model = masked_lm_from_encoder(
+        AutoModel.from_pretrained(encoder, dtype=torch.float32), training.seed
     )
-    large, tokenizer = cut_vocabulary(large, tokenizer, pieces)
-    blocks = MaskedBlocks(pack(texts, tokenizer, LENGTH), tokenizer, seed=first.seed)
+    model, tokenizer = cut_vocabulary(model, tokenizer, pieces)
+    blocks, validation = _blocks(texts, held_out, tokenizer, training.seed)
+    return pretrain(model, blocks, training, name=name, validation=validation)
+
+
+def small_teacher(
+    teacher: str | Path,
+    texts: Sequence[str],
+    held_out: Sequence[str],
+    *,
+    name: str = "teacher",
+    training: Training = SMALL,
+) -> Run:
+    """Step 2: a small BERT from random weights learns all it knows from the large one.
+
+    Args:
+        teacher: folder of a BertForMaskedLM and its tokenizer, as step 1 leaves them.
+        texts, held_out, name, training: as for :func:`encoder_as_teacher`.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(teacher)
+    large = BertForMaskedLM.from_pretrained(teacher, dtype=torch.float32).eval()
+    with torch.random.fork_rng():
+        torch.manual_seed(training.seed)
+        small = BertForMaskedLM(BertConfig(vocab_size=len(tokenizer), **SHAPE))
+    blocks, validation = _blocks(texts, held_out, tokenizer, training.seed)
+    return distil(
+        small, large, blocks, training, name=name, objective=OBJECTIVE, validation=validation
+    )
+
+
+def ship(model: str | Path, folder: str | Path) -> Path:
+    """Model and tokenizer in `folder`, in half precision: half the bytes, nothing lost in use."""
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    BertForMaskedLM.from_pretrained(model, dtype=torch.float16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return Path(folder)
+
+
+def _blocks(
+    texts: Sequence[str], held_out: Sequence[str], tokenizer: PreTrainedTokenizerBase, seed: int
+) -> tuple[MaskedBlocks, MaskedBlocks]:
+    blocks = MaskedBlocks(pack(texts, tokenizer, LENGTH), tokenizer, seed=seed)
     validation = MaskedBlocks(
         pack(held_out, tokenizer, LENGTH), tokenizer, seed=0, weights=blocks.weights
     )
-    one = pretrain(large, blocks, first, name=f"{name}-of-encoder", validation=validation)
-    large = BertForMaskedLM.from_pretrained(one.model, dtype=torch.float32).eval()
-    with torch.random.fork_rng():
-        torch.manual_seed(second.seed)
-        small = BertForMaskedLM(BertConfig(vocab_size=len(tokenizer), **SHAPE))
-    two = distil(
-        small, large, blocks, second, name=name, objective=OBJECTIVE, validation=validation
-    )
-    return one, two
+    return blocks, validation

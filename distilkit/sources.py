@@ -9,17 +9,13 @@ import torch
 from transformers import (
     AutoModelForMaskedLM,
     AutoTokenizer,
-    BertConfig,
-    BertForMaskedLM,
-    BertTokenizerFast,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
 from distilkit import glue, tinyworld
 from distilkit.config import Scale, home
-from distilkit.corpus import SMOOTHING, MaskedBlocks, pack, read_texts
-from distilkit.pretraining import pretrain
+from distilkit.corpus import MaskedBlocks, pack, read_texts
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -27,46 +23,24 @@ if TYPE_CHECKING:
 VALIDATION_EVERY = 50  # one document in fifty is held out of a text that has no validation part
 
 
+SCARCE = 2500  # documents of the tiny world to distil on: some 10^5 tokens
+
+
 def tiny_world() -> Path:
     """The folder of the embedded tiny world, written on first use (some seconds)."""
-    return tinyworld.write(home() / "data" / "cache" / "tinyworld")
+    return tinyworld.write(home() / "data" / "cache" / "tinyworld", documents=SCARCE)
 
 
 def load_tokenizer(scale: Scale) -> PreTrainedTokenizerBase:
-    """The teacher's tokenizer; at the tiny scale one whose vocabulary is the tiny world's words."""
-    if scale.teacher is None:
-        return BertTokenizerFast(
-            vocab=str(tiny_world() / "vocab.txt"),
-            model_max_length=scale.teacher_shape["max_position_embeddings"],
-        )
+    """The teacher's tokenizer."""
     return AutoTokenizer.from_pretrained(scale.teacher)
 
 
 def load_teacher(scale: Scale) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The scale's teacher, in eval mode, and its tokenizer.
-
-    Where the scale names none, a small BERT is pretrained here by masked words first (a run like
-    any other, ``<scale>-teacher``; a finished one is only loaded).
-    """
+    """The scale's teacher, in eval mode and float32, and its tokenizer."""
     tokenizer = load_tokenizer(scale)
-    if scale.teacher is not None:
-        teacher = AutoModelForMaskedLM.from_pretrained(scale.teacher, dtype=torch.float32)
-        return teacher.eval(), tokenizer
-    # BERT masks all words alike; that rare ones come more often is DistilBERT's
-    blocks, validation = load_blocks(scale, tokenizer, smoothing=0.0)
-    with torch.random.fork_rng():
-        torch.manual_seed(scale.teacher_pretraining.seed)
-        untrained = BertForMaskedLM(
-            BertConfig(vocab_size=len(tokenizer), **scale.teacher_shape, type_vocab_size=2)
-        )
-    run = pretrain(
-        untrained,
-        blocks,
-        scale.teacher_pretraining,
-        name=f"{scale.name}-teacher",
-        validation=validation,
-    )
-    return BertForMaskedLM.from_pretrained(run.model).eval(), tokenizer
+    teacher = AutoModelForMaskedLM.from_pretrained(scale.teacher, dtype=torch.float32)
+    return teacher.eval(), tokenizer
 
 
 def load_text(scale: Scale) -> tuple[list[str], list[str]]:
@@ -97,18 +71,14 @@ def load_text(scale: Scale) -> tuple[list[str], list[str]]:
 
 
 def load_blocks(
-    scale: Scale, tokenizer: PreTrainedTokenizerBase, *, smoothing: float = SMOOTHING
+    scale: Scale, tokenizer: PreTrainedTokenizerBase
 ) -> tuple[MaskedBlocks, MaskedBlocks]:
-    """The scale's text as blocks for the loop: for training, and held out.
-
-    `smoothing` as in :func:`distilkit.corpus.masking_weights`.
-    """
+    """The scale's text as blocks for the loop: for training, and held out."""
     train, held_out = load_text(scale)
     blocks = MaskedBlocks(
         pack(train, tokenizer, scale.length),
         tokenizer,
         seed=scale.distillation.seed,
-        smoothing=smoothing,
     )
     validation = MaskedBlocks(
         pack(held_out, tokenizer, scale.length), tokenizer, seed=0, weights=blocks.weights

@@ -30,24 +30,25 @@ from typing import NamedTuple, TypeVar
 
 from distilkit import tinyworld_lexicon as lexicon
 
-VERSION = 1  # of the generator; raise it with every change of what is written
+VERSION = 2  # of the generator; raise it with every change of what is written
 
 # Training examples a task; validation and test each get EVALUATION_SHARE of that.
 DEFAULT_EXAMPLES = {
-    "cola": 900,
-    "sst2": 700,
-    "mrpc": 900,
-    "qqp": 900,
-    "stsb": 900,
-    "mnli": 900,
-    "qnli": 900,
-    "rte": 800,
+    "cola": 1800,
+    "sst2": 1200,
+    "mrpc": 1800,
+    "qqp": 1800,
+    "stsb": 1800,
+    "mnli": 1800,
+    "qnli": 1800,
+    "rte": 1800,
     "wnli": 600,
 }
 TASKS = tuple(DEFAULT_EXAMPLES)
-EVALUATION_SHARE = 3 / 8
+EVALUATION_SHARE = 1 / 4
 
-# The text columns of each task, in GLUE's order; `label` and `idx` follow.
+# The text columns of each task, in GLUE's order; `label` and `idx` follow, and one column that
+# GLUE does not have: `phenomenon`, for whoever asks what a model gets wrong.
 COLUMNS = {
     "cola": ("sentence",),
     "sst2": ("sentence",),
@@ -74,6 +75,14 @@ def splits(task: str) -> tuple[str, ...]:
             "test_mismatched",
         )
     return ("train", "validation", "test")
+
+
+class Example(NamedTuple):
+    """A row of a task, and what it takes to get it right."""
+
+    texts: tuple[str, ...]
+    label: float
+    phenomenon: str
 
 
 # --- chance ---------------------------------------------------------------------------------------
@@ -422,8 +431,10 @@ def _altered(dice: Dice, event: Event) -> Event:
 def _document(dice: Dice) -> list[str]:
     """The sentences of one document: 3 to 6, on one small situation."""
     roll = dice.choose(range(100))
-    if roll < 52:
+    if roll < 40:
         return _scene(dice)
+    if roll < 54:
+        return _retelling(dice)
     if roll < 68:
         return _review(dice)
     if roll < 77:
@@ -487,6 +498,26 @@ def _scene(dice: Dice) -> list[str]:
                 )
             )
         )
+    return [say(sentence) for sentence in sentences]
+
+
+def _retelling(dice: Dice) -> list[str]:
+    """The same told twice in other words, and what was not so: who reads it learns to compare."""
+    event = _rich_event(dice)
+    again = _reworded(dice, event, lambda _: True, dice.choose((1, 2, 2, 3)))
+    other = event
+    while other == event or other.negative != event.negative:
+        other = _altered(dice, event)
+    other = _reworded(dice, other, lambda _: True, dice.choose((0, 1)))
+    same = dice.choose(("{}", "in other words, {}", "that is, {}", "yes, {}", "it is true that {}"))
+    sentences = [tell(event), same.format(tell(again))]
+    sentences.append(
+        dice.choose(("it is not true that {}", "nobody said that {}")).format(tell(other))
+    )
+    if event.place and dice.chance(0.5):
+        sentences.append(f"all this happened {event.place}")
+    elif event.when and dice.chance(0.5):
+        sentences.append(f"all this happened {event.when}")
     return [say(sentence) for sentence in sentences]
 
 
@@ -977,7 +1008,7 @@ _COMPARATIVE_WORDS = tuple(word for line in lexicon.COMPARATIVES for word in lin
 _NAMES = (*_WOMEN, *_MEN, *lexicon.DAYS.split(), "I")
 
 
-def _cola(dice: Dice, label: int, split: str) -> tuple[str, ...]:
+def _cola(dice: Dice, label: int, split: str) -> Example:
     while True:
         sentence = dice.choose(_document(dice))
         words = re.findall(r"[A-Za-z]+|[.,?!]", sentence)
@@ -985,17 +1016,17 @@ def _cola(dice: Dice, label: int, split: str) -> tuple[str, ...]:
         if not 6 <= len(words) <= 18 or sum(word in ".?!" for word in words) > 1:
             continue
         if label == 1:
-            return (sentence,)
+            return Example((sentence,), label, "well-formed")
         if words[0] not in _NAMES:
             words[0] = words[0].lower()
         broken = _corruptions(words)
         if broken:
             rule = dice.choose(tuple(broken))  # first the rule: doubled words are easy and many
             text = re.sub(r" ([.,?!])", r"\1", " ".join(dice.choose(broken[rule])))
-            return (say(text),)
+            return Example((say(text),), label, rule)
 
 
-def _sst2(dice: Dice, label: int, split: str) -> tuple[str, ...]:
+def _sst2(dice: Dice, label: int, split: str) -> Example:
     kind = dice.choose(tuple(lexicon.REVIEWED))
     words = tuple(
         tuple(word for word in group if split != "train" or word not in HELD_OUT_POLARITY)
@@ -1003,13 +1034,14 @@ def _sst2(dice: Dice, label: int, split: str) -> tuple[str, ...]:
     )
     roll = dice.choose(range(100))
     if roll < 15:
-        return (say(_reaction(dice, kind, label, held_out=split != "train")),)
-    patterns = lexicon.REVIEW_CONTRAST
+        text = _reaction(dice, kind, label, held_out=split != "train")
+        return Example((say(text),), label, "no polar word")
+    phenomenon, patterns = "contrast", lexicon.REVIEW_CONTRAST
     if roll < 60:
-        patterns = lexicon.REVIEW_PLAIN
+        phenomenon, patterns = "plain polarity", lexicon.REVIEW_PLAIN
     elif roll < 78:
-        patterns = lexicon.REVIEW_TURNED
-    return (say(_opinion(dice, kind, words, label, patterns)),)
+        phenomenon, patterns = "negated polarity", lexicon.REVIEW_TURNED
+    return Example((say(_opinion(dice, kind, words, label, patterns)),), label, phenomenon)
 
 
 # --- pairs of equal meaning: MRPC, QQP, STS-B -----------------------------------------------------
@@ -1030,14 +1062,34 @@ def _rich_event(dice: Dice, themes: Sequence[str] = EVERYWHERE) -> Event:
     return replace(event, passive=dice.chance(0.3), negative=dice.chance(0.15))
 
 
-def _mrpc(dice: Dice, label: int, split: str) -> tuple[str, ...]:
-    if dice.chance(0.2):
-        return _roles(dice, label)
+def _difference(event: Event, other: Event) -> str:
+    """The part in which two events differ, or "same meaning"."""
+    for part, name in _PARTS.items():
+        if getattr(event, part) != getattr(other, part):
+            return "negation" if part == "negative" else f"another {name}"
+    return "same meaning"
+
+
+_PARTS = {
+    "negative": "negation",
+    "adjective": "adjective",
+    "agent": "agent",
+    "verb": "verb",
+    "thing": "thing",
+    "place": "place",
+    "when": "time",
+}
+
+
+def _mrpc(dice: Dice, label: int, split: str) -> Example:
+    if dice.chance(0.1):
+        return Example(_roles(dice, label), label, "who did it to whom")
     event = _rich_event(dice)
     other = event if label == 1 else _altered(dice, event)
+    phenomenon = _difference(event, other)
     # A false pair may be reworded too, or not at all: neither overlap nor voice gives it away.
-    other = _reworded(dice, other, _allowed(split), dice.choose((1, 2, 3) if label else (0, 1, 2)))
-    return say(tell(event)), say(tell(other))
+    other = _reworded(dice, other, _allowed(split), dice.choose((1, 2) if label else (0, 1, 2)))
+    return Example((say(tell(event)), say(tell(other))), label, phenomenon)
 
 
 def _roles(dice: Dice, label: int) -> tuple[str, str]:
@@ -1069,7 +1121,7 @@ def _two_agents(dice: Dice, themes: Sequence[str]) -> list[str]:
             return dice.some(people, 2)
 
 
-def _qqp(dice: Dice, label: int, split: str) -> tuple[str, ...]:
+def _qqp(dice: Dice, label: int, split: str) -> Example:
     allowed = _allowed(split)
     event = _event(dice)
     meaning = dice.choose(range(len(lexicon.QUESTIONS)))
@@ -1085,7 +1137,7 @@ def _qqp(dice: Dice, label: int, split: str) -> tuple[str, ...]:
     first = ask(event, meaning, form)
     other, other_meaning = event, meaning
     if label == 0:
-        if dice.chance(0.45):
+        if dice.chance(0.6):
             other_meaning = dice.choose_other(range(len(lexicon.QUESTIONS)), [meaning])
         else:
             while (other.verb, other.thing, other.adjective) == (
@@ -1094,6 +1146,7 @@ def _qqp(dice: Dice, label: int, split: str) -> tuple[str, ...]:
                 event.adjective,
             ):
                 other = _altered(dice, event)
+    phenomenon = _difference(event, other) if other_meaning == meaning else "another question"
     second = first
     while second == first:
         again = _reworded(dice, other, allowed, dice.choose((0, 1, 2)))
@@ -1101,7 +1154,7 @@ def _qqp(dice: Dice, label: int, split: str) -> tuple[str, ...]:
         second = ask(
             again, other_meaning, form if dice.chance(0.3) and form in forms else dice.choose(forms)
         )
-    return first, second
+    return Example((first, second), label, phenomenon)
 
 
 # What each part of an event weighs in STS-B; the sum is the scale's 5.
@@ -1121,8 +1174,8 @@ def _likeness(name: str, one: Event, other: Event) -> float:
     return 0.3 if one.frame.theme == other.frame.theme and name != "when" else 0.0
 
 
-def _stsb(dice: Dice, level: int, split: str) -> tuple:
-    """Sentences and score; `level` 0 (nothing agrees) to 5 (nothing differs)."""
+def _stsb(dice: Dice, level: int, split: str) -> Example:
+    """The label is the score; `level` 0 (nothing agrees) to 5 (nothing differs)."""
     event = _event(dice)
     event = replace(event, place=_detail(dice, event, "place"), when=_detail(dice, event, "when"))
     event = replace(event, front=dice.chance(0.3), passive=dice.chance(0.2))
@@ -1138,10 +1191,11 @@ def _stsb(dice: Dice, level: int, split: str) -> tuple:
             other = _one_part_else(dice, event, other)
     other = _reworded(dice, other, lambda group: True, dice.choose((1, 2)))
     score = sum(weight * _likeness(name, event, other) for name, weight in _WEIGHTS.items())
+    phenomenon = "unrelated" if level == 0 else f"{5 - level} parts differ"
     if dice.chance(0.08):  # the same told as not having happened is less alike
         other = replace(other, negative=True)
-        score = max(0.0, score - 1.5)
-    return say(tell(event)), say(tell(other)), round(score, 2)
+        score, phenomenon = max(0.0, score - 1.5), "negation"
+    return Example((say(tell(event)), say(tell(other))), round(score, 2), phenomenon)
 
 
 def _one_part_else(dice: Dice, event: Event, other: Event) -> Event:
@@ -1456,25 +1510,33 @@ def _nli_belief(dice: Dice, label: int, themes: Sequence[str]) -> tuple[str, str
     return _setting(dice, event.frame.theme) + premise, hypothesis
 
 
-_NLI = (
-    _nli_property,
-    _nli_deed,
-    _nli_number,
-    _nli_kind,
-    _nli_quantity,
-    _nli_detail,
-    _nli_order,
-    _nli_comparison,
-    _nli_roles,
-    _nli_belief,
-)
+_NLI = {
+    "adjective": _nli_property,
+    "negated deed": _nli_deed,
+    "number": _nli_number,
+    "hypernym": _nli_kind,
+    "quantifier": _nli_quantity,
+    "detail": _nli_detail,
+    "order in time": _nli_order,
+    "comparative": _nli_comparison,
+    "who did it to whom": _nli_roles,
+    "belief": _nli_belief,
+}
 
 
-def _inference(dice: Dice, label: int, themes: Sequence[str]) -> tuple[str, str]:
+# RTE asks for what words mean; what quantifiers and clauses do to them is left to MNLI.
+_RTE_FAMILIES = ("adjective", "hypernym", "detail", "negated deed", "quantifier")
+
+
+def _inference(
+    dice: Dice, label: int, themes: Sequence[str], families: Sequence[str]
+) -> tuple[str, str, str]:
+    """Premise, hypothesis, and the family that they are of."""
     while True:
-        premise, hypothesis = dice.choose(_NLI)(dice, label, themes)
+        family = dice.choose(families)
+        premise, hypothesis = _NLI[family](dice, label, themes)
         if premise != hypothesis:
-            return premise, hypothesis
+            return premise, hypothesis, family
 
 
 # Every family must find its material inside one theme.
@@ -1485,17 +1547,17 @@ _RTE_THEMES = tuple(
 )
 
 
-def _mnli(dice: Dice, label: int, split: str) -> tuple[str, ...]:
+def _mnli(dice: Dice, label: int, split: str) -> Example:
     themes = MISMATCHED if split.endswith("mismatched") else MATCHED
-    premise, hypothesis = _inference(dice, label, themes)
-    return say(premise), say(hypothesis)
+    premise, hypothesis, family = _inference(dice, label, themes, tuple(_NLI))
+    return Example((say(premise), say(hypothesis)), label, family)
 
 
-def _rte(dice: Dice, label: int, split: str) -> tuple[str, ...]:
+def _rte(dice: Dice, label: int, split: str) -> Example:
     """Two classes and a longer premise: one of its sentences decides."""
     theme = dice.choose(_RTE_THEMES)
     three = ENTAILMENT if label == 0 else dice.choose((NEUTRAL, CONTRADICTION))
-    premise, hypothesis = _inference(dice, three, (theme,))
+    premise, hypothesis, family = _inference(dice, three, (theme,), _RTE_FAMILIES)
     # One weather is enough: a premise may have its own.
     openings = [f"many people were {dice.choose(PLACES[theme])}"]
     if not any(sign in premise for _, *signs in lexicon.WEATHER for sign in signs):
@@ -1503,10 +1565,11 @@ def _rte(dice: Dice, label: int, split: str) -> tuple[str, ...]:
         openings += [f"it was {a(dice.choose(weather.split()))} day", dice.choose(signs)]
     opening = dice.choose(openings)
     sentences = [say(opening), say(premise)]
-    return " ".join(sentences if dice.chance(0.6) else sentences[::-1]), say(hypothesis)
+    premise = " ".join(sentences if dice.chance(0.6) else sentences[::-1])
+    return Example((premise, say(hypothesis)), label, family)
 
 
-def _qnli(dice: Dice, label: int, split: str) -> tuple[str, ...]:
+def _qnli(dice: Dice, label: int, split: str) -> Example:
     """Does the sentence answer the question?  Label 0 if it does."""
     event = _event(dice, test=lambda f: f.tool)
     parts = {name: _detail(dice, event, name) for name in ("tool", "place", "when")}
@@ -1519,10 +1582,10 @@ def _qnli(dice: Dice, label: int, split: str) -> tuple[str, ...]:
     elif asked == "what":
         question = f"what did {event.the_agent} {event.verb}?"
     yes = label == 0
-    told = event
-    # Half of the wrong sentences are about something else and would answer another question.
-    if not yes and dice.chance(0.4):
-        told = _near(dice, event, asked)
+    told, phenomenon = event, f"{asked}: answered" if yes else f"{asked}: not said"
+    # Some of the wrong sentences are about something else and would answer another question.
+    if not yes and dice.chance(0.25):
+        told, phenomenon = _near(dice, event, asked), f"{asked}: of another event"
         yes = True
     why = dice.choose(
         ("there was time", "it was needed", "everyone wished it", "it was a good day")
@@ -1548,7 +1611,7 @@ def _qnli(dice: Dice, label: int, split: str) -> tuple[str, ...]:
         sentence += f" because {why}" if yes else f", and {and_}"
     elif dice.chance(0.3):
         sentence += dice.choose((f" because {why}", f", and {and_}"))
-    return say(question), say(sentence)
+    return Example((say(question), say(sentence)), label, phenomenon)
 
 
 def _near(dice: Dice, event: Event, asked: str) -> Event:
@@ -1569,10 +1632,11 @@ def _near(dice: Dice, event: Event, asked: str) -> Event:
     return replace(event, **dice.choose(choices))
 
 
-def _wnli(dice: Dice, label: int, split: str) -> tuple[str, ...]:
+def _wnli(dice: Dice, label: int, split: str) -> Example:
     riddle = _winograd(dice)
     meant = riddle.right if label == 1 else riddle.wrong
-    return say(riddle.sentence), say(f"{meant} {riddle.clause}")
+    phenomenon = "whom it means" if meant[0].isupper() else "what it means"
+    return Example((say(riddle.sentence), say(f"{meant} {riddle.clause}")), label, phenomenon)
 
 
 _WRITERS = {
@@ -1592,8 +1656,8 @@ _LABELS = {"stsb": 6, "mnli": 3}  # kinds of examples to balance; else 2
 # --- writing --------------------------------------------------------------------------------------
 
 
-def _examples(task: str, seed: int, sizes: Mapping[str, int]) -> dict[str, list[tuple]]:
-    """Rows (texts..., label) by split; no row stands in two splits or twice in one.
+def _examples(task: str, seed: int, sizes: Mapping[str, int]) -> dict[str, list[Example]]:
+    """Examples by split; no texts stand in two splits or twice in one.
 
     The evaluation sets are drawn first, so that they do not depend on the size of the train set.
     """
@@ -1605,16 +1669,16 @@ def _examples(task: str, seed: int, sizes: Mapping[str, int]) -> dict[str, list[
         rows[split] = []
         for label in dice.shuffled(position % kinds for position in range(sizes[split])):
             for _ in range(200):
-                row = _WRITERS[task](dice, label, split)
-                if row[: len(COLUMNS[task])] not in seen:
+                example = _WRITERS[task](dice, label, split)
+                if example.texts not in seen:
                     break
             else:
                 raise ValueError(
                     f"the tiny world has no {sizes[split]} different examples of {task}/{split}; "
                     f"ask for fewer in examples={{{task!r}: ...}}"
                 )
-            seen.add(row[: len(COLUMNS[task])])
-            rows[split].append(row if task == "stsb" else (*row, label))
+            seen.add(example.texts)
+            rows[split].append(example)
     return {split: rows[split] for split in splits(task)}
 
 
@@ -1705,14 +1769,14 @@ def _write_into(folder: Path, settings: dict) -> None:
         evaluation = max(1, round(train * EVALUATION_SHARE))
         sizes = {split: train if split == "train" else evaluation for split in splits(task)}
         for split, rows in _examples(task, seed, sizes).items():
-            *texts, labels = zip(*rows, strict=True)
             label_type = pa.float32() if task == "stsb" else pa.int64()
             columns = {
-                name: pa.array(text, pa.string())
-                for name, text in zip(COLUMNS[task], texts, strict=True)
+                name: pa.array([example.texts[i] for example in rows], pa.string())
+                for i, name in enumerate(COLUMNS[task])
             }
-            columns["label"] = pa.array(labels, label_type)
+            columns["label"] = pa.array([example.label for example in rows], label_type)
             columns["idx"] = pa.array(range(len(rows)), pa.int32())
+            columns["phenomenon"] = pa.array([example.phenomenon for example in rows], pa.string())
             save(folder / "glue" / task / f"{split}.parquet", columns)
     (folder / "vocab.txt").write_text(
         "\n".join(vocabulary()) + "\n", encoding="utf-8", newline="\n"
@@ -1733,10 +1797,10 @@ def write(
 
     `documents` is the number of training documents (validation adds a fiftieth, at least 200);
     `examples` the number of training examples by task, DEFAULT_EXAMPLES where a task is absent,
-    each evaluation split getting three eighths of it.  Under `folder`:
+    each evaluation split getting a quarter of it.  Under `folder`:
 
         text/{train,validation}.parquet     text
-        glue/<task>/<split>.parquet         GLUE's columns, label, idx
+        glue/<task>/<split>.parquet         GLUE's columns, label, idx; phenomenon
         vocab.txt                           WordPiece, lower case, for BertTokenizerFast
         world.json                          settings, and the SHA-256 of every other file
 

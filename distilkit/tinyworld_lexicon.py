@@ -750,6 +750,6 @@ FUNCTION_WORDS = (
     "disliked do does each every few first forget forgot had has have he her him his hoped "
     "hour how if is last later manage managed many most much no none now often only perhaps "
     "plan planned refused remembered said same she slowly somebody something soon such that "
-    "their them then they things think thought twice use used want we went what when where "
-    "whether which who why wished without word wrong yes you"
+    "happened their them then they things think thought true twice use used want we went what "
+    "when where whether which who why wished without word words wrong yes you"
 )

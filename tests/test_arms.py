@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import small_bert
+from scipy import stats
 
 from distilkit import config, finetuning, sources
-from distilkit.arms import finetune_arms, macro_scores, results_table, retained
+from distilkit.arms import finetune_arms, macro_scores, paired_difference, results_table, retained
+from distilkit.run import Run
 
 TASKS, SEEDS = ("cola", "sst2", "wnli"), (1, 2, 3)
 
@@ -105,3 +107,32 @@ def test_a_sweep_is_complete_and_a_second_one_trains_nothing(home, monkeypatch):
     monkeypatch.setattr(finetuning, "train", None)
     again = finetune_arms({"a": home / "a", "b": home / "b"}, tokenizer, chosen)
     pd.testing.assert_frame_equal(found, again)
+
+
+def test_test_split_is_another_number_and_the_other_split_is_not_looked_at(home):
+    chosen = config.scale("tiny")
+    few = replace(chosen.finetuning, steps=2)
+    chosen = replace(chosen, tasks=("mnli",), seeds=(1,), finetuning=few)
+    tokenizer = sources.load_tokenizer(chosen)
+    small_bert(1, vocab_size=len(tokenizer)).save_pretrained(home / "a")
+    scores = {}
+    for split in ("validation", "test"):
+        finetune_arms({"a": home / "a"}, tokenizer, chosen, split=split, prefix=f"{split}-")
+        scores[split] = Run(home / "runs" / f"{split}-tiny-a-mnli-1").result()["scores"]
+    assert list(scores["validation"]) == ["validation_matched"]
+    assert list(scores["test"]) == ["test_matched"]
+    with pytest.raises(ValueError, match="give 'validation' or 'test'"):
+        finetune_arms({}, tokenizer, chosen, split="train")
+
+
+def test_paired_difference_against_scipy(scores):
+    ours = [plain(scores, "distilled", seed) for seed in SEEDS]
+    theirs = [plain(scores, "teacher", seed) for seed in SEEDS]
+    expected = stats.ttest_rel(ours, theirs).confidence_interval(0.95)
+    found = paired_difference(scores, "distilled", "teacher")
+    assert found["seeds"] == 3
+    assert found["mean"] == pytest.approx(statistics.mean(ours) - statistics.mean(theirs))
+    assert (found["low"], found["high"]) == pytest.approx((expected.low, expected.high))
+    one = paired_difference(scores[scores.seed == 1], "distilled", "teacher")
+    assert one["mean"] == pytest.approx(ours[0] - theirs[0])
+    assert np.isnan(one["low"])

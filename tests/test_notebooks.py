@@ -22,8 +22,6 @@ tiny = config.SCALES["tiny"]
 config.SCALES["tiny"] = replace(
     tiny,
     tasks=("cola", "mnli", "stsb", "wnli"),
-    seeds=(1, 2),
-    teacher_pretraining=replace(tiny.teacher_pretraining, steps=30),
     distillation=replace(tiny.distillation, steps=12, validate_every=6),
     finetuning=replace(tiny.finetuning, epochs=1),
 )
@@ -36,6 +34,7 @@ FIGURES = {
     "03_soft_targets",
     "04_losses",
     "05_glue",
+    "05_study",
     "06_size_speed_accuracy",
     "06_bert_base",
     "06_beside_the_paper",
@@ -81,10 +80,10 @@ def test_sequence_writes_every_figure_and_the_results(executed):
         assert {path.stem for path in folder.glob(f"*.{kind}")} == FIGURES
         assert all(path.stat().st_size > 2000 for path in folder.glob(f"*.{kind}"))
     results = pd.read_csv(folder / "results.csv", index_col="arm")
-    assert list(results.index) == ["teacher", "distilled", "scratch"]
+    assert list(results.index) == ["teacher", "distilled", "mlm_equal_steps", "scratch"]
     assert results.loc["distilled", "parameters"] < results.loc["teacher", "parameters"]
     scores = pd.read_csv(folder / "05_scores.csv")
-    assert len(scores) == 3 * 4 * 2
+    assert len(scores) == 4 * 4
     assert list(scores) == ["arm", "seed", "task", "metric", "score", "train_seconds"]
 
 

@@ -5,15 +5,27 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from conftest import small_bert
+from transformers import BertForMaskedLM
 
 from distilkit import sources
 from distilkit.__main__ import main
-from distilkit.config import SCALES, Training
-from distilkit.sources import load_blocks, load_task, load_teacher, load_text, load_tokenizer
+from distilkit.config import SCALES
+from distilkit.measure import parameter_count
+from distilkit.sources import (
+    SCARCE,
+    load_blocks,
+    load_task,
+    load_teacher,
+    load_text,
+    load_tokenizer,
+)
+from distilkit.student import student_from_teacher
 
 TINY = SCALES["tiny"]
 
@@ -21,7 +33,7 @@ TINY = SCALES["tiny"]
 def test_tiny_world_is_written_once_and_feeds_text_blocks_and_tasks(home):
     tokenizer = load_tokenizer(TINY)
     texts, held_out = load_text(TINY)
-    assert len(texts) > 10_000
+    assert len(texts) == SCARCE
     assert not set(texts) & set(held_out)
     blocks, validation = load_blocks(TINY, tokenizer)
     assert blocks.blocks.shape[1] == validation.blocks.shape[1] == TINY.length
@@ -32,18 +44,18 @@ def test_tiny_world_is_written_once_and_feeds_text_blocks_and_tasks(home):
         assert {"train", test} <= {*load_task(TINY, task)}
 
 
-def test_teacher_is_pretrained_once(home):
-    shape = {**TINY.teacher_shape, "num_hidden_layers": 1, "hidden_size": 16}
-    steps = Training(steps=2, batch_size=4, micro_batch_size=4, seed=3)
-    chosen = replace(TINY, teacher_shape=shape, teacher_pretraining=steps)
-    teacher, tokenizer = load_teacher(chosen)
-    assert teacher.config.vocab_size == len(tokenizer)
+def test_shipped_teacher_is_a_plain_small_bert_in_float32(home):
+    teacher, tokenizer = load_teacher(TINY)
+    assert type(teacher) is BertForMaskedLM
+    assert teacher.dtype == torch.float32
     assert not teacher.training
-    changed = (home / "runs" / "tiny-teacher" / "result.json").stat().st_mtime_ns
-    again, _ = load_teacher(chosen)
-    assert (home / "runs" / "tiny-teacher" / "result.json").stat().st_mtime_ns == changed
-    for a, b in zip(teacher.parameters(), again.parameters(), strict=True):
-        assert a.equal(b)
+    assert 4000 <= teacher.config.vocab_size == len(tokenizer) <= 8000
+    assert 6 <= teacher.config.num_hidden_layers <= 12
+    assert 128 <= teacher.config.hidden_size <= 256
+    files = [path for path in Path(TINY.teacher).iterdir() if path.suffix == ".safetensors"]
+    assert sum(path.stat().st_size for path in files) <= 12e6
+    student = student_from_teacher(teacher)
+    assert 0.58 < parameter_count(student) / parameter_count(teacher) < 0.64
 
 
 def test_a_teacher_and_a_text_of_ones_own(home, tokenizer, tmp_path):
@@ -63,12 +75,9 @@ def test_a_teacher_and_a_text_of_ones_own(home, tokenizer, tmp_path):
     assert blocks.blocks.shape[1] == 16
 
 
-def test_a_text_of_ones_own_needs_a_teacher_of_ones_own(tmp_path):
-    (tmp_path / "text.txt").write_text("some words\n")
-    with pytest.raises(ValueError, match="teacher too"):
-        replace(TINY, text=str(tmp_path / "text.txt"))
+def test_a_missing_text_is_noticed_with_the_scale(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no text file at .*gone\.txt"):
-        replace(TINY, teacher="x", text=str(tmp_path / "gone.txt"))
+        replace(TINY, text=str(tmp_path / "gone.txt"))
 
 
 @pytest.mark.parametrize(
@@ -78,7 +87,7 @@ def test_a_text_of_ones_own_needs_a_teacher_of_ones_own(tmp_path):
         (["distil", "--text", "gone.txt", "--teacher", "x"], "no text file at gone.txt"),
         (["distil", "--temperature", "0"], "Objective.temperature = 0"),
         (["distil", "--mlm", "-1"], "Objective.mlm = -1"),
-        (["distil", "--layers", "0", "9"], "[9] not in the teacher"),
+        (["study", "--scale", "huge"], "unknown scale 'huge'"),
         (["distil", "--learning-rate", "nan"], "Training.learning_rate = nan"),
         (["finetune", "x", "--task", "squad"], "unknown task 'squad'"),
         (["finetune", "x", "--task", "sst2", "--glue", "/nowhere"], "no folder of GLUE tasks"),
@@ -94,6 +103,12 @@ def test_wrong_input_ends_with_one_clear_line(home, capsys, monkeypatch, argumen
     assert said in error
     assert error.count("\n") == 1
     assert "Traceback" not in error
+
+
+def test_a_wrong_layer_is_refused_before_the_text_is_read(home, capsys, monkeypatch):
+    monkeypatch.setattr(sources, "load_blocks", None)
+    assert main(["distil", "--layers", "0", "9"]) == 2
+    assert "[9] not in the teacher" in capsys.readouterr().err
 
 
 def test_runs_lists_runs(home, capsys):

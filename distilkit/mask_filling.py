@@ -1,0 +1,73 @@
+"""What masked-language models put into a gap, at a temperature."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from distilkit.losses import softmax_with_temperature
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def fill_mask(
+    models: Mapping[str, PreTrainedModel],
+    tokenizer: PreTrainedTokenizerBase,
+    sentences: Sequence[str],
+    *,
+    temperature: float = 1.0,
+    top_k: int = 4,
+) -> pd.DataFrame:
+    """The likeliest words for the gap in each sentence, with their probabilities.
+
+    The order of the words is the same at every temperature; how sure the model seems is not
+    (Hinton et al. 2015, equation 1).
+
+    Args:
+        models: name -> masked-language model; all of one vocabulary.
+        tokenizer: theirs.
+        sentences: each with exactly one mask token.
+        temperature: T of the softmax; > 0.
+        top_k: words a sentence.
+
+    Returns:
+        A row per sentence, a column per model: ``"good 31 %, great 12 %, ..."``.
+
+    Raises:
+        ValueError: a sentence without the mask token or with several, or a temperature of 0 or
+            below.
+    """
+    import pandas as pd
+
+    for sentence in sentences:
+        if sentence.count(tokenizer.mask_token) != 1:
+            raise ValueError(f"{sentence!r}: write {tokenizer.mask_token} once, where the word is")
+    answers = {
+        name: [_answer(model, tokenizer, text, temperature, top_k) for text in sentences]
+        for name, model in models.items()
+    }
+    return pd.DataFrame(answers, index=list(sentences))
+
+
+def _answer(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    sentence: str,
+    temperature: float,
+    top_k: int,
+) -> str:
+    inputs = tokenizer(sentence, return_tensors="pt", truncation=True, return_token_type_ids=False)
+    at = (inputs["input_ids"][0] == tokenizer.mask_token_id).nonzero()
+    if not len(at):
+        raise ValueError(f"{sentence[:60]!r}...: too long, its {tokenizer.mask_token} was cut off")
+    with torch.no_grad():
+        logits = model(**inputs.to(model.device)).logits[0, int(at[0])]  # V
+    best = softmax_with_temperature(logits, temperature).topk(top_k)
+    words = tokenizer.convert_ids_to_tokens(best.indices.tolist())
+    return ", ".join(
+        f"{word} {100 * p:.0f} %" for word, p in zip(words, best.values.tolist(), strict=True)
+    )
