@@ -5,11 +5,14 @@ BIN    := $(VENV)/bin
 # Jupyter refuses to run as root unless told; in a container there is nobody else.
 LAB_AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: figures test check lab clean
+.PHONY: figures study test check lab clean
 .DEFAULT_GOAL := figures
 
 figures: $(VENV)/ready          ## the notebook sequence, headless -> figures/tiny/
 	$(BIN)/python -m distilkit figures
+
+study: $(VENV)/ready            ## every arm, five seeds, test sets -> data/tiny/study.csv; hours, resumable
+	$(BIN)/python -m distilkit study --scale tiny --out data/tiny/study.csv
 
 test: $(VENV)/ready check       ## everything CI runs
 	$(BIN)/python -m pytest

@@ -40,12 +40,16 @@ def figures(options: argparse.Namespace) -> int:
         return 1
     import pandas as pd
 
+    from distilkit.study import ARMS
+
     results = pd.read_csv(chosen.figures / "results.csv", index_col="arm")
-    print(
-        f"\nScale {chosen.name}. GLUE validation scores in points, medians of {len(chosen.seeds)} "
-        "fine-tuning seeds; low and high: the macro-score's range over seeds.\n"
-    )
+    seeds = len(chosen.seeds)
+    drawn = f"medians of {seeds} seeds" if seeds > 1 else "one seed"
+    print(f"\nScale {chosen.name}. GLUE validation scores in points, {drawn}.\n")
     print(results.T.round(1).to_string(na_rep="–"))
+    print()
+    for arm in results.index:
+        print(f"{arm:16} {ARMS.get(arm, '')}")
     print(f"\nFigures and tables: {chosen.figures}")
     return 0
 
@@ -60,6 +64,18 @@ def teacher(options: argparse.Namespace) -> None:
     small = small_teacher(large.model, texts, held_out, name=options.name)
     _print_result(small)
     print(f"{ship(small.model, options.out)}: model and tokenizer, in half precision")
+
+
+def gate(options: argparse.Namespace) -> None:
+    """Whether a teacher is worth distilling: what it answers, knows and scores (minutes)."""
+    from distilkit.gate import gate as run_gate
+
+    found = run_gate(_scale(options))
+    print(found["answers"].to_string())
+    print(f"polarity of held-out adjectives by probe: {found['polarity']:.1%}")
+    print(found["scores"].T.round(1).to_string(na_rep="–"))
+    print(f"macro-score above the same shape from random weights: {found['above']:.1f} points")
+    print(f"clearly above chance: {', '.join(found['above_chance']) or 'none'}")
 
 
 def study(options: argparse.Namespace) -> None:
@@ -228,6 +244,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--out", required=True, help="folder for the finished teacher")
     sub.add_argument("--name", default="teacher", help="of the run folders")
+
+    sub = with_scale(verb(gate))
+    sub.add_argument("--teacher", dest="teacher_checkpoint", help="Hub id or folder")
 
     sub = with_scale(verb(study))
     sub.add_argument(

@@ -15,6 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tqdm.auto import tqdm
+from transformers import PreTrainedTokenizerBase
+
 from distilkit.arms import finetune_arms
 from distilkit.config import MLM_ONLY, Scale, home
 from distilkit.pretraining import distil, pretrain
@@ -37,14 +40,14 @@ SEEDS = (101, 102, 103, 104, 105)  # not those that the recipe was found with
 
 
 def run_study(scale: Scale, seeds: Iterable[int] = SEEDS, *, out: Path) -> pd.DataFrame:
-    """Every arm with every seed, fine-tuned on every task of the scale; rows are added to `out`.
+    """Every arm with every seed, fine-tuned on every task of the scale, into one table.
 
     Finished runs are only read, an unfinished one goes on from its checkpoint.
 
     Args:
         scale: teacher, text, tasks and trainings.
         seeds: each is a distillation and a fine-tuning of every arm.
-        out: a csv file, written anew after every arm: ``arm, seed, task, metric, score,
+        out: a csv file, replaced when all is done: ``arm, seed, task, metric, score,
             train_seconds``, scores on the test sets in points.
 
     Returns:
@@ -53,22 +56,22 @@ def run_study(scale: Scale, seeds: Iterable[int] = SEEDS, *, out: Path) -> pd.Da
     import pandas as pd
 
     parts = []
-    for seed in seeds:
+    plan = [(seed, arm) for seed in seeds for arm in ARMS]
+    for seed, arm in tqdm(plan, "study", unit="arm"):
         of_seed = replace(scale, seeds=(seed,), distillation=replace(scale.distillation, seed=seed))
-        for arm in ARMS:
-            checkpoint, tokenizer = arm_checkpoint(arm, of_seed)
-            parts.append(
-                finetune_arms({arm: checkpoint}, tokenizer, of_seed, split="test", prefix="study-")
-            )
-            table = pd.concat(parts, ignore_index=True)
-            out.parent.mkdir(parents=True, exist_ok=True)
-            part = out.with_suffix(".part")
-            table.round({"score": 4}).to_csv(part, index=False)
-            part.replace(out)
+        checkpoint, tokenizer = arm_checkpoint(arm, of_seed)
+        parts.append(
+            finetune_arms({arm: checkpoint}, tokenizer, of_seed, split="test", prefix="study-")
+        )
+    table = pd.concat(parts, ignore_index=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_suffix(".part")
+    table.round({"score": 4}).to_csv(part, index=False)
+    part.replace(out)  # the old table stays until the new one is whole
     return table
 
 
-def arm_checkpoint(arm: str, scale: Scale):
+def arm_checkpoint(arm: str, scale: Scale) -> tuple[str | Path, PreTrainedTokenizerBase]:
     """The model that an arm fine-tunes, trained if it is not there yet, and the tokenizer.
 
     Returns:

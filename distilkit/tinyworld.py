@@ -171,7 +171,7 @@ def _unstarred(words: str) -> tuple[str, ...]:
     return tuple(word.lstrip("*") for word in words.split())
 
 
-_POLARITY = tuple(
+POLARITY = tuple(
     tuple(word for line in lines for word in _unstarred(line))
     for lines in (lexicon.NEGATIVE, lexicon.POSITIVE)  # by SST-2's label
 )
@@ -485,7 +485,7 @@ def _scene(dice: Dice) -> list[str]:
         if len(sentences) + len(happening) <= 6:
             sentences += happening
     if len(sentences) < 3 or (len(sentences) < 6 and dice.chance(0.5)):
-        good = dice.choose(_POLARITY[1])
+        good = dice.choose(POLARITY[1])
         sentences.append(
             dice.choose(
                 (
@@ -733,7 +733,7 @@ def _review(dice: Dice) -> list[str]:
     name = dice.choose(_WOMEN if female else _MEN)
     pronoun = "she" if female else "he"
     saw = lexicon.REVIEWED[kind][2]
-    good = dice.some(_POLARITY[label], 3)
+    good = dice.some(POLARITY[label], 3)
     feeling = _mood(dice, label == 1)
     loved = ("hated disliked regretted", "loved enjoyed praised")[label].split()
     sentences = [
@@ -746,10 +746,10 @@ def _review(dice: Dice) -> list[str]:
         )
     ]
     middle = (
-        lambda: _opinion(dice, kind, _POLARITY, label, lexicon.REVIEW_PLAIN),
-        lambda: _opinion(dice, kind, _POLARITY, label, lexicon.REVIEW_PLAIN),
-        lambda: _opinion(dice, kind, _POLARITY, label, lexicon.REVIEW_TURNED),
-        lambda: _opinion(dice, kind, _POLARITY, label, lexicon.REVIEW_CONTRAST),
+        lambda: _opinion(dice, kind, POLARITY, label, lexicon.REVIEW_PLAIN),
+        lambda: _opinion(dice, kind, POLARITY, label, lexicon.REVIEW_PLAIN),
+        lambda: _opinion(dice, kind, POLARITY, label, lexicon.REVIEW_TURNED),
+        lambda: _opinion(dice, kind, POLARITY, label, lexicon.REVIEW_CONTRAST),
         lambda: _reaction(dice, kind, label),
         lambda: f"everyone {dice.choose(loved)} the {kind} because it was {good[1]}",
         lambda: f"the {kind} was {good[0]}, {good[1]} and {good[2]}",
@@ -871,8 +871,7 @@ def _facts(dice: Dice) -> list[str]:
         f"we often see {a(event.agent)} {place}",
         f"anyone who has {a(noun)} has {upper(noun)}",
         f"what does {a(event.agent)} do? {say(f'{a(event.agent)} {third(verb)} {a(event.thing)}')}",
-        f"{a(dice.choose(_POLARITY[1]))} {event.agent} is never "
-        f"{dice.choose(_POLARITY[0])} at work",
+        f"{a(dice.choose(POLARITY[1]))} {event.agent} is never {dice.choose(POLARITY[0])} at work",
     ]
     if len(frame.verbs) > 1:
         one, other = dice.some(frame.verbs, 2)
@@ -886,9 +885,9 @@ def _facts(dice: Dice) -> list[str]:
         if two[0] != two[1]:
             facts.append(f"{a(two[0] + ' ' + event.thing)} is also {two[1]}")
     label = dice.choose((0, 1))
-    good, other = dice.some(_POLARITY[label], 2)
+    good, other = dice.some(POLARITY[label], 2)
     kind = dice.choose(tuple(lexicon.REVIEWED))
-    facts.append(f"{a(good)} {kind} is {a(other)} one, and not {dice.choose(_POLARITY[1 - label])}")
+    facts.append(f"{a(good)} {kind} is {a(other)} one, and not {dice.choose(POLARITY[1 - label])}")
     more, less, (x, y) = _comparison(dice, EVERYWHERE)
     facts.append(f"if the {x} is {more} than the {y}, the {y} is {less} than the {x}")
     return facts
@@ -1000,7 +999,7 @@ def _corruptions(words: list[str]) -> dict[str, list[list[str]]]:
 _ADJECTIVES = tuple(
     dict.fromkeys(
         [word for one, other, _ in _DIMENSIONS for word in one + other]
-        + [word for words in _POLARITY for word in words]
+        + [word for words in POLARITY for word in words]
         + [word for fs in FRAMES.values() for f in fs for word in f.why + f.after]
     )
 )
@@ -1030,7 +1029,7 @@ def _sst2(dice: Dice, label: int, split: str) -> Example:
     kind = dice.choose(tuple(lexicon.REVIEWED))
     words = tuple(
         tuple(word for word in group if split != "train" or word not in HELD_OUT_POLARITY)
-        for group in _POLARITY
+        for group in POLARITY
     )
     roll = dice.choose(range(100))
     if roll < 15:
@@ -1294,8 +1293,15 @@ def _nli_deed(dice: Dice, label: int, themes: Sequence[str]) -> tuple[str, str]:
         f"{who} did not want to {act}",
         f"{who} did not plan to {act}",
     )
-    core = dice.choose((done, open_, not_done)[_flip(label, negated)])
-    return _setting(dice, event.frame.theme) + core, _core(told)
+    hypothesis = _core(told)
+    answers = (done, open_, not_done)
+    if dice.chance(0.4):  # or "wanted" would by itself mean neutral
+        hypothesis = f"{who} {'did not want' if negated else 'wanted'} to {act}"
+        wanted = (f"{who} hoped to {act}", f"{who} wished to {act}", f"{who} planned to {act}")
+        not_wanted = (f"{who} did not wish to {act}", f"{who} refused to {act}")
+        answers = (wanted, (done[3], not_done[0], not_done[3]), not_wanted)
+    core = dice.choose(answers[_flip(label, negated)])
+    return _setting(dice, event.frame.theme) + core, hypothesis
 
 
 def _countable(frame: Frame) -> bool:
@@ -1495,7 +1501,15 @@ def _nli_belief(dice: Dice, label: int, themes: Sequence[str]) -> tuple[str, str
     is_so, opposite = f"the {event.thing} was {dice.choose(one)}", f"the {event.thing} was "
     opposite += dice.choose(other)
     who = event.the_agent
-    if want == NEUTRAL:
+    if dice.chance(0.4):  # or "thought" would by itself mean neutral
+        hypothesis = f"{who} {'did not think' if negated else 'thought'} that {is_so}"
+        same, other_way = (f"the {event.thing} was {dice.choose(words)}" for words in (one, other))
+        premise = {
+            ENTAILMENT: f"{who} {dice.choose(('thought', 'said and believed'))} that {same}",
+            NEUTRAL: dice.choose((same, other_way, f"{who} asked whether {same}")),
+            CONTRADICTION: f"{who} {dice.choose(('thought', 'knew'))} that {other_way}",
+        }[want]
+    elif want == NEUTRAL:
         claim = dice.choose((is_so, opposite))
         premise = f"{who} {dice.choose(('asked whether', 'thought that', 'hoped that'))} {claim}"
     else:
