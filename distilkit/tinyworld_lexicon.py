@@ -746,10 +746,10 @@ DOUBLING = "chop stir wrap stop drag scrub trim plan grab knit cut dig forget hi
 # What the sentence patterns in the generator's code need beyond the words above.
 FUNCTION_WORDS = (
     "each other friends good knew lived well one forgotten street "
-    "after all also am believed wish another any anyone are avoid back be been before by come day did "
+    "after all also am believed another any anyone are avoid back be been before by come day did "
     "disliked do does each every few first forget forgot had has have he her him his hoped "
     "hour how if is last later manage managed many most much no none now often only perhaps "
     "plan planned refused remembered said same she slowly somebody something soon such that "
     "happened their them then they things think thought true twice use used want we went what "
-    "when where whether which who why wished without word words wrong yes you"
+    "when where whether which who why wish wished without word words wrong yes you"
 )
