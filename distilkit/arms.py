@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
@@ -48,27 +48,28 @@ def finetune_arms(
 
     Returns:
         A row per arm, seed, task and metric: ``arm, seed, task, metric, score, train_seconds``.
-        Scores in points (-100 to 100), NaN where the metric is undefined; only the metric that
-        counts (``glue.TASKS[task].score``), for MNLI on the matched set.
+        Scores in points (-100 to 100); only the metric that counts (``glue.TASKS[task].score``),
+        for MNLI on the matched set. A correlation with answers that are all the same is counted as
+        0, as scikit-learn does: such a model must not drop out of a comparison.
 
     Raises:
-        ValueError: `split` is something else, or its examples have no labels (GLUE's own test
-            sets have none).
+        ValueError: before anything is trained: `split` is something else, or a task has none, or
+            its examples have no labels (GLUE's own test sets have none).
     """
     import pandas as pd
 
     if split not in ("validation", "test"):
         raise ValueError(f"split = {split!r}: give 'validation' or 'test'")
 
+    for task in scale.tasks:
+        _train_and(split, task, scale)
     rows = []
     plan = [(task, arm, seed) for task in scale.tasks for arm in arms for seed in scale.seeds]
     data = {}
     for task, arm, seed in tqdm(plan, "fine-tune", unit="run"):
-        the_task = task_named(task)
-        measured = getattr(the_task, split)[0]
         if task not in data:  # one task at a time stays in memory
-            splits = load_task(scale, task)
-            data = {task: {name: splits[name] for name in ("train", measured)}}
+            data = {task: _train_and(split, task, scale)}
+        _, measured = data[task]
         run = finetune(
             sequence_classifier(arms[arm], task, seed),
             tokenizer,
@@ -79,8 +80,7 @@ def finetune_arms(
             keep_model=False,
         )
         result = run.result()
-        if measured not in result["scores"]:
-            raise ValueError(f"the examples of {task}/{measured} have no labels")
+        the_task = task_named(task)
         value = result["scores"][measured][the_task.score]
         rows.append(
             {
@@ -88,11 +88,23 @@ def finetune_arms(
                 "seed": seed,
                 "task": task,
                 "metric": the_task.score,
-                "score": float("nan") if value is None else POINTS * value,
+                "score": 0.0 if value is None else POINTS * value,
                 "train_seconds": result["seconds"],
             }
         )
     return pd.DataFrame(rows)
+
+
+def _train_and(split: str, task: str, scale: Scale) -> dict[str, Any]:
+    """The training examples of a task and those that it is measured on, which come last."""
+    measured = getattr(task_named(task), split)[0]
+    splits = load_task(scale, task)
+    if measured not in splits or min(splits[measured]["label"], default=-1) < 0:
+        raise ValueError(
+            f"{task} has no labelled examples in {measured!r}: measure on the validation sets, or "
+            "take tasks whose test labels are public"
+        )
+    return {name: splits[name] for name in ("train", measured)}
 
 
 def macro_scores(scores: pd.DataFrame, *, without: tuple[str, ...] = ()) -> pd.DataFrame:
@@ -160,7 +172,7 @@ def paired_difference(scores: pd.DataFrame, arm: str, control: str) -> dict[str,
     """
     from scipy.stats import t
 
-    wide = macro_scores(scores).pivot_table(index="seed", columns="arm", values="score")
+    wide = macro_scores(scores).pivot(index="seed", columns="arm", values="score")
     differences = (wide[arm] - wide[control]).dropna()
     n, mean = len(differences), differences.mean()
     half = t.ppf(0.975, n - 1) * differences.std(ddof=1) / n**0.5 if n > 1 else float("nan")

@@ -70,7 +70,8 @@ class Objective:
         for name in ("soft_target", "mlm", "cosine"):
             _number("Objective", name, getattr(self, name), 0, math.inf, open_low=False)
         if self.cosine_layers is not None:
-            if not self.cosine_layers or any(len(pair) != 2 for pair in self.cosine_layers):
+            pairs = self.cosine_layers
+            if not pairs or any(not isinstance(p, (tuple, list)) or len(p) != 2 for p in pairs):
                 raise ValueError(
                     f"Objective.cosine_layers = {self.cosine_layers!r}: give pairs (student layer, "
                     "teacher layer), or None"
@@ -162,7 +163,7 @@ class Scale:
     glue: str | None  # Hub dataset or folder of parquet files; None: the embedded tiny world
     tasks: tuple[str, ...]
     length: int  # tokens in a block, [CLS] and [SEP] included
-    seeds: tuple[int, ...]  # distillation and fine-tuning are repeated with each
+    seeds: tuple[int, ...]  # fine-tuning is repeated with each
     distillation: Training
     finetuning: Training
     objective: Objective = field(default_factory=Objective)

@@ -4,8 +4,8 @@ Many published encoders (sentence embedders, for instance) come without the mask
 head that distillation by soft targets asks of a teacher. `masked_lm_from_encoder` adds one, to be
 trained by :func:`distilkit.pretraining.pretrain`. A small student moreover cannot afford 30,522
 word embeddings: at a width of 192 they would be most of it. `commonest_pieces` and
-`cut_vocabulary` keep the word pieces that a text uses; whatever is no longer one piece is spelled
-with smaller ones, so no text becomes unreadable.
+`cut_vocabulary` keep the word pieces that a text uses; a word that is no longer one piece is
+spelled with smaller ones, down to single letters.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def commonest_pieces(
 ) -> list[str]:
     """The `size` word pieces to keep, in the tokenizer's order.
 
-    Special tokens and single characters that the texts use are kept whatever their count (without
-    the characters words would become [UNK]); then the pieces of `always`; then the texts'
+    Special tokens and the single characters of what the texts use are kept whatever their count
+    (without the characters words would become [UNK]); then the pieces of `always`; then the texts'
     commonest.
 
     Args:
@@ -62,11 +62,12 @@ def commonest_pieces(
         ids = np.fromiter((i for t in pieces_of(texts[start : start + 1000]) for i in t), np.int64)
         counts += np.bincount(ids, minlength=last + 1)
     special = set(tokenizer.all_special_ids)
-    # a rare letter may stand alone or inside a word that is cut later: ASCII in any case
+    # letters of any piece that the texts use, since that piece may be cut; ASCII in any case
+    used = {c for piece, i in vocabulary.items() if counts[i] for c in piece}
     single = {
         i
         for piece, i in vocabulary.items()
-        if len(bare := piece.removeprefix(CONTINUES)) == 1 and (bare.isascii() or counts[i])
+        if len(bare := piece.removeprefix(CONTINUES)) == 1 and (bare.isascii() or bare in used)
     }
     kept = special | single | {i for line in pieces_of(list(always)) for i in line}
     if len(kept) > size:

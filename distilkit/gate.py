@@ -19,6 +19,7 @@ from distilkit import tinyworld
 from distilkit.arms import finetune_arms, macro_scores, results_table
 from distilkit.config import Scale, home
 from distilkit.mask_filling import fill_mask
+from distilkit.pretraining import fingerprint
 from distilkit.sources import load_task, load_teacher
 from distilkit.student import random_student_like
 
@@ -55,9 +56,9 @@ PROBE_NOUNS = ("film", "book", "meal", "concert")
 def polarity_probe(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> float:
     """Share of held-out adjectives whose polarity a linear probe reads from the hidden states.
 
-    The probe (logistic regression) learns from the tiny world's polar adjectives that stand in the
-    labelled training sets, and is asked about those that do not: whether it is right depends on
-    what the model made of these words in pretraining.
+    The probe (logistic regression) learns from the tiny world's polar adjectives that stand in
+    SST-2's training set, and is asked about those that do not: whether it is right depends on what
+    the model made of these words in pretraining.
 
     Returns:
         0 to 1, over words; a word's answer is the mean over sentences.
@@ -102,17 +103,17 @@ def gate(scale: Scale) -> dict[str, Any]:
     """
     teacher, tokenizer = load_teacher(scale)
     sentences = [sentence.format(tokenizer.mask_token) for sentence in SENTENCES]
-    untrained = home() / "data" / "cache" / f"{scale.name}-untrained-teacher"
+    which = fingerprint(teacher)["sha256"][:8]  # teachers can be compared, each has its own runs
+    untrained = home() / "data" / "cache" / f"untrained-{which}"
     random_student_like(teacher, seed=0).save_pretrained(untrained)
-    scores = finetune_arms(
-        {"teacher": scale.teacher, "random weights": untrained}, tokenizer, scale, prefix="gate-"
-    )
+    arms = {"teacher": scale.teacher, "random_weights": untrained}
+    scores = finetune_arms(arms, tokenizer, scale, prefix=f"gate-{which}-")
     macros = macro_scores(scores).groupby("arm").score.median()
     return {
         "answers": fill_mask({"teacher": teacher}, tokenizer, sentences, top_k=5),
         "polarity": polarity_probe(teacher, tokenizer),
         "scores": results_table(scores),
-        "above": float(macros["teacher"] - macros["random weights"]),
+        "above": float(macros["teacher"] - macros["random_weights"]),
         "above_chance": _above_chance(scores[scores.arm == "teacher"], scale),
     }
 

@@ -192,6 +192,7 @@ def losses_on(
 
     if teacher is None:
         return evaluate(model, measure)
+    teacher.to(model.device)
     return evaluate(teacher, lambda _: evaluate(model, measure))  # no dropout in the targets
 
 

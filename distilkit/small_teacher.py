@@ -73,10 +73,7 @@ SMALL = Training(
     validate_every=500,
     checkpoint_every=250,
 )
-# embeddings, middle and top of both
-OBJECTIVE = Objective(cosine=5.0, cosine_layers=((0, 0), (4, 3), (8, 6)))
 HELD_OUT = 200
-WORLD_SEED, WORLD_DOCUMENTS = 1, 40_000  # another tiny world than the students' (seed 0)
 
 
 def teacher_texts(files: Sequence[str | Path]) -> tuple[list[str], list[str]]:
@@ -91,7 +88,10 @@ def teacher_texts(files: Sequence[str | Path]) -> tuple[list[str], list[str]]:
         held_out += documents[HELD_OUT - 1 :: HELD_OUT]
     few = dict.fromkeys(tinyworld.TASKS, 8)  # only the text is wanted
     world = tinyworld.write(
-        home() / "data" / "cache" / "tinyworld-of-teacher", WORLD_SEED, WORLD_DOCUMENTS, few
+        home() / "data" / "cache" / "tinyworld-of-teacher",
+        tinyworld.TEACHER_SEED,  # another world than the students'
+        tinyworld.TEACHER_DOCUMENTS,
+        few,
     )
     texts += read_texts(world / "text" / "train.parquet")
     return texts, held_out + read_texts(world / "text" / "validation.parquet")[::4]
@@ -114,8 +114,9 @@ def encoder_as_teacher(
         training: how long, in which batches.
     """
     tokenizer = AutoTokenizer.from_pretrained(encoder)
-    words = " ".join(word for word in tinyworld.vocabulary() if word.isalpha())
-    pieces = commonest_pieces(texts, tokenizer, VOCABULARY, always=[words])
+    pieces = commonest_pieces(
+        texts, tokenizer, VOCABULARY, always=[" ".join(tinyworld.vocabulary())]
+    )
     model = masked_lm_from_encoder(
         AutoModel.from_pretrained(encoder, dtype=torch.float32), training.seed
     )
@@ -143,9 +144,15 @@ def small_teacher(
     with torch.random.fork_rng():
         torch.manual_seed(training.seed)
         small = BertForMaskedLM(BertConfig(vocab_size=len(tokenizer), **SHAPE))
+    tokenizer.model_max_length = small.config.max_position_embeddings  # the large one's was another
+    depth, theirs = small.config.num_hidden_layers, large.config.num_hidden_layers
+    # embeddings, middle and top of both
+    objective = Objective(
+        cosine=5.0, cosine_layers=((0, 0), (depth // 2, theirs // 2), (depth, theirs))
+    )
     blocks, validation = _blocks(texts, held_out, tokenizer, training.seed)
     return distil(
-        small, large, blocks, training, name=name, objective=OBJECTIVE, validation=validation
+        small, large, blocks, training, name=name, objective=objective, validation=validation
     )
 
 

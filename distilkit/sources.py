@@ -23,12 +23,9 @@ if TYPE_CHECKING:
 VALIDATION_EVERY = 50  # one document in fifty is held out of a text that has no validation part
 
 
-SCARCE = 2500  # documents of the tiny world to distil on: some 10^5 tokens
-
-
 def tiny_world() -> Path:
     """The folder of the embedded tiny world, written on first use (some seconds)."""
-    return tinyworld.write(home() / "data" / "cache" / "tinyworld", documents=SCARCE)
+    return tinyworld.write(home() / "data" / "cache" / "tinyworld")
 
 
 def load_tokenizer(scale: Scale) -> PreTrainedTokenizerBase:

@@ -1,14 +1,14 @@
 """The tiny world: a seeded grammar that writes English-like text and the nine tasks of GLUE.
 
-The embedded default, for machines without a network or a GPU: small enough to pretrain a BERT of
-a few million parameters in minutes, and built so that pretraining pays.  The documents hold what
-the tasks ask for: who does what with which tool and where, words of one meaning in one context,
-which adjectives praise and which blame, kinds of things, and who a pronoun means.
+The embedded default, for machines without a network or a GPU, and built so that pretraining pays.
+The documents hold what the tasks ask for: who does what with which tool and where, words of one
+meaning in one context, which adjectives praise and which blame, kinds of things, and who a pronoun
+means.  No sentence of an evaluation set stands in a text that a model is pretrained on.
 
 Nothing here is GLUE's data.  The files have GLUE's columns, label numbers and splits, so that
-code written for `nyu-mll/glue` reads them unchanged; unlike GLUE's, the test sets carry their true
-labels (GLUE's own hold -1 there).  Scores on these tasks compare models of this kit with each
-other and say nothing about GLUE.
+code written for `nyu-mll/glue` reads them unchanged; they have one column more, `phenomenon`, and
+unlike GLUE's, the test sets carry their true labels (GLUE's own hold -1 there).  Scores on these
+tasks compare models of this kit with each other and say nothing about GLUE.
 
 All chance comes from `random.Random(seed).random()`, whose numbers Python keeps equal between
 versions and machines, and each split of each task has a stream of its own: another size for one
@@ -25,12 +25,16 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from distilkit import tinyworld_lexicon as lexicon
 
-VERSION = 2  # of the generator; raise it with every change of what is written
+VERSION = 3  # of the generator; raise it with every change of what is written
+
+DOCUMENTS = 2500  # some 10^5 tokens: scarce text, as in life, is where soft targets count
+TEACHER_SEED, TEACHER_DOCUMENTS = 1, 40_000  # what the shipped teacher read
 
 # Training examples a task; validation and test each get EVALUATION_SHARE of that.
 DEFAULT_EXAMPLES = {
@@ -403,14 +407,14 @@ def _altered(dice: Dice, event: Event) -> Event:
     agents = [n for n in dict.fromkeys(agents) if n != event.thing]
     if agents:
         changes += [{"agent": dice.choose(agents)}] * 2
-    verbs = [
-        verb
+    verbs = [  # with their frames, or rewording would bring back a synonym of the old verb
+        {"verb": verb, "frame": f}
         for f in theme
         if event.thing in f.things and not set(f.verbs) & set(frame.verbs)
         for verb in f.verbs
     ]
     if verbs:
-        changes += [{"verb": dice.choose(verbs)}] * 2
+        changes += [dice.choose(verbs)] * 2
     if event.place:
         changes.append({"place": dice.choose_other(PLACES[frame.theme], [event.place])})
     if event.when:
@@ -514,10 +518,9 @@ def _retelling(dice: Dice) -> list[str]:
     sentences.append(
         dice.choose(("it is not true that {}", "nobody said that {}")).format(tell(other))
     )
-    if event.place and dice.chance(0.5):
-        sentences.append(f"all this happened {event.place}")
-    elif event.when and dice.chance(0.5):
-        sentences.append(f"all this happened {event.when}")
+    detail = event.place or event.when
+    if detail and not event.negative and dice.chance(0.5):
+        sentences.append(f"all this happened {detail}")
     return [say(sentence) for sentence in sentences]
 
 
@@ -1086,7 +1089,7 @@ def _mrpc(dice: Dice, label: int, split: str) -> Example:
     event = _rich_event(dice)
     other = event if label == 1 else _altered(dice, event)
     phenomenon = _difference(event, other)
-    # A false pair may be reworded too, or not at all: neither overlap nor voice gives it away.
+    # A false pair may be reworded too, or not at all: overlap alone gives little away.
     other = _reworded(dice, other, _allowed(split), dice.choose((1, 2) if label else (0, 1, 2)))
     return Example((say(tell(event)), say(tell(other))), label, phenomenon)
 
@@ -1190,7 +1193,8 @@ def _stsb(dice: Dice, level: int, split: str) -> Example:
             other = _one_part_else(dice, event, other)
     other = _reworded(dice, other, lambda group: True, dice.choose((1, 2)))
     score = sum(weight * _likeness(name, event, other) for name, weight in _WEIGHTS.items())
-    phenomenon = "unrelated" if level == 0 else f"{5 - level} parts differ"
+    apart = sum(_likeness(name, event, other) < 1 for name in _WEIGHTS)
+    phenomenon = f"{apart} of {len(_WEIGHTS)} parts differ"
     if dice.chance(0.08):  # the same told as not having happened is less alike
         other = replace(other, negative=True)
         score, phenomenon = max(0.0, score - 1.5), "negation"
@@ -1289,17 +1293,17 @@ def _nli_deed(dice: Dice, label: int, themes: Sequence[str]) -> tuple[str, str]:
     )
     open_ = (
         f"{who} wanted to {act}",
-        f"{who} planned to {act}",
+        f"{who} hoped to {act}",
         f"{who} did not want to {act}",
         f"{who} did not plan to {act}",
     )
     hypothesis = _core(told)
     answers = (done, open_, not_done)
-    if dice.chance(0.4):  # or "wanted" would by itself mean neutral
-        hypothesis = f"{who} {'did not want' if negated else 'wanted'} to {act}"
-        wanted = (f"{who} hoped to {act}", f"{who} wished to {act}", f"{who} planned to {act}")
-        not_wanted = (f"{who} did not wish to {act}", f"{who} refused to {act}")
-        answers = (wanted, (done[3], not_done[0], not_done[3]), not_wanted)
+    if dice.chance(0.5):  # or "wanted" would by itself mean neutral
+        hypothesis = f"{who} {'did not wish' if negated else 'wished'} to {act}"
+        wanted = (f"{who} wanted to {act}", f"{who} hoped to {act}")
+        not_wanted = (f"{who} did not want to {act}", f"{who} refused to {act}")
+        answers = (wanted, (done[3], not_done[2]), not_wanted)
     core = dice.choose(answers[_flip(label, negated)])
     return _setting(dice, event.frame.theme) + core, hypothesis
 
@@ -1505,9 +1509,9 @@ def _nli_belief(dice: Dice, label: int, themes: Sequence[str]) -> tuple[str, str
         hypothesis = f"{who} {'did not think' if negated else 'thought'} that {is_so}"
         same, other_way = (f"the {event.thing} was {dice.choose(words)}" for words in (one, other))
         premise = {
-            ENTAILMENT: f"{who} {dice.choose(('thought', 'said and believed'))} that {same}",
+            ENTAILMENT: f"{who} {dice.choose(('knew', 'believed', 'saw'))} that {same}",
             NEUTRAL: dice.choose((same, other_way, f"{who} asked whether {same}")),
-            CONTRADICTION: f"{who} {dice.choose(('thought', 'knew'))} that {other_way}",
+            CONTRADICTION: f"{who} {dice.choose(('knew', 'believed', 'saw'))} that {other_way}",
         }[want]
     elif want == NEUTRAL:
         claim = dice.choose((is_so, opposite))
@@ -1538,7 +1542,7 @@ _NLI = {
 }
 
 
-# RTE asks for what words mean; what quantifiers and clauses do to them is left to MNLI.
+# RTE keeps to half of the families; numbers, time, comparison and belief are left to MNLI.
 _RTE_FAMILIES = ("adjective", "hypernym", "detail", "negated deed", "quantifier")
 
 
@@ -1676,6 +1680,7 @@ def _examples(task: str, seed: int, sizes: Mapping[str, int]) -> dict[str, list[
     The evaluation sets are drawn first, so that they do not depend on the size of the train set.
     """
     seen: set[tuple] = set()  # asked, never iterated
+    read = _pretraining_sentences(seed)
     rows = {}
     for split in reversed(splits(task)):
         dice = Dice(seed, task, split)
@@ -1684,7 +1689,8 @@ def _examples(task: str, seed: int, sizes: Mapping[str, int]) -> dict[str, list[
         for label in dice.shuffled(position % kinds for position in range(sizes[split])):
             for _ in range(200):
                 example = _WRITERS[task](dice, label, split)
-                if example.texts not in seen:
+                known = split != "train" and any(text in read for text in example.texts)
+                if example.texts not in seen and not known:
                     break
             else:
                 raise ValueError(
@@ -1694,6 +1700,19 @@ def _examples(task: str, seed: int, sizes: Mapping[str, int]) -> dict[str, list[
             seen.add(example.texts)
             rows[split].append(example)
     return {split: rows[split] for split in splits(task)}
+
+
+@lru_cache(maxsize=4)
+def _pretraining_sentences(seed: int) -> frozenset[str]:
+    """What teacher and student read: the evaluation sets must be new to both.
+
+    Else "seen before" would mean "well-formed" to CoLA and "true" to WNLI.
+    """
+    texts = _texts(TEACHER_SEED, TEACHER_DOCUMENTS)["train"] + _texts(seed, DOCUMENTS)["train"]
+    return frozenset(sentence for text in texts for sentence in _SENTENCE_END.split(text))
+
+
+_SENTENCE_END = re.compile(r"(?<=[.?!]) ")
 
 
 def _texts(seed: int, documents: int) -> dict[str, list[str]]:
@@ -1712,12 +1731,7 @@ def _texts(seed: int, documents: int) -> dict[str, list[str]]:
 
 
 def vocabulary() -> list[str]:
-    """WordPiece vocabulary in the order of its ids; it depends on the lexicon alone.
-
-    Special tokens, then characters and their continuations (so that no word is ever [UNK]), then
-    every word form of the world in lower case, sorted.
-    """
-    characters = "abcdefghijklmnopqrstuvwxyz0123456789.,?!'-:;"
+    """Every word form of the world in lower case, sorted; it depends on the lexicon alone."""
     words = [*_NOUNS, *_SINGULAR, *_ADJECTIVES, *_COMPARATIVE_WORDS]
     for verb in _VERBS:
         words += [verb, third(verb), past(verb), participle(verb), ing(verb)]
@@ -1732,10 +1746,7 @@ def vocabulary() -> list[str]:
     lines.append(lexicon.FUNCTION_WORDS)
     for line in lines:
         words += re.findall(r"[a-z]+", re.sub(r"\{\w+\}", " ", line).lower())
-    single = list(characters)
-    known = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *single]
-    known += ["##" + character for character in single]
-    return list(dict.fromkeys([*known, *sorted(dict.fromkeys(words))]))
+    return sorted({word.lower() for word in words})
 
 
 def _settings(seed: int, documents: int, examples: Mapping[str, int] | None) -> dict:
@@ -1792,9 +1803,6 @@ def _write_into(folder: Path, settings: dict) -> None:
             columns["idx"] = pa.array(range(len(rows)), pa.int32())
             columns["phenomenon"] = pa.array([example.phenomenon for example in rows], pa.string())
             save(folder / "glue" / task / f"{split}.parquet", columns)
-    (folder / "vocab.txt").write_text(
-        "\n".join(vocabulary()) + "\n", encoding="utf-8", newline="\n"
-    )
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     digests = {path.relative_to(folder).as_posix(): _digest(path) for path in files}
     world = json.dumps({**settings, "files": digests}, indent=2) + "\n"
@@ -1804,7 +1812,7 @@ def _write_into(folder: Path, settings: dict) -> None:
 def write(
     folder: Path,
     seed: int = 0,
-    documents: int = 20_000,
+    documents: int = DOCUMENTS,
     examples: Mapping[str, int] | None = None,
 ) -> Path:
     """Write the tiny world and return its folder; at once if it is there already.
@@ -1815,7 +1823,6 @@ def write(
 
         text/{train,validation}.parquet     text
         glue/<task>/<split>.parquet         GLUE's columns, label, idx; phenomenon
-        vocab.txt                           WordPiece, lower case, for BertTokenizerFast
         world.json                          settings, and the SHA-256 of every other file
 
     Unlike GLUE's, the test splits hold their true labels.  The folder appears whole or not at all.
@@ -1847,7 +1854,7 @@ def _refuse_foreign(folder: Path) -> None:
     """Nobody's own files are deleted because they named the wrong folder."""
     if not folder.exists():
         return
-    ours = ("text", "glue", "vocab.txt", "world.json")
+    ours = ("text", "glue", "world.json", "vocab.txt")  # the last one: of earlier versions
     foreign = (
         [folder] if not folder.is_dir() else [p for p in folder.iterdir() if p.name not in ours]
     )

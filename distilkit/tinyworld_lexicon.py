@@ -134,7 +134,7 @@ THEMES = {
         driver : drive steer : bus taxi truck car : : > gone
         porter : carry : suitcase bag trunk parcel : :
         tourist : photograph : castle tower bridge statue : camera : famous beautiful old >
-        pilot : fly land : plane helicopter jet : : > safe
+        pilot : fly : plane helicopter jet : : > safe
         traveller : pack fill : suitcase bag trunk : : empty > full ready heavy
         inspector : check inspect : ticket passport suitcase : lamp : > ready
         traveller tourist : lose : ticket passport camera hat : : small > gone

@@ -14,6 +14,8 @@ import pytest
 import torch
 from transformers import BertConfig, BertForMaskedLM, BertTokenizerFast
 
+from distilkit import tinyworld
+
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"  # real GLUE tasks for measuring; not part of the project
 
@@ -54,6 +56,13 @@ def texts() -> list[str]:
         " ".join(f"w{i}" for i in random.integers(0, 200, random.integers(3, 40)))
         for _ in range(120)
     ]
+
+
+_CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,?!'-:;"
+# a WordPiece vocabulary whose whole words are the tiny world's
+WORDPIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *_CHARACTERS]
+WORDPIECES += [f"##{character}" for character in _CHARACTERS]
+WORDPIECES += [word for word in tinyworld.vocabulary() if len(word) > 1]
 
 
 def small_bert(layers: int = 4, vocab_size: int = 205, seed: int = 0, **more) -> BertForMaskedLM:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from conftest import WORDPIECES
 from safetensors.torch import load_file
 from transformers import (
     AutoTokenizer,
@@ -24,11 +25,11 @@ from distilkit.run import Run
 @pytest.fixture
 def encoder(tmp_path):
     """An encoder whose vocabulary is the tiny world's words and some more."""
-    words = [*tinyworld.vocabulary(), "reef", "comet"]
+    words = [*WORDPIECES, "reef", "comet"]
     tokenizer = BertTokenizerFast(vocab={word: i for i, word in enumerate(words)})
     torch.manual_seed(0)
     shape = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 32}
-    shape |= {"num_hidden_layers": 6, "max_position_embeddings": 128}
+    shape |= {"num_hidden_layers": 4, "max_position_embeddings": 300}
     BertModel(BertConfig(vocab_size=len(words), **shape)).save_pretrained(tmp_path / "encoder")
     tokenizer.save_pretrained(tmp_path / "encoder")
     return tmp_path / "encoder"
@@ -37,13 +38,13 @@ def encoder(tmp_path):
 def test_from_an_encoder_to_a_shipped_folder(home, encoder, tmp_path, monkeypatch, capsys):
     text = tmp_path / "text.txt"
     text.write_text("".join(f"a comet number {i} and the reef\n" for i in range(250)))
-    size = len(tinyworld.vocabulary()) + 1
+    size = len(WORDPIECES) + 1
     short = {"steps": 3, "batch_size": 4, "micro_batch_size": 4, "validate_every": None}
     patches = {
         "VOCABULARY": size,
-        "WORLD_DOCUMENTS": 40,
         "SHAPE": {**small_teacher.SHAPE, "hidden_size": 24},
     }
+    monkeypatch.setattr(tinyworld, "TEACHER_DOCUMENTS", 40)
     for name, value in patches.items():
         monkeypatch.setattr(small_teacher, name, value)
     for function in (small_teacher.encoder_as_teacher, small_teacher.small_teacher):
@@ -66,13 +67,14 @@ def test_from_an_encoder_to_a_shipped_folder(home, encoder, tmp_path, monkeypatc
 
     of_encoder, small = (Run(home / "runs" / name) for name in ("teacher-of-encoder", "teacher"))
     assert of_encoder.config()["objective"]["soft_target"] == 0
-    assert small.config()["objective"]["cosine_layers"] == [[0, 0], [4, 3], [8, 6]]
+    assert small.config()["objective"]["cosine_layers"] == [[0, 0], [4, 2], [8, 4]]
+    assert AutoTokenizer.from_pretrained(tmp_path / "out").model_max_length == 128
     monkeypatch.setattr("distilkit.pretraining.train", None)  # finished: nothing is trained again
     assert main(arguments) == 0
 
 
 def test_one_document_in_so_many_is_held_out(home, tmp_path, monkeypatch):
-    monkeypatch.setattr(small_teacher, "WORLD_DOCUMENTS", 10)
+    monkeypatch.setattr(tinyworld, "TEACHER_DOCUMENTS", 10)
     (tmp_path / "text.txt").write_text("".join(f"document {i}\n" for i in range(1000)))
     texts, held_out = small_teacher.teacher_texts([tmp_path / "text.txt"])
     own = [text for text in held_out if text.startswith("document")]

@@ -13,12 +13,11 @@ import torch
 from conftest import small_bert
 from transformers import BertForMaskedLM
 
-from distilkit import sources
+from distilkit import sources, tinyworld
 from distilkit.__main__ import main
 from distilkit.config import SCALES
 from distilkit.measure import parameter_count
 from distilkit.sources import (
-    SCARCE,
     load_blocks,
     load_task,
     load_teacher,
@@ -33,7 +32,7 @@ TINY = SCALES["tiny"]
 def test_tiny_world_is_written_once_and_feeds_text_blocks_and_tasks(home):
     tokenizer = load_tokenizer(TINY)
     texts, held_out = load_text(TINY)
-    assert len(texts) == SCARCE
+    assert len(texts) == tinyworld.DOCUMENTS
     assert not set(texts) & set(held_out)
     blocks, validation = load_blocks(TINY, tokenizer)
     assert blocks.blocks.shape[1] == validation.blocks.shape[1] == TINY.length

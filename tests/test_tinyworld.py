@@ -8,6 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import WORDPIECES
 from scipy.sparse import hstack
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -60,7 +61,7 @@ def test_the_same_seed_writes_the_same_bytes_and_another_seed_another_text(tmp_p
     other = _contents(tinyworld.write(tmp_path / "other", 8, 50, SMALL))
     assert one == two
     same = {name for name in one if one[name] == other[name]}
-    assert same == {"vocab.txt"}  # the words are the lexicon's, whatever the seed
+    assert not same
 
 
 def test_the_size_of_one_task_leaves_every_other_text_as_it_was(tmp_path):
@@ -141,10 +142,7 @@ def test_mismatched_mnli_comes_from_other_themes(world):
 
 def test_every_word_is_in_the_vocabulary(world):
     """No [UNK], and no word in pieces either: the vocabulary holds all the generator can write."""
-    tokenizer = BertTokenizerFast(vocab=str(world / "vocab.txt"))
-    lines = (world / "vocab.txt").read_text().splitlines()
-    assert lines[:5] == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    assert len(lines) == len(set(lines)) == len(tokenizer)
+    tokenizer = BertTokenizerFast(vocab={word: i for i, word in enumerate(WORDPIECES)})
     texts = []
     for path in world.rglob("*.parquet"):
         texts += [text for column in _texts(pd.read_parquet(path)) for text in column]
@@ -152,8 +150,6 @@ def test_every_word_is_in_the_vocabulary(world):
     words = set(tokenizer.convert_ids_to_tokens(sorted(pieces)))
     assert "[UNK]" not in words
     assert not [word for word in words if word.startswith("##")]
-    # A reader's own word falls into characters, not into [UNK].
-    assert tokenizer.tokenize("qwertz") == ["q", *(f"##{c}" for c in "wertz")]
 
 
 def test_held_out_words_are_in_the_text_but_not_in_sst2_train(world):
@@ -221,6 +217,25 @@ def test_bags_of_words_do_not_solve_the_other_tasks(world, task):
     assert _accuracy(train, valid, _lengths(*columns)) < 0.6
 
 
+def test_no_evaluation_sentence_was_read_in_pretraining(world, tmp_path):
+    teachers = tinyworld.write(tmp_path, tinyworld.TEACHER_SEED, tinyworld.TEACHER_DOCUMENTS, SMALL)
+    read = set()
+    for folder, documents in ((world, 1500), (teachers, 40_000)):
+        texts = pd.read_parquet(folder / "text" / "train.parquet")["text"]
+        assert len(texts) == documents
+        for text in texts:
+            read |= {part.strip() for part in re.findall(r"[^.?!]+[.?!]", text)}
+    train_seen = 0
+    for task in SCHEMA:
+        for path in (world / "glue" / task).iterdir():
+            seen = [t for column in _texts(pd.read_parquet(path)) for t in column if t in read]
+            if path.stem == "train":
+                train_seen += len(seen)
+            else:
+                assert not seen, f"{task}/{path.stem}: {seen[:3]}"
+    assert train_seen > 100  # so the test can see what it looks for
+
+
 def test_negation_stands_in_every_class(world):
     for task in ("mnli", "rte"):
         frame = _read(world, task, "train")
@@ -252,7 +267,7 @@ def test_a_damaged_or_other_world_is_rebuilt(tmp_path, damage):
     elif damage == "no json":
         record.write_text("{")
     elif damage == "changed file":
-        (folder / "vocab.txt").write_text("[PAD]\n")
+        (folder / "text" / "validation.parquet").write_bytes(b"PAR1")
     else:
         (folder / "glue" / "rte" / "test.parquet").unlink()
     tinyworld.write(tmp_path / "world", 0, 20, SMALL)
@@ -267,7 +282,7 @@ def test_a_failure_leaves_the_old_world_and_no_rubbish(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(tinyworld, "vocabulary", fail)
+    monkeypatch.setattr(tinyworld, "_examples", fail)
     with pytest.raises(OSError, match="disk full"):
         tinyworld.write(tmp_path / "world", 1, 20, SMALL)
     assert _contents(folder) == whole
