@@ -61,7 +61,7 @@ OF_ENCODER = Training(
     checkpoint_every=200,
 )
 SMALL = Training(
-    steps=8000,
+    steps=10_000,
     batch_size=16,
     micro_batch_size=16,
     learning_rate=1e-3,
@@ -146,10 +146,9 @@ def small_teacher(
         small = BertForMaskedLM(BertConfig(vocab_size=len(tokenizer), **SHAPE))
     tokenizer.model_max_length = small.config.max_position_embeddings  # the large one's was another
     depth, theirs = small.config.num_hidden_layers, large.config.num_hidden_layers
-    # embeddings, middle and top of both
-    objective = Objective(
-        cosine=5.0, cosine_layers=((0, 0), (depth // 2, theirs // 2), (depth, theirs))
-    )
+    # every hidden state of the large one has a partner as far up in the small one
+    pairs = tuple((round(layer * depth / theirs), layer) for layer in range(theirs + 1))
+    objective = Objective(cosine=5.0, cosine_layers=pairs)
     blocks, validation = _blocks(texts, held_out, tokenizer, training.seed)
     return distil(
         small, large, blocks, training, name=name, objective=objective, validation=validation

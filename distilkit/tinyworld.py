@@ -38,18 +38,18 @@ TEACHER_SEED, TEACHER_DOCUMENTS = 1, 40_000  # what the shipped teacher read
 
 # Training examples a task; validation and test each get EVALUATION_SHARE of that.
 DEFAULT_EXAMPLES = {
-    "cola": 1800,
-    "sst2": 1200,
-    "mrpc": 1800,
-    "qqp": 1800,
-    "stsb": 1800,
-    "mnli": 1800,
-    "qnli": 1800,
-    "rte": 1800,
-    "wnli": 600,
+    "cola": 1500,
+    "sst2": 900,
+    "mrpc": 1200,
+    "qqp": 1200,
+    "stsb": 1200,
+    "mnli": 1200,
+    "qnli": 1200,
+    "rte": 1200,
+    "wnli": 450,
 }
 TASKS = tuple(DEFAULT_EXAMPLES)
-EVALUATION_SHARE = 1 / 4
+EVALUATION_SHARE = 1 / 3
 
 # The text columns of each task, in GLUE's order; `label` and `idx` follow, and one column that
 # GLUE does not have: `phenomenon`, for whoever asks what a model gets wrong.
@@ -1819,7 +1819,7 @@ def write(
 
     `documents` is the number of training documents (validation adds a fiftieth, at least 200);
     `examples` the number of training examples by task, DEFAULT_EXAMPLES where a task is absent,
-    each evaluation split getting a quarter of it.  Under `folder`:
+    each evaluation split getting a third of it.  Under `folder`:
 
         text/{train,validation}.parquet     text
         glue/<task>/<split>.parquet         GLUE's columns, label, idx; phenomenon

@@ -67,7 +67,7 @@ def test_from_an_encoder_to_a_shipped_folder(home, encoder, tmp_path, monkeypatc
 
     of_encoder, small = (Run(home / "runs" / name) for name in ("teacher-of-encoder", "teacher"))
     assert of_encoder.config()["objective"]["soft_target"] == 0
-    assert small.config()["objective"]["cosine_layers"] == [[0, 0], [4, 2], [8, 4]]
+    assert small.config()["objective"]["cosine_layers"] == [[0, 0], [2, 1], [4, 2], [6, 3], [8, 4]]
     assert AutoTokenizer.from_pretrained(tmp_path / "out").model_max_length == 128
     monkeypatch.setattr("distilkit.pretraining.train", None)  # finished: nothing is trained again
     assert main(arguments) == 0

@@ -314,6 +314,6 @@ def test_more_examples_than_there_are_is_refused(tmp_path, monkeypatch):
     monkeypatch.setitem(
         tinyworld._WRITERS, "wnli", lambda *_: tinyworld.Example(("It is so.", "It is."), 0, "")
     )
-    with pytest.raises(ValueError, match=r"no 4 different examples of wnli/test.*ask for fewer"):
+    with pytest.raises(ValueError, match=r"no 5 different examples of wnli/test.*ask for fewer"):
         tinyworld.write(tmp_path / "world", 0, 20, SMALL)
     assert not list(tmp_path.iterdir())
