@@ -156,9 +156,18 @@ def small_teacher(
 
 
 def ship(model: str | Path, folder: str | Path) -> Path:
-    """Model and tokenizer in `folder`, in half precision: half the bytes, nothing lost in use."""
+    """Model and tokenizer in `folder`, in half precision: half the bytes, nothing lost in use.
+
+    No text of the pretraining had a second segment, so its vector is still random, and as large as
+    a word's: fine-tuned on pairs, the second sentence would look like another language. It starts
+    as a copy of the first one's.
+    """
     tokenizer = AutoTokenizer.from_pretrained(model)
-    BertForMaskedLM.from_pretrained(model, dtype=torch.float16).save_pretrained(folder)
+    small = BertForMaskedLM.from_pretrained(model, dtype=torch.float16)
+    segments = small.bert.embeddings.token_type_embeddings.weight
+    with torch.no_grad():
+        segments[1:] = segments[0]
+    small.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return Path(folder)
 

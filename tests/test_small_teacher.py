@@ -57,6 +57,8 @@ def test_from_an_encoder_to_a_shipped_folder(home, encoder, tmp_path, monkeypatc
     weights = load_file(tmp_path / "out" / "model.safetensors")
     assert {value.dtype for value in weights.values()} == {torch.float16}
     assert not any("projection" in name for name in weights)
+    segments = weights["bert.embeddings.token_type_embeddings.weight"]
+    assert torch.equal(segments[0], segments[1])
     model = BertForMaskedLM.from_pretrained(tmp_path / "out", dtype=torch.float32)
     assert model.config.hidden_size == 24
     assert model.config.vocab_size == size
