@@ -23,7 +23,7 @@ config.SCALES["tiny"] = replace(
     tiny,
     tasks=("cola", "mnli", "stsb", "wnli"),
     distillation=replace(tiny.distillation, steps=12, validate_every=6),
-    finetuning=replace(tiny.finetuning, epochs=1),
+    finetuning=replace(tiny.finetuning, steps=20),
 )
 """
 
