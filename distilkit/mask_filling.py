@@ -68,6 +68,7 @@ def _answer(
         logits = model(**inputs.to(model.device)).logits[0, int(at[0])]  # V
     best = softmax_with_temperature(logits, temperature).topk(top_k)
     words = tokenizer.convert_ids_to_tokens(best.indices.tolist())
-    return ", ".join(
-        f"{word} {100 * p:.0f} %" for word, p in zip(words, best.values.tolist(), strict=True)
+    return ", ".join(  # a number and its sign stay on one line
+        f"{word} {100 * p:.0f}\N{NO-BREAK SPACE}%"
+        for word, p in zip(words, best.values.tolist(), strict=True)
     )

@@ -33,7 +33,7 @@ def test_words_and_probabilities(tokenizer, temperature):
     assert list(table.index) == SENTENCES
     for name, model in models.items():
         for sentence in SENTENCES:
-            found = re.findall(r"(\S+) (\d+) %", table.loc[sentence, name])
+            found = re.findall(r"(\S+) (\d+)\s%", table.loc[sentence, name])
             expected = plain(model, tokenizer, sentence, temperature)[:3]
             assert [word for word, _ in found] == [word for word, _ in expected]
             for (_, percent), (_, p) in zip(found, expected, strict=True):
