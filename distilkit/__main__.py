@@ -130,6 +130,7 @@ def distil(options: argparse.Namespace) -> None:
 
 def finetune(options: argparse.Namespace) -> None:
     """Fine-tune a checkpoint on one task, with --teacher also on its soft targets."""
+    import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     from distilkit.finetuning import finetune as run_finetuning
@@ -145,7 +146,9 @@ def finetune(options: argparse.Namespace) -> None:
     model = sequence_classifier(options.checkpoint, options.task, options.seed)
     a_teacher = None
     if options.teacher:
-        a_teacher = AutoModelForSequenceClassification.from_pretrained(options.teacher)
+        a_teacher = AutoModelForSequenceClassification.from_pretrained(
+            options.teacher, dtype=torch.float32
+        )
     run = run_finetuning(
         model,
         AutoTokenizer.from_pretrained(options.tokenizer or options.checkpoint),
@@ -162,6 +165,7 @@ def finetune(options: argparse.Namespace) -> None:
 
 def measure(options: argparse.Namespace) -> None:
     """Parameters, bytes, latency and throughput of checkpoints, alternated in one run."""
+    import torch
     from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification
 
     from distilkit.measure import compare
@@ -171,9 +175,8 @@ def measure(options: argparse.Namespace) -> None:
         "classifier": AutoModelForSequenceClassification,
         "encoder": AutoModel,
     }
-    models = {
-        path: kinds[options.kind].from_pretrained(path).eval() for path in options.checkpoints
-    }
+    load = kinds[options.kind].from_pretrained  # float32: a half-precision file must not differ
+    models = {path: load(path, dtype=torch.float32).eval() for path in options.checkpoints}
     table = compare(models, length=options.length, threads=options.threads)
     print(table.round(2).to_string(index=False))
 

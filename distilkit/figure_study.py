@@ -62,7 +62,7 @@ def plot_study(scores: pd.DataFrame, arm: str = "distilled") -> Figure:
                 right.plot(ends, [y, y], color=BLUE if clear else GREY, linewidth=1.6)
             right.plot(found["mean"], y, "o", markersize=4.5, color=BLUE if clear else GREY)
             right.annotate(
-                f"{found['mean']:+.1f}",
+                f"{found['mean']:+.1f}".replace("-", "−"),
                 (found["mean"], y),
                 (0, 4),
                 textcoords="offset points",

@@ -3,7 +3,8 @@
 The embedded default, for machines without a network or a GPU, and built so that pretraining pays.
 The documents hold what the tasks ask for: who does what with which tool and where, words of one
 meaning in one context, which adjectives praise and which blame, kinds of things, and who a pronoun
-means.  No sentence of an evaluation set stands in a text that a model is pretrained on.
+means.  No text of an evaluation set is a sentence of what students, or a teacher made by this code,
+are pretrained on.
 
 Nothing here is GLUE's data.  The files have GLUE's columns, label numbers and splits, so that
 code written for `nyu-mll/glue` reads them unchanged; they have one column more, `phenomenon`, and

@@ -136,3 +136,16 @@ def test_paired_difference_against_scipy(scores):
     one = paired_difference(scores[scores.seed == 1], "distilled", "teacher")
     assert one["mean"] == pytest.approx(ours[0] - theirs[0])
     assert np.isnan(one["low"])
+
+
+def test_an_undefined_correlation_counts_0_and_keeps_its_seed(home, monkeypatch):
+    class Finished:
+        def result(self):
+            return {"scores": {"validation": {"matthews": None}}, "seconds": 1.0}
+
+    monkeypatch.setattr("distilkit.arms.finetune", lambda *_, **__: Finished())
+    monkeypatch.setattr("distilkit.arms.sequence_classifier", lambda *_: None)
+    chosen = replace(config.scale("tiny"), tasks=("cola",), seeds=(1,))
+    found = finetune_arms({"a": "x", "b": "y"}, None, chosen)
+    assert list(found.score) == [0.0, 0.0]
+    assert paired_difference(found, "a", "b")["seeds"] == 1

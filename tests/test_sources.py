@@ -115,6 +115,19 @@ def test_runs_lists_runs(home, capsys):
     assert "no runs in" in capsys.readouterr().out
 
 
+def test_measure_takes_a_half_precision_file_in_float32(home, tmp_path, capsys, monkeypatch):
+    small_bert(1).half().save_pretrained(tmp_path / "half")
+    seen = []
+
+    def compare(models, **_):
+        seen.extend(model.dtype for model in models.values())
+        return pd.DataFrame({"model": list(models)})
+
+    monkeypatch.setattr("distilkit.measure.compare", compare)
+    assert main(["measure", str(tmp_path / "half")]) == 0
+    assert seen == [torch.float32]
+
+
 def test_measure_prints_a_table(home, tmp_path, capsys):
     small_bert(1).save_pretrained(tmp_path / "a")
     assert main(["measure", str(tmp_path / "a"), "--length", "8"]) == 0
