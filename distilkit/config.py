@@ -65,9 +65,12 @@ class Objective:
     # (student, teacher) hidden states that the cosine term aligns, 0 = embeddings; None: the last
     # of both (the authors). Pairs below the top are TinyBERT's (Jiao et al. 2020, section 3).
     cosine_layers: tuple[tuple[int, int], ...] | None = None
+    # A fourth term, for a student that is no copy (distilkit.attention_transfer): the weight of
+    # KL(teacher's attention ‖ student's), at the layers of `cosine_layers`
+    attention: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("soft_target", "mlm", "cosine"):
+        for name in ("soft_target", "mlm", "cosine", "attention"):
             _number("Objective", name, getattr(self, name), 0, math.inf, open_low=False)
         if self.cosine_layers is not None:
             pairs = self.cosine_layers
@@ -81,13 +84,19 @@ class Objective:
         _number("Objective", "temperature", self.temperature, 0, math.inf, open_low=True)
         _one_of("Objective", "tokens", self.tokens, ("all", "masked"))
         _one_of("Objective", "mlm_target", self.mlm_target, ("original", "teacher"))
-        if self.soft_target == self.mlm == self.cosine == 0:
-            raise ValueError("Objective: all three weights are 0: nothing to learn from")
+        if self.soft_target == self.mlm == self.cosine == self.attention == 0:
+            raise ValueError("Objective: all weights are 0: nothing to learn from")
+        if self.attention > 0 and self.cosine_layers and not any(map(all, self.cosine_layers)):
+            raise ValueError(
+                f"Objective.cosine_layers = {self.cosine_layers!r}: attention transfer needs a "
+                "pair of layers; 0 is the embeddings"
+            )
 
     @property
     def needs_teacher(self) -> bool:
         """Whether any term asks the teacher; plain MLM does not."""
-        return self.soft_target > 0 or self.cosine > 0 or self.mlm_target == "teacher"
+        taught = max(self.soft_target, self.cosine, self.attention) > 0
+        return taught or self.mlm_target == "teacher"
 
 
 MLM_ONLY = Objective(soft_target=0.0, mlm=1.0, cosine=0.0)

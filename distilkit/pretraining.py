@@ -17,6 +17,7 @@ from accelerate import PartialState
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from distilkit.attention_transfer import attention_term, check_attention, show_attention
 from distilkit.config import MLM_ONLY, Objective, Training, as_json
 from distilkit.corpus import MaskedBlocks
 from distilkit.lean_head import lean_triple_loss, mlm_head
@@ -116,17 +117,20 @@ def language_model_loss(
     Micro-batches as :meth:`distilkit.corpus.MaskedBlocks.batch` makes them.
     """
     pairs = _pairs(objective)
+    looks = objective.attention > 0
 
     def loss(
         model: PreTrainedModel, batch: dict[str, Any], counts: dict[str, int]
     ) -> dict[str, Tensor]:
         inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
         ours, theirs = zip(*pairs, strict=True)
-        student = _rows(model, inputs, batch["rows"], (-1, *ours))  # each N, H
-        teachers = [None]
+        student, our_maps = _rows(model, inputs, batch["rows"], (-1, *ours), looks)  # each N, H
+        teachers, their_maps = [None], []
         if objective.needs_teacher:
             with torch.no_grad():  # and eval(): no dropout in the targets
-                teachers = _rows(teacher, inputs, batch["rows"], (-1, *theirs))  # each N, H'
+                teachers, their_maps = _rows(
+                    teacher, inputs, batch["rows"], (-1, *theirs), looks
+                )  # each N, H'
         projections = getattr(model, _PROJECTIONS, None) or [None] * len(pairs)
         terms = lean_triple_loss(
             student[0],
@@ -149,7 +153,13 @@ def language_model_loss(
                 "cosine": counts["tokens"],
             },
         )
-        return terms._asdict()
+        if not looks:
+            return terms._asdict()
+        attention = attention_term(
+            our_maps, their_maps, pairs, batch["attention_mask"], counts["tokens"]
+        )
+        total = terms.loss + objective.attention * attention
+        return terms._asdict() | {"loss": total, "attention": attention.detach()}
 
     return loss
 
@@ -229,15 +239,24 @@ def _pairs(objective: Objective) -> tuple[tuple[int, int], ...]:
 
 
 def _rows(
-    model: PreTrainedModel, inputs: dict[str, Any], rows: Tensor, layers: tuple[int, ...]
-) -> list[Tensor]:
-    """Hidden states of the selected tokens, each [N, H], without any vocabulary projection."""
+    model: PreTrainedModel,
+    inputs: dict[str, Any],
+    rows: Tensor,
+    layers: tuple[int, ...],
+    attentions: bool = False,
+) -> tuple[list[Tensor], tuple[Tensor, ...]]:
+    """Hidden states of the selected tokens, each [N, H], without any vocabulary projection.
+
+    And, if asked for, the attention of every layer, each [B, heads, L, L].
+    """
+    if attentions:
+        show_attention(model)
     deep = any(layer != -1 for layer in layers)
-    out = model.base_model(**inputs, output_hidden_states=deep)
+    out = model.base_model(**inputs, output_hidden_states=deep, output_attentions=attentions)
     states = {layer: out.hidden_states[layer] for layer in set(layers)} if deep else {}
     states[-1] = out.last_hidden_state
     states = {k: state.flatten(0, 1).index_select(0, rows) for k, state in states.items()}
-    return [states[layer] for layer in layers]
+    return [states[layer] for layer in layers], out.attentions if attentions else ()
 
 
 def _check(
@@ -273,6 +292,8 @@ def _check(
             f"teacher and student differ in vocab_size ({teacher.config.vocab_size} and "
             f"{model.config.vocab_size})"
         )
+    if objective.attention > 0:
+        check_attention(model, teacher)
     for pair in objective.cosine_layers or ():
         for layer, reader, who in zip(pair, (model, teacher), ("student", "teacher"), strict=True):
             if layer > reader.config.num_hidden_layers:

@@ -6,16 +6,21 @@ from another model, whose answers at every token say far more than the one right
 2019, arXiv 1908.08962; Jiao et al. 2020, arXiv 1909.10351). So two steps, both by the kit's loop:
 
 1. A pretrained encoder gets a smaller vocabulary and a masked-language-model head, and all of it is
-   trained as such on the text.
+   trained as such on the text, held to the hidden states that it had (learning without forgetting,
+   Li and Hoiem 2016, arXiv 1606.09282): without that, what it knew of comparing sentences is gone
+   before it can fill a gap.
 2. A small BERT, from random weights, is distilled from it on the same text: soft targets at all
-   tokens, the masked words themselves, and hidden states through learned projections.
+   tokens, the masked words themselves, hidden states through learned projections, and where each
+   head looks. The text is cut into sentences, each closed by [SEP] as in a task with two of them.
 
 Both are runs like any other: killed, they go on where they were.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -31,25 +36,24 @@ from distilkit import tinyworld
 from distilkit.config import Objective, Training, home
 from distilkit.corpus import MaskedBlocks, pack, read_texts
 from distilkit.encoder import commonest_pieces, cut_vocabulary, masked_lm_from_encoder
-from distilkit.pretraining import distil, pretrain
+from distilkit.pretraining import distil
 from distilkit.run import Run
 
 VOCABULARY = 5000
-LENGTH = 128
+LENGTH = 64  # tokens in a block, and positions of the small model: it ships none untrained
 SHAPE = {
     "hidden_size": 192,
-    "num_hidden_layers": 8,
-    "num_attention_heads": 6,
+    "num_hidden_layers": 6,
     "intermediate_size": 768,
-    "max_position_embeddings": 128,
+    "max_position_embeddings": LENGTH,
     "initializer_range": 0.03,  # BERT's 0.02 is made for 768
     "hidden_dropout_prob": 0.0,  # what hardly sees a text twice cannot overfit
     "attention_probs_dropout_prob": 0.0,
 }
 OF_ENCODER = Training(
-    steps=2200,
-    batch_size=16,
-    micro_batch_size=16,
+    steps=1500,
+    batch_size=32,
+    micro_batch_size=32,
     learning_rate=3e-4,
     eps=1e-8,
     weight_decay=0.01,
@@ -57,14 +61,14 @@ OF_ENCODER = Training(
     seed=1,
     precision="bf16",
     log_every=20,
-    validate_every=550,
-    checkpoint_every=200,
+    validate_every=500,
+    checkpoint_every=250,
 )
 SMALL = Training(
-    steps=10_000,
-    batch_size=16,
-    micro_batch_size=16,
-    learning_rate=1e-3,
+    steps=4000,
+    batch_size=32,
+    micro_batch_size=32,
+    learning_rate=1.5e-3,
     eps=1e-8,
     weight_decay=0.01,
     seed=1,
@@ -121,8 +125,14 @@ def encoder_as_teacher(
         AutoModel.from_pretrained(encoder, dtype=torch.float32), training.seed
     )
     model, tokenizer = cut_vocabulary(model, tokenizer, pieces)
+    # every hidden state is held to what it was before the training
+    same = tuple((layer, layer) for layer in range(model.config.num_hidden_layers + 1))
+    objective = Objective(soft_target=0.0, mlm=1.0, cosine=5.0, cosine_layers=same)
     blocks, validation = _blocks(texts, held_out, tokenizer, training.seed)
-    return pretrain(model, blocks, training, name=name, validation=validation)
+    before = copy.deepcopy(model)
+    return distil(
+        model, before, blocks, training, name=name, objective=objective, validation=validation
+    )
 
 
 def small_teacher(
@@ -143,16 +153,25 @@ def small_teacher(
     large = BertForMaskedLM.from_pretrained(teacher, dtype=torch.float32).eval()
     with torch.random.fork_rng():
         torch.manual_seed(training.seed)
-        small = BertForMaskedLM(BertConfig(vocab_size=len(tokenizer), **SHAPE))
+        heads = large.config.num_attention_heads  # compared one by one, so as many, and narrower
+        shape = {"vocab_size": len(tokenizer), "num_attention_heads": heads, **SHAPE}
+        small = BertForMaskedLM(BertConfig(**shape))
     tokenizer.model_max_length = small.config.max_position_embeddings  # the large one's was another
     depth, theirs = small.config.num_hidden_layers, large.config.num_hidden_layers
     # every hidden state of the large one has a partner as far up in the small one
     pairs = tuple((round(layer * depth / theirs), layer) for layer in range(theirs + 1))
-    objective = Objective(cosine=5.0, cosine_layers=pairs)
-    blocks, validation = _blocks(texts, held_out, tokenizer, training.seed)
+    # states and attention weigh as much as the soft targets: what the large one knows of comparing
+    # sentences shows in them, and hardly in the words it expects
+    objective = Objective(mlm=1.0, cosine=20.0, cosine_layers=pairs, attention=20.0)
+    blocks, validation = _blocks(sentences(texts), sentences(held_out), tokenizer, training.seed)
     return distil(
         small, large, blocks, training, name=name, objective=objective, validation=validation
     )
+
+
+def sentences(texts: Iterable[str]) -> list[str]:
+    """The texts' sentences, in their order: cut where space follows a full stop, ! or ?."""
+    return [part for text in texts for part in re.split(r"(?<=[.!?])\s+", text) if part]
 
 
 def ship(model: str | Path, folder: str | Path) -> Path:

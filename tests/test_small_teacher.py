@@ -28,7 +28,7 @@ def encoder(tmp_path):
     words = [*WORDPIECES, "reef", "comet"]
     tokenizer = BertTokenizerFast(vocab={word: i for i, word in enumerate(words)})
     torch.manual_seed(0)
-    shape = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 32}
+    shape = {"hidden_size": 36, "num_attention_heads": 4, "intermediate_size": 32}
     shape |= {"num_hidden_layers": 4, "max_position_embeddings": 300}
     BertModel(BertConfig(vocab_size=len(words), **shape)).save_pretrained(tmp_path / "encoder")
     tokenizer.save_pretrained(tmp_path / "encoder")
@@ -68,11 +68,23 @@ def test_from_an_encoder_to_a_shipped_folder(home, encoder, tmp_path, monkeypatc
     assert len(fill("the cook made some [MASK] .")) == 5
 
     of_encoder, small = (Run(home / "runs" / name) for name in ("teacher-of-encoder", "teacher"))
-    assert of_encoder.config()["objective"]["soft_target"] == 0
-    assert small.config()["objective"]["cosine_layers"] == [[0, 0], [2, 1], [4, 2], [6, 3], [8, 4]]
-    assert AutoTokenizer.from_pretrained(tmp_path / "out").model_max_length == 128
+    held = of_encoder.config()["objective"]  # masked words, each hidden state held where it was
+    assert (held["soft_target"], held["mlm"]) == (0, 1)
+    assert held["cosine"] > 0
+    assert held["cosine_layers"] == [[i, i] for i in range(5)]
+    assert all(0 < row["cosine"] < 0.2 for row in of_encoder.rows())  # of dropout alone, so soon
+    assert small.config()["objective"]["cosine_layers"] == [[0, 0], [2, 1], [3, 2], [4, 3], [6, 4]]
+    assert small.config()["objective"]["attention"] > 0
+    assert model.config.num_attention_heads == 4  # as many as the large one's
+    assert AutoTokenizer.from_pretrained(tmp_path / "out").model_max_length == small_teacher.LENGTH
     monkeypatch.setattr("distilkit.pretraining.train", None)  # finished: nothing is trained again
     assert main(arguments) == 0
+
+
+def test_sentences_are_cut_at_their_ends():
+    texts = ["One. Two, 3.5 of it!  And three?", "no end", 'He said "no." Then left.']
+    got = small_teacher.sentences(texts)
+    assert got == ["One.", "Two, 3.5 of it!", "And three?", "no end", 'He said "no." Then left.']
 
 
 def test_one_document_in_so_many_is_held_out(home, tmp_path, monkeypatch):

@@ -1,0 +1,110 @@
+"""Attention transfer: the student looks where the teacher looks.
+
+A further term beside the triple loss, for a student whose layers are not copies. Hidden states and
+expected words say what a layer computes, hardly how: a head that finds the same word in the other
+sentence changes the states very little, and yet all comparing of sentences needs it. The map of
+attention shows it at once. From Jiao et al. 2020 (TinyBERT, arXiv 1909.10351), equation 7, with the
+KL divergence of Wang et al. 2020 (MiniLM, arXiv 2002.10957), equation 4, in place of the squared
+difference of scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from distilkit.losses import at_least_float32
+
+_LEAST = 1e-6  # of a probability, in the logarithm: padding is attended to with exactly 0
+
+
+def attention_loss(
+    student: Tensor,
+    teacher: Tensor,
+    attention_mask: Tensor | None = None,
+    *,
+    count: float | None = None,
+) -> Tensor:
+    """Mean over heads and non-pad queries of ``KL(teacher's attention ‖ student's)``.
+
+    Args:
+        student: [B, heads, L, L], each row a distribution over keys.
+        teacher: likewise; no gradient flows to it.
+        attention_mask: [B, L], 1 for tokens, 0 for padding; None: no padding.
+        count: the denominator of the mean over queries, by default the number of tokens here.
+
+    Returns:
+        Scalar.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if student.shape != teacher.shape:
+        raise ValueError(
+            f"attention_loss: student {tuple(student.shape)} and teacher {tuple(teacher.shape)} "
+            "must have the same shape: the same number of heads"
+        )
+    student, teacher = at_least_float32(student), at_least_float32(teacher.detach())
+    log_ratio = teacher.clamp_min(_LEAST).log() - student.clamp_min(_LEAST).log()
+    kl = (teacher * log_ratio).sum(-1).mean(1)  # B, L
+    if attention_mask is not None:
+        kl = kl * attention_mask
+    tokens = kl.numel() if attention_mask is None else int(attention_mask.sum())
+    return kl.sum() / max(tokens if count is None else count, 1)
+
+
+def attention_term(
+    student: Sequence[Tensor],
+    teacher: Sequence[Tensor],
+    pairs: Sequence[tuple[int, int]],
+    attention_mask: Tensor | None,
+    count: float,
+) -> Tensor:
+    """The mean of :func:`attention_loss` over pairs of layers.
+
+    Args:
+        student, teacher: the attention of every layer, each [B, heads, L, L].
+        pairs: (student, teacher) hidden states, 1 is what the first layer gives out, -1 the last;
+            pairs with 0, the embeddings, have no attention and are left out.
+        attention_mask, count: as for :func:`attention_loss`.
+    """
+    terms = [
+        attention_loss(student[_layer(ours)], teacher[_layer(theirs)], attention_mask, count=count)
+        for ours, theirs in pairs
+        if ours and theirs
+    ]
+    return sum(terms) / len(terms)
+
+
+def _layer(state: int) -> int:
+    return state - 1 if state > 0 else state
+
+
+def check_attention(student: PreTrainedModel, teacher: PreTrainedModel) -> None:
+    """Can the two be compared head by head?
+
+    Raises:
+        ValueError: they have not the same number of heads, or the student's attention has dropout,
+            after which a row is no distribution any more.
+    """
+    ours, theirs = (model.config.num_attention_heads for model in (student, teacher))
+    if ours != theirs:
+        raise ValueError(
+            f"the student has {ours} attention heads, the teacher {theirs}: attention transfer "
+            "compares them one by one"
+        )
+    c = student.config
+    dropout = getattr(c, "attention_probs_dropout_prob", getattr(c, "attention_dropout", 0.0))
+    if dropout > 0:
+        raise ValueError(
+            f"the student's attention dropout is {dropout}: attention transfer compares "
+            "distributions, so set attention_probs_dropout_prob (attention_dropout) to 0"
+        )
+
+
+def show_attention(model: PreTrainedModel) -> None:
+    """Let the model compute attention in the one way that gives it out (slower, more memory)."""
+    if model.config._attn_implementation != "eager":
+        model.set_attn_implementation("eager")
