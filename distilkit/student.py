@@ -2,11 +2,13 @@
 
 Sanh et al. 2019 (arXiv 1910.01108), section 3: "initialize the student from the teacher by taking
 one layer out of two"; "the token-type embeddings and the pooler are removed while the number of
-layers is reduced by a factor of 2".
+layers is reduced by a factor of 2". A RoBERTa's student is a RoBERTa of fewer layers, as
+DistilRoBERTa is: its architecture has no token types to remove.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from numbers import Integral
@@ -19,6 +21,8 @@ from transformers import (
     DistilBertConfig,
     DistilBertForMaskedLM,
     DistilBertForSequenceClassification,
+    RobertaForMaskedLM,
+    RobertaForSequenceClassification,
 )
 
 DISTILBERT_LAYERS = (0, 2, 4, 7, 9, 11)  # of 12; the authors' extraction script
@@ -40,7 +44,21 @@ _LAYER_PARTS = {
 _STUDENT_CLASS = {
     BertForMaskedLM: DistilBertForMaskedLM,
     BertForSequenceClassification: DistilBertForSequenceClassification,
+    RobertaForMaskedLM: RobertaForMaskedLM,
+    RobertaForSequenceClassification: RobertaForSequenceClassification,
 }
+Teacher = (
+    BertForMaskedLM
+    | BertForSequenceClassification
+    | RobertaForMaskedLM
+    | RobertaForSequenceClassification
+)
+Student = (
+    DistilBertForMaskedLM
+    | DistilBertForSequenceClassification
+    | RobertaForMaskedLM
+    | RobertaForSequenceClassification
+)
 
 
 def default_layers(teacher_layers: int, student_layers: int | None = None) -> tuple[int, ...]:
@@ -79,11 +97,11 @@ def check_layers(layers: Sequence[int], teacher_layers: int) -> tuple[int, ...]:
     return layers
 
 
-def student_from_teacher(
-    teacher: BertForMaskedLM | BertForSequenceClassification,
-    layers: Sequence[int] | None = None,
-) -> DistilBertForMaskedLM | DistilBertForSequenceClassification:
-    """A DistilBERT whose layers are copies of the named teacher layers; the teacher is untouched.
+def student_from_teacher(teacher: Teacher, layers: Sequence[int] | None = None) -> Student:
+    """A student whose layers are copies of the named teacher layers; the teacher is untouched.
+
+    A BERT's student is a DistilBERT. A RoBERTa's is a RoBERTa, everything but the layers copied
+    (a classifier's head too); the rest of this is about BERT.
 
     Copied: word and position embeddings, the embeddings' LayerNorm, the layers, and for a
     masked-language model the whole head (transform, LayerNorm, tied decoder, bias). BERT adds its
@@ -96,12 +114,12 @@ def student_from_teacher(
     drawn from PyTorch's global generator: call ``torch.manual_seed`` before.
 
     Args:
-        teacher: a BertForMaskedLM or BertForSequenceClassification.
+        teacher: a masked-language model or a sequence classifier, of BERT or RoBERTa.
         layers: teacher layers to copy, 0-based and ascending; by default :func:`default_layers`.
 
     Returns:
-        A DistilBertForMaskedLM or DistilBertForSequenceClassification in eval mode, on the
-        teacher's device and in its dtype.
+        A DistilBERT (or RoBERTa) with the teacher's kind of head, in eval mode, on the teacher's
+        device and in its dtype.
 
     Raises:
         TypeError: the teacher is of another class.
@@ -112,12 +130,15 @@ def student_from_teacher(
     if student_class is None:
         raise TypeError(
             f"a student cannot be made from a {type(teacher).__name__}: load the teacher with "
-            "BertForMaskedLM or BertForSequenceClassification"
+            "BertForMaskedLM, BertForSequenceClassification, RobertaForMaskedLM or "
+            "RobertaForSequenceClassification"
         )
     c = teacher.config
     if layers is None:
         layers = default_layers(c.num_hidden_layers)
     layers = check_layers(layers, c.num_hidden_layers)
+    if student_class is type(teacher):
+        return _with_layers(teacher, layers)
     _check_can_be_distilbert(c)
 
     config = DistilBertConfig(
@@ -147,6 +168,24 @@ def student_from_teacher(
     if left or unexpected:
         raise RuntimeError(f"not copied: {left}; not in a {student_class.__name__}: {unexpected}")
     student.tie_weights()
+    return student.to(teacher.device).eval()
+
+
+def _with_layers(teacher: Teacher, layers: tuple[int, ...]) -> Student:
+    """The same model with these layers only."""
+    config = copy.deepcopy(teacher.config)
+    config.num_hidden_layers = len(layers)
+    student = type(teacher)(config).to(teacher.dtype)
+    stack = f"{teacher.base_model_prefix}.encoder.layer."
+    state = {}
+    for name, value in teacher.state_dict().items():
+        if name.startswith(stack):
+            number, part = name.removeprefix(stack).split(".", 1)
+            if int(number) not in layers:
+                continue
+            name = f"{stack}{layers.index(int(number))}.{part}"
+        state[name] = value
+    student.load_state_dict(state)  # strict: nothing missing, nothing left over
     return student.to(teacher.device).eval()
 
 

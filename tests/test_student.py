@@ -22,6 +22,8 @@ from transformers import (
     DistilBertModel,
     RobertaConfig,
     RobertaForMaskedLM,
+    RobertaForSequenceClassification,
+    RobertaModel,
     pipeline,
 )
 
@@ -479,7 +481,7 @@ SHAPE = {"vocab_size": 20, "num_hidden_layers": 1, "num_attention_heads": 1}
     "make",
     [
         lambda: BertModel(BertConfig(hidden_size=8, intermediate_size=8, **SHAPE)),
-        lambda: RobertaForMaskedLM(RobertaConfig(hidden_size=8, intermediate_size=8, **SHAPE)),
+        lambda: RobertaModel(RobertaConfig(hidden_size=8, intermediate_size=8, **SHAPE)),
         lambda: DistilBertForMaskedLM(
             DistilBertConfig(vocab_size=20, dim=8, hidden_dim=8, n_layers=1, n_heads=1)
         ),
@@ -489,7 +491,7 @@ SHAPE = {"vocab_size": 20, "num_hidden_layers": 1, "num_attention_heads": 1}
         lambda: None,
         lambda: "bert-base-uncased",
     ],
-    ids=["BertModel", "RobertaForMaskedLM", "DistilBertForMaskedLM", "DistilBertModel", "0", "str"],
+    ids=["BertModel", "RobertaModel", "DistilBertForMaskedLM", "DistilBertModel", "0", "str"],
 )
 def test_a_teacher_of_another_class_is_refused_by_name(make):
     teacher = make()
@@ -544,3 +546,51 @@ def test_relative_positions_are_refused():
     teacher.config.position_embedding_type = "relative_key"
     with pytest.raises(ValueError, match="position_embedding_type is 'relative_key'"):
         student_from_teacher(teacher)
+
+
+# RoBERTa
+
+
+def small_roberta(kind, layers=4, **more):
+    torch.manual_seed(3)
+    shape = {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 64}
+    shape |= {"max_position_embeddings": 66, "type_vocab_size": 1, "pad_token_id": 1}
+    config = RobertaConfig(vocab_size=205, num_hidden_layers=layers, **shape, **more)
+    model = kind(config).eval()
+    shake(model)
+    return model
+
+
+@pytest.mark.parametrize("kind", [RobertaForMaskedLM, RobertaForSequenceClassification])
+@torch.no_grad()
+def test_a_roberta_that_keeps_all_layers_computes_what_it_computed(kind):
+    teacher = small_roberta(kind)
+    before = snapshot(teacher)
+    student = student_from_teacher(teacher, range(4))
+    ids = torch.randint(5, 205, (3, 20), generator=torch.Generator().manual_seed(0))
+    assert torch.equal(student(ids).logits, teacher(ids).logits)
+    student.roberta.embeddings.word_embeddings.weight.zero_()
+    assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
+
+
+def test_a_robertas_student_is_a_roberta_of_copied_layers(tmp_path):
+    teacher = small_roberta(RobertaForMaskedLM, layers=6)
+    student = student_from_teacher(teacher)
+    assert type(student) is RobertaForMaskedLM
+    assert student.config.num_hidden_layers == 3
+    assert teacher.config.num_hidden_layers == 6
+    theirs, ours = teacher.state_dict(), student.state_dict()
+    for mine, other in enumerate(default_layers(6)):
+        prefix = "roberta.encoder.layer"
+        parts = [n.split(".", 4)[4] for n in ours if n.startswith(f"{prefix}.{mine}.")]
+        assert len(parts) == 16
+        for part in parts:
+            assert torch.equal(ours[f"{prefix}.{mine}.{part}"], theirs[f"{prefix}.{other}.{part}"])
+    rest = [name for name in ours if ".layer." not in name]
+    assert all(torch.equal(ours[name], theirs[name]) for name in rest)
+    assert student.lm_head.decoder.weight is student.roberta.embeddings.word_embeddings.weight
+    student.save_pretrained(tmp_path)
+    reloaded, info = RobertaForMaskedLM.from_pretrained(tmp_path, output_loading_info=True)
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]
+    assert torch.equal(reloaded.lm_head.bias, student.lm_head.bias)
