@@ -65,7 +65,7 @@ OF_ENCODER = Training(
     checkpoint_every=250,
 )
 SMALL = Training(
-    steps=4000,
+    steps=12_000,
     batch_size=32,
     micro_batch_size=32,
     learning_rate=1.5e-3,
