@@ -31,6 +31,7 @@ BAD = {
     (Objective, "soft_target"): NOT_A_NUMBER,
     (Objective, "mlm"): NOT_A_NUMBER,
     (Objective, "cosine"): NOT_A_NUMBER,
+    (Objective, "attention"): NOT_A_NUMBER,
     (Objective, "temperature"): (*NOT_A_NUMBER, 0, 0.0),
     (Objective, "tokens"): ("some", "", None, True, 1, "All"),
     (Objective, "mlm_target"): ("student", "", None, True, 1, "Original"),
@@ -126,7 +127,7 @@ def test_values_at_the_edge_of_what_is_allowed_are_taken_as_they_are(cls, values
 
 
 def test_all_weights_zero_is_nothing_to_learn_from():
-    with pytest.raises(ValueError, match="Objective: all three weights are 0"):
+    with pytest.raises(ValueError, match="Objective: all weights are 0"):
         Objective(soft_target=0, mlm=0, cosine=0)
     with pytest.raises(ValueError, match="TaskObjective: both weights are 0"):
         TaskObjective(task=0, soft_target=0)
