@@ -492,3 +492,21 @@ def test_a_half_precision_checkpoint_is_trained_in_float32(home, tmp_path, token
     small_bert(2).to(torch.bfloat16).save_pretrained(tmp_path / "half")
     model = sequence_classifier(tmp_path / "half", "sst2", seed=1)
     assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize(("width", "std"), [(768, 0.02), (192, 0.08), (32, 0.48)])
+def test_a_new_head_is_as_wide_as_the_width_asks(tmp_path, quiet, width, std):
+    """0.02 · 768 / H; the pooler and pre_classifier of [H, H] are part of the head."""
+    shape = {"hidden_size": width, "num_attention_heads": 4, "intermediate_size": 32}
+    teacher = small_bert(1, **shape)
+    teacher.save_pretrained(tmp_path / "bert")
+    student_from_teacher(teacher).save_pretrained(tmp_path / "distilbert")
+    for kind, part in (("bert", "bert.pooler.dense"), ("distilbert", "pre_classifier")):
+        model = sequence_classifier(tmp_path / kind, "mnli", seed=1)
+        for layer in (model.get_submodule(part), model.classifier):
+            # the standard error of a standard deviation is 1/sqrt(2 n) of it: five of those
+            error = 5 / (2 * layer.weight.numel()) ** 0.5
+            assert layer.weight.std().item() == pytest.approx(std, rel=error)
+            assert not layer.bias.any()
+    kept = model.distilbert.embeddings.word_embeddings.weight
+    assert torch.equal(kept, teacher.bert.embeddings.word_embeddings.weight)
