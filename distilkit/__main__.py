@@ -243,7 +243,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = verb(teacher)
     sub.add_argument("encoder", help="Hub id or folder of a BertModel and its tokenizer")
     sub.add_argument(
-        "--text", nargs="+", required=True, help=".txt or .parquet files to learn from"
+        "--text", nargs="+", required=True, help=".txt, .jsonl or .parquet files to learn from"
     )
     sub.add_argument("--out", required=True, help="folder for the finished teacher")
     sub.add_argument("--name", default="teacher", help="of the run folders")
@@ -259,7 +259,7 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = with_scale(verb(distil))
     sub.add_argument("--teacher", dest="teacher_checkpoint", help="Hub id or folder")
-    sub.add_argument("--text", help="Hub dataset id:config, or a .txt or .parquet file")
+    sub.add_argument("--text", help="Hub dataset id:config, or a .txt, .jsonl or .parquet file")
     sub.add_argument("--layers", type=int, nargs="+", help="teacher layers to copy, 0-based")
     weights = Objective()
     for name in ("soft_target", "mlm", "cosine", "temperature"):

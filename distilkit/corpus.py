@@ -8,6 +8,7 @@ words more often.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -23,15 +24,18 @@ SMOOTHING = 0.7  # masking probability ∝ count^-0.7 (the authors' `mlm_smoothi
 
 
 def read_texts(path: str | Path) -> list[str]:
-    """The documents of a local file: one a line of a .txt, one a row (column `text`) of a .parquet.
+    """The documents of a local file.
+
+    One a line of a .txt; one an object (key `text`) of a line of a .jsonl; one a row (column
+    `text`) of a .parquet.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is of another kind, has no column `text`, or holds no text.
+        ValueError: it is of another kind, has no `text`, or holds no text.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no text file at {path}: give a .txt or a .parquet file")
+        raise FileNotFoundError(f"no text file at {path}: give a .txt, .jsonl or .parquet file")
     if path.suffix == ".parquet":
         import pyarrow.parquet
 
@@ -43,17 +47,33 @@ def read_texts(path: str | Path) -> list[str]:
         if kind not in (pyarrow.string(), pyarrow.large_string()):
             raise ValueError(f"{path}: the column 'text' holds {kind}, not text")
         texts = pyarrow.parquet.read_table(path, columns=["text"])["text"].to_pylist()
-    elif path.suffix == ".txt":
+    elif path.suffix in (".txt", ".jsonl"):
         try:
             texts = path.read_text(encoding="utf-8-sig").split("\n")
         except UnicodeDecodeError as error:
             raise ValueError(f"{path} is not UTF-8 text: {error}") from None
+        if path.suffix == ".jsonl":
+            lines = [(number, line) for number, line in enumerate(texts, 1) if line.strip()]
+            texts = [_text_of(line, f"{path}, line {number}") for number, line in lines]
     else:
-        raise ValueError(f"{path}: a text file ends in .txt or .parquet, not {path.suffix!r}")
+        raise ValueError(
+            f"{path}: a text file ends in .txt, .jsonl or .parquet, not {path.suffix!r}"
+        )
     texts = [text for text in texts if text and not text.isspace()]
     if not texts:
         raise ValueError(f"{path} holds no text")
     return texts
+
+
+def _text_of(line: str, where: str) -> str:
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{where} is not JSON: {error}") from None
+    text = record.get("text") if isinstance(record, dict) else None
+    if not isinstance(text, str):
+        raise ValueError(f"{where} has no text: each line is an object with a string 'text'")
+    return text
 
 
 def pack(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, length: int) -> np.ndarray:

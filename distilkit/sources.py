@@ -45,7 +45,7 @@ def load_text(scale: Scale) -> tuple[list[str], list[str]]:
     if scale.text is None:
         folder = tiny_world() / "text"
         return read_texts(folder / "train.parquet"), read_texts(folder / "validation.parquet")
-    if Path(scale.text).suffix in (".txt", ".parquet"):
+    if Path(scale.text).suffix in (".txt", ".jsonl", ".parquet"):
         texts = read_texts(scale.text)
     else:
         import datasets

@@ -71,7 +71,7 @@ def test_errors_of_reading_name_the_file(tmp_path):
         read_texts(tmp_path)  # a folder
     for name in ("a.csv", "a", "a.txt.gz"):
         (tmp_path / name).write_text("text\n")
-        with pytest.raises(ValueError, match=r"ends in \.txt or \.parquet"):
+        with pytest.raises(ValueError, match=r"ends in \.txt, \.jsonl or \.parquet"):
             read_texts(tmp_path / name)
     (tmp_path / "empty.txt").write_text("\n  \n\t\n")
     with pytest.raises(ValueError, match=r"empty\.txt holds no text"):
@@ -520,3 +520,23 @@ def test_weights_that_would_mask_special_tokens_are_refused(tokenizer):
     weights[:4] = 0  # but not [MASK]
     with pytest.raises(ValueError, match="0 for its special tokens"):
         MaskedBlocks(full_blocks(3, 16), tokenizer, seed=1, weights=weights)
+
+
+def test_jsonl_has_a_document_a_line(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text(
+        '{"text": "one\\ntwo", "id": 1}\r\n\n{"text": " "}\n{"text": "déjà"}\n', "utf-8"
+    )
+    assert read_texts(path) == ["one\ntwo", "déjà"]
+    for line, message in (
+        ("not json", "line 2 is not JSON"),
+        ('["text"]', "line 2 has no text"),
+        ('{"txt": "a"}', "line 2 has no text"),
+        ('{"text": 3}', "line 2 has no text"),
+    ):
+        path.write_text('{"text": "a"}\n' + line)
+        with pytest.raises(ValueError, match=message):
+            read_texts(path)
+    path.write_text('{"text": ""}\n')
+    with pytest.raises(ValueError, match="holds no text"):
+        read_texts(path)
