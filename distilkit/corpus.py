@@ -9,8 +9,10 @@ words more often.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +20,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
+DOCUMENTS_AT_ONCE = 1000  # the fast tokenizer works on many texts at once
 MASKED_SHARE = 0.15  # Devlin et al. 2019, section 3.1
 KEPT_SHARE, RANDOM_SHARE = 0.10, 0.10  # of the masked tokens; the other 80 % become [MASK]
 SMOOTHING = 0.7  # masking probability ∝ count^-0.7 (the authors' `mlm_smoothing`)
@@ -93,31 +96,75 @@ def pack(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, length: int) 
     Raises:
         ValueError: no text, `length` below 8, or a tokenizer without those tokens.
     """
+    texts = list(texts)
+    parts = tqdm(
+        stream_blocks(texts, tokenizer, length),
+        "tokenize",
+        total=-(-len(texts) // DOCUMENTS_AT_ONCE) + 1,
+        unit=" k docs",
+        leave=False,
+    )
+    return np.concatenate([part.blocks for part in parts])
+
+
+class Part(NamedTuple):
+    """Some blocks of a stream, and what it takes to go on after them."""
+
+    blocks: np.ndarray  # [some, L], int32
+    documents: int  # so many of the texts have been read
+    carry: np.ndarray  # tokens that are read, but in no block yet
+
+
+def stream_blocks(
+    texts: Iterable[str],
+    tokenizer: PreTrainedTokenizerBase,
+    length: int,
+    *,
+    documents: int = 0,
+    carry: Sequence[int] = (),
+) -> Iterator[Part]:
+    """The blocks of :func:`pack` part by part, in memory that does not grow with the text.
+
+    Args:
+        texts, tokenizer, length: as for :func:`pack`.
+        documents, carry: of the part after which to go on; `texts` start behind it.
+    """
     cls, sep, pad = tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id
     if None in (cls, sep, pad):
         raise ValueError("the tokenizer needs [CLS], [SEP] and [PAD] (a BERT tokenizer has them)")
     if length < 8:
         raise ValueError(f"length = {length}: a block needs at least 8 tokens")
-    texts = list(texts)
-    stream: list[np.ndarray] = []
-    batch = 1000  # the fast tokenizer works on many texts at once
-    for start in tqdm(range(0, len(texts), batch), "tokenize", unit=" k docs", leave=False):
-        # verbose=False: a document longer than the model is no fault here, it is cut into blocks
-        ids = tokenizer(texts[start : start + batch], add_special_tokens=False, verbose=False)[
-            "input_ids"
-        ]
-        stream += [np.asarray([*document, sep], dtype=np.int32) for document in ids if document]
-    if not stream:
-        raise ValueError("the text has no tokens")
-    tokens = np.concatenate(stream)[:-1]  # every block ends in its own [SEP]
     body = length - 2
-    blocks = np.full((-(-len(tokens) // body), length), pad, dtype=np.int32)
-    blocks[:, 0] = cls
-    for row, start in enumerate(range(0, len(tokens), body)):
-        piece = tokens[start : start + body]
-        blocks[row, 1 : 1 + len(piece)] = piece
-        blocks[row, 1 + len(piece)] = sep
-    return blocks
+    rest = np.asarray(carry, dtype=np.int32)
+    seen = 0  # blocks and tokens of this call: is there any text at all?
+
+    def framed(tokens: np.ndarray) -> np.ndarray:
+        blocks = np.full((-(-len(tokens) // body), length), pad, dtype=np.int32)
+        blocks[:, 0] = cls
+        full = len(tokens) // body
+        blocks[:full, 1:-1] = tokens[: full * body].reshape(full, body)
+        blocks[:full, -1] = sep
+        if full < len(blocks):
+            last = tokens[full * body :]
+            blocks[-1, 1 : 1 + len(last)] = last
+            blocks[-1, 1 + len(last)] = sep
+        return blocks
+
+    texts = iter(texts)
+    while some := list(islice(texts, DOCUMENTS_AT_ONCE)):
+        # verbose=False: a document longer than the model is no fault here, it is cut into blocks
+        ids = tokenizer(some, add_special_tokens=False, verbose=False)["input_ids"]
+        rest = np.concatenate([rest, *(np.asarray([*d, sep], np.int32) for d in ids if d)])
+        documents += len(some)
+        # one token stays back: the very last [SEP] of the text is dropped, see below
+        full = max(0, len(rest) - 1) // body * body
+        seen += len(rest)
+        yield Part(framed(rest[:full]), documents, rest[full:])
+        rest = rest[full:]
+    if not seen and not len(rest):
+        raise ValueError("the text has no tokens")
+    # every block ends in its own [SEP]
+    yield Part(framed(rest[:-1]), documents, rest[:0])
 
 
 def masking_weights(
