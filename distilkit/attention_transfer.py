@@ -4,7 +4,7 @@ A further term beside the triple loss, for a student whose layers are not copies
 expected words say what a layer computes, hardly how: a head that finds the same word in the other
 sentence changes the states very little, and yet all comparing of sentences needs it. The map of
 attention shows it at once. From Jiao et al. 2020 (TinyBERT, arXiv 1909.10351), equation 7, with the
-KL divergence of Wang et al. 2020 (MiniLM, arXiv 2002.10957), equation 4, in place of the squared
+KL divergence of Wang et al. 2020 (MiniLM, arXiv 2002.10957), section 3.1, in place of the squared
 difference of scores.
 """
 
@@ -51,8 +51,9 @@ def attention_loss(
     kl = (teacher * log_ratio).sum(-1).mean(1)  # B, L
     if attention_mask is not None:
         kl = kl * attention_mask
-    tokens = kl.numel() if attention_mask is None else int(attention_mask.sum())
-    return kl.sum() / max(tokens if count is None else count, 1)
+    if count is None:  # else no look at the mask: on a GPU that would wait for the step
+        count = kl.numel() if attention_mask is None else int(attention_mask.sum())
+    return kl.sum() / max(count, 1)
 
 
 def attention_term(

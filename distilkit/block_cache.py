@@ -20,6 +20,7 @@ import numpy as np
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from distilkit.checkpoint import write_json
 from distilkit.config import home
 from distilkit.corpus import stream_blocks
 
@@ -106,11 +107,4 @@ def _write(
             state["blocks"] += len(part.blocks)
             state["bytes"] += part.blocks.nbytes
             state |= {"documents": part.documents, "carry": part.carry.tolist()}
-            _save(folder, state)
-    _save(folder, state | {"complete": True})
-
-
-def _save(folder: Path, state: dict[str, Any]) -> None:
-    temporary = folder / ".state.json.tmp"
-    temporary.write_text(json.dumps(state))
-    os.replace(temporary, folder / "state.json")
+            write_json(folder / "state.json", state | {"complete": part.last})

@@ -113,6 +113,7 @@ class Part(NamedTuple):
     blocks: np.ndarray  # [some, L], int32
     documents: int  # so many of the texts have been read
     carry: np.ndarray  # tokens that are read, but in no block yet
+    last: bool  # the text is at its end
 
 
 def stream_blocks(
@@ -136,7 +137,6 @@ def stream_blocks(
         raise ValueError(f"length = {length}: a block needs at least 8 tokens")
     body = length - 2
     rest = np.asarray(carry, dtype=np.int32)
-    seen = 0  # blocks and tokens of this call: is there any text at all?
 
     def framed(tokens: np.ndarray) -> np.ndarray:
         blocks = np.full((-(-len(tokens) // body), length), pad, dtype=np.int32)
@@ -158,13 +158,12 @@ def stream_blocks(
         documents += len(some)
         # one token stays back: the very last [SEP] of the text is dropped, see below
         full = max(0, len(rest) - 1) // body * body
-        seen += len(rest)
-        yield Part(framed(rest[:full]), documents, rest[full:])
+        yield Part(framed(rest[:full]), documents, rest[full:], last=False)
         rest = rest[full:]
-    if not seen and not len(rest):
+    if not len(rest):  # any text leaves a token
         raise ValueError("the text has no tokens")
     # every block ends in its own [SEP]
-    yield Part(framed(rest[:-1]), documents, rest[:0])
+    yield Part(framed(rest[:-1]), documents, rest[:0], last=True)
 
 
 def masking_weights(

@@ -1,4 +1,4 @@
-"""How the small teacher in ``data/tiny/teacher`` was made; a reader's own is made the same way.
+"""How a small teacher is made; the card in ``data/tiny/teacher`` says how the shipped one was.
 
 A BERT of a few million parameters learns next to nothing of English from masked words alone in the
 hours that a laptop has: it stays for long on the plateau of word frequencies. It learns quickly

@@ -95,6 +95,25 @@ def test_a_killed_tokenization_goes_on_where_it_was(home, texts, tokenizer, monk
     assert np.array_equal(blocks, pack(texts, tokenizer, 24))
 
 
+def test_killed_after_any_word_of_what_is_done(home, texts, tokenizer, monkeypatch):
+    """The last word too: a text that is all written must not be taken for an empty one."""
+    write_json, expected = block_cache.write_json, pack(texts, tokenizer, 24)
+    for words in range(1, -(-len(texts) // 7) + 2):
+        left = iter(range(words))
+
+        def then_die(*arguments, left=left):
+            write_json(*arguments)
+            next(left)
+            if left.__length_hint__() == 0:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(block_cache, "write_json", then_die)
+        with pytest.raises(KeyboardInterrupt):
+            cached_blocks(lambda: texts, tokenizer, 24, source=words)
+        monkeypatch.setattr(block_cache, "write_json", write_json)
+        assert np.array_equal(cached_blocks(lambda: texts, tokenizer, 24, source=words), expected)
+
+
 @pytest.mark.parametrize("damage", ["state", "short", "gone"])
 def test_what_does_not_fit_is_written_anew(home, texts, tokenizer, damage):
     expected = np.array(cached_blocks(lambda: texts, tokenizer, 24, source="t"))
