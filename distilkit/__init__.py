@@ -19,7 +19,9 @@ from distilkit.losses import (
 # first asked for: `import distilkit` costs little more than `import torch`.
 _LATER = {
     "arms": ("finetune_arms", "macro_scores", "paired_difference", "results_table", "retained"),
-    "corpus": ("MaskedBlocks", "pack", "read_texts"),
+    "block_cache": ("cached_blocks",),
+    "corpus": ("MaskedBlocks", "pack"),
+    "documents": ("open_text", "read_texts"),
     "figure_cost": ("plot_size_speed_accuracy",),
     "figure_layers": ("plot_layer_map",),
     "figure_scores": ("plot_beside_paper", "plot_glue_bars"),

@@ -194,7 +194,7 @@ def _scale(options: argparse.Namespace) -> Scale:
     chosen = scale(options.scale)
     named = {
         field: getattr(options, field)
-        for field in ("teacher_checkpoint", "text", "glue")
+        for field in ("teacher_checkpoint", "text", "stream", "glue")
         if getattr(options, field, None)
     }
     if "teacher_checkpoint" in named:
@@ -259,7 +259,15 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = with_scale(verb(distil))
     sub.add_argument("--teacher", dest="teacher_checkpoint", help="Hub id or folder")
-    sub.add_argument("--text", help="Hub dataset id:config, or a .txt, .jsonl or .parquet file")
+    sub.add_argument(
+        "--text", help="Hub dataset id:config, a .txt, .jsonl or .parquet file, or a folder of them"
+    )
+    sub.add_argument(
+        "--stream",
+        type=int,
+        metavar="BLOCKS",
+        help="read the Hub dataset as it is needed, so many blocks an epoch, and store nothing",
+    )
     sub.add_argument("--layers", type=int, nargs="+", help="teacher layers to copy, 0-based")
     weights = Objective()
     for name in ("soft_target", "mlm", "cosine", "temperature"):

@@ -24,7 +24,7 @@ from distilkit.checkpoint import write_json
 from distilkit.config import home
 from distilkit.corpus import stream_blocks
 
-_FORMAT = 1  # changes with what is written
+_FORMAT = 2  # changes with what is written
 
 
 def cached_blocks(
@@ -43,7 +43,7 @@ def cached_blocks(
         source: says which text this is, for ``json.dumps``; another text needs another source.
 
     Returns:
-        [blocks, L], int32, mapped from the file, read-only.
+        [blocks, L], mapped from the file, read-only; uint16 if the vocabulary fits, else int32.
 
     Raises:
         ValueError: as :func:`distilkit.corpus.stream_blocks` does.
@@ -63,7 +63,12 @@ def cached_blocks(
         if not state["complete"]:
             _write(documents, tokenizer, length, folder, file, state)
             state = _state(folder, file)
-    return np.memmap(file, dtype=np.int32, mode="r", shape=(state["blocks"], length))
+    return np.memmap(file, _type(tokenizer), mode="r", shape=(state["blocks"], length))
+
+
+def _type(tokenizer: PreTrainedTokenizerBase) -> type:
+    """Two bytes a token hold any vocabulary up to 65,536 entries: BERT's and RoBERTa's."""
+    return np.uint16 if len(tokenizer) <= 1 << 16 else np.int32
 
 
 def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -100,11 +105,12 @@ def _write(
     with bar, file.open("ab") as out:
         out.truncate(state["bytes"])  # what a killed process wrote after its last state
         for part in parts:
-            out.write(part.blocks.tobytes())
+            blocks = part.blocks.astype(_type(tokenizer))
+            out.write(blocks.tobytes())
             out.flush()
             os.fsync(out.fileno())
             bar.update(part.documents - state["documents"])
-            state["blocks"] += len(part.blocks)
-            state["bytes"] += part.blocks.nbytes
+            state["blocks"] += len(blocks)
+            state["bytes"] += blocks.nbytes
             state |= {"documents": part.documents, "carry": part.carry.tolist()}
             write_json(folder / "state.json", state | {"complete": part.last})

@@ -56,7 +56,7 @@ def save(
             temporary / f"{stem}.safetensors",
         )
     write_json(temporary / "state.json", dict(state))
-    write_json(temporary / "manifest.json", {f.name: _sha256(f) for f in _files(temporary)})
+    write_json(temporary / "manifest.json", {f.name: file_sha256(f) for f in _files(temporary)})
     for file in _files(temporary):
         _fsync(file)
     _fsync(temporary)
@@ -102,14 +102,14 @@ def _fault(checkpoint: Path) -> str | None:
     try:
         manifest = json.loads((checkpoint / "manifest.json").read_text(encoding="utf-8"))
         for name, sha256 in manifest.items():
-            if _sha256(checkpoint / name) != sha256:
+            if file_sha256(checkpoint / name) != sha256:
                 return f"{checkpoint / name} is not what was written"
     except (OSError, ValueError, AttributeError) as error:
         return f"{checkpoint}: {error}"
     return None if "state.json" in manifest else f"{checkpoint / 'manifest.json'} is incomplete"
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
     with open(path, "rb") as file:
         digest = hashlib.sha256()
         while piece := file.read(1 << 20):

@@ -176,6 +176,9 @@ class Scale:
     distillation: Training
     finetuning: Training
     objective: Objective = field(default_factory=Objective)
+    # Blocks of an epoch, tokenized as a Hub dataset is read over the network: for a text that does
+    # not fit the disk. None: tokenized once, into data/cache/
+    stream: int | None = None
 
     @property
     def figures(self) -> Path:
@@ -196,8 +199,11 @@ class Scale:
             raise ValueError(f"Scale.seeds = {self.seeds!r}: give a tuple of at least one seed")
         for seed in self.seeds:
             _whole("Scale", "seeds", seed, 0)
-        if str(self.text).endswith((".txt", ".parquet")) and not Path(self.text).is_file():
+        a_file = str(self.text).endswith((".txt", ".jsonl", ".parquet"))
+        if a_file and not Path(self.text).is_file():
             raise FileNotFoundError(f"no text file at {self.text}")
+        if self.stream is not None:
+            _whole("Scale", "stream", self.stream, 1)
 
 
 # GLUE fine-tuning as BERT's authors do it (Devlin et al. 2019, appendix A.3: batch 16 or 32,

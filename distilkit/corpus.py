@@ -8,11 +8,9 @@ words more often.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,62 +19,10 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
 DOCUMENTS_AT_ONCE = 1000  # the fast tokenizer works on many texts at once
+BLOCKS_AT_ONCE = 8192  # of a text on disk that are looked at together
 MASKED_SHARE = 0.15  # Devlin et al. 2019, section 3.1
 KEPT_SHARE, RANDOM_SHARE = 0.10, 0.10  # of the masked tokens; the other 80 % become [MASK]
 SMOOTHING = 0.7  # masking probability ∝ count^-0.7 (the authors' `mlm_smoothing`)
-
-
-def read_texts(path: str | Path) -> list[str]:
-    """The documents of a local file.
-
-    One a line of a .txt; one an object (key `text`) of a line of a .jsonl; one a row (column
-    `text`) of a .parquet.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is of another kind, has no `text`, or holds no text.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no text file at {path}: give a .txt, .jsonl or .parquet file")
-    if path.suffix == ".parquet":
-        import pyarrow.parquet
-
-        columns = pyarrow.parquet.read_schema(path).names
-        if "text" not in columns:
-            raise ValueError(f"{path} has no column 'text', only {', '.join(columns)}")
-        kind = pyarrow.parquet.read_schema(path).field("text").type
-        kind = kind.value_type if pyarrow.types.is_dictionary(kind) else kind
-        if kind not in (pyarrow.string(), pyarrow.large_string()):
-            raise ValueError(f"{path}: the column 'text' holds {kind}, not text")
-        texts = pyarrow.parquet.read_table(path, columns=["text"])["text"].to_pylist()
-    elif path.suffix in (".txt", ".jsonl"):
-        try:
-            texts = path.read_text(encoding="utf-8-sig").split("\n")
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path} is not UTF-8 text: {error}") from None
-        if path.suffix == ".jsonl":
-            lines = [(number, line) for number, line in enumerate(texts, 1) if line.strip()]
-            texts = [_text_of(line, f"{path}, line {number}") for number, line in lines]
-    else:
-        raise ValueError(
-            f"{path}: a text file ends in .txt, .jsonl or .parquet, not {path.suffix!r}"
-        )
-    texts = [text for text in texts if text and not text.isspace()]
-    if not texts:
-        raise ValueError(f"{path} holds no text")
-    return texts
-
-
-def _text_of(line: str, where: str) -> str:
-    try:
-        record = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{where} is not JSON: {error}") from None
-    text = record.get("text") if isinstance(record, dict) else None
-    if not isinstance(text, str):
-        raise ValueError(f"{where} has no text: each line is an object with a string 'text'")
-    return text
 
 
 def pack(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, length: int) -> np.ndarray:
@@ -180,7 +126,10 @@ def masking_weights(
     Returns:
         [V], float64.
     """
-    counts = np.bincount(blocks.ravel(), minlength=vocab_size)
+    counts = np.zeros(vocab_size, dtype=np.int64)
+    for start in range(0, len(blocks), BLOCKS_AT_ONCE):  # `bincount` makes a wider copy
+        some = blocks[start : start + BLOCKS_AT_ONCE].ravel()
+        counts += np.bincount(some, minlength=vocab_size)
     weights = np.maximum(counts, 1) ** -float(smoothing)
     weights[list(special_ids)] = 0.0
     return weights
@@ -244,7 +193,7 @@ class MaskedBlocks:
 
     def __init__(
         self,
-        blocks: np.ndarray,
+        blocks: Any,
         tokenizer: PreTrainedTokenizerBase,
         *,
         seed: int,
@@ -253,7 +202,9 @@ class MaskedBlocks:
     ) -> None:
         """
         Args:
-            blocks: [blocks, L] token ids, as :func:`pack` makes them.
+            blocks: [blocks, L] token ids, as :func:`pack` makes them; an array, a map of a file
+                (:func:`distilkit.block_cache.cached_blocks`), or a
+                :class:`distilkit.block_stream.BlockStream`, which needs `weights`.
             tokenizer: whose special tokens are never masked, and whose [MASK] is put in.
             seed: of the order and of the masks.
             smoothing: see :func:`masking_weights`.
@@ -261,14 +212,16 @@ class MaskedBlocks:
         """
         if tokenizer.mask_token_id is None:
             raise ValueError("the tokenizer has no [MASK] token")
-        if blocks.ndim != 2 or not len(blocks):
+        if len(blocks.shape) != 2 or not len(blocks):
             raise ValueError(f"blocks of shape {blocks.shape}: give [blocks, L], at least one")
         vocabulary = len(tokenizer)
-        if blocks.min() < 0 or blocks.max() >= vocabulary:
-            raise ValueError(
-                f"the blocks hold ids {blocks.min()} to {blocks.max()}, the tokenizer has "
-                f"{vocabulary}: they were made with another tokenizer"
-            )
+        if isinstance(blocks, np.ndarray):
+            least, most = int(blocks.min()), int(blocks.max())
+            if least < 0 or most >= vocabulary:
+                raise ValueError(
+                    f"the blocks hold ids {least} to {most}, the tokenizer has {vocabulary}: they "
+                    "were made with another tokenizer"
+                )
         special = list(tokenizer.all_special_ids)
         self.blocks, self.tokenizer, self.seed = blocks, tokenizer, seed
         self.mask_id, self.pad_id = tokenizer.mask_token_id, tokenizer.pad_token_id
@@ -287,7 +240,10 @@ class MaskedBlocks:
 
     def order(self, epoch: int, batch_size: int) -> np.ndarray:
         """A permutation of the sample ids for this epoch."""
-        return np.random.default_rng([self.seed, epoch]).permutation(len(self.blocks))
+        random = np.random.default_rng([self.seed, epoch])
+        if isinstance(self.blocks, np.ndarray):
+            return random.permutation(len(self.blocks))
+        return self.blocks.permutation(random)  # a stream is shuffled piece by piece
 
     def mask(self, epoch: int, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """``(input_ids, masked, originals)`` of the blocks `ids` in this epoch, each [B, L].

@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import PartialState
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ from transformers import PreTrainedModel
 
 from distilkit.attention_transfer import attention_term, check_attention, show_attention
 from distilkit.config import MLM_ONLY, Objective, Training, as_json
-from distilkit.corpus import MaskedBlocks
+from distilkit.corpus import BLOCKS_AT_ONCE, MaskedBlocks
 from distilkit.lean_head import lean_triple_loss, mlm_head
 from distilkit.loop import evaluate, train
 from distilkit.run import Run, open_run
@@ -317,8 +318,12 @@ def fingerprint(model: PreTrainedModel) -> dict[str, str]:
 
 def _text_digest(blocks: MaskedBlocks) -> str:
     digest = hashlib.sha256(f"{blocks.blocks.shape} {blocks.seed}".encode())
-    for array in (blocks.blocks, blocks.weights):
-        digest.update(array.tobytes())
+    digest.update(blocks.weights.tobytes())
+    if not isinstance(blocks.blocks, np.ndarray):  # a stream: nobody has read it to its end yet
+        digest.update(json.dumps(blocks.blocks.identity).encode())
+        return digest.hexdigest()
+    for start in range(0, len(blocks), BLOCKS_AT_ONCE):  # not all of a mapped file at once
+        digest.update(blocks.blocks[start : start + BLOCKS_AT_ONCE].astype(np.int32).tobytes())
     return digest.hexdigest()
 
 

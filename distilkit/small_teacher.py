@@ -34,7 +34,8 @@ from transformers import (
 
 from distilkit import tinyworld
 from distilkit.config import Objective, Training, home
-from distilkit.corpus import MaskedBlocks, pack, read_texts
+from distilkit.corpus import MaskedBlocks, pack
+from distilkit.documents import read_texts
 from distilkit.encoder import commonest_pieces, cut_vocabulary, masked_lm_from_encoder
 from distilkit.pretraining import distil
 from distilkit.run import Run

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from accelerate import PartialState
 from transformers import (
     AutoModelForMaskedLM,
     AutoTokenizer,
@@ -14,13 +16,14 @@ from transformers import (
 )
 
 from distilkit import glue, tinyworld
+from distilkit.block_cache import cached_blocks
+from distilkit.block_stream import WINDOW, BlockStream
 from distilkit.config import Scale, home
-from distilkit.corpus import MaskedBlocks, pack, read_texts
+from distilkit.corpus import MaskedBlocks, masking_weights
+from distilkit.documents import Text, open_text, text_of
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
-
-VALIDATION_EVERY = 50  # one document in fifty is held out of a text that has no validation part
 
 
 def tiny_world() -> Path:
@@ -40,47 +43,36 @@ def load_teacher(scale: Scale) -> tuple[PreTrainedModel, PreTrainedTokenizerBase
     return teacher.eval(), tokenizer
 
 
-def load_text(scale: Scale) -> tuple[list[str], list[str]]:
-    """The documents of the scale's text: for training, and held out."""
+def load_text(scale: Scale) -> tuple[Text, Text]:
+    """The scale's text: for training, and held out. Its ``read()`` gives the documents."""
     if scale.text is None:
         folder = tiny_world() / "text"
-        return read_texts(folder / "train.parquet"), read_texts(folder / "validation.parquet")
-    if Path(scale.text).suffix in (".txt", ".jsonl", ".parquet"):
-        texts = read_texts(scale.text)
-    else:
-        import datasets
-
-        name, _, config = scale.text.partition(":")
-        data = datasets.load_dataset(name, config or None)
-        texts, held_out = (
-            [text for text in data[split]["text"] if text and not text.isspace()]
-            if split in data
-            else []
-            for split in ("train", "validation")
-        )
-        if held_out:
-            return texts, held_out
-    if len(texts) < 2:
-        raise ValueError(f"{scale.text} holds one document: at least two are needed, one held out")
-    every = min(VALIDATION_EVERY, len(texts))
-    train = [text for i, text in enumerate(texts) if (i + 1) % every]
-    return train, texts[every - 1 :: every]
+        return text_of(folder / "train.parquet"), text_of(folder / "validation.parquet")
+    return open_text(scale.text, stream=scale.stream is not None)
 
 
 def load_blocks(
     scale: Scale, tokenizer: PreTrainedTokenizerBase
 ) -> tuple[MaskedBlocks, MaskedBlocks]:
-    """The scale's text as blocks for the loop: for training, and held out."""
+    """The scale's text as blocks for the loop: for training, and held out.
+
+    Tokenized once, into ``data/cache/``; a streamed text is tokenized as it is read.
+    """
     train, held_out = load_text(scale)
-    blocks = MaskedBlocks(
-        pack(train, tokenizer, scale.length),
-        tokenizer,
-        seed=scale.distillation.seed,
-    )
-    validation = MaskedBlocks(
-        pack(held_out, tokenizer, scale.length), tokenizer, seed=0, weights=blocks.weights
-    )
-    return blocks, validation
+    seed, weights = scale.distillation.seed, None
+    if scale.stream is None:
+        blocks = cached_blocks(train.read, tokenizer, scale.length, source=train.identity)
+    else:
+        state = PartialState()
+        share = {"rank": state.process_index, "world": state.num_processes}
+        blocks = BlockStream(train, tokenizer, scale.length, blocks=scale.stream, **share)
+        # how rare a word is has to be the same for all processes: it is counted in the beginning
+        first = BlockStream(train, tokenizer, scale.length, blocks=min(scale.stream, WINDOW))
+        counted = first[np.arange(len(first))]
+        weights = masking_weights(counted, len(tokenizer), tokenizer.all_special_ids)
+    masked = MaskedBlocks(blocks, tokenizer, seed=seed, weights=weights)
+    aside = cached_blocks(held_out.read, tokenizer, scale.length, source=held_out.identity)
+    return masked, MaskedBlocks(aside, tokenizer, seed=0, weights=masked.weights)
 
 
 def load_task(scale: Scale, name: str) -> DatasetDict:

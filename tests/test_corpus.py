@@ -7,7 +7,6 @@ from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
 import scipy.stats
 import torch
@@ -19,7 +18,6 @@ from distilkit.corpus import (
     choose_masked,
     masking_weights,
     pack,
-    read_texts,
     uniform,
 )
 
@@ -45,60 +43,6 @@ def padded_blocks(lengths, length=32, seed=0):
 def far(observed, n, p):
     """By how many standard deviations a count of n draws is off n·p."""
     return abs(observed - n * p) / np.sqrt(n * p * (1 - p))
-
-
-# Reading
-
-
-def test_a_txt_file_is_one_document_a_line(tmp_path):
-    path = tmp_path / "a.txt"
-    path.write_text("one two\n\n   \nthrée\n\tfour \n", encoding="utf-8")
-    assert read_texts(path) == ["one two", "thrée", "\tfour "]
-    assert read_texts(str(path)) == read_texts(path)
-
-
-def test_a_parquet_file_is_one_document_a_row(tmp_path):
-    path = tmp_path / "a.parquet"
-    frame = pd.DataFrame({"id": [1, 2, 3, 4], "text": ["one\ntwo", None, " ", "thrée"]})
-    frame.to_parquet(path)
-    assert read_texts(path) == ["one\ntwo", "thrée"]
-
-
-def test_errors_of_reading_name_the_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"missing\.txt"):
-        read_texts(tmp_path / "missing.txt")
-    with pytest.raises(FileNotFoundError):
-        read_texts(tmp_path)  # a folder
-    for name in ("a.csv", "a", "a.txt.gz"):
-        (tmp_path / name).write_text("text\n")
-        with pytest.raises(ValueError, match=r"ends in \.txt, \.jsonl or \.parquet"):
-            read_texts(tmp_path / name)
-    (tmp_path / "empty.txt").write_text("\n  \n\t\n")
-    with pytest.raises(ValueError, match=r"empty\.txt holds no text"):
-        read_texts(tmp_path / "empty.txt")
-    (tmp_path / "latin.txt").write_bytes("thrée\n".encode("latin-1"))
-    with pytest.raises(ValueError, match=r"latin\.txt is not UTF-8"):
-        read_texts(tmp_path / "latin.txt")
-    pd.DataFrame({"sentence": ["a"], "label": [1]}).to_parquet(tmp_path / "b.parquet")
-    with pytest.raises(ValueError, match=r"b\.parquet has no column 'text', only sentence, label"):
-        read_texts(tmp_path / "b.parquet")
-    pd.DataFrame({"text": ["", None]}).to_parquet(tmp_path / "c.parquet")
-    with pytest.raises(ValueError, match=r"c\.parquet holds no text"):
-        read_texts(tmp_path / "c.parquet")
-    (tmp_path / "d.parquet").write_bytes(b"not a parquet file")
-    with pytest.raises(ValueError, match=r"[Pp]arquet"):
-        read_texts(tmp_path / "d.parquet")
-
-
-def test_a_text_column_of_numbers_is_refused(tmp_path):
-    pd.DataFrame({"text": [1, 2]}).to_parquet(tmp_path / "a.parquet")
-    with pytest.raises(ValueError, match="text"):
-        read_texts(tmp_path / "a.parquet")
-
-
-def test_only_line_ends_end_a_line(tmp_path):
-    (tmp_path / "a.txt").write_text("one\u2028still one\ntwo\u0085still two\x0cand two\n")
-    assert len(read_texts(tmp_path / "a.txt")) == 2
 
 
 # Packing
@@ -520,23 +464,3 @@ def test_weights_that_would_mask_special_tokens_are_refused(tokenizer):
     weights[:4] = 0  # but not [MASK]
     with pytest.raises(ValueError, match="0 for its special tokens"):
         MaskedBlocks(full_blocks(3, 16), tokenizer, seed=1, weights=weights)
-
-
-def test_jsonl_has_a_document_a_line(tmp_path):
-    path = tmp_path / "a.jsonl"
-    path.write_text(
-        '{"text": "one\\ntwo", "id": 1}\r\n\n{"text": " "}\n{"text": "déjà"}\n', "utf-8"
-    )
-    assert read_texts(path) == ["one\ntwo", "déjà"]
-    for line, message in (
-        ("not json", "line 2 is not JSON"),
-        ('["text"]', "line 2 has no text"),
-        ('{"txt": "a"}', "line 2 has no text"),
-        ('{"text": 3}', "line 2 has no text"),
-    ):
-        path.write_text('{"text": "a"}\n' + line)
-        with pytest.raises(ValueError, match=message):
-            read_texts(path)
-    path.write_text('{"text": ""}\n')
-    with pytest.raises(ValueError, match="holds no text"):
-        read_texts(path)

@@ -31,7 +31,7 @@ TINY = SCALES["tiny"]
 
 def test_tiny_world_is_written_once_and_feeds_text_blocks_and_tasks(home):
     tokenizer = load_tokenizer(TINY)
-    texts, held_out = load_text(TINY)
+    texts, held_out = (list(text.read()) for text in load_text(TINY))
     assert len(texts) == tinyworld.DOCUMENTS
     assert not set(texts) & set(held_out)
     blocks, validation = load_blocks(TINY, tokenizer)
@@ -67,9 +67,9 @@ def test_a_teacher_and_a_text_of_ones_own(home, tokenizer, tmp_path):
     teacher, own_tokenizer = load_teacher(chosen)
     assert teacher.dtype.is_floating_point
     assert teacher.dtype.itemsize == 4  # a half-precision file is used in full precision
-    texts, held_out = load_text(chosen)
+    texts, held_out = (list(text.read()) for text in load_text(chosen))
     assert len(texts) + len(held_out) == 120
-    assert held_out == ["w49 w50 w3", "w99 w100 w3"]
+    assert held_out == ["w1 w2 w3", "w51 w52 w3", "w101 w102 w3"]
     blocks, _ = load_blocks(chosen, own_tokenizer)
     assert blocks.blocks.shape[1] == 16
 

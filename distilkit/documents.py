@@ -1,0 +1,207 @@
+"""A text's documents, read one after another: from local files, or from the Hub.
+
+Nothing here holds a text in memory. A text without a validation part gives up some of its
+documents: the second of every fifty, 500 in all at most.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from distilkit.checkpoint import file_sha256
+
+FILES = (".txt", ".jsonl", ".parquet")
+HELD_OUT_EVERY, HELD_OUT_AT_MOST = 50, 500
+_ROWS_AT_ONCE = 1000
+Reader = Callable[..., Iterator[str]]  # read(rank=0, world=1): the documents, from the first on
+
+
+class Text(NamedTuple):
+    """One part of a text, training or held out."""
+
+    read: Reader
+    identity: Any  # what decides its content, for `json.dumps`
+
+
+def open_text(source: str | Path, *, stream: bool = False) -> tuple[Text, Text]:
+    """The training and the held-out part of a text.
+
+    Args:
+        source: a file (.txt: a document a line; .jsonl: an object with a `text` a line; .parquet:
+            a column `text`), a folder of such files, or a dataset of the Hub as ``id`` or
+            ``id:config`` (a column `text`; its own ``validation`` part if it has one).
+        stream: read a Hub dataset over the network as it is needed; nothing is stored.
+
+    Raises:
+        FileNotFoundError: no such file, or a folder without any.
+        ValueError: a file of another kind, no `text`, a `stream` of local files.
+    """
+    if not is_local(source):
+        return _open_hub(str(source), stream)
+    if stream:
+        raise ValueError(f"{source} is on this disk: streaming is for texts of the Hub")
+    files = text_files(source)
+
+    def documents(rank: int = 0, world: int = 1) -> Iterator[str]:
+        every = (text for file in files for text in read_file(file))
+        return islice(every, rank, None, world)
+
+    return _divided(documents, [[file.name, file_sha256(file)] for file in files], str(source))
+
+
+def text_of(file: Path) -> Text:
+    """The whole of one local file as one part."""
+    return Text(
+        lambda rank=0, world=1: islice(read_file(file), rank, None, world),
+        [[file.name, file_sha256(file)]],
+    )
+
+
+def is_local(source: str | Path) -> bool:
+    """Whether the text is a file or folder, rather than a dataset of the Hub."""
+    return Path(source).suffix in FILES or Path(source).is_dir()
+
+
+def text_files(source: str | Path) -> list[Path]:
+    """The file, or the text files of the folder in the order of their names."""
+    source = Path(source)
+    files = [source]
+    if source.is_dir():
+        files = sorted(file for file in source.iterdir() if file.suffix in FILES)
+        if not files:
+            raise FileNotFoundError(f"no {', '.join(FILES)} file in {source}")
+    for file in files:
+        _there(file)
+    return files
+
+
+def _there(file: Path) -> None:
+    if not file.is_file():
+        raise FileNotFoundError(f"no text file at {file}: give a .txt, .jsonl or .parquet file")
+
+
+def read_texts(path: str | Path) -> list[str]:
+    """The documents of a local file, all at once; see :func:`read_file`."""
+    return list(read_file(Path(path)))
+
+
+def read_file(path: Path) -> Iterator[str]:
+    """The documents of a local file that hold more than white space.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is of another kind, has no `text`, or holds no text.
+    """
+    _there(path)
+    readers = {".txt": _lines, ".jsonl": _records, ".parquet": _rows}
+    if path.suffix not in readers:
+        raise ValueError(
+            f"{path}: a text file ends in .txt, .jsonl or .parquet, not {path.suffix!r}"
+        )
+    empty = True
+    for text in readers[path.suffix](path):
+        if text and not text.isspace():
+            empty = False
+            yield text
+    if empty:
+        raise ValueError(f"{path} holds no text")
+
+
+def _lines(path: Path) -> Iterator[str]:
+    with path.open(encoding="utf-8-sig") as file:
+        try:
+            for line in file:
+                yield line.removesuffix("\n")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path} is not UTF-8 text: {error}") from None
+
+
+def _records(path: Path) -> Iterator[str]:
+    for number, line in enumerate(_lines(path), 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}, line {number} is not JSON: {error}") from None
+        text = record.get("text") if isinstance(record, dict) else None
+        if not isinstance(text, str):
+            raise ValueError(
+                f"{path}, line {number} has no text: each line is an object with a string 'text'"
+            )
+        yield text
+
+
+def _rows(path: Path) -> Iterator[str | None]:
+    import pyarrow
+    import pyarrow.parquet
+
+    with pyarrow.parquet.ParquetFile(path) as file:
+        schema = file.schema_arrow
+        if "text" not in schema.names:
+            raise ValueError(f"{path} has no column 'text', only {', '.join(schema.names)}")
+        kind = schema.field("text").type
+        kind = kind.value_type if pyarrow.types.is_dictionary(kind) else kind
+        if kind not in (pyarrow.string(), pyarrow.large_string()):
+            raise ValueError(f"{path}: the column 'text' holds {kind}, not text")
+        for batch in file.iter_batches(_ROWS_AT_ONCE, columns=["text"]):
+            yield from batch.column(0).to_pylist()
+
+
+def _open_hub(source: str, stream: bool) -> tuple[Text, Text]:
+    import datasets  # the machine that only trains may lack it
+
+    name, _, config = source.partition(":")
+    parts = datasets.load_dataset(name, config or None, streaming=stream)
+    for part in ("train", "validation"):
+        columns = parts[part].column_names if part in parts else None
+        if columns is not None and "text" not in columns:
+            raise ValueError(f"{source}, {part}: no column 'text', only {', '.join(columns)}")
+    if "train" not in parts:
+        raise ValueError(f"{source} has no part 'train', only {', '.join(parts)}")
+
+    def whole(part: str) -> Text:
+        data = parts[part].select_columns("text")
+
+        def documents(rank: int = 0, world: int = 1) -> Iterator[str]:
+            mine = datasets.distributed.split_dataset_by_node(data, rank, world)
+            texts = (row["text"] for row in mine)
+            return (text for text in texts if text and not text.isspace())
+
+        # the fingerprint follows from the files' hashes; a stream has none
+        return Text(documents, [source, part, getattr(parts[part], "_fingerprint", "stream")])
+
+    train = whole("train")
+    return (train, whole("validation")) if "validation" in parts else _divided(*train, source)
+
+
+def _divided(
+    documents: Callable[..., Iterator[str]], identity: Any, name: str
+) -> tuple[Text, Text]:
+    """Training and held-out part of documents that come in one part.
+
+    What is held out is kept out of training by its content: that works for any share of the
+    documents, and a document that occurs twice is not on both sides.
+    """
+
+    def held_out(rank: int = 0, world: int = 1) -> Iterator[str]:
+        chosen = islice(islice(documents(), 1, None, HELD_OUT_EVERY), HELD_OUT_AT_MOST)
+        return islice(chosen, rank, None, world)
+
+    def train(rank: int = 0, world: int = 1) -> Iterator[str]:
+        aside = {_digest(text) for text in held_out()}
+        return (text for text in documents(rank, world) if _digest(text) not in aside)
+
+    if next(held_out(), None) is None:
+        raise ValueError(f"{name} holds one document: at least two are needed, one held out")
+    rule = [HELD_OUT_EVERY, HELD_OUT_AT_MOST]
+    return Text(train, [identity, "train", rule]), Text(held_out, [identity, "held out", rule])
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
