@@ -131,36 +131,60 @@ def distil(options: argparse.Namespace) -> None:
 def finetune(options: argparse.Namespace) -> None:
     """Fine-tune a checkpoint on one task, with --teacher also on its soft targets."""
     import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import (
+        AutoModelForQuestionAnswering,
+        AutoModelForSequenceClassification,
+        AutoTokenizer,
+    )
 
-    from distilkit.finetuning import finetune as run_finetuning
-    from distilkit.finetuning import sequence_classifier
+    from distilkit import finetuning, question_answering, squad
     from distilkit.sources import load_task
 
     chosen = _scale(options)
-    training = replace(_replaced(chosen.finetuning, options), seed=options.seed)
-    data = load_task(chosen, options.task)
+    on_squad = options.task == "squad"
+    if on_squad:
+        data = squad.load_squad(options.glue or squad.HUB)
+        model = question_answering.question_answerer(options.checkpoint, options.seed)
+    else:
+        data = load_task(chosen, options.task)
+        model = finetuning.sequence_classifier(options.checkpoint, options.task, options.seed)
     if options.examples:
         train = data["train"].shuffle(seed=0)  # the same examples for every seed and model
         data["train"] = train.select(range(min(options.examples, len(train))))
-    model = sequence_classifier(options.checkpoint, options.task, options.seed)
     a_teacher = None
     if options.teacher:
-        a_teacher = AutoModelForSequenceClassification.from_pretrained(
-            options.teacher, dtype=torch.float32
-        )
-    run = run_finetuning(
-        model,
-        AutoTokenizer.from_pretrained(options.tokenizer or options.checkpoint),
-        options.task,
-        data,
-        training,
-        name=options.name or f"{chosen.name}-{options.task}-{options.seed}",
-        teacher=a_teacher,
-        objective=TaskObjective() if a_teacher is not None else None,
-        max_length=options.max_length,
-    )
+        kind = AutoModelForQuestionAnswering if on_squad else AutoModelForSequenceClassification
+        a_teacher = kind.from_pretrained(options.teacher, dtype=torch.float32)
+    common = {
+        "training": replace(_replaced(chosen.finetuning, options), seed=options.seed),
+        "name": options.name or f"{chosen.name}-{options.task}-{options.seed}",
+        "teacher": a_teacher,
+        "objective": TaskObjective() if a_teacher is not None else None,
+        "max_length": options.max_length,
+    }
+    tokenizer = AutoTokenizer.from_pretrained(options.tokenizer or options.checkpoint)
+    if on_squad:
+        run = question_answering.finetune_squad(model, tokenizer, data, **common)
+    else:
+        run = finetuning.finetune(model, tokenizer, options.task, data, **common)
     _print_result(run)
+
+
+def submit(options: argparse.Namespace) -> None:
+    """Write a fine-tuned model's answers to a GLUE test set as GLUE's server takes them."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    from distilkit.glue_submission import write_submission
+    from distilkit.sources import load_task
+
+    data = load_task(_scale(options), options.task)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        options.checkpoint, dtype=torch.float32
+    )
+    tokenizer = AutoTokenizer.from_pretrained(options.checkpoint)
+    for file in write_submission(model, tokenizer, options.task, data, options.out):
+        print(file)
 
 
 def measure(options: argparse.Namespace) -> None:
@@ -279,14 +303,22 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = with_scale(verb(finetune))
     sub.add_argument("checkpoint", help="Hub id or folder of the model to fine-tune")
-    sub.add_argument("--task", required=True, help=", ".join(GLUE_TASKS))
+    sub.add_argument("--task", required=True, help=", ".join((*GLUE_TASKS, "imdb", "squad")))
     sub.add_argument("--glue", help="Hub dataset, or folder with <task>/<split>.parquet")
     sub.add_argument("--teacher", help="folder of a classifier fine-tuned on this task")
     sub.add_argument("--tokenizer", help="if the checkpoint holds none")
     sub.add_argument("--examples", type=int, help="use so many training examples only")
-    sub.add_argument("--max-length", type=int, help="tokens (default 128)")
+    sub.add_argument(
+        "--max-length", type=int, help="tokens (default 128; IMDb 512, SQuAD 384 a window)"
+    )
     sub.add_argument("--seed", type=int, default=0)
     with_training(sub)
+
+    sub = with_scale(verb(submit))
+    sub.add_argument("checkpoint", help="folder of the fine-tuned model")
+    sub.add_argument("--task", required=True, help=", ".join(GLUE_TASKS))
+    sub.add_argument("--glue", help="Hub dataset, or folder with <task>/<split>.parquet")
+    sub.add_argument("--out", required=True, help="folder for the .tsv files")
 
     sub = verb(measure)
     sub.add_argument("checkpoints", nargs="+", help="folders or Hub ids")

@@ -25,7 +25,8 @@ from transformers import (
 from transformers.utils import logging as hf_logging
 
 from distilkit.config import TaskObjective, Training, as_json
-from distilkit.glue import Task, TaskExamples, scores
+from distilkit.examples import Examples
+from distilkit.glue import Task, scores, task_examples
 from distilkit.glue import task as task_named
 from distilkit.loop import evaluate, train
 from distilkit.losses import at_least_float32, soft_target_loss
@@ -38,10 +39,6 @@ HEAD_SCALE = 0.02 * 768  # of a new head's weights, times the width: BERT-base's
 def sequence_classifier(checkpoint: str | Path, task: str, seed: int) -> PreTrainedModel:
     """A checkpoint with a new classification head for a task, the head drawn from `seed`.
 
-    The head's weights are normal, with BERT's standard deviation of 0.02 at BERT-base's width and
-    wider in inverse proportion for a narrower model: at a width of 192 the answers drawn with 0.02
-    hardly differ between inputs, and a short fine-tuning is over before that is made good.
-
     The task's label names go into its config, so that two models' label orders can be compared.
 
     Raises:
@@ -49,22 +46,46 @@ def sequence_classifier(checkpoint: str | Path, task: str, seed: int) -> PreTrai
     """
     the_task = task_named(task)
     labels = list(the_task.labels) or ["score"]
+    return with_new_head(
+        AutoModelForSequenceClassification,
+        checkpoint,
+        seed,
+        num_labels=len(labels),
+        id2label=dict(enumerate(labels)),
+        label2id={label: i for i, label in enumerate(labels)},
+        problem_type="regression" if the_task.regression else "single_label_classification",
+    )
+
+
+def with_new_head(kind: type, checkpoint: str | Path, seed: int, **config: Any) -> PreTrainedModel:
+    """A checkpoint in float32 as one of transformers' auto classes, its new head from `seed`.
+
+    The head's weights are normal, with BERT's standard deviation of 0.02 at BERT-base's width and
+    wider in inverse proportion for a narrower model: at a width of 192 the answers drawn with 0.02
+    hardly differ between inputs, and a short fine-tuning is over before that is made good.
+
+    Args:
+        kind: ``AutoModelForSequenceClassification``, ``AutoModelForQuestionAnswering``.
+        checkpoint: Hub id or folder.
+        seed: of the head.
+        config: for ``from_pretrained``.
+
+    Raises:
+        ValueError: the checkpoint lacks weights other than the head's.
+    """
     verbosity = hf_logging.get_verbosity()
     hf_logging.set_verbosity_error()  # its table of missing weights is checked below instead
     try:
         with torch.random.fork_rng():  # transformers draws a head too, which is replaced below
-            model, info = AutoModelForSequenceClassification.from_pretrained(
+            model, info = kind.from_pretrained(
                 checkpoint,
-                num_labels=len(labels),
-                id2label=dict(enumerate(labels)),
-                label2id={label: i for i, label in enumerate(labels)},
-                problem_type="regression" if the_task.regression else "single_label_classification",
                 output_loading_info=True,
                 dtype=torch.float32,  # a checkpoint saved in half precision is trained in full
+                **config,
             )
     finally:
         hf_logging.set_verbosity(verbosity)
-    fresh = ("classifier.", "pre_classifier.", "score.", "bert.pooler.")
+    fresh = ("classifier.", "pre_classifier.", "score.", "bert.pooler.", "qa_outputs.")
     lost = sorted(name for name in info["missing_keys"] if not name.startswith(fresh))
     if lost:
         raise ValueError(
@@ -99,14 +120,14 @@ def finetune(
     Args:
         model: a sequence classifier with the task's number of labels; stays as it is.
         tokenizer: the model's; the teacher's too.
-        task: one of the nine.
+        task: a row of :data:`distilkit.glue.TASKS`.
         data: its splits (:func:`distilkit.glue.load`).
         training: how long, in which batches, with which AdamW.
         name: of the run's folder.
         teacher: a classifier fine-tuned on this task, for soft targets beside the labels.
         objective: the weights of the two; default 0.5 each at T = 2. Only with a teacher.
-        max_length: tokens; longer inputs are cut. By default 128 (as BERT's authors), or fewer if
-            the model has fewer positions.
+        max_length: tokens; longer inputs are cut. By default 128 (as BERT's authors) for GLUE and
+            512 for IMDb, or fewer if the model has fewer positions.
         keep_model: save the fine-tuned weights in ``run.model``; a sweep over many seeds does not.
 
     Raises:
@@ -119,7 +140,7 @@ def finetune(
     # a model with relative positions has no such limit
     longest = min(getattr(r.config, "max_position_embeddings", None) or 2**31 for r in readers)
     if max_length is None:
-        max_length = min(128, longest)
+        max_length = min(the_task.max_length, longest)
     if max_length > longest:
         raise ValueError(
             f"max_length = {max_length}, but model or teacher has {longest} positions: give at "
@@ -129,11 +150,11 @@ def finetune(
         check_classifier(reader, the_task)
     if teacher is not None:
         objective = objective or TaskObjective()
-    examples = TaskExamples(
+    examples = task_examples(
         data["train"], the_task, tokenizer, max_length=max_length, seed=training.seed
     )
     held_out = {
-        split: TaskExamples(data[split], the_task, tokenizer, max_length=max_length, seed=0)
+        split: task_examples(data[split], the_task, tokenizer, max_length=max_length, seed=0)
         for split in (*the_task.validation, *the_task.test)
         if split in data and _has_labels(data[split])
     }
@@ -202,7 +223,7 @@ def task_loss(
 
 
 def predict(
-    model: PreTrainedModel, examples: TaskExamples, batch_size: int = 64
+    model: PreTrainedModel, examples: Examples, batch_size: int = 64
 ) -> tuple[np.ndarray, np.ndarray]:
     """The logits [examples, C] and labels [examples] of a split, in the data's order."""
     by_length = np.argsort(examples.lengths, kind="stable")
@@ -236,13 +257,11 @@ def evaluate_task(
     return _score(
         model,
         the_task,
-        TaskExamples(data, the_task, tokenizer, max_length=max_length, seed=0),
+        task_examples(data, the_task, tokenizer, max_length=max_length, seed=0),
     )
 
 
-def _score(
-    model: PreTrainedModel, the_task: Task, examples: TaskExamples
-) -> dict[str, float | None]:
+def _score(model: PreTrainedModel, the_task: Task, examples: Examples) -> dict[str, float | None]:
     logits, labels = predict(model, examples)
     if not np.isfinite(logits).all():
         raise FloatingPointError(f"{the_task.name}: the model's predictions are not finite")
@@ -275,8 +294,12 @@ def check_classifier(model: PreTrainedModel, the_task: Task) -> None:
 
 
 def _logits(model: PreTrainedModel, batch: Mapping[str, Any]) -> Tensor:
-    """[B, C]; a BERT gets its token types (it needs them for pairs), a DistilBERT has none."""
+    return model(**inputs_of(model, batch)).logits  # B, C
+
+
+def inputs_of(model: PreTrainedModel, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+    """What a model reads of a batch; a BERT its token types too, a DistilBERT has none."""
     names = ["input_ids", "attention_mask"]
     if "token_type_ids" in inspect.signature(model.forward).parameters:
         names.append("token_type_ids")
-    return model(**{name: batch[name] for name in names}).logits
+    return {name: batch[name] for name in names}

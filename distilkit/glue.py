@@ -1,4 +1,4 @@
-"""The nine tasks of GLUE in one table: columns, labels, metric, and which number counts.
+"""The nine tasks of GLUE, and IMDb, in one table: columns, labels, metric, which number counts.
 
 Wang et al. 2019 (arXiv 1804.07461), section 3 and table 1. Data comes through one door, whether
 from the Hub (``nyu-mll/glue``), from a folder of Parquet files in the same schema
@@ -7,16 +7,15 @@ from the Hub (``nyu-mll/glue``), from a folder of Parquet files in the same sche
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
+
+from distilkit.examples import Examples
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -33,6 +32,8 @@ class Task:
     score: str  # the one that enters the macro-score (as in the paper's table 1)
     validation: tuple[str, ...] = ("validation",)
     test: tuple[str, ...] = ("test",)
+    hub: str | None = None  # its own dataset on the Hub; None: a configuration of GLUE's
+    max_length: int = 128  # tokens, unless the caller or the model says fewer
 
     @property
     def regression(self) -> bool:
@@ -91,12 +92,24 @@ TASKS: Mapping[str, Task] = {
             ("accuracy",),
             "accuracy",
         ),
+        # not of GLUE, but of the paper's table 2; measured on its test set, it has no other
+        Task(
+            "imdb",
+            ("text",),
+            ("neg", "pos"),
+            ("accuracy",),
+            "accuracy",
+            validation=("test",),
+            test=(),
+            hub="stanfordnlp/imdb",
+            max_length=512,
+        ),
     )
 }
 
 
 def task(name: str) -> Task:
-    """The task of that name; ValueError with the nine names otherwise."""
+    """The task of that name; ValueError with the names that there are otherwise."""
     if name not in TASKS:
         raise ValueError(f"unknown task {name!r}: give one of {', '.join(TASKS)}")
     return TASKS[name]
@@ -108,7 +121,7 @@ def load(name: str, source: str | Path) -> DatasetDict:
     Args:
         name: of the task.
         source: a folder that holds ``<task>/<split>.parquet``, or a Hub id such as
-            ``nyu-mll/glue``.
+            ``nyu-mll/glue`` (a task with a Hub dataset of its own comes from there).
 
     Raises:
         ValueError: unknown task; columns or labels that are not the task's.
@@ -133,7 +146,7 @@ def load(name: str, source: str | Path) -> DatasetDict:
     elif str(source).startswith(("/", "./", "../", "~")):
         raise FileNotFoundError(f"no folder of GLUE tasks at {source}")
     else:
-        data = datasets.load_dataset(str(source), name)
+        data = datasets.load_dataset(*([the_task.hub] if the_task.hub else [str(source), name]))
     for split in ("train", *the_task.validation):
         _check_split(the_task, data[split], f"{source}, {name}, {split}")
     return data
@@ -172,82 +185,27 @@ def scores(name: str, predictions: np.ndarray, labels: np.ndarray) -> dict[str, 
     return metric.compute(predictions=predictions, references=labels)
 
 
-class TaskExamples:
-    """A task's examples as training data for the loop: batches padded to their own longest text."""
+def task_examples(
+    data: Any,
+    the_task: Task,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    max_length: int,
+    seed: int,
+) -> Examples:
+    """A split as training data for the loop.
 
-    def __init__(
-        self,
-        data: Any,
-        the_task: Task,
-        tokenizer: PreTrainedTokenizerBase,
-        *,
-        max_length: int,
-        seed: int,
-    ) -> None:
-        """
-        Args:
-            data: a split with the task's columns and ``label``.
-            the_task: a row of the table.
-            tokenizer: the model's.
-            max_length: longer inputs are cut, the longer text of a pair first.
-            seed: of the order.
-        """
-        texts = [list(data[column]) for column in the_task.columns]
-        encoded = tokenizer(
-            *texts, truncation=True, max_length=max_length, return_token_type_ids=True
-        )
-        self.input_ids = [np.asarray(ids, dtype=np.int64) for ids in encoded["input_ids"]]
-        self.token_type_ids = [np.asarray(t, dtype=np.int64) for t in encoded["token_type_ids"]]
-        kind = np.float32 if the_task.regression else np.int64
-        self.labels = np.asarray(data["label"], dtype=kind)
-        self.lengths = np.array([len(ids) for ids in self.input_ids])
-        self.pad_id, self.seed = tokenizer.pad_token_id, seed
-
-    def digest(self) -> str:
-        """SHA-256 of inputs and labels: what a run's configuration remembers of its data."""
-        digest = hashlib.sha256(self.labels.tobytes())
-        for part in (self.lengths, *self.input_ids, *self.token_type_ids):
-            digest.update(part.tobytes())
-        return digest.hexdigest()
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def order(self, epoch: int, batch_size: int) -> np.ndarray:
-        """A permutation in which a batch holds texts of like length, so that little is padding.
-
-        Batches stay random: lengths are sorted only within random groups of 50 batches, and the
-        batches of a group are shuffled again.
-        """
-        random = np.random.default_rng([self.seed, epoch])
-        permutation = random.permutation(len(self))
-        # what fills no batch is set aside before sorting, or it would be the longest every time
-        whole = len(self) // batch_size * batch_size
-        permutation, left_over = permutation[:whole], permutation[whole:]
-        groups = []
-        for start in range(0, whole, 50 * batch_size):
-            group = permutation[start : start + 50 * batch_size]
-            group = group[np.argsort(self.lengths[group], kind="stable")]
-            groups.append(random.permutation(group.reshape(-1, batch_size)).ravel())
-        return np.concatenate([*groups, left_over])
-
-    def batch(self, epoch: int, ids: Sequence[int]) -> dict[str, Tensor | dict[str, int]]:
-        """A micro-batch: ``input_ids``, ``attention_mask``, ``token_type_ids``, ``labels``.
-
-        The first three [B, L], L the longest text of this batch; labels [B]. The same in every
-        epoch.
-        """
-        lengths = self.lengths[ids]
-        longest = int(lengths.max())
-        input_ids = np.full((len(ids), longest), self.pad_id, dtype=np.int64)
-        token_type_ids = np.zeros_like(input_ids)
-        for row, i in enumerate(ids):
-            input_ids[row, : lengths[row]] = self.input_ids[i]
-            token_type_ids[row, : lengths[row]] = self.token_type_ids[i]
-        return {
-            "input_ids": torch.from_numpy(input_ids),
-            "attention_mask": torch.from_numpy((np.arange(longest) < lengths[:, None]).astype(int)),
-            "token_type_ids": torch.from_numpy(token_type_ids),
-            "labels": torch.from_numpy(self.labels[ids]),
-            "counts": {"examples": len(ids), "tokens": int(lengths.sum())},
-        }
+    Args:
+        data: a split with the task's columns; without ``label``, as GLUE's test sets may be, the
+            labels are -1.
+        the_task: a row of the table.
+        tokenizer: the model's.
+        max_length: longer inputs are cut, the longer text of a pair first.
+        seed: of the order.
+    """
+    texts = [list(data[column]) for column in the_task.columns]
+    encoded = tokenizer(*texts, truncation=True, max_length=max_length, return_token_type_ids=True)
+    names = getattr(data, "column_names", None) or list(data)
+    labels = data["label"] if "label" in names else np.full(len(texts[0]), -1)
+    kind = np.float32 if the_task.regression else np.int64
+    return Examples(encoded, np.asarray(labels, kind), pad_id=tokenizer.pad_token_id, seed=seed)

@@ -151,7 +151,9 @@ def test_of_two_processes_one_writes_and_both_get_the_blocks(home, texts, tokeni
         process.join(60)
         assert process.exitcode == 0
     assert got.count("read") == 1
-    assert {x for x in got if x != "read"} == {pack(texts, tokenizer, 24).astype(np.uint16).tobytes()}
+    assert {x for x in got if x != "read"} == {
+        pack(texts, tokenizer, 24).astype(np.uint16).tobytes()
+    }
 
 
 def test_another_tokenizer_is_another_text(tokenizer):

@@ -29,7 +29,7 @@ from distilkit.finetuning import (
     sequence_classifier,
     task_loss,
 )
-from distilkit.glue import TASKS, TaskExamples
+from distilkit.glue import TASKS, task_examples
 from distilkit.student import student_from_teacher
 
 TOY = Training(
@@ -243,7 +243,7 @@ def test_the_loss_is_the_plain_formula(tokenizer):
     student, teacher = classifier("sst2"), classifier("sst2", seed=3)
     for model in (student, teacher):
         shake(model, 0.3)
-    data = TaskExamples(columns, TASKS["sst2"], tokenizer, max_length=64, seed=0)
+    data = task_examples(columns, TASKS["sst2"], tokenizer, max_length=64, seed=0)
     objective = TaskObjective(task=0.3, soft_target=0.6, temperature=3.0)
     loss = task_loss(TASKS["sst2"], teacher, objective)
     counts = {"examples": 13, "tokens": 1}
@@ -268,7 +268,7 @@ def test_the_loss_is_the_plain_formula(tokenizer):
 def test_the_regression_loss_is_the_plain_formula(tokenizer):
     columns = pairs(9, real=True)
     student, teacher = classifier("stsb"), classifier("stsb", seed=3)
-    data = TaskExamples(columns, TASKS["stsb"], tokenizer, max_length=64, seed=0)
+    data = task_examples(columns, TASKS["stsb"], tokenizer, max_length=64, seed=0)
     batch = data.batch(0, np.arange(9))
     options = {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids")}
     with torch.no_grad():
@@ -295,7 +295,7 @@ def test_the_teacher_stays_as_it_was(home, tokenizer):
 def test_predictions_are_in_the_datas_order(tokenizer, batch_size):
     model, columns = classifier("sst2"), single(40)
     shake(model, 0.3)
-    data = TaskExamples(columns, TASKS["sst2"], tokenizer, max_length=64, seed=0)
+    data = task_examples(columns, TASKS["sst2"], tokenizer, max_length=64, seed=0)
     logits, labels = predict(model, data, batch_size)
     assert labels.tolist() == columns["label"]
     with torch.no_grad():
@@ -327,7 +327,7 @@ def test_scores_do_not_depend_on_the_order_of_the_data(tokenizer):
 def test_evaluation_has_no_dropout_and_restores_the_mode(tokenizer):
     model = classifier("sst2").train()
     shake(model, 0.3)
-    data = TaskExamples(single(20), TASKS["sst2"], tokenizer, max_length=64, seed=0)
+    data = task_examples(single(20), TASKS["sst2"], tokenizer, max_length=64, seed=0)
     first = predict(model, data)[0]
     assert np.array_equal(predict(model, data)[0], first)
     assert model.training

@@ -88,7 +88,7 @@ def test_a_missing_text_is_noticed_with_the_scale(tmp_path):
         (["distil", "--mlm", "-1"], "Objective.mlm = -1"),
         (["study", "--scale", "huge"], "unknown scale 'huge'"),
         (["distil", "--learning-rate", "nan"], "Training.learning_rate = nan"),
-        (["finetune", "x", "--task", "squad"], "unknown task 'squad'"),
+        (["finetune", "x", "--task", "snli"], "unknown task 'snli'"),
         (["finetune", "x", "--task", "sst2", "--glue", "/nowhere"], "no folder of GLUE tasks"),
     ],
 )
