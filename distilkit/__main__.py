@@ -13,10 +13,13 @@ from distilkit.config import GLUE_TASKS, SCALES, Objective, Scale, TaskObjective
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb; the exit status. Wrong input ends with one clear line and status 2."""
     options = _parser().parse_args(arguments)
+    from distilkit.processes import processes
     from distilkit.run import RunBusy
 
     try:
-        return options.verb(options) or 0
+        status = options.verb(options) or 0
+        processes().destroy_process_group()
+        return status
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -234,6 +237,10 @@ def _replaced(training, options: argparse.Namespace):
 
 
 def _print_result(run) -> None:
+    from distilkit.processes import processes
+
+    if not processes().is_main_process:
+        return
     print(f"{run.path}")
     for name, value in run.result().items():
         print(f"  {name}: {value}")

@@ -22,8 +22,9 @@ class BlockStream:
 
     Memory holds one window of blocks. Going forward reads on; going back, as a new epoch does,
     starts the text again, and so does a run that goes on from a checkpoint: it reads up to where it
-    was. Each of several processes reads, tokenizes and indexes its own share of the documents: the
-    blocks whose number leaves the remainder `rank` when divided by `world`.
+    was. Each of several processes reads, tokenizes and indexes its own share of the documents.
+    Their blocks are numbered `group` at a time: the first `group` numbers are of process 0, the
+    next of process 1, and so on in turn, as the loop deals out micro-batches.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class BlockStream:
         length: int,
         *,
         blocks: int,
+        group: int = 1,
         rank: int = 0,
         world: int = 1,
     ) -> None:
@@ -40,15 +42,20 @@ class BlockStream:
         Args:
             text: the documents.
             tokenizer, length: as for :func:`distilkit.corpus.pack`.
-            blocks: how many make an epoch, rounded down to a multiple of `world`.
+            blocks: how many make an epoch, rounded down to a multiple of `world · group`.
+            group: the micro-batch size.
             rank, world: which process of how many.
         """
-        if blocks < world:
-            raise ValueError(f"blocks = {blocks}: give at least one for each of {world} processes")
+        self._turn = world * group
+        if blocks < self._turn:
+            raise ValueError(
+                f"blocks = {blocks}: give at least {self._turn}, a micro-batch for each process"
+            )
         self.text, self.tokenizer, self.rank, self.world = text, tokenizer, rank, world
-        self.shape = (blocks // world * world, length)
-        self.identity = text.identity
-        self._share = WINDOW // world  # of a window, for each process
+        self.group = group
+        self.shape = (blocks // self._turn * self._turn, length)
+        self.identity = [text.identity, self.world, self.group]
+        self._share = max(1, WINDOW // self._turn) * group  # of a window, for each process
         self._at = -1  # the window in memory
         self._window = np.empty((0, length), np.int32)
         self._blocks: Iterator[np.ndarray] = iter(())
@@ -63,17 +70,21 @@ class BlockStream:
             start + random.permutation(min(self._share, own - start))
             for start in range(0, own, self._share)
         ]
-        return (np.concatenate(numbers)[:, None] * self.world + np.arange(self.world)).ravel()
+        at, row = np.divmod(np.concatenate(numbers).reshape(-1, 1, self.group), self.group)
+        turns = np.arange(self.world).reshape(1, -1, 1)
+        return (at * self._turn + turns * self.group + row).ravel()
 
     def __getitem__(self, ids: Sequence[int] | np.ndarray) -> np.ndarray:
         """The blocks of these numbers, [len(ids), L]."""
         ids = np.asarray(ids, dtype=np.int64)
-        if (ids % self.world != self.rank).any():
+        if (ids % self._turn // self.group != self.rank).any():
             raise ValueError(
                 f"blocks {ids[:5].tolist()} ... are not those of process {self.rank} of "
-                f"{self.world}: Training.batch_size has to be a multiple of {self.world}"
+                f"{self.world}: Training.batch_size has to be a multiple of {self._turn}, the "
+                "micro-batches of all processes"
             )
-        window, row = np.divmod(ids // self.world, self._share)
+        own = ids // self._turn * self.group + ids % self.group
+        window, row = np.divmod(own, self._share)
         out = np.empty((len(ids), self.shape[1]), np.int32)
         for wanted in np.unique(window):
             here = window == wanted

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from accelerate import PartialState
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 from transformers import (
     AutoModelForSequenceClassification,
@@ -31,6 +31,7 @@ from distilkit.glue import task as task_named
 from distilkit.loop import evaluate, train
 from distilkit.losses import at_least_float32, soft_target_loss
 from distilkit.pretraining import fingerprint
+from distilkit.processes import processes
 from distilkit.run import Run, open_run
 
 HEAD_SCALE = 0.02 * 768  # of a new head's weights, times the width: BERT-base's own
@@ -175,13 +176,14 @@ def finetune(
             return run
         model = copy.deepcopy(model)
         if teacher is not None:
-            teacher = teacher.to(PartialState().device).eval()
+            teacher = teacher.to(processes().device).eval()
         summary = train(model, examples, task_loss(the_task, teacher, objective), training, run)
         found = {split: _score(model, the_task, held) for split, held in held_out.items()}
-        if keep_model:
-            model.save_pretrained(run.model)
-            tokenizer.save_pretrained(run.model)
-        run.finish({"kind": "finetune", "task": task, **summary, "scores": found})
+        if processes().is_main_process:
+            if keep_model:
+                model.save_pretrained(run.model)
+                tokenizer.save_pretrained(run.model)
+            run.finish({"kind": "finetune", "task": task, **summary, "scores": found})
     return run
 
 
@@ -226,21 +228,42 @@ def predict(
     model: PreTrainedModel, examples: Examples, batch_size: int = 64
 ) -> tuple[np.ndarray, np.ndarray]:
     """The logits [examples, C] and labels [examples] of a split, in the data's order."""
-    by_length = np.argsort(examples.lengths, kind="stable")
+    logits = by_example(model, examples, lambda batch: _logits(model, batch), batch_size)
+    return np.stack(logits), examples.labels
 
-    def measure(model: PreTrainedModel) -> np.ndarray:
-        logits = None
-        for start in range(0, len(by_length), batch_size):
-            ids = by_length[start : start + batch_size]
+
+def by_example(
+    model: PreTrainedModel,
+    examples: Examples,
+    outputs: Callable[[dict[str, Tensor]], Tensor],
+    batch_size: int,
+) -> list[np.ndarray]:
+    """What `outputs` says of each example, in the data's order, without dropout or gradients.
+
+    Several processes, which call this together, share the batches; each gets all answers.
+
+    Args:
+        model: put into eval mode meanwhile.
+        examples: of whatever kind.
+        outputs: a batch's [B, ...], in the model's precision.
+        batch_size: examples a forward pass.
+    """
+    by_length = np.argsort(examples.lengths, kind="stable")
+    batches = [by_length[i : i + batch_size] for i in range(0, len(by_length), batch_size)]
+    state = processes()
+
+    def measure(model: PreTrainedModel) -> dict[int, np.ndarray]:
+        found = {}
+        for ids in batches[state.process_index :: state.num_processes]:
             batch = examples.batch(0, ids)
             batch = {k: v.to(model.device) for k, v in batch.items() if isinstance(v, Tensor)}
-            out = at_least_float32(_logits(model, batch)).cpu().numpy()
-            if logits is None:
-                logits = np.empty((len(examples), out.shape[1]), dtype=out.dtype)
-            logits[ids] = out
-        return logits
+            found |= zip(ids, at_least_float32(outputs(batch)).cpu().numpy(), strict=True)
+        return found
 
-    return evaluate(model, measure), examples.labels
+    found = evaluate(model, measure)
+    for others in gather_object([found]):
+        found |= others
+    return [found[i] for i in range(len(examples))]
 
 
 def evaluate_task(

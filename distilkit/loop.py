@@ -1,10 +1,15 @@
 """The only optimisation loop: pretraining, distillation and fine-tuning pass their loss in.
 
 Large batches by gradient accumulation, dynamic masks, linear warm-up and decay (Liu et al. 2019,
-sections 4.1-4.3; Sanh et al. 2019, section 3). Everything random in step k is a function of
-(seed, epoch, sample ids, k, rank): the order and the masks come from the data, dropout from a
-generator seeded anew at every step. So a checkpoint holds weights, optimizer state and one counter,
-and a run that was killed ends like one that was not, bit for bit on the same machine.
+sections 4.1-4.3; Sanh et al. 2019, section 3). Everything random is a function of (seed, epoch,
+sample ids, step, number of the micro-batch): the order and the masks come from the data, dropout
+from a generator seeded anew for every micro-batch. So a checkpoint holds weights, optimizer state
+and one counter, and a run that was killed ends like one that was not, bit for bit on the same
+machine.
+
+Several processes (``torchrun``, ``accelerate launch``) deal out the micro-batches of each step
+among them: the samples, masks and dropout of a step are those of one process with as many more
+micro-batches, and only the order of summation differs. Process 0 alone writes.
 
 `data` is anything with ``len(data)``, ``data.order(epoch, batch_size)`` (a permutation of the
 sample ids) and ``data.batch(epoch, ids)`` (tensors, and ``counts``: integers to be summed over the
@@ -26,12 +31,14 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import gather_object, reduce
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from distilkit import checkpoint
 from distilkit.config import Training
+from distilkit.processes import processes
 from distilkit.run import Run
 
 Batch = dict[str, Any]
@@ -59,7 +66,8 @@ def train(
         loss: the loss (likewise).
         training: how long, in which batches, with which AdamW.
         run: an open run (:func:`distilkit.run.open_run`); metrics and checkpoints go there.
-        validate: called with the model in eval mode, without gradients; its numbers are logged.
+        validate: called by all processes with the model in eval mode, without gradients; its
+            numbers are logged.
 
     Returns:
         ``steps``, ``seconds`` (of all sittings), ``tokens`` (seen in all sittings).
@@ -70,11 +78,6 @@ def train(
             the step; SIGTERM likewise exits with status 143. A second signal ends at once.
     """
     accelerator = make_accelerator(training.precision)
-    if accelerator.num_processes > 1:
-        raise NotImplementedError(
-            "training in several processes is not finished yet: start one process (gradient "
-            "accumulation gives the same batch)"
-        )
     rank, world = accelerator.process_index, accelerator.num_processes
     steps = total_steps(len(data), training)
     optimizer = torch.optim.AdamW(
@@ -86,22 +89,27 @@ def train(
     )
     module, optimizer = accelerator.prepare(_LossModule(model, loss), optimizer)
     first, seconds, tokens = _resume(run, model, optimizer)
+    if accelerator.is_main_process:
+        run.truncate_metrics(first)
 
     @lru_cache(maxsize=2)
     def order(epoch: int) -> np.ndarray:
         return data.order(epoch, training.batch_size)
 
     def micro_batches(step: int) -> list[tuple[int, np.ndarray]]:
-        """(epoch, sample ids) of this process's micro-batches in a step."""
+        """(epoch, sample ids) of all micro-batches in a step, number 0 first."""
         per_epoch = steps_per_epoch(len(data), training)
         epoch, at = step // per_epoch, step % per_epoch * training.batch_size
-        mine = order(epoch)[at : at + training.batch_size][rank::world]
-        size = training.micro_batch_size
-        return [(epoch, mine[i : i + size]) for i in range(0, len(mine), size)]
+        batch, size = order(epoch)[at : at + training.batch_size], training.micro_batch_size
+        return [(epoch, batch[i : i + size]) for i in range(0, len(batch), size)]
+
+    def mine(step: int) -> list[tuple[int, np.ndarray]]:
+        """This process's; if there are too few, it computes along with the first, see below."""
+        return micro_batches(step)[rank::world] or micro_batches(step)[:1]
 
     loader = DataLoader(
         _Examples(data),
-        sampler=(micro for step in range(first, steps) for micro in micro_batches(step)),
+        sampler=(micro for step in range(first, steps) for micro in mine(step)),
         batch_size=None,  # the sampler's items are whole micro-batches
         num_workers=training.workers,
         worker_init_fn=_leave_signals_to_the_parent,
@@ -122,27 +130,27 @@ def train(
         model.train()
         since, tokens_before = time.perf_counter(), tokens
         for step in range(first, steps):
-            # 1. this step's examples, learning rate and dropout
-            parts = [next(batches) for _ in micro_batches(step)]
-            counts = _sum_counts(parts, accelerator)
+            # 1. this step's examples and learning rate
+            parts = [next(batches) for _ in mine(step)]
+            idle = rank >= len(micro_batches(step))  # the last batch of an epoch can be small
+            counts, stop = _agree(parts, idle, bool(caught), accelerator)
             tokens += counts["tokens"]
             rate = learning_rate(step, steps, training)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            seed = np.random.SeedSequence([training.seed, step, rank]).generate_state(1, np.uint64)
-            torch.manual_seed(int(seed[0]))
 
             # 2. gradients, summed over micro-batches and processes
             optimizer.zero_grad(set_to_none=True)
             terms: dict[str, Tensor] = {}
             for i, part in enumerate(parts):
+                _seed_dropout(training.seed, step, rank + i * world)
                 more = i + 1 < len(parts)
                 with accelerator.no_sync(module) if more else contextlib.nullcontext():
                     out = module(_to(accelerator.device, part), counts)
                     # DDP takes the mean over processes; the counts are global, so we want the sum
-                    accelerator.backward(out["loss"] * world)
+                    accelerator.backward(out["loss"] * (0 if idle else world))
                 for name, value in out.items():
-                    terms[name] = terms.get(name, 0) + value.detach()
+                    terms[name] = terms.get(name, 0) + value.detach() * (not idle)
 
             # 3. the update, unless something is not finite
             norm = nn.utils.clip_grad_norm_(model.parameters(), training.max_grad_norm)
@@ -155,7 +163,7 @@ def train(
             bar.update()
             elapsed = time.perf_counter() - since
             if done % training.log_every == 0 or done == steps:
-                values = _sum_terms(terms, accelerator)
+                values = sum_over_processes(terms)
                 bar.set_postfix(loss=f"{values['loss']:.3f}")
                 if accelerator.is_main_process:
                     run.log(
@@ -175,12 +183,13 @@ def train(
                 values = evaluate(model, validate)
                 if accelerator.is_main_process:
                     run.log({"step": done, "split": "validation", **values})
-            if caught or done == steps or done % training.checkpoint_every == 0:
+            stop = stop or (bool(caught) and world == 1)
+            if stop or done == steps or done % training.checkpoint_every == 0:
                 if accelerator.is_main_process:
                     state = {"step": done, "seconds": seconds + elapsed, "tokens": tokens}
                     tensors = {"model": _model_state(model), "optimizer": _state(model, optimizer)}
                     checkpoint.save(run.checkpoints, done, tensors, state)
-                if caught:
+                if stop:
                     bar.write(f"stopped after step {done} of {steps}; run again to go on from it")
                     raise SystemExit(143) if signal.SIGTERM in caught else KeyboardInterrupt
         seconds += time.perf_counter() - since
@@ -225,6 +234,7 @@ def make_accelerator(precision: str) -> Accelerator:
         bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
         precision = "bf16" if bf16 else "fp32"
     wanted = {"fp32": "no", "bf16": "bf16"}[precision]
+    processes()  # before accelerate would decide that a process without a GPU is alone
     if AcceleratorState._shared_state and AcceleratorState().mixed_precision != wanted:
         AcceleratorState._reset_state()  # one notebook, two precisions; the processes stay joined
     return Accelerator(mixed_precision=wanted)
@@ -269,18 +279,30 @@ def _to(device: torch.device, batch: Batch) -> Batch:
     }
 
 
-def _sum_counts(parts: list[Batch], accelerator: Accelerator) -> dict[str, int]:
-    """The denominators: summed over the step's micro-batches and over the processes."""
+def _agree(
+    parts: list[Batch], idle: bool, stop: bool, accelerator: Accelerator
+) -> tuple[dict[str, int], bool]:
+    """The denominators, summed over the step's micro-batches and over the processes.
+
+    And whether any process was told to stop: all have to end with the same step.
+    """
     names = sorted(parts[0]["counts"])
-    sums = [sum(int(part["counts"][name]) for part in parts) for name in names]
+    sums = [sum(int(part["counts"][name]) for part in parts) * (not idle) for name in names]
     if accelerator.num_processes > 1:
-        sums = accelerator.reduce(torch.tensor(sums, device=accelerator.device), "sum").tolist()
-    return dict(zip(names, sums, strict=True))
+        both = torch.tensor([*sums, int(stop)], device=accelerator.device)
+        *sums, stop = accelerator.reduce(both, "sum").tolist()
+    return dict(zip(names, sums, strict=True)), bool(stop)
 
 
-def _sum_terms(terms: dict[str, Tensor], accelerator: Accelerator) -> dict[str, float]:
-    stacked = torch.stack([value.float() for value in terms.values()])
-    return dict(zip(terms, accelerator.reduce(stacked, "sum").tolist(), strict=True))
+def _seed_dropout(seed: int, step: int, micro_batch: int) -> None:
+    state = np.random.SeedSequence([seed, step, micro_batch]).generate_state(1, np.uint64)
+    torch.manual_seed(int(state[0]))
+
+
+def sum_over_processes(terms: dict[str, Tensor]) -> dict[str, float]:
+    """Named scalars, each the sum of what the processes hold; all of them call this together."""
+    stacked = torch.stack([value.detach().float() for value in terms.values()])
+    return dict(zip(terms, reduce(stacked, "sum").tolist(), strict=True))
 
 
 def _not_finite(run: Run, step: int, micro_batches: list[tuple[int, np.ndarray]]) -> str:
@@ -306,8 +328,14 @@ def _until_closed(loader: DataLoader) -> Iterator[Batch]:
 def _resume(run: Run, model: nn.Module, optimizer: Any) -> tuple[int, float, int]:
     """Load the newest checkpoint, if any: (steps done, seconds, tokens)."""
     found = checkpoint.load_newest(run.checkpoints)
+    if processes().num_processes > 1:
+        steps = gather_object([found[1]["step"] if found else 0])
+        if len(set(steps)) > 1:
+            raise ValueError(
+                f"the processes see checkpoints of different steps ({steps}): {run.path} has to be "
+                "the same folder for all of them"
+            )
     if found is None:
-        run.truncate_metrics(0)
         return 0, 0.0, 0
     tensors, state = found
     own = _model_state(model)
@@ -323,7 +351,6 @@ def _resume(run: Run, model: nn.Module, optimizer: Any) -> tuple[int, float, int
         optimizer.state[parameter] = {
             key.rpartition("/")[2]: saved[key].to(parameter.device) for key in keys
         }
-    run.truncate_metrics(state["step"])
     return state["step"], state["seconds"], state["tokens"]
 
 

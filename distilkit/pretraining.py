@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import PartialState
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -22,7 +21,8 @@ from distilkit.attention_transfer import attention_term, check_attention, show_a
 from distilkit.config import MLM_ONLY, Objective, Training, as_json
 from distilkit.corpus import BLOCKS_AT_ONCE, MaskedBlocks
 from distilkit.lean_head import lean_triple_loss, mlm_head
-from distilkit.loop import evaluate, train
+from distilkit.loop import evaluate, sum_over_processes, train
+from distilkit.processes import processes
 from distilkit.run import Run, open_run
 
 
@@ -91,7 +91,7 @@ def pretrain(
             return run
         model = copy.deepcopy(model)
         if teacher is not None:
-            teacher = teacher.to(PartialState().device).eval()
+            teacher = teacher.to(processes().device).eval()
             add_projections(model, teacher, objective, training.seed)
         validate = None
         if validation is not None:
@@ -103,10 +103,11 @@ def pretrain(
             model, blocks, language_model_loss(objective, teacher), training, run, validate=validate
         )
         remove_projections(model)
-        model.save_pretrained(run.model)
-        blocks.tokenizer.save_pretrained(run.model)  # so that run.model alone makes a pipeline
-        last = [row for row in run.rows() if row["split"] == "validation"]
-        run.finish({"kind": "pretrain", **summary, **_prefixed("validation_", last)})
+        if processes().is_main_process:
+            model.save_pretrained(run.model)
+            blocks.tokenizer.save_pretrained(run.model)  # so that run.model alone makes a pipeline
+            last = [row for row in run.rows() if row["split"] == "validation"]
+            run.finish({"kind": "pretrain", **summary, **_prefixed("validation_", last)})
     return run
 
 
@@ -174,7 +175,8 @@ def losses_on(
 ) -> dict[str, float]:
     """The terms of the objective on held-out blocks, each the mean over all its tokens.
 
-    The masks are those of epoch 0, so the numbers of two steps or two students compare.
+    The masks are those of epoch 0, so the numbers of two steps or two students compare. Several
+    processes, which call this together, share the blocks.
 
     Raises:
         ValueError: the objective needs a teacher and there is none, or they do not fit.
@@ -193,13 +195,16 @@ def losses_on(
     ]
     counts = {key: sum(part["counts"][key] for part in parts) for key in parts[0]["counts"]}
 
+    state = processes()
+    mine = parts[state.process_index :: state.num_processes]
+
     def measure(model: PreTrainedModel) -> dict[str, float]:
         sums: dict[str, Tensor] = {}
-        for part in parts:
+        for part in mine or parts[:1]:  # without any, the first tells the terms' names
             part = {k: v.to(model.device) if isinstance(v, Tensor) else v for k, v in part.items()}
             for term, value in loss(model, part, counts).items():
-                sums[term] = sums.get(term, 0) + value
-        return {term: float(value) for term, value in sums.items()}
+                sums[term] = sums.get(term, 0) + value * bool(mine)
+        return sum_over_processes(sums)
 
     if teacher is None:
         return evaluate(model, measure)

@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from accelerate import PartialState
 from torch import Tensor, nn
 from transformers import AutoModelForQuestionAnswering, PreTrainedModel, PreTrainedTokenizerBase
 
 from distilkit.config import TaskObjective, Training, as_json
-from distilkit.finetuning import inputs_of, with_new_head
-from distilkit.loop import evaluate, train
+from distilkit.finetuning import by_example, inputs_of, with_new_head
+from distilkit.loop import train
 from distilkit.losses import at_least_float32, soft_target_loss
 from distilkit.pretraining import fingerprint
+from distilkit.processes import processes
 from distilkit.run import Run, open_run
 from distilkit.squad import Windows, best_answers, windows
 
@@ -102,13 +102,14 @@ def finetune_squad(
             return run
         model = copy.deepcopy(model)
         if teacher is not None:
-            teacher = teacher.to(PartialState().device).eval()
+            teacher = teacher.to(processes().device).eval()
         summary = train(model, train_windows, answer_loss(teacher, objective), training, run)
         found = squad_scores(model, held_out, data["validation"])
-        model.save_pretrained(run.model)
-        tokenizer.save_pretrained(run.model)
-        scores = {"validation": found}
-        run.finish({"kind": "finetune", "task": "squad", **summary, "scores": scores})
+        if processes().is_main_process:
+            model.save_pretrained(run.model)
+            tokenizer.save_pretrained(run.model)
+            scores = {"validation": found}
+            run.finish({"kind": "finetune", "task": "squad", **summary, "scores": scores})
     return run
 
 
@@ -152,23 +153,14 @@ def squad_scores(
     from distilkit.squad_metric import SquadMetric  # `evaluate` is needed only here
 
     examples = split.examples
-    order = np.argsort(examples.lengths, kind="stable")
 
-    def measure(model: PreTrainedModel) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        found = {}
-        for at in range(0, len(order), BATCH):
-            ids = order[at : at + BATCH]
-            batch = examples.batch(0, ids)
-            batch = {k: v.to(model.device) for k, v in batch.items() if isinstance(v, Tensor)}
-            starts, ends = start_and_end(model, batch).cpu().numpy().reshape(2, len(ids), -1)
-            for i, start, end in zip(ids, starts, ends, strict=True):
-                found[i] = start[: examples.lengths[i]], end[: examples.lengths[i]]
-        return [found[i][0] for i in range(len(examples))], [
-            found[i][1] for i in range(len(examples))
-        ]
+    def outputs(batch: dict[str, Tensor]) -> Tensor:
+        return start_and_end(model, batch).unflatten(0, (2, -1)).transpose(0, 1)  # B, 2, L
 
-    starts, ends = evaluate(model, measure)
-    if not all(np.isfinite(logits).all() for logits in (*starts, *ends)):
+    found = by_example(model, examples, outputs, BATCH)
+    found = [logits[:, :n] for logits, n in zip(found, examples.lengths, strict=True)]
+    starts, ends = zip(*found, strict=True)
+    if not all(np.isfinite(logits).all() for logits in found):
         raise FloatingPointError("squad: the model's predictions are not finite")
     answers = best_answers(split, list(data["context"]), starts, ends)
     references = [list(answer["text"]) for answer in data["answers"]]

@@ -26,6 +26,7 @@ import torch
 
 from distilkit.checkpoint import write_json
 from distilkit.config import home
+from distilkit.processes import processes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -118,13 +119,20 @@ def run_folder(name: str) -> Path:
 def open_run(name: str, config: Mapping[str, Any]) -> Iterator[Run]:
     """The run folder `name` for writing: new, or to go on with, or finished (then only read it).
 
-    The same name with another config is refused, so that nothing is mixed or overwritten.
+    The same name with another config is refused, so that nothing is mixed or overwritten. Of
+    several processes, which open it together, process 0 alone holds it and may write.
 
     Raises:
         ValueError: no name, or the folder holds a run with another config.
         RunBusy: another process is writing there.
     """
     path = run_folder(name)
+    state = processes()
+    if not state.is_main_process:
+        state.wait_for_everyone()  # until process 0 holds the folder
+        yield Run(path)
+        state.wait_for_everyone()  # until it has written everything
+        return
     path.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(path / ".lock")
     try:
@@ -144,9 +152,11 @@ def open_run(name: str, config: Mapping[str, Any]) -> Iterator[Run]:
         else:
             write_json(path / "environment.json", environment())
             write_json(path / "config.json", config)  # last: with it the folder is a run
+        state.wait_for_everyone()
         yield run
     finally:
         lock.release()
+    state.wait_for_everyone()
 
 
 def runs() -> pd.DataFrame:

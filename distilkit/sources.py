@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from accelerate import PartialState
 from transformers import (
     AutoModelForMaskedLM,
     AutoTokenizer,
@@ -21,6 +20,7 @@ from distilkit.block_stream import WINDOW, BlockStream
 from distilkit.config import Scale, home
 from distilkit.corpus import MaskedBlocks, masking_weights
 from distilkit.documents import Text, open_text, text_of
+from distilkit.processes import processes
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -63,8 +63,12 @@ def load_blocks(
     if scale.stream is None:
         blocks = cached_blocks(train.read, tokenizer, scale.length, source=train.identity)
     else:
-        state = PartialState()
-        share = {"rank": state.process_index, "world": state.num_processes}
+        state = processes()
+        share = {
+            "group": scale.distillation.micro_batch_size,
+            "rank": state.process_index,
+            "world": state.num_processes,
+        }
         blocks = BlockStream(train, tokenizer, scale.length, blocks=scale.stream, **share)
         # how rare a word is has to be the same for all processes: it is counted in the beginning
         first = BlockStream(train, tokenizer, scale.length, blocks=min(scale.stream, WINDOW))

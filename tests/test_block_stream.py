@@ -51,27 +51,34 @@ def test_forward_reads_the_text_once(many, tokenizer):
     assert log == [0]
 
 
-@pytest.mark.parametrize("world", [1, 2, 3, 4])
-def test_an_order_takes_every_block_once_and_a_window_at_a_time(many, tokenizer, world):
-    stream = BlockStream(text_of(many), tokenizer, L, blocks=40, rank=world - 1, world=world)
+@pytest.mark.parametrize("group", [1, 2, 3])
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_an_order_takes_every_block_once_and_a_window_at_a_time(many, tokenizer, world, group):
+    place = {"group": group, "rank": world - 1, "world": world}
+    stream = BlockStream(text_of(many), tokenizer, L, blocks=40, **place)
     order = stream.permutation(np.random.default_rng(7))
-    assert len(stream) == len(order) == 40 // world * world
+    turn = world * group
+    assert len(stream) == len(order) == 40 // turn * turn
     assert sorted(order) == list(range(len(order)))
-    windows = order // 12
-    assert (np.diff(windows) >= 0).all()
-    assert (order[:12] != np.arange(12)).any()
-    for rank in range(world):  # as the loop divides a batch
-        assert (order[rank::world] % world == rank).all()
+    assert (np.diff(order // (12 // turn * turn)) >= 0).all()
+    if turn <= 4:
+        assert (order[:12] != np.arange(12)).any()
+    for start in range(0, len(order), turn):  # as the loop deals out micro-batches of a batch
+        for rank in range(world):
+            mine = order[start + rank * group : start + (rank + 1) * group]
+            assert (mine % turn // group == rank).all()
 
 
 @pytest.mark.parametrize("world", [2, 3])
 def test_a_process_reads_its_own_share(many, tokenizer, world):
+    numbers = np.arange(24).reshape(-1, world, 2)  # in turn, two at a time
     for rank in range(world):
-        stream = BlockStream(text_of(many), tokenizer, L, blocks=30, rank=rank, world=world)
+        place = {"group": 2, "rank": rank, "world": world}
+        stream = BlockStream(text_of(many), tokenizer, L, blocks=24, **place)
         own = pack(many[rank::world], tokenizer, L)
-        assert np.array_equal(stream[np.arange(rank, 30, world)], own[: 30 // world])
+        assert np.array_equal(stream[numbers[:, rank].ravel()], own[: 24 // world])
         with pytest.raises(ValueError, match="batch_size has to be a multiple"):
-            stream[[rank + 1]]
+            stream[[2 * rank + 2]]
 
 
 def test_a_text_that_is_too_short_says_how_much_there_was(many, tokenizer):
@@ -79,7 +86,7 @@ def test_a_text_that_is_too_short_says_how_much_there_was(many, tokenizer):
     stream = BlockStream(text_of(many), tokenizer, L, blocks=had + 20)
     with pytest.raises(ValueError, match=f"ends after {had} blocks of {L} tokens"):
         stream[[had + 19]]
-    with pytest.raises(ValueError, match="at least one for each of 4"):
+    with pytest.raises(ValueError, match="at least 4, a micro-batch for each process"):
         BlockStream(text_of(many), tokenizer, L, blocks=3, world=4)
 
 
