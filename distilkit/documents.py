@@ -154,7 +154,8 @@ def _rows(path: Path) -> Iterator[str | None]:
 
 
 def _open_hub(source: str, stream: bool) -> tuple[Text, Text]:
-    import datasets  # the machine that only trains may lack it
+    import datasets  # a machine that only trains may lack it
+    from datasets.distributed import split_dataset_by_node
 
     name, _, config = source.partition(":")
     parts = datasets.load_dataset(name, config or None, streaming=stream)
@@ -169,7 +170,7 @@ def _open_hub(source: str, stream: bool) -> tuple[Text, Text]:
         data = parts[part].select_columns("text")
 
         def documents(rank: int = 0, world: int = 1) -> Iterator[str]:
-            mine = datasets.distributed.split_dataset_by_node(data, rank, world)
+            mine = split_dataset_by_node(data, rank, world)
             texts = (row["text"] for row in mine)
             return (text for text in texts if text and not text.isspace())
 

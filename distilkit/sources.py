@@ -20,6 +20,7 @@ from distilkit.block_stream import WINDOW, BlockStream
 from distilkit.config import Scale, home
 from distilkit.corpus import MaskedBlocks, masking_weights
 from distilkit.documents import Text, open_text, text_of
+from distilkit.hub import fetch
 from distilkit.processes import processes
 
 if TYPE_CHECKING:
@@ -33,13 +34,13 @@ def tiny_world() -> Path:
 
 def load_tokenizer(scale: Scale) -> PreTrainedTokenizerBase:
     """The teacher's tokenizer."""
-    return AutoTokenizer.from_pretrained(scale.teacher)
+    return AutoTokenizer.from_pretrained(fetch(scale.teacher))
 
 
 def load_teacher(scale: Scale) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The scale's teacher, in eval mode and float32, and its tokenizer."""
     tokenizer = load_tokenizer(scale)
-    teacher = AutoModelForMaskedLM.from_pretrained(scale.teacher, dtype=torch.float32)
+    teacher = AutoModelForMaskedLM.from_pretrained(fetch(scale.teacher), dtype=torch.float32)
     return teacher.eval(), tokenizer
 
 

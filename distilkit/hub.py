@@ -1,0 +1,72 @@
+"""A checkpoint of the Hub on this disk, whole and unaltered, or a clear word why not.
+
+The download, its retries, its cache and ``HF_HUB_OFFLINE`` are huggingface_hub's. What is added:
+weights whose SHA-256 is not the one that the Hub announced are refused, and every failure names the
+checkpoint and what to do.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from huggingface_hub import constants, snapshot_download
+
+from distilkit.checkpoint import file_sha256
+
+_FILES = ["*.json", "*.txt", "*.model", "model*.safetensors"]  # configuration, tokenizer, weights
+_OLD_WEIGHTS = "pytorch_model*.bin"  # of repositories that have no safetensors
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def fetch(checkpoint: str | Path) -> Path:
+    """The folder of a checkpoint: itself, or downloaded from the Hub (once) and verified.
+
+    A server that does not answer is given up after some retries of ``HF_HUB_DOWNLOAD_TIMEOUT``
+    seconds (10 by default), a minute or two in all.
+
+    Raises:
+        FileNotFoundError: a path that does not exist.
+        ConnectionError: the Hub has no such repository, cannot be reached, or, with
+            ``HF_HUB_OFFLINE``, the checkpoint is not in the cache.
+        ValueError: a file that is not the one that the Hub announced; it is deleted.
+    """
+    folder = Path(checkpoint).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.is_absolute() or str(checkpoint).startswith((".", "~")):
+        raise FileNotFoundError(f"no checkpoint at {checkpoint}")
+    try:
+        folder = Path(snapshot_download(str(checkpoint), allow_patterns=_FILES))
+        if not any(folder.glob("*.safetensors")):
+            folder = Path(snapshot_download(str(checkpoint), allow_patterns=_OLD_WEIGHTS))
+    except Exception as error:  # four libraries' exceptions meet here, none of them is swallowed
+        raise ConnectionError(
+            f"{checkpoint} could not be had from {constants.ENDPOINT}: "
+            f"{_first_line(error)}. Look at its name and at the network, and try again: what has "
+            "arrived is kept"
+        ) from error
+    for file in folder.rglob("*"):
+        _refuse_altered(file, checkpoint)
+    return folder
+
+
+def _refuse_altered(file: Path, checkpoint: str | Path) -> None:
+    """The cache names a large file after the SHA-256 that the Hub announced for it."""
+    stored = file.resolve()
+    if not (file.is_file() and _SHA256.fullmatch(stored.name)):
+        return
+    if file_sha256(stored) != stored.name:
+        os.unlink(file)
+        if stored != file:
+            os.unlink(stored)
+        raise ValueError(
+            f"{checkpoint}: {file.name} is not the file that the Hub announced (its SHA-256 is "
+            f"not {stored.name[:12]}...). It has been deleted; try again"
+        )
+
+
+def _first_line(error: BaseException) -> str:
+    lines = f"{type(error).__name__}: {error}".strip().splitlines()
+    return lines[0].rstrip(".: ")
