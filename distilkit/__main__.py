@@ -69,6 +69,16 @@ def teacher(options: argparse.Namespace) -> None:
     print(f"{ship(small.model, options.out)}: model and tokenizer, in half precision")
 
 
+def doctor(options: argparse.Namespace) -> int:
+    """Check teacher, text, tasks and machine before time is spent (less than a minute)."""
+    from distilkit.doctor import doctor as examine
+
+    table = examine(_scale(options), task=options.task, checkpoint=options.checkpoint)
+    for check, found, good in table.itertuples(index=False):
+        print(f"{'good' if good else 'BAD '}  {check}: {found}")
+    return 0 if table.good.all() else 1
+
+
 def gate(options: argparse.Namespace) -> None:
     """Whether a teacher is worth distilling: what it answers, knows and scores (minutes)."""
     from distilkit.gate import gate as run_gate
@@ -278,6 +288,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--out", required=True, help="folder for the finished teacher")
     sub.add_argument("--name", default="teacher", help="of the run folders")
+
+    sub = with_scale(verb(doctor))
+    sub.add_argument("--teacher", dest="teacher_checkpoint", help="Hub id or folder")
+    sub.add_argument("--text", help="as for distil")
+    sub.add_argument("--glue", help="Hub dataset, or folder with <task>/<split>.parquet")
+    sub.add_argument("--task", help="of a classifier that is to teach while fine-tuning")
+    sub.add_argument("--checkpoint", help="that classifier")
 
     sub = with_scale(verb(gate))
     sub.add_argument("--teacher", dest="teacher_checkpoint", help="Hub id or folder")

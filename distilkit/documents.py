@@ -196,7 +196,13 @@ def _divided(
 
     def train(rank: int = 0, world: int = 1) -> Iterator[str]:
         aside = {_digest(text) for text in held_out()}
-        return (text for text in documents(rank, world) if _digest(text) not in aside)
+        empty = True
+        for text in documents(rank, world):
+            if _digest(text) not in aside:
+                empty = False
+                yield text
+        if empty:
+            raise ValueError(f"{name}: every document occurs among those held out too")
 
     if next(held_out(), None) is None:
         raise ValueError(f"{name} holds one document: at least two are needed, one held out")

@@ -143,6 +143,8 @@ def test_what_cannot_be_opened_says_so(tmp_path):
         open_text(tmp_path)
     with pytest.raises(ValueError, match="one document: at least two"):
         open_text(write(tmp_path / "a.txt", ["only"]))
+    with pytest.raises(ValueError, match="every document occurs among those held out"):
+        list(open_text(write(tmp_path / "a.txt", ["again"] * 9))[0].read())
     with pytest.raises(ValueError, match="streaming is for texts of the Hub"):
         open_text(write(tmp_path / "a.txt", ["a", "b"]), stream=True)
 
