@@ -1,0 +1,137 @@
+"""Not a test: the whole recipe on a real encoder, real text and real GLUE tasks, run by hand.
+
+    python tests/real_recipe.py ENCODER TEXT GLUE_FOLDER [--seeds 1 2 3] [--examples 10000]
+
+ENCODER is a folder with a BertModel and its tokenizer (for instance all-MiniLM-L6-v2), TEXT a text
+file, GLUE_FOLDER holds <task>/train.parquet and validation.parquet. The encoder gets a masked-word
+head, which is trained on the text while its hidden states are held in place. A student of half its
+layers is distilled on the same text; controls are the same student on masked words alone for as
+many steps, and its shape from random weights. All four are fine-tuned; the three students also with
+the soft targets of the fine-tuned teacher. Hours on a CPU: everything is a run in runs/, and an
+interrupted call goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import torch
+from transformers import (
+    AutoModel,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertForMaskedLM,
+    DistilBertForMaskedLM,
+)
+
+from distilkit import distil, finetune, home, pretrain, sequence_classifier, start
+from distilkit.block_cache import cached_blocks
+from distilkit.config import MLM_ONLY, SCALES, Objective, TaskObjective, Training
+from distilkit.corpus import MaskedBlocks
+from distilkit.documents import open_text
+from distilkit.encoder import masked_lm_from_encoder
+from distilkit.glue import load, task
+from distilkit.measure import compare
+from distilkit.student import random_student_like, student_from_teacher
+
+TASKS = ("sst2", "cola", "mrpc")
+LENGTH = 128
+PRETRAINING = Training(
+    batch_size=16,
+    micro_batch_size=16,
+    learning_rate=3e-4,
+    eps=1e-8,
+    seed=1,
+    precision="bf16",
+    log_every=10,
+    validate_every=250,
+    checkpoint_every=100,
+)
+HEAD = replace(PRETRAINING, steps=1500)
+STUDENT = replace(PRETRAINING, steps=1500, learning_rate=5e-4)
+FINETUNING = replace(SCALES["base"].finetuning, learning_rate=5e-5, precision="fp32")
+
+
+def teacher_with_head(encoder: str, blocks: MaskedBlocks, validation: MaskedBlocks) -> Path:
+    """The encoder as a masked-language model, its hidden states held to what they were."""
+    model = masked_lm_from_encoder(AutoModel.from_pretrained(encoder, dtype=torch.float32), 1)
+    every = tuple((layer, layer) for layer in range(model.config.num_hidden_layers + 1))
+    anchored = Objective(soft_target=0.0, mlm=1.0, cosine=5.0, cosine_layers=every)
+    data = {"objective": anchored, "validation": validation, "name": "real-head"}
+    return distil(model, copy.deepcopy(model), blocks, HEAD, **data).model
+
+
+def students(folder: Path, blocks: MaskedBlocks, validation: MaskedBlocks) -> dict[str, Path]:
+    """The three students' folders."""
+    teacher = BertForMaskedLM.from_pretrained(folder).eval()
+    student = student_from_teacher(teacher)
+    data = {"validation": validation}
+    distilled = distil(student, teacher, blocks, STUDENT, name="real-distilled", **data)
+    control = pretrain(student, blocks, STUDENT, objective=MLM_ONLY, name="real-mlm", **data)
+    scratch = home() / "data" / "cache" / "real-scratch"
+    random_student_like(student, seed=0).save_pretrained(scratch)
+    return {"distilled": distilled.model, "mlm_equal_steps": control.model, "scratch": scratch}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("encoder")
+    parser.add_argument("text")
+    parser.add_argument("glue")
+    parser.add_argument("--examples", type=int, default=10_000, help="of a task, at most")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    options = parser.parse_args()
+    start("base")
+    tokenizer = AutoTokenizer.from_pretrained(options.encoder)
+    train, held_out = (
+        cached_blocks(text.read, tokenizer, LENGTH, source=text.identity)
+        for text in open_text(options.text)
+    )
+    blocks = MaskedBlocks(train, tokenizer, seed=PRETRAINING.seed)
+    validation = MaskedBlocks(held_out[:200], tokenizer, seed=0, weights=blocks.weights)
+    folder = teacher_with_head(options.encoder, blocks, validation)
+    arms = {"teacher": folder, **students(folder, blocks, validation)}
+
+    rows = []
+    for seed in options.seeds:
+        for name in TASKS:
+            data = load(name, options.glue)
+            few = data["train"].shuffle(seed=0)
+            data["train"] = few.select(range(min(options.examples, len(few))))
+            training, fine_teacher = replace(FINETUNING, seed=seed), None
+            for arm, checkpoint in arms.items():
+                for soft in (False, True) if fine_teacher is not None else (False,):
+                    run = finetune(
+                        sequence_classifier(checkpoint, name, seed),
+                        tokenizer,
+                        name,
+                        data,
+                        training,
+                        name=f"real-{arm}-{'soft' if soft else 'labels'}-{name}-{seed}",
+                        teacher=fine_teacher if soft else None,
+                        objective=TaskObjective() if soft else None,
+                        keep_model=arm == "teacher",
+                    )
+                    score = run.result()["scores"]["validation"][task(name).score]
+                    rows.append((arm + " + soft targets" * soft, name, seed, 100 * score))
+                if arm == "teacher":
+                    fine_teacher = AutoModelForSequenceClassification.from_pretrained(run.model)
+    table = pd.DataFrame(rows, columns=["arm", "task", "seed", "score"])
+    macro = table.groupby(["arm", "seed"], sort=False).score.mean().reset_index()
+    table = pd.concat([table, macro.assign(task="macro")])
+    table.to_csv(SCALES["base"].figures / "real_recipe.csv", index=False)
+    by = table.groupby(["arm", "task"], sort=False).score.agg(["median", "min", "max"])
+    print(by.round(1).unstack("task").swaplevel(axis=1).sort_index(axis=1).to_string())
+    models = {
+        "teacher": BertForMaskedLM.from_pretrained(arms["teacher"]).eval(),
+        "student": DistilBertForMaskedLM.from_pretrained(arms["distilled"]).eval(),
+    }
+    print(compare(models, length=128, threads=1).round(2).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()
