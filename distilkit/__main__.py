@@ -137,6 +137,7 @@ def distil(options: argparse.Namespace) -> None:
         name=options.name or f"{chosen.name}-distilled",
         objective=objective,
         validation=validation,
+        shard_teacher=options.shard_teacher,
     )
     _print_result(run)
 
@@ -315,6 +316,9 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         metavar="BLOCKS",
         help="read the Hub dataset as it is needed, so many blocks an epoch, and store nothing",
+    )
+    sub.add_argument(
+        "--shard-teacher", action="store_true", help="several processes share its weights (FSDP)"
     )
     sub.add_argument("--layers", type=int, nargs="+", help="teacher layers to copy, 0-based")
     weights = Objective()

@@ -104,8 +104,14 @@ def train(
         return [(epoch, batch[i : i + size]) for i in range(0, len(batch), size)]
 
     def mine(step: int) -> list[tuple[int, np.ndarray]]:
-        """This process's; if there are too few, it computes along with the first, see below."""
-        return micro_batches(step)[rank::world] or micro_batches(step)[:1]
+        """This process's: the same number for all, so that they stay in step.
+
+        Where the micro-batches do not go round, which only an epoch's last batch makes happen, the
+        first one fills the place and counts nothing.
+        """
+        every = micro_batches(step)
+        every += every[:1] * (-len(every) % world)
+        return every[rank::world]
 
     loader = DataLoader(
         _Examples(data),
@@ -132,8 +138,10 @@ def train(
         for step in range(first, steps):
             # 1. this step's examples and learning rate
             parts = [next(batches) for _ in mine(step)]
-            idle = rank >= len(micro_batches(step))  # the last batch of an epoch can be small
-            counts, stop = _agree(parts, idle, bool(caught), accelerator)
+            real = [
+                n < len(micro_batches(step)) for n in range(rank, rank + len(parts) * world, world)
+            ]
+            counts, stop = _agree(parts, real, bool(caught), accelerator)
             tokens += counts["tokens"]
             rate = learning_rate(step, steps, training)
             for group in optimizer.param_groups:
@@ -148,9 +156,9 @@ def train(
                 with accelerator.no_sync(module) if more else contextlib.nullcontext():
                     out = module(_to(accelerator.device, part), counts)
                     # DDP takes the mean over processes; the counts are global, so we want the sum
-                    accelerator.backward(out["loss"] * (0 if idle else world))
+                    accelerator.backward(out["loss"] * (world * real[i]))
                 for name, value in out.items():
-                    terms[name] = terms.get(name, 0) + value.detach() * (not idle)
+                    terms[name] = terms.get(name, 0) + value.detach() * real[i]
 
             # 3. the update, unless something is not finite
             norm = nn.utils.clip_grad_norm_(model.parameters(), training.max_grad_norm)
@@ -280,14 +288,15 @@ def _to(device: torch.device, batch: Batch) -> Batch:
 
 
 def _agree(
-    parts: list[Batch], idle: bool, stop: bool, accelerator: Accelerator
+    parts: list[Batch], real: list[bool], stop: bool, accelerator: Accelerator
 ) -> tuple[dict[str, int], bool]:
     """The denominators, summed over the step's micro-batches and over the processes.
 
     And whether any process was told to stop: all have to end with the same step.
     """
     names = sorted(parts[0]["counts"])
-    sums = [sum(int(part["counts"][name]) for part in parts) * (not idle) for name in names]
+    counted = [part["counts"] for part, counts in zip(parts, real, strict=True) if counts]
+    sums = [sum(int(counts[name]) for counts in counted) for name in names]
     if accelerator.num_processes > 1:
         both = torch.tensor([*sums, int(stop)], device=accelerator.device)
         *sums, stop = accelerator.reduce(both, "sum").tolist()

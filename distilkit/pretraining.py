@@ -22,7 +22,7 @@ from distilkit.config import MLM_ONLY, Objective, Training, as_json
 from distilkit.corpus import BLOCKS_AT_ONCE, MaskedBlocks
 from distilkit.lean_head import lean_triple_loss, mlm_head
 from distilkit.loop import evaluate, sum_over_processes, train
-from distilkit.processes import processes
+from distilkit.processes import processes, shard_layers
 from distilkit.run import Run, open_run
 
 
@@ -35,6 +35,7 @@ def distil(
     name: str,
     objective: Objective | None = None,
     validation: MaskedBlocks | None = None,
+    shard_teacher: bool = False,
 ) -> Run:
     """Train a copy of `student` by the triple loss against `teacher`; see :func:`pretrain`."""
     return pretrain(
@@ -45,6 +46,7 @@ def distil(
         objective=objective or Objective(),
         teacher=teacher,
         validation=validation,
+        shard_teacher=shard_teacher,
     )
 
 
@@ -57,6 +59,7 @@ def pretrain(
     objective: Objective = MLM_ONLY,
     teacher: PreTrainedModel | None = None,
     validation: MaskedBlocks | None = None,
+    shard_teacher: bool = False,
 ) -> Run:
     """Train a copy of a masked-language model; masked words alone, or any objective.
 
@@ -71,6 +74,8 @@ def pretrain(
         objective: weights of the three terms, temperature, which tokens.
         teacher: needed if the objective asks one; put into eval mode, gets no gradients.
         validation: held-out text; its losses are logged under a mask that never changes.
+        shard_teacher: in several processes, none holds the whole teacher: its layers are dealt out
+            (FSDP) and put together while they compute. For teachers that fit no single device.
 
     Raises:
         ValueError: the objective needs a teacher and there is none, or the two do not fit.
@@ -91,6 +96,8 @@ def pretrain(
             return run
         model = copy.deepcopy(model)
         if teacher is not None:
+            if shard_teacher:
+                teacher = shard_layers(copy.deepcopy(teacher))
             teacher = teacher.to(processes().device).eval()
             add_projections(model, teacher, objective, training.seed)
         validate = None
@@ -195,15 +202,16 @@ def losses_on(
     ]
     counts = {key: sum(part["counts"][key] for part in parts) for key in parts[0]["counts"]}
 
-    state = processes()
-    mine = parts[state.process_index :: state.num_processes]
+    rank, world = processes().process_index, processes().num_processes
 
     def measure(model: PreTrainedModel) -> dict[str, float]:
         sums: dict[str, Tensor] = {}
-        for part in mine or parts[:1]:  # without any, the first tells the terms' names
+        for first in range(0, len(parts), world):  # as many for all: see loop.train
+            own = first + rank
+            part = parts[own if own < len(parts) else 0]
             part = {k: v.to(model.device) if isinstance(v, Tensor) else v for k, v in part.items()}
             for term, value in loss(model, part, counts).items():
-                sums[term] = sums.get(term, 0) + value * bool(mine)
+                sums[term] = sums.get(term, 0) + value * (own < len(parts))
         return sum_over_processes(sums)
 
     if teacher is None:
