@@ -31,7 +31,7 @@ from distilkit.measure import parameter_count
 from distilkit.pretraining import language_model_loss, losses_on
 from distilkit.processes import processes
 from distilkit.sources import load_task, load_teacher, load_text
-from distilkit.student import student_from_teacher
+from distilkit.student import positions, student_from_teacher
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -301,7 +301,7 @@ def _classifier(
         return check, str(error), False
     data = load_task(scale, task)[the_task.validation[0]]
     few = data.shuffle(seed=0).select(range(min(EXAMPLES, len(data))))
-    longest = min(the_task.max_length, model.config.max_position_embeddings)
+    longest = min(the_task.max_length, positions(model))
     score = evaluate_task(model, tokenizer, task, few, max_length=longest)[the_task.score]
     labels = np.asarray(few["label"])
     chance = 0.0  # a correlation's

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,12 @@ from distilkit.config import TaskObjective, Training, as_json
 from distilkit.examples import Examples
 from distilkit.glue import Task, scores, task_examples
 from distilkit.glue import task as task_named
-from distilkit.loop import evaluate, train
+from distilkit.loop import Loss, evaluate, train
 from distilkit.losses import at_least_float32, soft_target_loss
 from distilkit.pretraining import fingerprint
 from distilkit.processes import processes
 from distilkit.run import Run, open_run
+from distilkit.student import positions
 
 HEAD_SCALE = 0.02 * 768  # of a new head's weights, times the width: BERT-base's own
 
@@ -135,22 +136,11 @@ def finetune(
         ValueError: unknown task; a head or teacher that does not fit the task.
     """
     the_task = task_named(task)
-    if objective is not None and teacher is None:
-        raise ValueError("an objective with soft targets needs teacher=..., fine-tuned on the task")
+    objective = check_objective(objective, teacher)
     readers = (model,) if teacher is None else (model, teacher)
-    # a model with relative positions has no such limit
-    longest = min(getattr(r.config, "max_position_embeddings", None) or 2**31 for r in readers)
-    if max_length is None:
-        max_length = min(the_task.max_length, longest)
-    if max_length > longest:
-        raise ValueError(
-            f"max_length = {max_length}, but model or teacher has {longest} positions: give at "
-            "most that"
-        )
+    max_length = input_length(readers, max_length, the_task.max_length)
     for reader in readers:
         check_classifier(reader, the_task)
-    if teacher is not None:
-        objective = objective or TaskObjective()
     examples = task_examples(
         data["train"], the_task, tokenizer, max_length=max_length, seed=training.seed
     )
@@ -160,6 +150,79 @@ def finetune(
         if split in data and _has_labels(data[split])
     }
     config = {
+        "data": {k: e.digest() for k, e in {"train": examples, **held_out}.items()},
+        "max_length": max_length,
+        "keep_model": keep_model,
+    }
+    return run_finetuning(
+        model,
+        tokenizer,
+        examples,
+        training,
+        task_loss(the_task, teacher, objective),
+        lambda trained: {k: _score(trained, the_task, held) for k, held in held_out.items()},
+        name=name,
+        task=task,
+        teacher=teacher,
+        objective=objective,
+        config=config,
+    )
+
+
+def check_objective(
+    objective: TaskObjective | None, teacher: PreTrainedModel | None
+) -> TaskObjective | None:
+    """The objective, by default half and half with a teacher; ValueError without a teacher."""
+    if teacher is None and objective is not None:
+        raise ValueError("an objective with soft targets needs teacher=..., fine-tuned on the task")
+    return TaskObjective() if objective is None and teacher is not None else objective
+
+
+def input_length(readers: Iterable[PreTrainedModel], wanted: int | None, default: int) -> int:
+    """How many tokens an input has: `wanted`, or `default` or as many as all models can read.
+
+    Raises:
+        ValueError: more are wanted than a model has positions.
+    """
+    longest = min(positions(reader) for reader in readers)
+    if wanted is None:
+        return min(default, longest)
+    if wanted > longest:
+        raise ValueError(
+            f"max_length = {wanted}, but model or teacher has {longest} positions: give at most "
+            "that"
+        )
+    return wanted
+
+
+def run_finetuning(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Examples,
+    training: Training,
+    loss: Loss,
+    score: Callable[[PreTrainedModel], dict[str, dict[str, float | None]]],
+    *,
+    name: str,
+    task: str,
+    teacher: PreTrainedModel | None,
+    objective: TaskObjective | None,
+    config: Mapping[str, Any],
+) -> Run:
+    """What fine-tuning on any task has in common: the run around the loop.
+
+    Args:
+        model: a copy is trained.
+        tokenizer: saved with it.
+        examples: the training examples.
+        training, name: as for :func:`finetune`.
+        loss: for the loop.
+        score: the scores of each split, of the trained model.
+        task: its name.
+        teacher, objective: as for :func:`finetune`.
+        config: what else decides the result; ``keep_model`` false leaves the weights out.
+    """
+    config = {
         "kind": "finetune",
         "task": task,
         "objective": as_json(objective) if objective else None,
@@ -167,20 +230,18 @@ def finetune(
         "model": fingerprint(model),
         "teacher": fingerprint(teacher) if teacher is not None else None,
         "examples": len(examples),
-        "data": {k: e.digest() for k, e in {"train": examples, **held_out}.items()},
-        "max_length": max_length,
-        "keep_model": keep_model,
+        **config,
     }
     with open_run(name, config) as run:
         if run.finished:
             return run
         model = copy.deepcopy(model)
         if teacher is not None:
-            teacher = teacher.to(processes().device).eval()
-        summary = train(model, examples, task_loss(the_task, teacher, objective), training, run)
-        found = {split: _score(model, the_task, held) for split, held in held_out.items()}
+            teacher.to(processes().device).eval()
+        summary = train(model, examples, loss, training, run)
+        found = score(model)
         if processes().is_main_process:
-            if keep_model:
+            if config.get("keep_model", True):
                 model.save_pretrained(run.model)
                 tokenizer.save_pretrained(run.model)
             run.finish({"kind": "finetune", "task": task, **summary, "scores": found})

@@ -24,6 +24,7 @@ from distilkit.lean_head import lean_triple_loss, mlm_head
 from distilkit.loop import evaluate, sum_over_processes, train
 from distilkit.processes import processes, shard_layers
 from distilkit.run import Run, open_run
+from distilkit.student import positions
 
 
 def distil(
@@ -285,7 +286,7 @@ def _check(
     used = [model] + ([teacher] if objective.needs_teacher and teacher is not None else [])
     for text in (blocks, validation):
         for reader in used:
-            longest = reader.config.max_position_embeddings
+            longest = positions(reader)
             if text is not None and text.blocks.shape[1] > longest:
                 raise ValueError(
                     f"blocks of {text.blocks.shape[1]} tokens, but the {type(reader).__name__} has "

@@ -6,7 +6,6 @@ while the student is fine-tuned. The same loop as everything else, another loss.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoModelForQuestionAnswering, PreTrainedModel, PreTrainedTokenizerBase
 
-from distilkit.config import TaskObjective, Training, as_json
-from distilkit.finetuning import by_example, inputs_of, with_new_head
-from distilkit.loop import train
+from distilkit.config import TaskObjective, Training
+from distilkit.finetuning import (
+    by_example,
+    check_objective,
+    input_length,
+    inputs_of,
+    run_finetuning,
+    with_new_head,
+)
 from distilkit.losses import at_least_float32, soft_target_loss
-from distilkit.pretraining import fingerprint
-from distilkit.processes import processes
-from distilkit.run import Run, open_run
+from distilkit.run import Run
 from distilkit.squad import Windows, best_answers, windows
 
 MAX_LENGTH, STRIDE = 384, 128  # tokens of a window, and shared by two (the authors')
@@ -70,47 +73,27 @@ def finetune_squad(
     Raises:
         ValueError: an objective without a teacher, windows longer than a model's positions.
     """
-    if objective is not None and teacher is None:
-        raise ValueError("an objective with soft targets needs teacher=..., fine-tuned on SQuAD")
-    if teacher is not None:
-        objective = objective or TaskObjective()
-    readers = [model] if teacher is None else [model, teacher]
-    longest = min(getattr(r.config, "max_position_embeddings", None) or 2**31 for r in readers)
-    max_length = min(MAX_LENGTH, longest) if max_length is None else max_length
+    objective = check_objective(objective, teacher)
+    readers = (model,) if teacher is None else (model, teacher)
+    max_length = input_length(readers, max_length, MAX_LENGTH)
     stride = min(STRIDE, max_length // 3) if stride is None else stride
-    if max_length > longest:
-        raise ValueError(
-            f"max_length = {max_length}, but model or teacher has {longest} positions: give at "
-            "most that"
-        )
     shape = {"max_length": max_length, "stride": stride}
-    train_windows = windows(data["train"], tokenizer, seed=training.seed, **shape).examples
+    examples = windows(data["train"], tokenizer, seed=training.seed, **shape).examples
     held_out = windows(data["validation"], tokenizer, **shape)
-    config = {
-        "kind": "finetune",
-        "task": "squad",
-        "objective": as_json(objective) if objective else None,
-        "training": as_json(training),
-        "model": fingerprint(model),
-        "teacher": fingerprint(teacher) if teacher is not None else None,
-        "examples": len(train_windows),
-        "data": {"train": train_windows.digest(), "validation": held_out.examples.digest()},
-        **shape,
-    }
-    with open_run(name, config) as run:
-        if run.finished:
-            return run
-        model = copy.deepcopy(model)
-        if teacher is not None:
-            teacher = teacher.to(processes().device).eval()
-        summary = train(model, train_windows, answer_loss(teacher, objective), training, run)
-        found = squad_scores(model, held_out, data["validation"])
-        if processes().is_main_process:
-            model.save_pretrained(run.model)
-            tokenizer.save_pretrained(run.model)
-            scores = {"validation": found}
-            run.finish({"kind": "finetune", "task": "squad", **summary, "scores": scores})
-    return run
+    digests = {"train": examples.digest(), "validation": held_out.examples.digest()}
+    return run_finetuning(
+        model,
+        tokenizer,
+        examples,
+        training,
+        answer_loss(teacher, objective),
+        lambda trained: {"validation": squad_scores(trained, held_out, data["validation"])},
+        name=name,
+        task="squad",
+        teacher=teacher,
+        objective=objective,
+        config={"data": digests, **shape},
+    )
 
 
 def answer_loss(

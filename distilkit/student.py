@@ -247,3 +247,13 @@ def random_student_like(student: torch.nn.Module, seed: int) -> torch.nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return type(student)(student.config).to(student.device).eval()
+
+
+def positions(model: torch.nn.Module) -> int:
+    """How many tokens a model can read at most; 2^31 if it has no table of positions.
+
+    RoBERTa's table has 514 rows for 512 tokens: it counts from the padding's id on.
+    """
+    rows = getattr(model.config, "max_position_embeddings", None) or 2**31
+    padding = getattr(getattr(model.base_model, "embeddings", None), "padding_idx", None)
+    return rows if padding is None else rows - padding - 1
