@@ -144,7 +144,6 @@ def distil(options: argparse.Namespace) -> None:
 
 def finetune(options: argparse.Namespace) -> None:
     """Fine-tune a checkpoint on one task, with --teacher also on its soft targets."""
-    import torch
     from transformers import (
         AutoModelForQuestionAnswering,
         AutoModelForSequenceClassification,
@@ -168,7 +167,7 @@ def finetune(options: argparse.Namespace) -> None:
     a_teacher = None
     if options.teacher:
         kind = AutoModelForQuestionAnswering if on_squad else AutoModelForSequenceClassification
-        a_teacher = kind.from_pretrained(options.teacher, dtype=torch.float32)
+        a_teacher = finetuning.fine_tuned(kind, options.teacher)
     common = {
         "training": replace(_replaced(chosen.finetuning, options), seed=options.seed),
         "name": options.name or f"{chosen.name}-{options.task}-{options.seed}",
@@ -186,18 +185,17 @@ def finetune(options: argparse.Namespace) -> None:
 
 def submit(options: argparse.Namespace) -> None:
     """Write a fine-tuned model's answers to a GLUE test set as GLUE's server takes them."""
-    import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+    from distilkit.finetuning import fine_tuned
     from distilkit.glue_submission import write_submission
     from distilkit.sources import load_task
 
     data = load_task(_scale(options), options.task)
-    model = AutoModelForSequenceClassification.from_pretrained(
-        options.checkpoint, dtype=torch.float32
-    )
+    model = fine_tuned(AutoModelForSequenceClassification, options.checkpoint)
     tokenizer = AutoTokenizer.from_pretrained(options.checkpoint)
-    for file in write_submission(model, tokenizer, options.task, data, options.out):
+    rest = (options.task, data, options.out)
+    for file in write_submission(model, tokenizer, *rest, max_length=options.max_length):
         print(file)
 
 
@@ -233,7 +231,7 @@ def _scale(options: argparse.Namespace) -> Scale:
     named = {
         field: getattr(options, field)
         for field in ("teacher_checkpoint", "text", "stream", "glue")
-        if getattr(options, field, None)
+        if getattr(options, field, None) is not None
     }
     if "teacher_checkpoint" in named:
         named["teacher"] = named.pop("teacher_checkpoint")
@@ -347,6 +345,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--task", required=True, help=", ".join(GLUE_TASKS))
     sub.add_argument("--glue", help="Hub dataset, or folder with <task>/<split>.parquet")
     sub.add_argument("--out", required=True, help="folder for the .tsv files")
+    sub.add_argument("--max-length", type=int, help="tokens, as in the fine-tuning (default 128)")
 
     sub = verb(measure)
     sub.add_argument("checkpoints", nargs="+", help="folders or Hub ids")

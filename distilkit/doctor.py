@@ -6,6 +6,7 @@ a minute (the download of a teacher that is not in the cache yet comes on top).
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 import shutil
@@ -24,7 +25,7 @@ from distilkit.checkpoint import KEEP
 from distilkit.config import MLM_ONLY, Scale, home
 from distilkit.corpus import MaskedBlocks, pack
 from distilkit.documents import is_local
-from distilkit.finetuning import check_classifier, evaluate_task
+from distilkit.finetuning import check_classifier, evaluate_task, fine_tuned
 from distilkit.glue import task as task_named
 from distilkit.loop import steps_per_epoch
 from distilkit.measure import parameter_count
@@ -206,7 +207,8 @@ def _plan(
     ]
     blocks = _number_of_blocks(scale, tokenizer, train)
     # weights and two moments, of each checkpoint that is kept and of the one that is written
-    disk = 12 * ours * (KEEP + 1) + 4 * ours + 2 * (blocks or 0) * scale.length
+    stored = 0 if scale.stream else blocks or 0
+    disk = 12 * ours * (KEEP + 1) + 4 * ours + 2 * stored * scale.length
     space = shutil.disk_usage(home()).free
     rows.append(("disk", f"{disk / _GIB:.1f} GiB, {space / _GIB:.1f} GiB free", disk < space))
     steps = training.steps
@@ -247,27 +249,28 @@ def _speed(
             torch.cuda.synchronize()
         return time.perf_counter() - started
 
+    # what is kept for the gradient: some thirty numbers a token, layer and unit of width
+    layers, width = student.config.num_hidden_layers, student.config.hidden_size
+    activations = 4.0 * 30 * training.micro_batch_size * scale.length * layers * width
     seconds(1)  # the first is slower
     examples, took = 1, seconds(1)
     if took * training.micro_batch_size < 10:
-        examples = training.micro_batch_size
-        if device.type == "cuda":
+        cuda = device.type == "cuda"
+        if cuda:
             torch.cuda.reset_peak_memory_stats()
             before = torch.cuda.memory_allocated()
-            took = seconds(examples)
-            activations = torch.cuda.max_memory_allocated() - before
-        else:
-            took = seconds(examples)
-    if device.type != "cuda":
-        # what is kept for the gradient: some thirty numbers a token, layer and unit of width
-        layers, width = student.config.num_hidden_layers, student.config.hidden_size
-        activations = 4 * 30 * training.micro_batch_size * scale.length * layers * width
+        with contextlib.suppress(torch.OutOfMemoryError):  # the estimate stands, and says so
+            took = seconds(training.micro_batch_size)
+            examples = training.micro_batch_size
+            if cuda:
+                activations = torch.cuda.max_memory_allocated() - before
     teacher.to("cpu")
     return examples * scale.length / took, activations
 
 
 def _free_memory(device: torch.device) -> float:
     if device.type == "cuda":
+        torch.cuda.empty_cache()  # what was just measured is free again
         return torch.cuda.mem_get_info()[0]
     try:  # Linux counts what its caches would give back; elsewhere all of the memory is taken
         lines = Path("/proc/meminfo").read_text().splitlines()
@@ -294,8 +297,8 @@ def _classifier(
     from transformers import AutoModelForSequenceClassification
 
     the_task, check = task_named(task), f"classifier beats chance on {task}"
-    model = AutoModelForSequenceClassification.from_pretrained(checkpoint, dtype=torch.float32)
     try:
+        model = fine_tuned(AutoModelForSequenceClassification, checkpoint)
         check_classifier(model, the_task)
     except ValueError as error:
         return check, str(error), False

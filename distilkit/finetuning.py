@@ -102,6 +102,25 @@ def with_new_head(kind: type, checkpoint: str | Path, seed: int, **config: Any) 
     return model
 
 
+def fine_tuned(kind: type, checkpoint: str | Path) -> PreTrainedModel:
+    """A fine-tuned checkpoint in float32, to teach or to be measured.
+
+    Args:
+        kind: ``AutoModelForSequenceClassification``, ``AutoModelForQuestionAnswering``.
+        checkpoint: Hub id or folder.
+
+    Raises:
+        ValueError: it lacks weights: transformers would draw a random head.
+    """
+    model, info = kind.from_pretrained(checkpoint, output_loading_info=True, dtype=torch.float32)
+    if info["missing_keys"]:
+        raise ValueError(
+            f"{checkpoint} lacks weights of a {type(model).__name__} (for instance "
+            f"{min(info['missing_keys'])}): it is not fine-tuned yet"
+        )
+    return model
+
+
 def finetune(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -222,6 +241,8 @@ def run_finetuning(
         teacher, objective: as for :func:`finetune`.
         config: what else decides the result; ``keep_model`` false leaves the weights out.
     """
+    import distilkit.glue_metric  # noqa: F401 - without `evaluate`, say so before hours are spent
+
     config = {
         "kind": "finetune",
         "task": task,

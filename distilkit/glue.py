@@ -131,7 +131,7 @@ def load(name: str, source: str | Path) -> DatasetDict:
     import datasets
 
     folder = Path(source).expanduser() / name
-    if Path(source).expanduser().is_dir():
+    if folder.is_dir() or (folder.parent.is_dir() and not the_task.hub):
         import pyarrow.parquet
 
         data = datasets.DatasetDict(
@@ -148,6 +148,8 @@ def load(name: str, source: str | Path) -> DatasetDict:
     else:
         data = datasets.load_dataset(*([the_task.hub] if the_task.hub else [str(source), name]))
     for split in ("train", *the_task.validation):
+        if split not in data:
+            raise ValueError(f"{source}, {name}: no part {split!r}, only {', '.join(data)}")
         _check_split(the_task, data[split], f"{source}, {name}, {split}")
     return data
 

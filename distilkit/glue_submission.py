@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from distilkit.finetuning import check_classifier, predict
+from distilkit.finetuning import check_classifier, input_length, predict
 from distilkit.glue import Task, task_examples
 from distilkit.glue import task as task_named
+from distilkit.processes import processes
 
 FILES = {
     "cola": ("CoLA.tsv",),
@@ -40,9 +41,12 @@ def write_submission(
     data: Mapping[str, Any],
     folder: str | Path,
     *,
-    max_length: int = 128,
+    max_length: int | None = None,
 ) -> list[Path]:
     """A fine-tuned model's answers to the task's test set (MNLI: both), as GLUE takes them.
+
+    GLUE also wants a file ``AX.tsv`` (its diagnostic set) and one for every task; the server's site
+    has samples for those that are missing.
 
     Args:
         model: fine-tuned on the task.
@@ -50,7 +54,7 @@ def write_submission(
         task: one of GLUE's nine.
         data: its splits; the test set's column ``idx``, if there, numbers its examples.
         folder: where the files go; a file of the same name is replaced.
-        max_length: as in the fine-tuning.
+        max_length: as in the fine-tuning; by default 128, or as many as the model has positions.
 
     Returns:
         The files.
@@ -62,11 +66,11 @@ def write_submission(
         raise ValueError(f"{task!r} is not in GLUE: give one of {', '.join(FILES)}")
     the_task = task_named(task)
     check_classifier(model, the_task)
+    max_length = input_length([model], max_length, the_task.max_length)
     missing = [split for split in the_task.test if split not in data]
     if missing:
         raise ValueError(f"the data of {task} has no {missing[0]!r}, only {', '.join(data)}")
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     written = []
     for split, name in zip(the_task.test, FILES[task], strict=True):
         examples = task_examples(data[split], the_task, tokenizer, max_length=max_length, seed=0)
@@ -76,13 +80,16 @@ def write_submission(
         columns = getattr(data[split], "column_names", None) or list(data[split])
         numbers = data[split]["idx"] if "idx" in columns else range(len(examples))
         answers = sorted(zip(numbers, _answers(the_task, logits), strict=True))
+        written.append(folder / name)
+        if not processes().is_main_process:
+            continue
+        folder.mkdir(parents=True, exist_ok=True)
         temporary = folder / f".{name}.tmp"
         with temporary.open("w", encoding="utf-8", newline="") as file:
             table = csv.writer(file, delimiter="\t", lineterminator="\n")
             table.writerow(("index", "prediction"))
             table.writerows(answers)
         os.replace(temporary, folder / name)
-        written.append(folder / name)
     return written
 
 

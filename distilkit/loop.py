@@ -75,7 +75,9 @@ def train(
     Raises:
         NonFiniteLoss: before the update; names step and sample ids.
         KeyboardInterrupt: Ctrl-C or the notebook's stop button, after a checkpoint at the end of
-            the step; SIGTERM likewise exits with status 143. A second signal ends at once.
+            the step; SIGTERM likewise exits with status 143. A second signal ends at once. Several
+            processes agree on the step, which takes up to two; ``torchrun`` kills them after 30 s
+            (``TORCH_ELASTIC_SHUTDOWN_TIMEOUT``).
     """
     accelerator = make_accelerator(training.precision)
     rank, world = accelerator.process_index, accelerator.num_processes
@@ -123,7 +125,7 @@ def train(
     )
     with (
         torch.random.fork_rng(devices=_cuda_devices(accelerator)),  # the caller's stays as it was
-        _signals() as caught,
+        _signals(alone=world == 1) as caught,
         tqdm(
             total=steps,
             initial=first,
@@ -138,9 +140,8 @@ def train(
         for step in range(first, steps):
             # 1. this step's examples and learning rate
             parts = [next(batches) for _ in mine(step)]
-            real = [
-                n < len(micro_batches(step)) for n in range(rank, rank + len(parts) * world, world)
-            ]
+            every = len(micro_batches(step))
+            real = [rank + i * world < every for i in range(len(parts))]
             counts, stop = _agree(parts, real, bool(caught), accelerator)
             tokens += counts["tokens"]
             rate = learning_rate(step, steps, training)
@@ -198,8 +199,10 @@ def train(
                     tensors = {"model": _model_state(model), "optimizer": _state(model, optimizer)}
                     checkpoint.save(run.checkpoints, done, tensors, state)
                 if stop:
-                    bar.write(f"stopped after step {done} of {steps}; run again to go on from it")
-                    raise SystemExit(143) if signal.SIGTERM in caught else KeyboardInterrupt
+                    accelerator.wait_for_everyone()  # a launcher ends all when the first one ends
+                    if accelerator.is_main_process:
+                        bar.write(f"stopped after step {done} of {steps}; run again to go on")
+                    raise KeyboardInterrupt if signal.SIGINT in caught else SystemExit(143)
         seconds += time.perf_counter() - since
     model.eval()
     return {"steps": steps, "seconds": round(seconds, 2), "tokens": tokens}
@@ -385,12 +388,15 @@ def _cuda_devices(accelerator: Accelerator) -> list[torch.device]:
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM so that a step ends before the loop does; a second one acts."""
+def _signals(*, alone: bool) -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM so that a step ends before the loop does; a second one acts.
+
+    Of several processes each is told twice, by whoever stops them all and by the launcher.
+    """
     caught: list[int] = []
 
     def handler(number: int, _frame: Any) -> None:
-        if caught:
+        if caught and alone:
             raise KeyboardInterrupt
         caught.append(number)
 

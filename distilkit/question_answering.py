@@ -29,7 +29,7 @@ from distilkit.losses import at_least_float32, soft_target_loss
 from distilkit.run import Run
 from distilkit.squad import Windows, best_answers, windows
 
-MAX_LENGTH, STRIDE = 384, 128  # tokens of a window, and shared by two (the authors')
+MAX_LENGTH, STRIDE = 384, 128  # tokens of a window, and shared by two
 BATCH = 32  # windows a forward pass, where nothing is trained
 _PADDING = -1e4  # the logit of a padding position: its probability underflows, its gradient is 0
 

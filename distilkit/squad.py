@@ -1,8 +1,9 @@
 """SQuAD v1.1 as training data: question and passage in windows, and answers out of logits.
 
-Rajpurkar et al. 2016 (arXiv 1606.05250); windows and answer spans as BERT's authors make them
-(Devlin et al. 2019, section 4.2): a long passage is read in windows that overlap, and of all
-windows' spans the likeliest is the answer.
+Rajpurkar et al. 2016 (arXiv 1606.05250). As BERT's authors do (Devlin et al. 2019, section 4.2), a
+long passage is read in windows that overlap, and of all windows' spans the likeliest is the answer.
+Unlike theirs, two windows share `stride` tokens (their stride is the step from one to the next, and
+so their windows overlap more), and a span may be taken from any window that holds it.
 """
 
 from __future__ import annotations
@@ -89,17 +90,19 @@ def windows(
 
     Raises:
         ValueError: a slow tokenizer, a question that leaves the passage no room, an example
-            without an answer.
+            without an answer, or one whose answer does not stand where it says.
     """
     if not getattr(tokenizer, "is_fast", False):
         raise ValueError("SQuAD needs a fast tokenizer: answers are cut out of the passage")
     questions = [question.lstrip() for question in data["question"]]
     longest = max(len(ids) for ids in tokenizer(questions, add_special_tokens=False)["input_ids"])
-    if longest + 3 + stride >= max_length:
+    if longest + tokenizer.num_special_tokens_to_add(pair=True) + stride >= max_length:
         raise ValueError(
             f"a question has {longest} tokens: max_length = {max_length} leaves the passage too "
             f"little room for windows that share {stride} tokens"
         )
+    both = zip(data["context"], data["answers"], strict=True)
+    answers = [_first_answer(i, context, answer) for i, (context, answer) in enumerate(both)]
     encoded = tokenizer(
         questions,
         list(data["context"]),
@@ -111,7 +114,6 @@ def windows(
         return_token_type_ids=True,
     )
     of_example = np.asarray(encoded["overflow_to_sample_mapping"])
-    answers = [_first_answer(i, answer) for i, answer in enumerate(data["answers"])]
     offsets, labels = [], np.zeros((len(of_example), 2), np.int64)
     for window, example in enumerate(of_example):
         passage = np.array([part == 1 for part in encoded.sequence_ids(window)])
@@ -163,9 +165,13 @@ def _likeliest(logits: np.ndarray, allowed: np.ndarray) -> np.ndarray:
     return candidates[np.argsort(-logits[candidates], kind="stable")[:CANDIDATES]]
 
 
-def _first_answer(example: int, answers: Mapping[str, Any]) -> tuple[int, int]:
+def _first_answer(example: int, context: str, answers: Mapping[str, Any]) -> tuple[int, int]:
     """Characters [start, end) of the answer that is trained on."""
     if not len(answers["text"]):
         raise ValueError(f"example {example} has no answer: SQuAD v1.1 always has one")
-    start = int(answers["answer_start"][0])
-    return start, start + len(answers["text"][0])
+    start, text = int(answers["answer_start"][0]), answers["text"][0]
+    if not text or context[start : start + len(text)] != text:
+        raise ValueError(
+            f"example {example}: {text!r} does not stand at character {start} of its passage"
+        )
+    return start, start + len(text)

@@ -85,6 +85,8 @@ def test_by_the_command_line(home, checkpoint, tokenizer, tmp_path, capsys):
     sequence_classifier(checkpoint, "rte", 1).save_pretrained(tmp_path / "rte")
     tokenizer.save_pretrained(tmp_path / "rte")
     out = tmp_path / "out"
+    assert main(["submit", str(checkpoint), "--task", "rte", "--out", str(out)]) == 2
+    assert "it is not fine-tuned yet" in capsys.readouterr().err
     assert main(["submit", str(tmp_path / "rte"), "--task", "rte", "--out", str(out)]) == 0
     assert capsys.readouterr().out.strip() == str(out / "RTE.tsv")
     answers = rows(out / "RTE.tsv")[1:]

@@ -216,6 +216,10 @@ def test_what_does_not_fit_is_said_first(home, checkpoint, tokenizer, tmp_path):
     without["answers"][1] = {"text": [], "answer_start": []}
     with pytest.raises(ValueError, match="example 1 has no answer"):
         windows(without, tokenizer, max_length=64, stride=8)
+    moved = split(3)
+    moved["answers"][2]["answer_start"][0] += 1
+    with pytest.raises(ValueError, match=r"example 2: .* does not stand at character"):
+        windows(moved, tokenizer, max_length=64, stride=8)
     with pytest.raises(FileNotFoundError, match="no folder at"):
         load_squad(tmp_path / "gone")
     (tmp_path / "squad").mkdir()
