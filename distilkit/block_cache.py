@@ -24,7 +24,7 @@ from distilkit.checkpoint import write_json
 from distilkit.config import home
 from distilkit.corpus import stream_blocks
 
-_FORMAT = 2  # changes with what is written
+_FORMAT = 3  # changes with what is written
 
 
 def cached_blocks(

@@ -54,7 +54,7 @@ class BlockStream:
         self.text, self.tokenizer, self.rank, self.world = text, tokenizer, rank, world
         self.group = group
         self.shape = (blocks // self._turn * self._turn, length)
-        self.identity = [text.identity, self.world, self.group]
+        self.identity = [text.identity(), self.world, self.group]
         self._share = max(1, WINDOW // self._turn) * group  # of a window, for each process
         self._at = -1  # the window in memory
         self._window = np.empty((0, length), np.int32)

@@ -246,10 +246,10 @@ SCALES = {
             checkpoint_every=100,
         ),
         finetuning=Training(
-            epochs=2,
+            epochs=3,
             batch_size=8,
             micro_batch_size=8,
-            learning_rate=1.5e-4,
+            learning_rate=2e-4,
             betas=(0.9, 0.999),
             eps=1e-8,
             weight_decay=0.01,

@@ -9,7 +9,6 @@ words more often.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +17,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
-DOCUMENTS_AT_ONCE = 1000  # the fast tokenizer works on many texts at once
+# The fast tokenizer works on many texts at once; a book is as long as many
+DOCUMENTS_AT_ONCE, CHARACTERS_AT_ONCE = 1000, 4_000_000
 BLOCKS_AT_ONCE = 8192  # of a text on disk that are looked at together
 MASKED_SHARE = 0.15  # Devlin et al. 2019, section 3.1
 KEPT_SHARE, RANDOM_SHARE = 0.10, 0.10  # of the masked tokens; the other 80 % become [MASK]
@@ -97,7 +97,7 @@ def stream_blocks(
         return blocks
 
     texts = iter(texts)
-    while some := list(islice(texts, DOCUMENTS_AT_ONCE)):
+    while some := _some(texts):
         # verbose=False: a document longer than the model is no fault here, it is cut into blocks
         ids = tokenizer(some, add_special_tokens=False, verbose=False)["input_ids"]
         rest = np.concatenate([rest, *(np.asarray([*d, sep], np.int32) for d in ids if d)])
@@ -110,6 +110,17 @@ def stream_blocks(
         raise ValueError("the text has no tokens")
     # every block ends in its own [SEP]
     yield Part(framed(rest[:-1]), documents, rest[:0], last=True)
+
+
+def _some(texts: Iterator[str]) -> list[str]:
+    """The next documents: so many, or fewer if they are long, but at least one."""
+    some, characters = [], 0
+    for text in texts:
+        some.append(text)
+        characters += len(text)
+        if len(some) == DOCUMENTS_AT_ONCE or characters >= CHARACTERS_AT_ONCE:
+            break
+    return some
 
 
 def masking_weights(

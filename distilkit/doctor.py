@@ -24,14 +24,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from distilkit.checkpoint import KEEP
 from distilkit.config import MLM_ONLY, Scale, home
 from distilkit.corpus import MaskedBlocks, pack
-from distilkit.documents import is_local
+from distilkit.documents import about_how_many, is_local
 from distilkit.finetuning import check_classifier, evaluate_task, fine_tuned
 from distilkit.glue import task as task_named
 from distilkit.loop import steps_per_epoch
 from distilkit.measure import parameter_count
 from distilkit.pretraining import language_model_loss, losses_on
 from distilkit.processes import processes
-from distilkit.sources import load_task, load_teacher, load_text
+from distilkit.sources import load_task, load_teacher, load_text, tiny_world
 from distilkit.student import positions, student_from_teacher
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ def _plan(
             memory < free,
         )
     ]
-    blocks = _number_of_blocks(scale, tokenizer, train)
+    blocks = _number_of_blocks(scale, train)
     # weights and two moments, of each checkpoint that is kept and of the one that is written
     stored = 0 if scale.stream else blocks or 0
     disk = 12 * ours * (KEEP + 1) + 4 * ours + 2 * stored * scale.length
@@ -279,16 +279,13 @@ def _free_memory(device: torch.device) -> float:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def _number_of_blocks(
-    scale: Scale, tokenizer: PreTrainedTokenizerBase, train: np.ndarray
-) -> int | None:
-    """How many blocks an epoch has, if that can be told without tokenizing everything."""
+def _number_of_blocks(scale: Scale, train: np.ndarray) -> int | None:
+    """About how many blocks an epoch has, if that can be told without reading everything."""
     if scale.stream:
         return scale.stream
-    if not _is_here(scale.text):
-        return None
-    documents = sum(1 for _ in load_text(scale)[0].read())
-    return round(len(train) * max(1.0, documents / DOCUMENTS))
+    text = tiny_world() / "text" / "train.parquet" if scale.text is None else scale.text
+    documents = about_how_many(text)
+    return None if documents is None else round(len(train) * max(1.0, documents / DOCUMENTS))
 
 
 def _classifier(

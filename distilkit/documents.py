@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,7 +28,7 @@ class Text(NamedTuple):
     """One part of a text, training or held out."""
 
     read: Reader
-    identity: Any  # what decides its content, for `json.dumps`
+    identity: Callable[[], Any]  # what decides its content, for `json.dumps`; hashes local files
 
 
 def open_text(source: str | Path, *, stream: bool = False) -> tuple[Text, Text]:
@@ -44,24 +45,30 @@ def open_text(source: str | Path, *, stream: bool = False) -> tuple[Text, Text]:
         ValueError: a file of another kind, no `text`, a `stream` of local files.
     """
     if not is_local(source):
+        if Path(source).exists():
+            raise ValueError(f"{source}: give a .txt, .jsonl or .parquet file, or a folder of them")
         return _open_hub(str(source), stream)
     if stream:
         raise ValueError(f"{source} is on this disk: streaming is for texts of the Hub")
     files = text_files(source)
 
     def documents(rank: int = 0, world: int = 1) -> Iterator[str]:
-        every = (text for file in files for text in read_file(file))
+        every = (text for file in files for text in _texts(file))
         return islice(every, rank, None, world)
 
-    return _divided(documents, [[file.name, file_sha256(file)] for file in files], str(source))
+    return _divided(documents, lambda: [_name_and_hash(file) for file in files], str(source))
 
 
 def text_of(file: Path) -> Text:
     """The whole of one local file as one part."""
     return Text(
         lambda rank=0, world=1: islice(read_file(file), rank, None, world),
-        [[file.name, file_sha256(file)]],
+        lambda: [_name_and_hash(file)],
     )
+
+
+def _name_and_hash(file: Path) -> list[str]:
+    return [file.name, file_sha256(file)]
 
 
 def is_local(source: str | Path) -> bool:
@@ -99,19 +106,22 @@ def read_file(path: Path) -> Iterator[str]:
         FileNotFoundError: there is no such file.
         ValueError: it is of another kind, has no `text`, or holds no text.
     """
+    empty = True
+    for text in _texts(path):
+        empty = False
+        yield text
+    if empty:
+        raise ValueError(f"{path} holds no text")
+
+
+def _texts(path: Path) -> Iterator[str]:
     _there(path)
     readers = {".txt": _lines, ".jsonl": _records, ".parquet": _rows}
     if path.suffix not in readers:
         raise ValueError(
             f"{path}: a text file ends in .txt, .jsonl or .parquet, not {path.suffix!r}"
         )
-    empty = True
-    for text in readers[path.suffix](path):
-        if text and not text.isspace():
-            empty = False
-            yield text
-    if empty:
-        raise ValueError(f"{path} holds no text")
+    return (text for text in readers[path.suffix](path) if text and not text.isspace())
 
 
 def _lines(path: Path) -> Iterator[str]:
@@ -136,6 +146,10 @@ def _records(path: Path) -> Iterator[str]:
             raise ValueError(
                 f"{path}, line {number} has no text: each line is an object with a string 'text'"
             )
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"{path}, line {number} holds half a character: {text!r}") from None
         yield text
 
 
@@ -177,7 +191,8 @@ def _open_hub(source: str, stream: bool) -> tuple[Text, Text]:
             return (text for text in texts if text and not text.isspace())
 
         # the fingerprint follows from the files' hashes; a stream has none
-        return Text(documents, [source, part, getattr(parts[part], "_fingerprint", "stream")])
+        identity = [source, part, getattr(parts[part], "_fingerprint", "stream")]
+        return Text(documents, lambda: identity)
 
     train = whole("train")
     if "validation" not in parts:
@@ -187,12 +202,10 @@ def _open_hub(source: str, stream: bool) -> tuple[Text, Text]:
     def some(rank: int = 0, world: int = 1) -> Iterator[str]:
         return islice(islice(validation.read(), VALIDATION_AT_MOST), rank, None, world)
 
-    return train, Text(some, [validation.identity, VALIDATION_AT_MOST])
+    return train, Text(some, lambda: [validation.identity(), VALIDATION_AT_MOST])
 
 
-def _divided(
-    documents: Callable[..., Iterator[str]], identity: Any, name: str
-) -> tuple[Text, Text]:
+def _divided(documents: Reader, identity: Callable[[], Any], name: str) -> tuple[Text, Text]:
     """Training and held-out part of documents that come in one part.
 
     What is held out is kept out of training by its content: that works for any share of the
@@ -203,21 +216,47 @@ def _divided(
         chosen = islice(islice(documents(), 1, None, HELD_OUT_EVERY), HELD_OUT_AT_MOST)
         return islice(chosen, rank, None, world)
 
+    @cache
+    def aside() -> set[bytes]:
+        return {_digest(text) for text in held_out()}
+
     def train(rank: int = 0, world: int = 1) -> Iterator[str]:
-        aside = {_digest(text) for text in held_out()}
-        empty = True
+        some = False
         for text in documents(rank, world):
-            if _digest(text) not in aside:
-                empty = False
+            if _digest(text) not in aside():
+                some = True
                 yield text
-        if empty:
-            raise ValueError(f"{name}: every document occurs among those held out too")
+        if not some:
+            raise ValueError(
+                f"{name}: process {rank} of {world} finds no document that is not held out"
+            )
 
     if next(held_out(), None) is None:
         raise ValueError(f"{name} holds one document: at least two are needed, one held out")
     rule = [HELD_OUT_EVERY, HELD_OUT_AT_MOST]
-    return Text(train, [identity, "train", rule]), Text(held_out, [identity, "held out", rule])
+    return (
+        Text(train, lambda: [identity(), "train", rule]),
+        Text(held_out, lambda: [identity(), "held out", rule]),
+    )
 
 
 def _digest(text: str) -> bytes:
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+
+
+def about_how_many(source: str | Path) -> int | None:
+    """About how many documents a local text has, without reading it; None for the Hub's."""
+    if not is_local(source):
+        return None
+    number = 0.0
+    for file in text_files(source):
+        if file.suffix == ".parquet":
+            import pyarrow.parquet
+
+            number += pyarrow.parquet.read_metadata(file).num_rows
+            continue
+        with file.open("rb") as opened:
+            some = opened.read(1 << 22)
+        lines = some.count(b"\n") + (not some.endswith(b"\n"))
+        number += lines * file.stat().st_size / max(1, len(some))
+    return round(number)

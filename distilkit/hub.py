@@ -7,7 +7,6 @@ checkpoint and what to do.
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
@@ -41,6 +40,8 @@ def fetch(checkpoint: str | Path) -> Path:
         folder = Path(snapshot_download(str(checkpoint), allow_patterns=_FILES))
         if not any(folder.glob("*.safetensors")):
             folder = Path(snapshot_download(str(checkpoint), allow_patterns=_OLD_WEIGHTS))
+        if not any(folder.glob("*.safetensors")) and not any(folder.glob(_OLD_WEIGHTS)):
+            raise FileNotFoundError("there are no weights in it that could be loaded")
     except Exception as error:  # four libraries' exceptions meet here, none of them is swallowed
         raise ConnectionError(
             f"{checkpoint} could not be had from {constants.ENDPOINT}: "
@@ -58,9 +59,8 @@ def _refuse_altered(file: Path, checkpoint: str | Path) -> None:
     if not (file.is_file() and _SHA256.fullmatch(stored.name)):
         return
     if file_sha256(stored) != stored.name:
-        os.unlink(file)
-        if stored != file:
-            os.unlink(stored)
+        file.unlink(missing_ok=True)  # another process may have seen it too
+        stored.unlink(missing_ok=True)
         raise ValueError(
             f"{checkpoint}: {file.name} is not the file that the Hub announced (its SHA-256 is "
             f"not {stored.name[:12]}...). It has been deleted; try again"

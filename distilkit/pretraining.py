@@ -75,8 +75,8 @@ def pretrain(
         objective: weights of the three terms, temperature, which tokens.
         teacher: needed if the objective asks one; put into eval mode, gets no gradients.
         validation: held-out text; its losses are logged under a mask that never changes.
-        shard_teacher: in several processes, none holds the whole teacher: its layers are dealt out
-            (FSDP) and put together while they compute. For teachers that fit no single device.
+        shard_teacher: in several processes, no device holds the whole teacher: its layers are dealt
+            out (FSDP) and put together while they compute. The host's memory still holds it whole.
 
     Raises:
         ValueError: the objective needs a teacher and there is none, or the two do not fit.

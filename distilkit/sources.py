@@ -62,11 +62,22 @@ def load_blocks(
     train, held_out = load_text(scale)
     seed, weights = scale.distillation.seed, None
     if scale.stream is None:
-        blocks = cached_blocks(train.read, tokenizer, scale.length, source=train.identity)
+        blocks = cached_blocks(train.read, tokenizer, scale.length, source=train.identity())
     else:
-        state = processes()
+        state, training = processes(), scale.distillation
+        turn = state.num_processes * training.micro_batch_size
+        if training.batch_size % turn:
+            raise ValueError(
+                f"Training.batch_size = {training.batch_size}: a streamed text needs a multiple of "
+                f"{turn}, a micro-batch of each process"
+            )
+        if training.workers > 1:
+            raise ValueError(
+                f"Training.workers = {training.workers}: a streamed text is read by one process; "
+                "give 0 or 1"
+            )
         share = {
-            "group": scale.distillation.micro_batch_size,
+            "group": training.micro_batch_size,
             "rank": state.process_index,
             "world": state.num_processes,
         }
@@ -76,7 +87,7 @@ def load_blocks(
         counted = first[np.arange(len(first))]
         weights = masking_weights(counted, len(tokenizer), tokenizer.all_special_ids)
     masked = MaskedBlocks(blocks, tokenizer, seed=seed, weights=weights)
-    aside = cached_blocks(held_out.read, tokenizer, scale.length, source=held_out.identity)
+    aside = cached_blocks(held_out.read, tokenizer, scale.length, source=held_out.identity())
     return masked, MaskedBlocks(aside, tokenizer, seed=0, weights=masked.weights)
 
 

@@ -64,8 +64,9 @@ Student = (
 def default_layers(teacher_layers: int, student_layers: int | None = None) -> tuple[int, ...]:
     """Which teacher layers are copied if nobody says: evenly spaced from the first to the last.
 
-    Layer i of k is teacher layer ``round(i · (n − 1) / (k − 1))``, halves rounded up. For 12 -> 6
-    this is (0, 2, 4, 7, 9, 11), the authors' map; for 6 -> 3 it is (0, 3, 5).
+    Layer i of k is teacher layer ``round(i · (n − 1) / (k − 1))``. For 12 -> 6 this is (0, 2, 4, 7,
+    9, 11), the authors' map. Halves, which 12 -> 6 does not have, are rounded down: for 6 -> 3 it
+    is (0, 2, 5), since what a lower layer does is harder to do without.
 
     Args:
         teacher_layers: n.
@@ -77,7 +78,7 @@ def default_layers(teacher_layers: int, student_layers: int | None = None) -> tu
         raise ValueError(f"student_layers = {k}: a teacher of {n} layers gives 1 to {n}")
     if k == 1:
         return (0,)
-    return tuple((2 * i * (n - 1) + (k - 1)) // (2 * (k - 1)) for i in range(k))
+    return tuple(-(((k - 1) - 2 * i * (n - 1)) // (2 * (k - 1))) for i in range(k))
 
 
 def check_layers(layers: Sequence[int], teacher_layers: int) -> tuple[int, ...]:

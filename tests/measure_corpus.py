@@ -57,7 +57,7 @@ def measure(teacher: str, text: str, length: int) -> dict[str, float]:
     before = held()
     train, _ = open_text(text)
     started = time.perf_counter()
-    blocks = cached_blocks(train.read, tokenizer, length, source=train.identity)
+    blocks = cached_blocks(train.read, tokenizer, length, source=train.identity())
     seconds = time.perf_counter() - started
     tokenized = held()
     masked = MaskedBlocks(blocks, tokenizer, seed=0)

@@ -88,7 +88,7 @@ def main() -> None:
     start("base")
     tokenizer = AutoTokenizer.from_pretrained(options.encoder)
     train, held_out = (
-        cached_blocks(text.read, tokenizer, LENGTH, source=text.identity)
+        cached_blocks(text.read, tokenizer, LENGTH, source=text.identity())
         for text in open_text(options.text)
     )
     blocks = MaskedBlocks(train, tokenizer, seed=PRETRAINING.seed)

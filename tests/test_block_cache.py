@@ -37,6 +37,14 @@ def test_a_stream_gone_on_with_after_any_part_is_the_packed_whole(texts, tokeniz
         assert np.array_equal(np.concatenate(blocks), whole)
 
 
+def test_long_documents_are_not_tokenized_all_at_once(texts, tokenizer, monkeypatch):
+    whole = pack(texts, tokenizer, 24)
+    monkeypatch.setattr(corpus, "CHARACTERS_AT_ONCE", 100)
+    parts = list(stream_blocks(texts, tokenizer, 24))
+    assert len(parts) > 40  # 120 texts of about 80 characters
+    assert np.array_equal(np.concatenate([part.blocks for part in parts]), whole)
+
+
 @pytest.mark.parametrize("count", [6, 7, 8, 12, 13])
 def test_a_text_that_ends_with_a_block(tokenizer, count):
     """The last [SEP] of the text is the last block's own: no empty block, no token lost."""

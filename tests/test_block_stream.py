@@ -29,7 +29,7 @@ def text_of(texts, log=None):
             log.append(rank)
         return iter(texts[rank::world])
 
-    return Text(read, "these texts")
+    return Text(read, lambda: "these texts")
 
 
 def test_a_stream_is_the_packed_text(many, tokenizer):

@@ -7,7 +7,14 @@ import tracemalloc
 import pandas as pd
 import pytest
 
-from distilkit.documents import HELD_OUT_AT_MOST, open_text, read_file, read_texts, text_of
+from distilkit.documents import (
+    HELD_OUT_AT_MOST,
+    about_how_many,
+    open_text,
+    read_file,
+    read_texts,
+    text_of,
+)
 
 
 def test_a_txt_file_is_one_document_a_line(tmp_path):
@@ -92,7 +99,7 @@ def test_a_text_without_a_validation_part_gives_up_every_fiftieth(tmp_path):
     assert list(held_out.read()) == [texts[1], texts[51], texts[101]]
     assert list(train.read()) == [t for i, t in enumerate(texts) if i % 50 != 1]
     assert list(train.read()) == list(train.read())  # from the first on, every time
-    assert train.identity != held_out.identity
+    assert train.identity() != held_out.identity()
 
 
 def test_a_document_that_occurs_twice_is_on_one_side_only(tmp_path):
@@ -130,10 +137,10 @@ def test_a_folder_is_its_text_files_in_order(tmp_path):
 
 
 def test_the_identity_follows_the_content(tmp_path):
-    one = open_text(write(tmp_path / "a.txt", ["one", "two", "three"]))[0].identity
-    assert open_text(tmp_path / "a.txt")[0].identity == one
-    assert open_text(write(tmp_path / "a.txt", ["one", "two", "four!"]))[0].identity != one
-    assert text_of(tmp_path / "a.txt").identity == text_of(tmp_path / "a.txt").identity
+    one = open_text(write(tmp_path / "a.txt", ["one", "two", "three"]))[0].identity()
+    assert open_text(tmp_path / "a.txt")[0].identity() == one
+    assert open_text(write(tmp_path / "a.txt", ["one", "two", "four!"]))[0].identity() != one
+    assert text_of(tmp_path / "a.txt").identity() == text_of(tmp_path / "a.txt").identity()
 
 
 def test_what_cannot_be_opened_says_so(tmp_path):
@@ -143,10 +150,27 @@ def test_what_cannot_be_opened_says_so(tmp_path):
         open_text(tmp_path)
     with pytest.raises(ValueError, match="one document: at least two"):
         open_text(write(tmp_path / "a.txt", ["only"]))
-    with pytest.raises(ValueError, match="every document occurs among those held out"):
+    with pytest.raises(ValueError, match="finds no document that is not held out"):
         list(open_text(write(tmp_path / "a.txt", ["again"] * 9))[0].read())
+    (tmp_path / "a.csv").write_text("text\na\n")
+    with pytest.raises(ValueError, match=r"a\.csv: give a \.txt"):
+        open_text(tmp_path / "a.csv")
+    (tmp_path / "b.jsonl").write_text('{"text": "a"}\n{"text": "\\ud800"}\n')
+    with pytest.raises(ValueError, match="line 2 holds half a character"):
+        read_texts(tmp_path / "b.jsonl")
     with pytest.raises(ValueError, match="streaming is for texts of the Hub"):
         open_text(write(tmp_path / "a.txt", ["a", "b"]), stream=True)
+
+
+def test_how_many_documents_there_are_about(tmp_path):
+    texts = [f"document number {i}" for i in range(5000)]
+    pd.DataFrame({"text": texts}).to_parquet(tmp_path / "a.parquet")
+    assert about_how_many(tmp_path / "a.parquet") == 5000
+    assert about_how_many(write(tmp_path / "b.txt", texts)) == 5000
+    assert about_how_many(tmp_path) == 10_000
+    write(tmp_path / "c.txt", (f"{i} " * 100 for i in range(20_000)))  # more than is looked at
+    assert abs(about_how_many(tmp_path / "c.txt") - 20_000) < 3000
+    assert about_how_many("Salesforce/wikitext") is None
 
 
 @pytest.mark.parametrize("kind", ["txt", "jsonl", "parquet"])

@@ -316,14 +316,14 @@ def test_the_config_says_what_the_teacher_says():
 def test_the_authors_map():
     assert default_layers(12) == DISTILBERT_LAYERS == (0, 2, 4, 7, 9, 11)
     assert default_layers(12, 6) == (0, 2, 4, 7, 9, 11)
-    assert default_layers(6) == (0, 3, 5)
+    assert default_layers(6) == (0, 2, 5)
     assert default_layers(1) == (0,)
     assert default_layers(3) == (0,)
     assert len(default_layers(5)) == 2
 
 
 @pytest.mark.parametrize("n", range(1, 25))
-def test_default_layers_are_exact_fractions_rounded_half_up(n):
+def test_default_layers_are_exact_fractions_rounded_half_down(n):
     for k in range(1, n + 1):
         layers = default_layers(n, k)
         assert len(layers) == k
@@ -333,7 +333,7 @@ def test_default_layers_are_exact_fractions_rounded_half_up(n):
         if k > 1:
             assert layers[-1] == n - 1
             exact = [Fraction(i * (n - 1), k - 1) for i in range(k)]
-            assert layers == tuple(math.floor(x + Fraction(1, 2)) for x in exact)
+            assert layers == tuple(math.ceil(x - Fraction(1, 2)) for x in exact)
         assert check_layers(layers, n) == layers
 
 
