@@ -256,5 +256,6 @@ def positions(model: torch.nn.Module) -> int:
     RoBERTa's table has 514 rows for 512 tokens: it counts from the padding's id on.
     """
     rows = getattr(model.config, "max_position_embeddings", None) or 2**31
-    padding = getattr(getattr(model.base_model, "embeddings", None), "padding_idx", None)
+    embeddings = getattr(getattr(model, "base_model", None), "embeddings", None)
+    padding = getattr(embeddings, "padding_idx", None)
     return rows if padding is None else rows - padding - 1

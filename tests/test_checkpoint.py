@@ -248,7 +248,7 @@ CALLS = (  # every call that changes the disk, where the module looks it up
     ("shutil", "rmtree"),
     ("checkpoint", "save_file"),
     ("checkpoint", "write_json"),
-    ("checkpoint", "_sha256"),
+    ("checkpoint", "file_sha256"),
 )
 
 
