@@ -197,22 +197,26 @@ def losses_on(
             "were thrown away after the training: measure with cosine=0"
         )
     loss = language_model_loss(objective, teacher)
-    parts = [
-        blocks.batch(0, torch.arange(i, min(i + batch_size, len(blocks))).numpy())
-        for i in range(0, len(blocks), batch_size)
-    ]
-    counts = {key: sum(part["counts"][key] for part in parts) for key in parts[0]["counts"]}
+    starts = range(0, len(blocks), batch_size)
 
+    def part(start: int) -> dict[str, Any]:
+        return blocks.batch(0, np.arange(start, min(start + batch_size, len(blocks))))
+
+    # masked twice rather than all kept: a large held-out text would fill the memory
+    counted = [part(start)["counts"] for start in starts]
+    counts = {key: sum(each[key] for each in counted) for key in counted[0]}
     rank, world = processes().process_index, processes().num_processes
 
     def measure(model: PreTrainedModel) -> dict[str, float]:
         sums: dict[str, Tensor] = {}
-        for first in range(0, len(parts), world):  # as many for all: see loop.train
+        for first in range(0, len(starts), world):  # as many for all: see loop.train
             own = first + rank
-            part = parts[own if own < len(parts) else 0]
-            part = {k: v.to(model.device) if isinstance(v, Tensor) else v for k, v in part.items()}
-            for term, value in loss(model, part, counts).items():
-                sums[term] = sums.get(term, 0) + value * (own < len(parts))
+            batch = part(starts[own if own < len(starts) else 0])
+            batch = {
+                k: v.to(model.device) if isinstance(v, Tensor) else v for k, v in batch.items()
+            }
+            for term, value in loss(model, batch, counts).items():
+                sums[term] = sums.get(term, 0) + value * (own < len(starts))
         return sum_over_processes(sums)
 
     if teacher is None:
