@@ -6,8 +6,8 @@ a minute (the download of a teacher that is not in the cache yet comes on top).
 
 from __future__ import annotations
 
-import contextlib
 import copy
+import math
 import os
 import shutil
 import threading
@@ -200,8 +200,12 @@ def _plan(
     rows = [
         (
             "memory",
-            f"about {memory / _GIB:.1f} GiB for a micro-batch of {training.micro_batch_size}, "
-            f"{free / _GIB:.1f} GiB free on {device.type}",
+            (
+                f"about {memory / _GIB:.1f} GiB for a micro-batch of {training.micro_batch_size}, "
+                if memory < math.inf
+                else f"a micro-batch of {training.micro_batch_size} was tried and does not fit: "
+            )
+            + f"{free / _GIB:.1f} GiB free on {device.type}",
             memory < free,
         )
     ]
@@ -259,11 +263,13 @@ def _speed(
         if cuda:
             torch.cuda.reset_peak_memory_stats()
             before = torch.cuda.memory_allocated()
-        with contextlib.suppress(torch.OutOfMemoryError):  # the estimate stands, and says so
+        try:
             took = seconds(training.micro_batch_size)
             examples = training.micro_batch_size
             if cuda:
                 activations = torch.cuda.max_memory_allocated() - before
+        except torch.OutOfMemoryError:
+            activations = math.inf  # tried, and it does not fit: the memory's row says so
     teacher.to("cpu")
     return examples * scale.length / took, activations
 

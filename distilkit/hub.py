@@ -22,8 +22,8 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 def fetch(checkpoint: str | Path) -> Path:
     """The folder of a checkpoint: itself, or downloaded from the Hub (once) and verified.
 
-    A server that does not answer is given up after some retries of ``HF_HUB_DOWNLOAD_TIMEOUT``
-    seconds (10 by default), a minute or two in all.
+    A server that stops answering is given up after some retries of ``HF_HUB_DOWNLOAD_TIMEOUT``
+    seconds (10 by default).
 
     Raises:
         FileNotFoundError: a path that does not exist.

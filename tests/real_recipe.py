@@ -117,7 +117,8 @@ def main() -> None:
                         keep_model=arm == "teacher",
                     )
                     score = run.result()["scores"]["validation"][task(name).score]
-                    rows.append((arm + " + soft targets" * soft, name, seed, 100 * score))
+                    points = float("nan") if score is None else 100 * score  # None: undefined
+                    rows.append((arm + " + soft targets" * soft, name, seed, points))
                 if arm == "teacher":
                     fine_teacher = AutoModelForSequenceClassification.from_pretrained(run.model)
     table = pd.DataFrame(rows, columns=["arm", "task", "seed", "score"])

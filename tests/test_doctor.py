@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import replace
 
 import numpy as np
@@ -64,6 +65,27 @@ def test_a_tokenizer_of_another_model(home, tmp_path):
 def test_a_plan_too_large_for_the_machine(home):
     table = found_by(replace(TINY, distillation=replace(TINY.distillation, micro_batch_size=10**8)))
     assert not table.good["memory"]
+
+
+def test_a_micro_batch_that_was_tried_and_does_not_fit(home, monkeypatch):
+    """As on a GPU: PyTorch's own error becomes the memory's row, and nothing else."""
+    module = importlib.import_module("distilkit.doctor")
+    real = module.language_model_loss
+
+    def full(objective, teacher=None):
+        loss = real(objective, teacher)
+
+        def fails(model, batch, counts):
+            if len(batch["input_ids"]) == TINY.distillation.micro_batch_size:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return loss(model, batch, counts)
+
+        return fails
+
+    monkeypatch.setattr(module, "language_model_loss", full)
+    table = found_by(TINY)
+    assert list(table.index[~table.good]) == ["memory"]
+    assert "was tried and does not fit" in table.found["memory"]
 
 
 @pytest.mark.parametrize("kind", ["blind", "swapped", "good"])

@@ -601,22 +601,13 @@ def test_a_robertas_student_is_a_roberta_of_copied_layers(tmp_path):
 def test_positions_are_what_a_model_can_read(kind):
     """RoBERTa's table has more rows than it has tokens."""
     if kind == "roberta":
-        config = RobertaConfig(
-            vocab_size=30,
-            hidden_size=16,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            intermediate_size=16,
-            max_position_embeddings=34,
-            pad_token_id=1,
-        )
-        model = RobertaForMaskedLM(config).eval()
+        model = small_roberta(RobertaForMaskedLM)
+        assert model.config.max_position_embeddings == 66
     else:
-        model = small_bert(2, vocab_size=30, max_position_embeddings=32)
-        model = student_from_teacher(model) if kind == "distilbert" else model
-    assert positions(model) == 32
-    ids = torch.arange(33)[None] % 20 + 5
+        model = small_bert(2) if kind == "bert" else student_from_teacher(small_bert(2))
+    assert positions(model) == 64
+    ids = torch.arange(65)[None] + 5
     with torch.no_grad():
-        model(input_ids=ids[:, :32])
+        model(input_ids=ids[:, :64])
         with pytest.raises((IndexError, RuntimeError)):
             model(input_ids=ids)
