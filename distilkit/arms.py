@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from distilkit.config import Scale
+from distilkit.config import Scale, home
 from distilkit.finetuning import finetune, sequence_classifier
 from distilkit.glue import task as task_named
+from distilkit.run import Run
+from distilkit.side_by_side import side_by_side
 from distilkit.sources import load_task
 
 if TYPE_CHECKING:
@@ -50,7 +52,8 @@ def finetune_arms(
         A row per arm, seed, task and metric: ``arm, seed, task, metric, score, train_seconds``.
         Scores in points (-100 to 100); only the metric that counts (``glue.TASKS[task].score``),
         for MNLI on the matched set. A correlation with answers that are all the same is counted as
-        0, as scikit-learn does: such a model must not drop out of a comparison.
+        0, as scikit-learn does: such a model must not drop out of a comparison. On a CPU several
+        runs go on at once (:mod:`distilkit.side_by_side`); their ``train_seconds`` overlap.
 
     Raises:
         ValueError: before anything is trained: `split` is something else, or a task has none, or
@@ -62,41 +65,62 @@ def finetune_arms(
         raise ValueError(f"split = {split!r}: give 'validation' or 'test'")
 
     for task in scale.tasks:
-        _train_and(split, task, scale)
-    rows = []
+        _train_and(split, task, scale, home())
     plan = [(task, arm, seed) for task in scale.tasks for arm in arms for seed in scale.seeds]
-    data = {}
-    for task, arm, seed in tqdm(plan, "fine-tune", unit="run"):
-        if task not in data:  # one task at a time stays in memory
-            data = {task: _train_and(split, task, scale)}
-        _, measured = data[task]
-        run = finetune(
-            sequence_classifier(arms[arm], task, seed),
-            tokenizer,
-            task,
-            data[task],
-            replace(scale.finetuning, seed=seed),
-            name=f"{prefix}{scale.name}-{arm}-{task}-{seed}",
-            keep_model=False,
-        )
-        result = run.result()
-        the_task = task_named(task)
-        value = result["scores"][measured][the_task.score]
-        rows.append(
-            {
-                "arm": arm,
-                "seed": seed,
-                "task": task,
-                "metric": the_task.score,
-                "score": 0.0 if value is None else POINTS * value,
-                "train_seconds": result["seconds"],
-            }
-        )
-    return pd.DataFrame(rows)
+    calls = [
+        (task, arm, seed, arms[arm], tokenizer, scale, split, prefix) for task, arm, seed in plan
+    ]
+    runs = [Run(home() / "runs" / _name(prefix, scale, *each)) for each in plan]
+    if all(run.finished for run in runs):  # only to be read
+        return pd.DataFrame([_finetuned(*call) for call in calls])
+    return pd.DataFrame(side_by_side(_finetuned, calls, "fine-tune"))
 
 
-def _train_and(split: str, task: str, scale: Scale) -> dict[str, Any]:
-    """The training examples of a task and those that it is measured on, which come last."""
+def _name(prefix: str, scale: Scale, task: str, arm: str, seed: int) -> str:
+    return f"{prefix}{scale.name}-{arm}-{task}-{seed}"
+
+
+def _finetuned(
+    task: str,
+    arm: str,
+    seed: int,
+    checkpoint: str | Path,
+    tokenizer: PreTrainedTokenizerBase,
+    scale: Scale,
+    split: str,
+    prefix: str,
+) -> dict[str, Any]:
+    """One row of the table of :func:`finetune_arms`."""
+    data = _train_and(split, task, scale, home())
+    run = finetune(
+        sequence_classifier(checkpoint, task, seed),
+        tokenizer,
+        task,
+        data,
+        replace(scale.finetuning, seed=seed),
+        name=_name(prefix, scale, task, arm, seed),
+        keep_model=False,
+    )
+    result = run.result()
+    metric = task_named(task).score
+    value = result["scores"][list(data)[-1]][metric]
+    return {
+        "arm": arm,
+        "seed": seed,
+        "task": task,
+        "metric": metric,
+        "score": 0.0 if value is None else POINTS * value,
+        "train_seconds": result["seconds"],
+    }
+
+
+@lru_cache(maxsize=1)
+def _train_and(split: str, task: str, scale: Scale, _home: Path) -> dict[str, Any]:
+    """The training examples of a task and those that it is measured on, which come last.
+
+    The last task stays in memory: other arms and seeds follow. (`_home` is where the tiny scale's
+    tasks are written.)
+    """
     measured = getattr(task_named(task), split)[0]
     splits = load_task(scale, task)
     if measured not in splits or min(splits[measured]["label"], default=-1) < 0:

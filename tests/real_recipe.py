@@ -29,6 +29,7 @@ from transformers import (
 )
 
 from distilkit import distil, finetune, home, pretrain, sequence_classifier, start
+from distilkit.arms import macro_scores
 from distilkit.block_cache import cached_blocks
 from distilkit.config import MLM_ONLY, SCALES, Objective, TaskObjective, Training
 from distilkit.corpus import MaskedBlocks
@@ -122,8 +123,8 @@ def main() -> None:
                 if arm == "teacher":
                     fine_teacher = AutoModelForSequenceClassification.from_pretrained(run.model)
     table = pd.DataFrame(rows, columns=["arm", "task", "seed", "score"])
-    macro = table.groupby(["arm", "seed"], sort=False).score.mean().reset_index()
-    table = pd.concat([table, macro.assign(task="macro")])
+    macro = macro_scores(table).assign(task="macro")  # undefined where a task's score is
+    table = pd.concat([table, macro])
     table.to_csv(SCALES["base"].figures / "real_recipe.csv", index=False)
     by = table.groupby(["arm", "task"], sort=False).score.agg(["median", "min", "max"])
     print(by.round(1).unstack("task").swaplevel(axis=1).sort_index(axis=1).to_string())

@@ -1,0 +1,56 @@
+"""Independent runs side by side: the same results, in order, and failures come through."""
+
+import os
+
+import pytest
+import torch
+
+from distilkit.side_by_side import side_by_side
+
+
+@pytest.fixture
+def threads():
+    """What OMP_NUM_THREADS would set, and back again."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def where(number: int) -> tuple[int, int, int]:
+    return number, os.getpid(), torch.get_num_threads()
+
+
+def refuse(number: int) -> int:
+    if number == 2:
+        raise ValueError(f"{number} is not allowed")
+    return number
+
+
+def test_results_come_in_order_from_as_many_processes_as_there_are_threads(threads):
+    threads(2)
+    found = side_by_side(where, [(number,) for number in range(6)], "count")
+    assert [number for number, _, _ in found] == list(range(6))
+    workers = {pid for _, pid, _ in found}
+    assert os.getpid() not in workers
+    assert 1 <= len(workers) <= 2
+    assert {each for _, _, each in found} == {1}
+
+
+def test_one_thread_means_one_process_and_one_item_too(threads):
+    threads(2)
+    assert side_by_side(where, [(7,)], "count") == [(7, os.getpid(), 2)]
+    threads(1)
+    assert {pid for _, pid, _ in side_by_side(where, [(1,), (2,)], "count")} == {os.getpid()}
+    assert side_by_side(where, [], "count") == []
+
+
+def test_many_threads_are_shared(threads):
+    threads(8)
+    assert {each for _, _, each in side_by_side(where, [(i,) for i in range(4)], "count")} == {2}
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_what_a_call_raises_is_raised_here(threads, count):
+    threads(count)
+    with pytest.raises(ValueError, match="2 is not allowed"):
+        side_by_side(refuse, [(1,), (2,), (3,)], "count")
