@@ -12,7 +12,7 @@ figures: $(VENV)/ready          ## the notebook sequence, headless -> figures/ti
 	$(BIN)/python -m distilkit figures
 
 study: $(VENV)/ready            ## every arm, five seeds, test sets -> data/tiny/study.csv; hours, resumable
-	$(BIN)/python -m distilkit study --scale tiny --out data/tiny/study.csv
+	$(BIN)/python -m distilkit study --scale tiny --steps 1000 --epochs 6 --out data/tiny/study.csv
 
 test: $(VENV)/ready check       ## everything CI runs
 	$(BIN)/python -m pytest

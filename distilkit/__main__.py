@@ -97,6 +97,10 @@ def study(options: argparse.Namespace) -> None:
     from distilkit.study import ARMS, SEEDS, run_study
 
     chosen = scale(options.scale)
+    if options.steps is not None:
+        chosen = replace(chosen, distillation=replace(chosen.distillation, steps=options.steps))
+    if options.epochs is not None:
+        chosen = replace(chosen, finetuning=replace(chosen.finetuning, epochs=options.epochs))
     out = options.out or chosen.figures / "study.csv"
     scores = run_study(chosen, options.seeds or SEEDS, out=out)
     print(results_table(scores).T.round(1).to_string(na_rep="–"))
@@ -302,6 +306,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--seeds", type=int, nargs="+", help="one or more (default: the five kept for it)"
     )
+    sub.add_argument("--steps", type=int, help="of every distillation (default: the scale's)")
+    sub.add_argument("--epochs", type=int, help="of every fine-tuning (default: the scale's)")
     sub.add_argument("--out", type=Path, help="csv file (default: figures/<scale>/study.csv)")
 
     sub = with_scale(verb(distil))

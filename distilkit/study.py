@@ -22,6 +22,7 @@ from distilkit.arms import finetune_arms
 from distilkit.config import MLM_ONLY, Scale, home
 from distilkit.pretraining import distil, pretrain
 from distilkit.run import Run
+from distilkit.side_by_side import side_by_side
 from distilkit.sources import load_blocks, load_teacher
 from distilkit.student import random_student_like, student_from_teacher
 
@@ -55,14 +56,24 @@ def run_study(scale: Scale, seeds: Iterable[int] = SEEDS, *, out: Path) -> pd.Da
     """
     import pandas as pd
 
+    scales = {
+        seed: replace(scale, seeds=(seed,), distillation=replace(scale.distillation, seed=seed))
+        for seed in seeds
+    }
+    for arms in (("distilled", "mlm_equal_steps", "random_init"), ("mlm_equal_time",)):
+        todo = [
+            (arm, scales[seed])
+            for seed in scales
+            for arm in arms
+            if not Run(home() / "runs" / _name(arm, scales[seed])).finished
+        ]
+        side_by_side(arm_checkpoint, todo, "distil")
     parts = []
-    plan = [(seed, arm) for seed in seeds for arm in ARMS]
-    for seed, arm in tqdm(plan, "study", unit="arm"):
-        of_seed = replace(scale, seeds=(seed,), distillation=replace(scale.distillation, seed=seed))
-        checkpoint, tokenizer = arm_checkpoint(arm, of_seed)
-        parts.append(
-            finetune_arms({arm: checkpoint}, tokenizer, of_seed, split="test", prefix="study-")
-        )
+    for seed, of_seed in tqdm(scales.items(), "study", unit="seed"):
+        checkpoints = {arm: arm_checkpoint(arm, of_seed) for arm in ARMS}
+        tokenizer = checkpoints["teacher"][1]
+        folders = {arm: folder for arm, (folder, _) in checkpoints.items()}
+        parts.append(finetune_arms(folders, tokenizer, of_seed, split="test", prefix="study-"))
     table = pd.concat(parts, ignore_index=True)
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_suffix(".part")
@@ -86,7 +97,7 @@ def arm_checkpoint(arm: str, scale: Scale) -> tuple[str | Path, PreTrainedTokeni
     if arm == "teacher":
         return scale.teacher, tokenizer
     seed, training = scale.distillation.seed, scale.distillation
-    name = f"study-{scale.name}-{arm}-{seed}"
+    name = _name(arm, scale)
     student = student_from_teacher(teacher)
     if arm == "scratch":
         folder = home() / "data" / "cache" / name
@@ -106,12 +117,16 @@ def arm_checkpoint(arm: str, scale: Scale) -> tuple[str | Path, PreTrainedTokeni
     return run.model, tokenizer
 
 
+def _name(arm: str, scale: Scale) -> str:
+    return f"study-{scale.name}-{arm}-{scale.distillation.seed}"
+
+
 def _steps_in_equal_time(scale: Scale) -> int:
     """How many steps of masked words alone take as long as the distillation took."""
     runs = home() / "runs"
     took = {}
     for arm in ("distilled", "mlm_equal_steps"):
-        run = Run(runs / f"study-{scale.name}-{arm}-{scale.distillation.seed}")
+        run = Run(runs / _name(arm, scale))
         if not run.finished:
             raise RuntimeError(f"{run.name} is not finished: equal time is measured from it")
         took[arm] = run.result()["seconds"] / run.result()["steps"]
