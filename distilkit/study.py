@@ -69,7 +69,7 @@ def run_study(scale: Scale, seeds: Iterable[int] = SEEDS, *, out: Path) -> pd.Da
         ]
         side_by_side(arm_checkpoint, todo, "distil")
     parts = []
-    for seed, of_seed in tqdm(scales.items(), "study", unit="seed"):
+    for of_seed in tqdm(scales.values(), "study", unit="seed"):
         checkpoints = {arm: arm_checkpoint(arm, of_seed) for arm in ARMS}
         tokenizer = checkpoints["teacher"][1]
         folders = {arm: folder for arm, (folder, _) in checkpoints.items()}
