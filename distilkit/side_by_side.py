@@ -9,7 +9,7 @@ with their parent.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache, partialmethod
+from functools import cache
 from typing import Any, TypeVar
 
 import torch
@@ -54,5 +54,10 @@ def _quietly(call: Callable[..., Result], item: tuple[Any, ...]) -> Result:
 @cache
 def _silence() -> None:
     """A worker's own bars would be drawn over the one that counts."""
-    tqdm.__init__ = partialmethod(tqdm.__init__, disable=True)
+    shown = tqdm.__init__
+
+    def hidden(bar: tqdm, *args: Any, **options: Any) -> None:
+        shown(bar, *args, **{**options, "disable": True})
+
+    tqdm.__init__ = hidden
     logging.disable_progress_bar()

@@ -4,6 +4,7 @@ import os
 
 import pytest
 import torch
+from tqdm.auto import tqdm
 
 from distilkit.side_by_side import side_by_side
 
@@ -18,6 +19,10 @@ def threads():
 
 def where(number: int) -> tuple[int, int, int]:
     return number, os.getpid(), torch.get_num_threads()
+
+
+def count_aloud(number: int) -> int:
+    return sum(tqdm(range(number), "worker's own bar", disable=False))
 
 
 def refuse(number: int) -> int:
@@ -47,6 +52,14 @@ def test_one_thread_means_one_process_and_one_item_too(threads):
 def test_many_threads_are_shared(threads):
     threads(8)
     assert {each for _, _, each in side_by_side(where, [(i,) for i in range(4)], "count")} == {2}
+
+
+def test_only_the_bar_that_counts_is_drawn(threads, capfd):
+    threads(2)
+    assert side_by_side(count_aloud, [(3,), (4,), (5,)], "count") == [3, 6, 10]
+    drawn = capfd.readouterr().err
+    assert "count: 100%" in drawn
+    assert "worker's own bar" not in drawn
 
 
 @pytest.mark.parametrize("count", [1, 2])
