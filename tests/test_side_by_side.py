@@ -1,7 +1,13 @@
 """Independent runs side by side: the same results, in order, and failures come through."""
 
 import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from tqdm.auto import tqdm
@@ -67,3 +73,54 @@ def test_what_a_call_raises_is_raised_here(threads, count):
     threads(count)
     with pytest.raises(ValueError, match="2 is not allowed"):
         side_by_side(refuse, [(1,), (2,), (3,)], "count")
+
+
+NAPS = """
+import os, pathlib, sys, time, torch
+from distilkit.side_by_side import side_by_side
+
+def nap(number):
+    pathlib.Path(sys.argv[1], str(number)).write_text(str(os.getpid()))
+    time.sleep(600)
+
+torch.set_num_threads(2)
+side_by_side(nap, [(1,), (2,), (3,)], "nap")
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no signals, and a parent's number stays")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_workers_end_with_their_parent(number, tmp_path):
+    script, seen = tmp_path / "naps.py", tmp_path / "seen"
+    script.write_text(NAPS)
+    seen.mkdir()
+    parent = subprocess.Popen([sys.executable, script, seen], stderr=subprocess.PIPE)
+    try:
+        workers = wait_for(lambda: two_numbers(seen))
+        parent.send_signal(number)
+        parent.communicate(timeout=60)
+        wait_for(lambda: not any(is_running(worker) for worker in workers))
+    finally:
+        parent.kill()
+    assert len(list(seen.iterdir())) == 2, "a worker went on to the next item"
+
+
+def wait_for(what):
+    for _ in range(600):
+        if result := what():
+            return result
+        time.sleep(0.1)
+    raise AssertionError("waited for a minute in vain")
+
+
+def two_numbers(folder: Path) -> list[int]:
+    texts = [path.read_text() for path in folder.iterdir()]
+    return [int(text) for text in texts] if len(texts) == 2 and all(texts) else []
+
+
+def is_running(pid: int) -> bool:
+    """Neither gone nor a zombie that nobody waits for."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
