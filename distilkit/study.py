@@ -122,7 +122,10 @@ def _name(arm: str, scale: Scale) -> str:
 
 
 def _steps_in_equal_time(scale: Scale) -> int:
-    """How many steps of masked words alone take as long as the distillation took."""
+    """How many steps of masked words alone take as long as the distillation took.
+
+    Both were timed with other runs of the study beside them, on as many threads.
+    """
     runs = home() / "runs"
     took = {}
     for arm in ("distilled", "mlm_equal_steps"):

@@ -11,6 +11,7 @@ from conftest import small_bert
 from safetensors.torch import load_file
 
 from distilkit import study
+from distilkit.__main__ import main
 from distilkit.config import SCALES
 from distilkit.figure_study import plot_study
 from distilkit.run import Run
@@ -106,6 +107,29 @@ def test_a_second_call_only_reads(studied, toy, monkeypatch):
     monkeypatch.setattr("distilkit.finetuning.train", None)
     again = run_study(toy, (11, 12), out=home / "again.csv")
     pd.testing.assert_frame_equal(again, table)
+
+
+def test_from_the_command_line(studied, tmp_path, monkeypatch, capsys):
+    asked = []
+
+    def run(scale, seeds, *, out):
+        asked.append((scale, seeds, out))
+        return studied[1]
+
+    monkeypatch.setattr("distilkit.study.run_study", run)
+    out = tmp_path / "study.csv"
+    plan = ["study", "--steps", "7", "--epochs", "2", "--seeds", "11", "12", "--out", str(out)]
+    assert main(plan) == 0
+    said = capsys.readouterr().out
+    assert said.count("points, 95 % interval") == len(ARMS) - 1
+    assert main(["study"]) == 0
+    (changed, seeds, to), (default, all_seeds, at_home) = asked
+    assert (changed.distillation.steps, changed.finetuning.epochs) == (7, 2)
+    assert (seeds, to) == ([11, 12], out)
+    assert (default, tuple(all_seeds)) == (TINY, study.SEEDS)
+    assert at_home == TINY.figures / "study.csv"
+    assert main(["study", "--steps", "0"]) == 2
+    assert "steps" in capsys.readouterr().err
 
 
 def test_unknown_arm_and_missing_measurement(home, toy):
