@@ -57,6 +57,21 @@ def figures(options: argparse.Namespace) -> int:
     return 0
 
 
+def head(options: argparse.Namespace) -> None:
+    """Give an encoder a masked-word head and train it: a teacher for distil --teacher."""
+    from distilkit.encoder import masked_lm_from_encoder, train_head
+    from distilkit.sources import load_blocks, load_encoder
+
+    chosen = _scale(options)
+    training = _replaced(chosen.distillation, options)
+    encoder, tokenizer = load_encoder(chosen)
+    model = masked_lm_from_encoder(encoder, training.seed)
+    blocks, validation = load_blocks(chosen, tokenizer)
+    name = options.name or f"{chosen.name}-head"
+    run = train_head(model, blocks, training, name=name, validation=validation)
+    _print_result(run)
+
+
 def teacher(options: argparse.Namespace) -> None:
     """Make a small teacher out of a pretrained encoder, on any text (hours; it resumes)."""
     from distilkit.small_teacher import encoder_as_teacher, ship, small_teacher, teacher_texts
@@ -284,6 +299,14 @@ def _parser() -> argparse.ArgumentParser:
 
     with_scale(verb(figures))
 
+    text = "Hub dataset id:config, a .txt, .jsonl or .parquet file, or a folder of them"
+    sub = with_scale(verb(head))
+    sub.add_argument(
+        "teacher_checkpoint", metavar="ENCODER", help="Hub id or folder of a BertModel"
+    )
+    sub.add_argument("--text", help=text)
+    with_training(sub)
+
     sub = verb(teacher)
     sub.add_argument("encoder", help="Hub id or folder of a BertModel and its tokenizer")
     sub.add_argument(
@@ -312,9 +335,7 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = with_scale(verb(distil))
     sub.add_argument("--teacher", dest="teacher_checkpoint", help="Hub id or folder")
-    sub.add_argument(
-        "--text", help="Hub dataset id:config, a .txt, .jsonl or .parquet file, or a folder of them"
-    )
+    sub.add_argument("--text", help=text)
     sub.add_argument(
         "--stream",
         type=int,

@@ -1,8 +1,8 @@
-"""An encoder without a vocabulary of its own use: given an MLM head, and fewer word pieces.
+"""An encoder becomes a teacher: given an MLM head, and fewer word pieces if it is to be small.
 
 Many published encoders (sentence embedders, for instance) come without the masked-language-model
-head that distillation by soft targets asks of a teacher. `masked_lm_from_encoder` adds one, to be
-trained by :func:`distilkit.pretraining.pretrain`. A small student moreover cannot afford 30,522
+head that distillation by soft targets asks of a teacher. `masked_lm_from_encoder` adds one,
+`train_head` trains it. A small student moreover cannot afford 30,522
 word embeddings: at a width of 192 they would be most of it. `commonest_pieces` and
 `cut_vocabulary` keep the word pieces that a text uses; a word that is no longer one piece is
 spelled with smaller ones, down to single letters.
@@ -10,6 +10,7 @@ spelled with smaller ones, down to single letters.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -21,6 +22,11 @@ from transformers import (
     BertTokenizerFast,
     PreTrainedTokenizerBase,
 )
+
+from distilkit.config import Objective, Training
+from distilkit.corpus import MaskedBlocks
+from distilkit.pretraining import distil
+from distilkit.run import Run
 
 CONTINUES = "##"  # a WordPiece that goes on with a word (Devlin et al. 2019, section 3)
 
@@ -152,3 +158,28 @@ def masked_lm_from_encoder(encoder: BertModel, seed: int) -> BertForMaskedLM:
     model.bert.load_state_dict(state)
     model.tie_weights()
     return model.to(encoder.dtype).eval()
+
+
+def train_head(
+    model: BertForMaskedLM,
+    blocks: MaskedBlocks,
+    training: Training,
+    *,
+    name: str,
+    validation: MaskedBlocks | None = None,
+) -> Run:
+    """Masked words for a new head, all weights trained, every hidden state held to what it was.
+
+    Learning without forgetting (Li and Hoiem 2016, arXiv 1606.09282), on hidden states: by masked
+    words alone the encoder would lose what it knew before the head can fill a gap.
+
+    Args:
+        model: as :func:`masked_lm_from_encoder` makes it; stays as it is.
+        blocks, training, name, validation: as for :func:`distilkit.pretraining.pretrain`.
+    """
+    same = tuple((layer, layer) for layer in range(model.config.num_hidden_layers + 1))
+    objective = Objective(soft_target=0.0, mlm=1.0, cosine=5.0, cosine_layers=same)
+    before = copy.deepcopy(model)
+    return distil(
+        model, before, blocks, training, name=name, objective=objective, validation=validation
+    )

@@ -6,9 +6,7 @@ from another model, whose answers at every token say far more than the one right
 2019, arXiv 1908.08962; Jiao et al. 2020, arXiv 1909.10351). So two steps, both by the kit's loop:
 
 1. A pretrained encoder gets a smaller vocabulary and a masked-language-model head, and all of it is
-   trained as such on the text, held to the hidden states that it had (learning without forgetting,
-   Li and Hoiem 2016, arXiv 1606.09282): without that, what it knew of comparing sentences is gone
-   before it can fill a gap.
+   trained as such on the text, held to the hidden states that it had.
 2. A small BERT, from random weights, is distilled from it on the same text: soft targets at all
    tokens, the masked words themselves, hidden states through learned projections, and where each
    head looks. The text is cut into sentences, each closed by [SEP] as in a task with two of them.
@@ -18,7 +16,6 @@ Both are runs like any other: killed, they go on where they were.
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -36,7 +33,12 @@ from distilkit import tinyworld
 from distilkit.config import Objective, Training, home
 from distilkit.corpus import MaskedBlocks, pack
 from distilkit.documents import read_texts
-from distilkit.encoder import commonest_pieces, cut_vocabulary, masked_lm_from_encoder
+from distilkit.encoder import (
+    commonest_pieces,
+    cut_vocabulary,
+    masked_lm_from_encoder,
+    train_head,
+)
 from distilkit.pretraining import distil
 from distilkit.run import Run
 
@@ -126,14 +128,8 @@ def encoder_as_teacher(
         AutoModel.from_pretrained(encoder, dtype=torch.float32), training.seed
     )
     model, tokenizer = cut_vocabulary(model, tokenizer, pieces)
-    # every hidden state is held to what it was before the training
-    same = tuple((layer, layer) for layer in range(model.config.num_hidden_layers + 1))
-    objective = Objective(soft_target=0.0, mlm=1.0, cosine=5.0, cosine_layers=same)
     blocks, validation = _blocks(texts, held_out, tokenizer, training.seed)
-    before = copy.deepcopy(model)
-    return distil(
-        model, before, blocks, training, name=name, objective=objective, validation=validation
-    )
+    return train_head(model, blocks, training, name=name, validation=validation)
 
 
 def small_teacher(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from transformers import (
+    AutoModel,
     AutoModelForMaskedLM,
     AutoTokenizer,
     PreTrainedModel,
@@ -38,10 +39,37 @@ def load_tokenizer(scale: Scale) -> PreTrainedTokenizerBase:
 
 
 def load_teacher(scale: Scale) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The scale's teacher, in eval mode and float32, and its tokenizer."""
+    """The scale's teacher, in eval mode and float32, and its tokenizer.
+
+    Raises:
+        ValueError: the checkpoint lacks weights: transformers would draw a random head.
+    """
     tokenizer = load_tokenizer(scale)
-    teacher = AutoModelForMaskedLM.from_pretrained(fetch(scale.teacher), dtype=torch.float32)
+    teacher, info = AutoModelForMaskedLM.from_pretrained(
+        fetch(scale.teacher), dtype=torch.float32, output_loading_info=True
+    )
+    if info["missing_keys"]:
+        raise ValueError(
+            f"{scale.teacher} has no trained masked-word head (it lacks for instance "
+            f"{min(info['missing_keys'])}): give an encoder one with python -m distilkit head"
+        )
     return teacher.eval(), tokenizer
+
+
+def load_encoder(scale: Scale) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The encoder that the scale names as its teacher, to be given a head, and its tokenizer.
+
+    Raises:
+        ValueError: the checkpoint has a masked-word head already.
+    """
+    encoder, info = AutoModel.from_pretrained(
+        fetch(scale.teacher), dtype=torch.float32, output_loading_info=True
+    )
+    if any(name.startswith("cls.predictions.") for name in info["unexpected_keys"]):
+        raise ValueError(
+            f"{scale.teacher} has a masked-word head already: distil --teacher takes it as it is"
+        )
+    return encoder.eval(), load_tokenizer(scale)
 
 
 def load_text(scale: Scale) -> tuple[Text, Text]:

@@ -14,7 +14,6 @@ interrupted call goes on.
 from __future__ import annotations
 
 import argparse
-import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,10 +30,10 @@ from transformers import (
 from distilkit import distil, finetune, home, pretrain, sequence_classifier, start
 from distilkit.arms import macro_scores
 from distilkit.block_cache import cached_blocks
-from distilkit.config import MLM_ONLY, SCALES, Objective, TaskObjective, Training
+from distilkit.config import MLM_ONLY, SCALES, TaskObjective, Training
 from distilkit.corpus import MaskedBlocks
 from distilkit.documents import open_text
-from distilkit.encoder import masked_lm_from_encoder
+from distilkit.encoder import masked_lm_from_encoder, train_head
 from distilkit.glue import load, task
 from distilkit.measure import compare
 from distilkit.student import random_student_like, student_from_teacher
@@ -55,15 +54,6 @@ PRETRAINING = Training(
 HEAD = replace(PRETRAINING, steps=1500)
 STUDENT = replace(PRETRAINING, steps=1500, learning_rate=5e-4)
 FINETUNING = replace(SCALES["base"].finetuning, learning_rate=5e-5, precision="fp32")
-
-
-def teacher_with_head(encoder: str, blocks: MaskedBlocks, validation: MaskedBlocks) -> Path:
-    """The encoder as a masked-language model, its hidden states held to what they were."""
-    model = masked_lm_from_encoder(AutoModel.from_pretrained(encoder, dtype=torch.float32), 1)
-    every = tuple((layer, layer) for layer in range(model.config.num_hidden_layers + 1))
-    anchored = Objective(soft_target=0.0, mlm=1.0, cosine=5.0, cosine_layers=every)
-    data = {"objective": anchored, "validation": validation, "name": "real-head"}
-    return distil(model, copy.deepcopy(model), blocks, HEAD, **data).model
 
 
 def students(folder: Path, blocks: MaskedBlocks, validation: MaskedBlocks) -> dict[str, Path]:
@@ -94,7 +84,9 @@ def main() -> None:
     )
     blocks = MaskedBlocks(train, tokenizer, seed=PRETRAINING.seed)
     validation = MaskedBlocks(held_out[:200], tokenizer, seed=0, weights=blocks.weights)
-    folder = teacher_with_head(options.encoder, blocks, validation)
+    encoder = AutoModel.from_pretrained(options.encoder, dtype=torch.float32)
+    model = masked_lm_from_encoder(encoder, HEAD.seed)
+    folder = train_head(model, blocks, HEAD, name="real-head", validation=validation).model
     arms = {"teacher": folder, **students(folder, blocks, validation)}
 
     rows = []

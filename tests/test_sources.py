@@ -17,6 +17,7 @@ from distilkit import sources, tinyworld
 from distilkit.__main__ import main
 from distilkit.config import SCALES
 from distilkit.measure import parameter_count
+from distilkit.run import Run
 from distilkit.sources import (
     load_blocks,
     load_task,
@@ -108,6 +109,26 @@ def test_a_wrong_layer_is_refused_before_the_text_is_read(home, capsys, monkeypa
     monkeypatch.setattr(sources, "load_blocks", None)
     assert main(["distil", "--layers", "0", "9"]) == 2
     assert "[9] not in the teacher" in capsys.readouterr().err
+
+
+def test_an_encoder_teaches_once_it_has_a_head(home, tokenizer, tmp_path, capsys):
+    """Its own step with its own result; before it, distillation is refused."""
+    encoder = str(tmp_path / "encoder")
+    small_bert(4).base_model.save_pretrained(encoder)
+    tokenizer.save_pretrained(encoder)
+    (tmp_path / "text.txt").write_text("".join(f"w{i} w{i + 1} w3\n" for i in range(600)))
+    text = ["--text", str(tmp_path / "text.txt")]
+    short = ["--steps", "3", "--batch-size", "4", "--micro-batch-size", "4"]
+    assert main(["distil", "--teacher", encoder, *text, *short]) == 2
+    assert "no trained masked-word head" in capsys.readouterr().err
+    assert main(["head", encoder, *text, *short]) == 0
+    assert "validation_mlm:" in capsys.readouterr().out
+    run = Run(home / "runs" / "tiny-head")
+    assert run.config()["objective"]["soft_target"] == 0
+    assert run.config()["objective"]["cosine_layers"] == [[i, i] for i in range(5)]
+    assert main(["head", str(run.model), *text]) == 2
+    assert "has a masked-word head already" in capsys.readouterr().err
+    assert main(["distil", "--teacher", str(run.model), *text, *short]) == 0
 
 
 def test_runs_lists_runs(home, capsys):
