@@ -278,7 +278,7 @@ SCALES = {
     ),
     "base": Scale(
         name="base",
-        about="the paper: bert-base-uncased, Wikipedia-size text, nine tasks: one big GPU, hours",
+        about="the paper: bert-base-uncased, WikiText-103, nine tasks: one big GPU, about a day",
         teacher="google-bert/bert-base-uncased",
         text="Salesforce/wikitext:wikitext-103-raw-v1",
         glue="nyu-mll/glue",

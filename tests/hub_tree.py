@@ -17,9 +17,9 @@ SPLITS = {"train": 64, "validation": 16, "test": 16}
 _GLUE_TASKS = ("cola", "mrpc", "rte", "sst2")
 
 
-def write_tree(root: Path, tokenizer: BertTokenizerFast) -> Path:
+def write_tree(root: Path, tokenizer: BertTokenizerFast, model: str = BERT) -> Path:
     """The folder that a `HubServer` serves; the tokenizer's words are w0 to w199."""
-    bert = root / "models" / BERT
+    bert = root / "models" / model
     small_bert(4, max_position_embeddings=128).save_pretrained(bert)
     tokenizer.save_pretrained(bert)
     words = random.Random(0)
@@ -38,7 +38,7 @@ def write_tree(root: Path, tokenizer: BertTokenizerFast) -> Path:
 
     wikitext = root / "datasets" / WIKITEXT
     config = "wikitext-2-raw-v1"
-    for split, n in {"train": 400, "validation": 40, "test": 40}.items():
+    for split, n in {"train": 400, "validation": 200, "test": 40}.items():
         lines = ["" if i % 4 == 0 else f" {sentence()} \n" for i in range(n)]
         _write(wikitext / config / f"{split}-00000-of-00001.parquet", {"text": lines})
     (wikitext / "README.md").write_text(_card({config: tuple(SPLITS)}))

@@ -11,9 +11,12 @@ import subprocess
 import sys
 import textwrap
 
+import pandas as pd
 import pytest
 from hub_server import Fault, HubServer
 from hub_tree import BERT, GLUE, WIKITEXT, write_tree
+
+from distilkit.config import SCALES
 
 pytestmark = [pytest.mark.processes, pytest.mark.hub]
 
@@ -35,7 +38,7 @@ def tree(tmp_path_factory, tokenizer):
     return write_tree(tmp_path_factory.mktemp("hub"), tokenizer)
 
 
-def client(code, cache, endpoint="http://127.0.0.1:9", **environment):
+def client(code, cache, endpoint="http://127.0.0.1:9", timeout=240, **environment):
     """Run code in a new process: (exit status, standard output, standard error)."""
     own = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
     own |= {"HF_HOME": str(cache / "hf"), "DISTILKIT_HOME": str(cache), "HF_ENDPOINT": endpoint}
@@ -45,7 +48,7 @@ def client(code, cache, endpoint="http://127.0.0.1:9", **environment):
         env=own,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=timeout,
     )
     return done.returncode, done.stdout.strip(), done.stderr
 
@@ -70,6 +73,31 @@ def test_teacher_text_and_tasks_come_once_and_then_from_the_cache(tree, tmp_path
         status, offline, error = client(code, tmp_path, hub.endpoint, HF_HUB_OFFLINE="1")
         assert (status, offline) == (0, first), error
         assert len(hub.requests) == seen
+
+
+def test_all_notebooks_run_at_the_small_scale_from_the_cache(tmp_path, tokenizer):
+    """Fetched once, then HF_HUB_OFFLINE=1 and nothing listens where the Hub was."""
+    small = SCALES["small"]
+    fetch = (
+        "from distilkit import sources\n"
+        "from distilkit.config import SCALES\n"
+        "small = SCALES['small']\n"
+        "teacher, tokenizer = sources.load_teacher(small)\n"
+        "sources.load_blocks(small, tokenizer)\n"
+        "[sources.load_task(small, task) for task in small.tasks]\n"
+    )
+    with HubServer(write_tree(tmp_path / "tree", tokenizer, small.teacher)) as hub:
+        status, _, error = client(fetch, tmp_path, hub.endpoint)
+        assert status == 0, error
+    run = "from distilkit.__main__ import main; raise SystemExit(main(['figures']))"
+    offline = {"HF_HUB_OFFLINE": "1", "DISTILKIT_SCALE": "small", "OMP_NUM_THREADS": "2"}
+    status, printed, error = client(run, tmp_path, hub.endpoint, timeout=900, **offline)
+    assert status == 0, error
+    assert "Scale small. GLUE validation scores in points, medians of 3 seeds." in printed
+    assert len(list((tmp_path / "runs" / "notebooks" / "small").glob("0*.ipynb"))) == 6
+    scores = pd.read_csv(tmp_path / "figures" / "small" / "05_scores.csv")
+    assert set(scores.task) == set(small.tasks)
+    assert len(scores) == 4 * len(small.tasks) * len(small.seeds)
 
 
 def test_text_is_streamed(tree, tmp_path):
