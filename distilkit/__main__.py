@@ -170,6 +170,7 @@ def finetune(options: argparse.Namespace) -> None:
     )
 
     from distilkit import finetuning, question_answering, squad
+    from distilkit.hub import fetch
     from distilkit.sources import load_task
 
     chosen = _scale(options)
@@ -194,7 +195,7 @@ def finetune(options: argparse.Namespace) -> None:
         "objective": TaskObjective() if a_teacher is not None else None,
         "max_length": options.max_length,
     }
-    tokenizer = AutoTokenizer.from_pretrained(options.tokenizer or options.checkpoint)
+    tokenizer = AutoTokenizer.from_pretrained(fetch(options.tokenizer or options.checkpoint))
     if on_squad:
         run = question_answering.finetune_squad(model, tokenizer, data, **common)
     else:
@@ -208,11 +209,12 @@ def submit(options: argparse.Namespace) -> None:
 
     from distilkit.finetuning import fine_tuned
     from distilkit.glue_submission import write_submission
+    from distilkit.hub import fetch
     from distilkit.sources import load_task
 
     data = load_task(_scale(options), options.task)
     model = fine_tuned(AutoModelForSequenceClassification, options.checkpoint)
-    tokenizer = AutoTokenizer.from_pretrained(options.checkpoint)
+    tokenizer = AutoTokenizer.from_pretrained(fetch(options.checkpoint))
     rest = (options.task, data, options.out)
     for file in write_submission(model, tokenizer, *rest, max_length=options.max_length):
         print(file)
@@ -223,6 +225,7 @@ def measure(options: argparse.Namespace) -> None:
     import torch
     from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification
 
+    from distilkit.hub import fetch
     from distilkit.measure import compare
 
     kinds = {
@@ -231,7 +234,7 @@ def measure(options: argparse.Namespace) -> None:
         "encoder": AutoModel,
     }
     load = kinds[options.kind].from_pretrained  # float32: a half-precision file must not differ
-    models = {path: load(path, dtype=torch.float32).eval() for path in options.checkpoints}
+    models = {path: load(fetch(path), dtype=torch.float32).eval() for path in options.checkpoints}
     table = compare(models, length=options.length, threads=options.threads)
     print(table.round(2).to_string(index=False))
 

@@ -28,6 +28,7 @@ from distilkit.config import TaskObjective, Training, as_json
 from distilkit.examples import Examples
 from distilkit.glue import Task, scores, task_examples
 from distilkit.glue import task as task_named
+from distilkit.hub import fetch
 from distilkit.loop import Loss, evaluate, train
 from distilkit.losses import at_least_float32, soft_target_loss
 from distilkit.pretraining import fingerprint
@@ -80,7 +81,7 @@ def with_new_head(kind: type, checkpoint: str | Path, seed: int, **config: Any) 
     try:
         with torch.random.fork_rng():  # transformers draws a head too, which is replaced below
             model, info = kind.from_pretrained(
-                checkpoint,
+                fetch(checkpoint),
                 output_loading_info=True,
                 dtype=torch.float32,  # a checkpoint saved in half precision is trained in full
                 **config,
@@ -112,7 +113,9 @@ def fine_tuned(kind: type, checkpoint: str | Path) -> PreTrainedModel:
     Raises:
         ValueError: it lacks weights: transformers would draw a random head.
     """
-    model, info = kind.from_pretrained(checkpoint, output_loading_info=True, dtype=torch.float32)
+    model, info = kind.from_pretrained(
+        fetch(checkpoint), output_loading_info=True, dtype=torch.float32
+    )
     if info["missing_keys"]:
         raise ValueError(
             f"{checkpoint} lacks weights of a {type(model).__name__} (for instance "

@@ -34,7 +34,8 @@ def fetch(checkpoint: str | Path) -> Path:
     folder = Path(checkpoint).expanduser()
     if folder.is_dir():
         return folder
-    if folder.is_absolute() or str(checkpoint).startswith((".", "~")):
+    a_path = folder.is_absolute() or str(checkpoint).startswith((".", "~"))
+    if a_path or len(folder.parts) > 2:  # an id of the Hub is owner/name
         raise FileNotFoundError(f"no checkpoint at {checkpoint}")
     try:
         folder = Path(snapshot_download(str(checkpoint), allow_patterns=_FILES))

@@ -150,14 +150,25 @@ def test_a_fault_that_stays_ends_with_a_clear_word(tree, tmp_path, pattern, acti
         assert "try again" in last
 
 
-def test_altered_weights_are_refused_and_come_whole_the_next_time(tree, tmp_path):
+CLASSIFIER = f"""
+from distilkit import sequence_classifier
+print(type(sequence_classifier("{BERT}", "sst2", 0)).__name__)
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [(FETCH, "model.safetensors"), (CLASSIFIER, "BertForSequenceClassification")],
+    ids=["fetch", "classifier"],
+)
+def test_altered_weights_are_refused_and_come_whole_the_next_time(tree, tmp_path, code, said):
     with HubServer(tree, faults=[Fault("GET /_cdn/", "corrupt", 1)]) as hub:
-        status, _, error = client(FETCH, tmp_path, hub.endpoint)
+        status, _, error = client(code, tmp_path, hub.endpoint)
         assert status == 1
         assert "model.safetensors is not the file that the Hub announced" in error
-        status, out, error = client(FETCH, tmp_path, hub.endpoint)
+        status, out, error = client(code, tmp_path, hub.endpoint)
         assert status == 0, error
-        assert "model.safetensors" in out
+        assert said in out
 
 
 def test_what_is_not_there(tree, tmp_path):
@@ -169,5 +180,6 @@ def test_what_is_not_there(tree, tmp_path):
     status, _, error = client(code.format(BERT), tmp_path, HF_HUB_OFFLINE="1")
     assert status == 1
     assert f"{BERT} could not be had" in error
-    status, _, error = client(code.format(str(tmp_path / "gone")), tmp_path)
-    assert "FileNotFoundError: no checkpoint at" in error
+    for gone in (str(tmp_path / "gone"), "runs/gone/model"):
+        status, _, error = client(code.format(gone), tmp_path)
+        assert f"FileNotFoundError: no checkpoint at {gone}" in error
