@@ -42,6 +42,7 @@ _LATER = {
         "random_student_like",
         "student_from_teacher",
     ),
+    "temperature_panel": ("temperature_panel",),
 }
 _MODULE_OF = {name: module for module, names in _LATER.items() for name in names}
 

@@ -164,8 +164,8 @@ def save_figure(figure: Figure, name: str, folder, **metadata) -> tuple[Path, Pa
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     return (
-        _write_atomically(folder / f"{name}.svg", svg),
-        _write_atomically(folder / f"{name}.png", png),
+        write_atomically(folder / f"{name}.svg", svg),
+        write_atomically(folder / f"{name}.png", png),
     )
 
 
@@ -176,7 +176,7 @@ def _render(figure: Figure, file_format: str, metadata: dict, dpi: float = SAVE_
     return buffer.getvalue()
 
 
-def _write_atomically(path: Path, content: bytes) -> Path:
+def write_atomically(path: Path, content: bytes) -> Path:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_bytes(content)

@@ -192,6 +192,7 @@ async def _run_one(
     finally:
         ticking.cancel()
         client.set_widgets_metadata()  # nbclient does so for finished notebooks only
+        _for_readers_without_a_kernel(notebook)
         _write(notebook, copy)
     progress.end_notebook()
 
@@ -246,6 +247,14 @@ def _death(code: int | None) -> str:
     # The usual sender of this one is the system, to the process with most memory.
     hint = "; often the machine ran out of memory" if name == "SIGKILL" else ""
     return f", killed by {name}{hint}"
+
+
+def _for_readers_without_a_kernel(notebook: NotebookNode) -> None:
+    """A panel's HTML moves by itself; its widget, which would be preferred, asks for a kernel."""
+    for cell in notebook.cells:
+        for data in (output.get("data", {}) for output in cell.get("outputs", [])):
+            if "text/html" in data:
+                data.pop("application/vnd.jupyter.widget-view+json", None)
 
 
 def _write(notebook: NotebookNode, copy: Path) -> None:

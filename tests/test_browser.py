@@ -1,9 +1,8 @@
-"""Notebook 01 in JupyterLab in a real browser: it runs, shows its pictures, its slider works."""
+"""Notebook 01 in JupyterLab in a real browser, and exported as HTML: its panels move and save."""
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import secrets
@@ -14,9 +13,13 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from xml.etree import ElementTree
 
+import nbconvert
 import pytest
 from conftest import ROOT
+from PIL import Image
+from scipy.special import softmax
 
 pytestmark = pytest.mark.browser
 
@@ -117,20 +120,40 @@ def notebook_01(lab, page):
         "window.jupyterapp.shell.currentWidget.content.widgets"
         ".filter(c => c.model.type === 'code').every(c => c.model.executionCount)"
     )
-    page.wait_for_selector(".widget-image")
+    page.wait_for_function("document.querySelectorAll('.dk-panel svg').length === 2")
     return home
 
 
-def said(page) -> tuple[float, float]:
-    """(T, percent of the first class) from the panel's line of text."""
-    text = page.locator(".widget-html-content", has_text="entropy").inner_text()
-    found = re.match(r"T = ([\d.]+): dog has ([\d.]+) %", text)
-    return float(found[1]), float(found[2])
+class View:
+    """What a reader sees of the first panel in a page."""
 
+    def __init__(self, page):
+        self.page = page
+        self.panel = page.locator(".dk-panel").first
+        self.range = self.panel.locator("input[type=range]")
+        self.box = self.panel.locator("input[type=number]")
 
-def expected(temperature: float) -> float:
-    powers = [math.exp(z / temperature) for z in LOGITS]
-    return 100 * powers[0] / sum(powers)
+    def said(self) -> tuple[float, float]:
+        """(T, percent of the first class) from the line of text."""
+        text = self.panel.locator(".dk-said").inner_text()
+        found = re.match(r"T = ([\d.]+): dog has ([\d.]+) %, entropy ", text)
+        return float(found[1]), float(found[2])
+
+    def bars(self) -> list[float]:
+        """The bars' lengths, as shares of their sum."""
+        widths = self.panel.locator("rect[data-bar=soft]").evaluate_all(
+            "bars => bars.map(bar => Number(bar.getAttribute('width')))"
+        )
+        return [width / sum(widths) for width in widths]
+
+    def agrees_at(self, temperature: float) -> None:
+        """Text, number box and bars say what softmax says at T, as exactly as they are written."""
+        p = softmax([z / temperature for z in LOGITS])
+        assert self.said() == (pytest.approx(temperature), pytest.approx(100 * p[0], abs=0.051))
+        assert float(self.box.input_value()) == pytest.approx(temperature)
+        assert self.bars() == pytest.approx(list(p), abs=1e-6)
+        assert self.panel.locator("svg").count() == 1
+        assert self.panel.locator(".dk-problem").inner_text() == ""
 
 
 def test_notebook_runs_without_errors_and_shows_pictures(notebook_01, page):
@@ -139,46 +162,123 @@ def test_notebook_runs_without_errors_and_shows_pictures(notebook_01, page):
     shown = page.locator(".jp-OutputArea img").evaluate_all(
         "images => images.filter(i => i.complete && i.naturalWidth > 300).length"
     )
-    assert shown == 3  # two figures and the panel's picture
+    assert shown == 2
     saved = {path.name for path in (notebook_01 / "figures" / "tiny").iterdir()}
     assert {"01_temperatures.svg", "01_temperatures.png"} <= saved
 
 
-def test_slider_moves_text_and_picture(notebook_01, page):
-    handle = page.locator(".noUi-handle")
-    assert handle.count() == 1
-    picture = page.locator(".widget-image")
-    before, source = said(page), picture.get_attribute("src")
-    # the browser snaps the slider to its steps: T is 1.995 or 2, the text says 2.00 either way
-    assert before[1] == pytest.approx(expected(2.0), abs=0.3)
-    handle.focus()
+def test_slider_moves_by_keyboard(notebook_01, page):
+    view = View(page)
+    view.agrees_at(2.0)
+    view.range.focus()
     for _ in range(20):
-        handle.press("ArrowRight")
-    # the kernel may still be on the way to the last key press
-    box = page.locator(".widget-text input[type=number]")
-    page.wait_for_function(
-        """before => {
-            const box = document.querySelector(".widget-text input[type=number]").value;
-            const text = [...document.querySelectorAll(".widget-html-content")].map(
-                e => e.innerText).find(t => t.includes("entropy"));
-            const said = parseFloat(text.slice(4));
-            return said > before && Math.abs(said - parseFloat(box)) < 0.006;
-        }""",
-        arg=before[0],
-    )
-    temperature, percent = said(page)
-    assert temperature == pytest.approx(float(box.input_value()), abs=0.006)
-    assert percent == pytest.approx(expected(temperature), abs=0.3)
-    assert picture.count() == 1
-    assert picture.get_attribute("src") != source
+        page.keyboard.press("ArrowRight")
+    temperature, _ = view.said()
+    assert 3 < temperature < 4
+    view.agrees_at(temperature)
+    page.keyboard.press("Home")
+    view.agrees_at(0.1)
+    page.keyboard.press("End")
+    view.agrees_at(20.0)
 
 
-def test_number_box_moves_the_slider(notebook_01, page):
-    box = page.locator(".widget-text input[type=number]")
-    box.fill("10")
-    box.press("Enter")
-    page.wait_for_function(
-        "[...document.querySelectorAll('.widget-html-content')]"
-        ".some(e => e.innerText.startsWith('T = 10.00'))"
+def test_fast_drag_ends_where_the_mouse_ends(notebook_01, page):
+    """And no picture on the way is empty, or wrong."""
+    view = View(page)
+    view.box.fill("0.1")
+    view.range.scroll_into_view_if_needed()
+    box = view.range.bounding_box()
+    left, right, y = box["x"] + 8, box["x"] + box["width"] - 8, box["y"] + box["height"] / 2
+    page.evaluate(
+        """() => {
+            window.seen = [];
+            const svg = document.querySelector(".dk-panel svg");
+            const soft = () => [...svg.querySelectorAll("rect[data-bar=soft]")];
+            new MutationObserver(() => window.seen.push(
+                soft().reduce((sum, bar) => sum + Number(bar.getAttribute("width")), 0)
+            )).observe(svg, { subtree: true, attributes: true, attributeFilter: ["width"] });
+        }"""
     )
-    assert said(page)[1] == pytest.approx(expected(10.0), abs=0.06)
+    page.mouse.move(left, y)
+    page.mouse.down()
+    for step in range(60):
+        page.mouse.move(left + (right - left) * (step + 1) / 60, y)
+    page.mouse.up()
+    view.agrees_at(20.0)
+    seen = page.evaluate("window.seen")
+    assert len(seen) > 10
+    assert max(seen) == pytest.approx(min(seen), rel=1e-6)  # probabilities: one whole, always
+
+
+def test_wrong_temperature_and_wrong_logits_are_said_in_the_panel(notebook_01, page):
+    view = View(page)
+    problem, picture = view.panel.locator(".dk-problem"), view.panel.locator("svg")
+    logits = view.panel.locator("input[type=text]")
+    for field, wrong, said in (
+        (view.box, "0", "give a number from 0.1 to 20"),
+        (view.box, "-3", "give a number from 0.1 to 20"),
+        (logits, "1, 2, x, 4, 5", "every logit must be a finite number"),
+        (logits, "1, 2", "5 classes, but 2 logits"),
+        (logits, "", "give at least one number"),
+    ):
+        field.fill(wrong)
+        assert said in problem.inner_text()
+        assert "dk-stale" in picture.get_attribute("class")
+        view.panel.get_by_role("button", name="Reset").click()
+        view.agrees_at(2.0)
+        assert "dk-stale" not in (picture.get_attribute("class") or "")
+
+
+def test_save_writes_what_is_seen(notebook_01, page):
+    view = View(page)
+    view.box.fill("5")
+    view.panel.get_by_role("button", name="Save").click()
+    note = view.panel.locator(".dk-note", has_text="saved")
+    note.wait_for()
+    svg, png = (
+        notebook_01 / path for path in note.inner_text().removeprefix("saved ").split(" and ")
+    )
+    assert svg == notebook_01 / "figures" / "tiny" / "temperature_panel.svg"
+    root = ElementTree.fromstring(svg.read_text())
+    name = "{http://www.w3.org/2000/svg}"
+    about = json.loads(root.find(f"{name}metadata").text)
+    assert (about["T"], about["logits"]) == (5, list(LOGITS))
+    assert about["scale"] == "tiny"
+    widths = [
+        float(bar.get("width")) for bar in root.iter(f"{name}rect") if bar.get("data-bar") == "soft"
+    ]
+    p = softmax([z / 5 for z in LOGITS])
+    assert [width / sum(widths) for width in widths] == pytest.approx(list(p), abs=1e-6)
+    with Image.open(png) as image:
+        assert image.text["T"] == "5"
+        assert json.loads(image.text["logits"]) == list(LOGITS)
+        assert image.width > 1000
+        assert len(image.convert("RGB").getcolors(100_000)) > 50  # drawn, not blank
+    view.panel.get_by_role("button", name="Reset").click()
+
+
+def test_exported_page_needs_neither_kernel_nor_network(notebook_01, page, tmp_path):
+    page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
+    source = notebook_01 / "notebooks" / "01_temperature.ipynb"
+    deadline = time.monotonic() + 30
+    while "dk-panel" not in source.read_text():
+        assert time.monotonic() < deadline, "the notebook was not saved"
+        time.sleep(0.2)
+    exported = tmp_path / "01.html"
+    exported.write_text(nbconvert.HTMLExporter().from_filename(source)[0])
+    context = page.context.browser.new_context(offline=True)
+    alone = context.new_page()
+    problems: list[str] = []
+    alone.on("pageerror", lambda error: problems.append(str(error)))
+    alone.goto(exported.as_uri())
+    alone.wait_for_selector(".dk-panel svg")
+    assert alone.locator(".dk-panel svg").count() == 2
+    view = View(alone)
+    view.agrees_at(2.0)
+    view.range.focus()
+    for _ in range(10):
+        alone.keyboard.press("ArrowLeft")
+    assert view.said()[0] < 1.7
+    view.agrees_at(view.said()[0])
+    assert problems == []
+    context.close()

@@ -1,0 +1,198 @@
+// What the panels share: elements, a slider with its number box, Reset and Save.
+// Plain JavaScript without a build step: Python puts this file in front of each panel's own.
+
+const [INK, GREY, PALE, LINE] = ["#222222", "#666666", "#D9D9D9", "#E4E4E4"];
+const [BLUE, ORANGE, VERMILLION] = ["#0072B2", "#E69F00", "#D55E00"]; // Okabe and Ito
+const SVG = "http://www.w3.org/2000/svg";
+
+function element(tag, attributes = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  made.append(...children);
+  return made;
+}
+
+function shape(parent, tag, attributes, text = "") {
+  const made = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  made.textContent = text;
+  parent.append(made);
+  return made;
+}
+
+function newPicture(width) {
+  const svg = document.createElementNS(SVG, "svg");
+  svg.setAttribute("role", "img");
+  svg.setAttribute("font-family", "DejaVu Sans, Verdana, sans-serif");
+  svg.setAttribute("font-size", "12");
+  svg.style.maxWidth = `${width}px`;
+  return svg;
+}
+
+// An empty picture of this size; the white ground is saved with it.
+function clear(svg, width, height) {
+  svg.replaceChildren();
+  svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  shape(svg, "rect", { width, height, fill: "white" });
+}
+
+function short(text, most = 14) {
+  return text.length > most ? `${text.slice(0, most - 1)}…` : text;
+}
+
+// Three significant digits, and nothing that looks like 1.20e+1.
+function said(number) {
+  return String(Number(number.toPrecision(3)));
+}
+
+// softmax(z / T), [C]; the largest logit is taken off first, so that nothing overflows.
+function softmax(logits, T) {
+  const most = Math.max(...logits);
+  const powers = logits.map((z) => Math.exp((z - most) / T));
+  const sum = powers.reduce((a, b) => a + b, 0);
+  return powers.map((power) => power / sum);
+}
+
+// A slider and a number box that say the same number; `moved` hears of each change.
+// `set` shows a number and reports nothing.
+function slider({ label, low, high, value, logarithmic = false, moved, complain }) {
+  const STEPS = 200;
+  const id = `dk-${Math.random().toString(36).slice(2)}`;
+  const range = element("input", { type: "range", id, min: 0, max: STEPS, step: 1 });
+  const box = element("input", { type: "number", min: low, max: high, step: "any" });
+  box.setAttribute("aria-label", `${label}, as a number`);
+  const at = (step) =>
+    logarithmic ? low * (high / low) ** (step / STEPS) : low + ((high - low) * step) / STEPS;
+  const stepOf = (x) =>
+    STEPS * (logarithmic ? Math.log(x / low) / Math.log(high / low) : (x - low) / (high - low));
+
+  function set(x, { keepBox = false } = {}) {
+    range.value = stepOf(x);
+    range.setAttribute("aria-valuetext", `${label} = ${said(x)}`);
+    if (!keepBox) box.value = said(x);
+  }
+  range.addEventListener("input", () => {
+    const x = Number(at(range.valueAsNumber).toPrecision(3));
+    set(x);
+    moved(x);
+  });
+  box.addEventListener("input", () => {
+    const x = box.valueAsNumber;
+    if (!(x >= low && x <= high)) {
+      complain(`${label}: give a number from ${low} to ${high}`);
+      return;
+    }
+    set(x, { keepBox: true });
+    moved(x);
+  });
+  set(value);
+  return { part: element("span", { class: "dk-slider" }, element("label", { for: id }, label), range, box), set };
+}
+
+// A panel's frame in `el`: controls, a line that says what the picture says, the picture, buttons.
+function frame({ el, model, title, name, controls, svg, reset, about }) {
+  const status = element("p", { class: "dk-said", role: "status" });
+  const problem = element("p", { class: "dk-problem", role: "alert" });
+  const note = element("span", { class: "dk-note", role: "status" });
+  const resetButton = element("button", { type: "button" }, "Reset");
+  const saveButton = element("button", { type: "button" }, "Save");
+  const buttons = element("div", { class: "dk-buttons" }, resetButton, saveButton, note);
+  el.append(
+    element(
+      "div",
+      { class: "dk-panel", role: "group", "aria-label": title },
+      element("div", { class: "dk-controls" }, ...controls),
+      status,
+      problem,
+      svg,
+      buttons,
+    ),
+  );
+
+  for (const control of el.querySelectorAll("input, button, select"))
+    control.setAttribute("data-lm-suppress-shortcuts", "true"); // JupyterLab moves cells by arrow
+
+  function complain(text) {
+    problem.textContent = text;
+    status.textContent = "";
+    svg.classList.add("dk-stale"); // what is still to be seen belongs to the last good input
+  }
+  function say(text) {
+    problem.textContent = "";
+    svg.classList.remove("dk-stale");
+    status.textContent = text;
+    svg.setAttribute("aria-label", text);
+  }
+  resetButton.addEventListener("click", () => {
+    note.textContent = "";
+    reset();
+  });
+  let waiting;
+  saveButton.addEventListener("click", async () => {
+    if (svg.classList.contains("dk-stale")) {
+      note.textContent = "nothing to save: see the message above";
+      return;
+    }
+    note.textContent = "saving …";
+    try {
+      const { text, png } = await filesOf(svg, about());
+      if (!model.send) {
+        download(`${name}.svg`, new Blob([text], { type: "image/svg+xml" }));
+        download(`${name}.png`, png);
+        note.textContent = `downloaded ${name}.svg and ${name}.png`;
+        return;
+      }
+      waiting = setTimeout(() => (note.textContent = "no answer: is the kernel running?"), 10_000);
+      const request = { ask: "save", name, svg: text, about: about() };
+      model.send(request, undefined, [await png.arrayBuffer()]);
+    } catch (error) {
+      note.textContent = `not saved: ${error.message}`;
+    }
+  });
+  const heard = (message) => {
+    if (message.saved || message.error) clearTimeout(waiting);
+    if (message.saved) note.textContent = `saved ${message.saved.join(" and ")}`;
+    if (message.error && message.asked === "save") note.textContent = `not saved: ${message.error}`;
+    else if (message.error) complain(message.error);
+  };
+  model.on("msg:custom", heard);
+  return { say, complain, end: () => model.off("msg:custom", heard) };
+}
+
+// The picture as a file of its own, and as an image of twice its size.
+async function filesOf(svg, about) {
+  const [, , width, height] = svg.getAttribute("viewBox").split(" ").map(Number);
+  const copy = svg.cloneNode(true);
+  copy.removeAttribute("style");
+  copy.setAttribute("width", width);
+  copy.setAttribute("height", height);
+  const metadata = document.createElementNS(SVG, "metadata");
+  metadata.textContent = JSON.stringify(about);
+  copy.prepend(metadata);
+  const text = new XMLSerializer().serializeToString(copy);
+  const image = new Image();
+  image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(text)}`;
+  await image.decode();
+  const canvas = element("canvas", { width: 2 * width, height: 2 * height });
+  canvas.getContext("2d").drawImage(image, 0, 0, 2 * width, 2 * height);
+  const png = await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
+  return { text, png };
+}
+
+function download(name, blob) {
+  const link = element("a", { href: URL.createObjectURL(blob), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}
+
+// What a panel is given in place of a kernel's model in a page that has no kernel.
+function standalone(value) {
+  const state = { value };
+  return {
+    get: (key) => state[key],
+    set: (key, changed) => (state[key] = changed),
+    save_changes() {},
+    on() {},
+    off() {},
+  };
+}
