@@ -31,6 +31,8 @@ _LATER = {
     "finetuning": ("evaluate_task", "finetune", "sequence_classifier"),
     "lean_head": ("lean_triple_loss", "mlm_head"),
     "measure": ("bytes_on_disk", "compare", "latency_ms", "parameter_count", "throughput_per_s"),
+    "panel_temperature": ("temperature_panel",),
+    "panel_words": ("words_of_run", "words_panel"),
     "plots": ("plot_losses", "plot_one_hot_and_soft", "plot_temperatures"),
     "pretraining": ("distil", "losses_on", "pretrain"),
     "run": ("Run", "open_run", "runs"),
@@ -42,7 +44,6 @@ _LATER = {
         "random_student_like",
         "student_from_teacher",
     ),
-    "temperature_panel": ("temperature_panel",),
 }
 _MODULE_OF = {name: module for module, names in _LATER.items() for name in names}
 

@@ -43,14 +43,29 @@ def fill_mask(
     """
     import pandas as pd
 
-    for sentence in sentences:
-        if sentence.count(tokenizer.mask_token) != 1:
-            raise ValueError(f"{sentence!r}: write {tokenizer.mask_token} once, where the word is")
     answers = {
         name: [_answer(model, tokenizer, text, temperature, top_k) for text in sentences]
         for name, model in models.items()
     }
     return pd.DataFrame(answers, index=list(sentences))
+
+
+def mask_logits(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sentence: str
+) -> torch.Tensor:
+    """The logits at the gap, [V], on the CPU.
+
+    Raises:
+        ValueError: a sentence without the mask token or with several, or one that is too long.
+    """
+    if sentence.count(tokenizer.mask_token) != 1:
+        raise ValueError(f"{sentence!r}: write {tokenizer.mask_token} once, where the word is")
+    inputs = tokenizer(sentence, return_tensors="pt", truncation=True, return_token_type_ids=False)
+    at = (inputs["input_ids"][0] == tokenizer.mask_token_id).nonzero()
+    if not len(at):
+        raise ValueError(f"{sentence[:60]!r}...: too long, its {tokenizer.mask_token} was cut off")
+    with torch.no_grad():
+        return model(**inputs.to(model.device)).logits[0, int(at[0])].float().cpu()
 
 
 def _answer(
@@ -60,12 +75,7 @@ def _answer(
     temperature: float,
     top_k: int,
 ) -> str:
-    inputs = tokenizer(sentence, return_tensors="pt", truncation=True, return_token_type_ids=False)
-    at = (inputs["input_ids"][0] == tokenizer.mask_token_id).nonzero()
-    if not len(at):
-        raise ValueError(f"{sentence[:60]!r}...: too long, its {tokenizer.mask_token} was cut off")
-    with torch.no_grad():
-        logits = model(**inputs.to(model.device)).logits[0, int(at[0])]  # V
+    logits = mask_logits(model, tokenizer, sentence)
     best = softmax_with_temperature(logits, temperature).topk(top_k)
     words = tokenizer.convert_ids_to_tokens(best.indices.tolist())
     return ", ".join(  # a number and its sign stay on one line

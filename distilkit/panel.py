@@ -1,6 +1,6 @@
 """A picture that the browser draws: its sliders wait for no kernel, and work without one.
 
-A panel is an `anywidget <https://anywidget.dev>`_ made of one script (``*_panel.js``, plain
+A panel is an `anywidget <https://anywidget.dev>`_ made of one script (``panel_*.js``, plain
 JavaScript) and one value, plain JSON, which both sides read and may set. The same script and value
 also stand in the output's HTML, so that a notebook exported as HTML has a panel that moves, opened
 from disk; where scripts are not run (GitHub), a picture and a sentence are seen instead.

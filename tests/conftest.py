@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -95,3 +96,29 @@ def kill_when(command: list[str], ready, signal_number=signal.SIGKILL, **options
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium, without a window."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if path := shutil.which(name):
+            break
+    else:
+        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=path,
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def alone(browser):
+    """A page in a browser without a network."""
+    context = browser.new_context(offline=True)
+    yield context.new_page()
+    context.close()

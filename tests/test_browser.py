@@ -27,14 +27,6 @@ LOGITS = (6.0, 4.5, 3.0, 2.0, -2.0)  # of notebook 01
 
 
 @pytest.fixture(scope="module")
-def chromium() -> str:
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        if path := shutil.which(name):
-            return path
-    pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
-
-
-@pytest.fixture(scope="module")
 def lab(tmp_path_factory):
     """JupyterLab on 127.0.0.1 over a copy of the notebooks: a function from notebook to address."""
     home = tmp_path_factory.mktemp("lab")
@@ -87,17 +79,11 @@ def lab(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def page(chromium):
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium,
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
-        page.set_default_timeout(90_000)
-        yield page
-        browser.close()
+def page(browser):
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(90_000)
+    yield page
+    page.close()
 
 
 @pytest.fixture(scope="module")
@@ -257,7 +243,7 @@ def test_save_writes_what_is_seen(notebook_01, page):
     view.panel.get_by_role("button", name="Reset").click()
 
 
-def test_exported_page_needs_neither_kernel_nor_network(notebook_01, page, tmp_path):
+def test_exported_page_needs_neither_kernel_nor_network(notebook_01, page, alone, tmp_path):
     page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
     source = notebook_01 / "notebooks" / "01_temperature.ipynb"
     deadline = time.monotonic() + 30
@@ -266,8 +252,6 @@ def test_exported_page_needs_neither_kernel_nor_network(notebook_01, page, tmp_p
         time.sleep(0.2)
     exported = tmp_path / "01.html"
     exported.write_text(nbconvert.HTMLExporter().from_filename(source)[0])
-    context = page.context.browser.new_context(offline=True)
-    alone = context.new_page()
     problems: list[str] = []
     alone.on("pageerror", lambda error: problems.append(str(error)))
     alone.goto(exported.as_uri())
@@ -281,4 +265,3 @@ def test_exported_page_needs_neither_kernel_nor_network(notebook_01, page, tmp_p
     assert view.said()[0] < 1.7
     view.agrees_at(view.said()[0])
     assert problems == []
-    context.close()

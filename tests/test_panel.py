@@ -108,7 +108,7 @@ def test_an_answer_changes_the_value_and_its_failure_is_said(home):
             raise ValueError("a number of at least 0, please")
         return {"root": asked["number"] ** 0.5}
 
-    panel = Panel("temperature_panel.js", {"root": 0, "kept": 1}, answer=answer)
+    panel = Panel("panel_temperature.js", {"root": 0, "kept": 1}, answer=answer)
     assert asks(panel, {"ask": "root", "number": 9}) == []
     assert panel.value == {"root": 3, "kept": 1}
     (sent,) = asks(panel, {"ask": "root", "number": -1})

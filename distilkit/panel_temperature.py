@@ -1,7 +1,7 @@
 """Temperature under the reader's hand: softmax(z / T), and what T² is there for.
 
 Hinton, Vinyals and Dean 2015 (arXiv 1503.02531), section 2: equation 1 above, and with a student
-below it equations 2 to 4. ``temperature_panel.js`` draws it.
+below it equations 2 to 4. ``panel_temperature.js`` draws it.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def temperature_panel(
         raise ValueError(f"temperature = {temperature}: give a number from {LOWEST} to {HIGHEST}")
     value |= {"labels": labels, "temperature": float(temperature), "about": about or {}}
     still = _still(value) if len(labels) > 1 else ""
-    return Panel("temperature_panel.js", value, still=still, folder=folder)
+    return Panel("panel_temperature.js", value, still=still, folder=folder)
 
 
 def _still(value: dict[str, Any]) -> str:

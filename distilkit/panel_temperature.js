@@ -214,7 +214,7 @@ function render({ model, el }) {
       restart();
     });
     box.addEventListener("change", tell);
-    return { box, part: element("span", { class: "dk-logits" }, element("label", { for: id }, label), box) };
+    return { box, part: element("span", { class: "dk-field" }, element("label", { for: id }, label), box) };
   }
 
   const dial = slider({

@@ -1,0 +1,152 @@
+// The likeliest words of each model for a gap, at a temperature: logits come from the kernel once a
+// sentence, everything that T does to them happens here.
+
+const [WIDTH, ROW, TOP, GAP, LABELS, AMOUNT] = [680, 24, 30, 20, 92, 56];
+
+// Float32 numbers, in descending order, as Python packed them.
+function unpack(text) {
+  const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+  return new Float32Array(bytes.buffer);
+}
+
+// softmax(z / T) of the first `count` of the ordered logits, over all of them.
+function likeliest(logits, T, count) {
+  let sum = 0;
+  for (const z of logits) sum += Math.exp((z - logits[0]) / T);
+  return Array.from(logits.subarray(0, count), (z) => Math.exp((z - logits[0]) / T) / sum);
+}
+
+// Columns of words and bars, one a model; returns what draws the bars at T.
+function prepare(svg, answers) {
+  const count = answers[0].words.length;
+  const width = (WIDTH - GAP * (answers.length - 1)) / answers.length;
+  const field = width - LABELS - AMOUNT;
+  clear(svg, WIDTH, TOP + count * ROW + 8);
+  const columns = answers.map(({ model, words, logits }, k) => {
+    const left = k * (width + GAP);
+    const most = Math.floor(width / 8.5);
+    shape(svg, "text", { x: left + LABELS, y: 16, fill: INK, "font-size": 13 }, short(model, most));
+    const rows = words.map((word, i) => {
+      const y = TOP + i * ROW;
+      const middle = y + ROW / 2 + 4;
+      const name = { x: left + LABELS - 8, y: middle, "text-anchor": "end", fill: INK };
+      shape(shape(svg, "text", name, short(word, 13)), "title", {}, word);
+      const fill = k ? ORANGE : BLUE;
+      const bar = { x: left + LABELS, y: y + 3, width: 0, height: ROW - 6, fill, "data-bar": model };
+      return {
+        bar: shape(svg, "rect", bar),
+        amount: shape(svg, "text", { y: middle, fill: INK, "font-size": 11 }),
+      };
+    });
+    return { model, words, logits: unpack(logits), rows, left };
+  });
+  return (T) =>
+    columns.map(({ model, words, logits, rows, left }) => {
+      const p = likeliest(logits, T, rows.length);
+      rows.forEach(({ bar, amount }, i) => {
+        bar.setAttribute("width", p[i] * field);
+        amount.setAttribute("x", left + LABELS + p[i] * field + 5);
+        amount.textContent = `${(100 * p[i]).toFixed(1)} %`;
+      });
+      return { model, words, p };
+    });
+}
+
+function render({ model, el }) {
+  const start = model.get("value");
+  if (start.problem) {
+    el.append(element("div", { class: "dk-panel" }, element("p", { class: "dk-problem", role: "alert" }, start.problem)));
+    return;
+  }
+  let { temperature: T, sentence, answers } = start;
+  const svg = newPicture(WIDTH);
+  let draw;
+
+  function show() {
+    const said = draw(T).map(({ model, words, p }) => {
+      const best = words.slice(0, 3).map((word, i) => `${word} ${(100 * p[i]).toFixed(0)} %`);
+      return `${model}: ${best.join(", ")}`;
+    });
+    panel.say(`T = ${Number(T.toPrecision(3))}, “${sentence}”\n${said.join("\n")}`);
+  }
+  function restart() {
+    draw = prepare(svg, answers);
+    show();
+  }
+
+  const dial = slider({
+    label: "temperature T",
+    low: 0.1,
+    high: 20,
+    value: T,
+    logarithmic: true,
+    moved: (changed) => {
+      T = changed;
+      show();
+    },
+    complain: (text) => panel.complain(text),
+  });
+  dial.part.addEventListener("change", () => {
+    model.set("value", { ...model.get("value"), temperature: T });
+    model.save_changes();
+  });
+
+  const id = `dk-${Math.random().toString(36).slice(2)}`;
+  const box = element("input", { type: "text", id, value: sentence, class: "dk-wide" });
+  const pick = element("select", { id: `${id}-pick` });
+  pick.append(...start.sentences.map((text) => element("option", { value: text }, text)));
+
+  // asked only when a sentence is complete: on Enter, on leaving the box, on picking one
+  function ask(wanted) {
+    box.value = wanted;
+    if (wanted === sentence && !svg.classList.contains("dk-stale")) return;
+    if (wanted.split(start.mask).length !== 2) {
+      panel.complain(`write ${start.mask} once, where the word is to be guessed`);
+    } else if (wanted === sentence) {
+      show();
+    } else if (!model.send) {
+      panel.complain("another sentence needs a kernel: run the notebook");
+    } else {
+      model.send({ ask: "sentence", sentence: wanted });
+    }
+  }
+  box.addEventListener("change", () => ask(box.value.trim()));
+  pick.addEventListener("change", () => ask(pick.value));
+
+  const controls = [
+    dial.part,
+    element("span", { class: "dk-field" }, element("label", { for: id }, "sentence"), box),
+    element("span", { class: "dk-field" }, element("label", { for: pick.id }, "or one of these"), pick),
+  ];
+  const panel = frame({
+    el,
+    model,
+    title: "words for a gap",
+    name: "words_panel",
+    controls,
+    svg,
+    reset: () => {
+      T = start.temperature;
+      dial.set(T);
+      ask(start.sentences[0]);
+      show();
+    },
+    about: () => ({ T, sentence, models: answers.map((each) => each.model), ...start.about }),
+  });
+  const changed = () => {
+    const value = model.get("value");
+    if (value.sentence === sentence && value.temperature === T) return;
+    ({ temperature: T, sentence, answers } = value);
+    dial.set(T);
+    box.value = sentence;
+    restart();
+  };
+  model.on("change:value", changed);
+  restart();
+  return () => {
+    model.off("change:value", changed);
+    panel.end();
+  };
+}
+
+export default { render };

@@ -1,0 +1,136 @@
+"""What the words panel hands to the browser, and what it says to wrong sentences and runs."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import small_bert
+from scipy.special import softmax
+
+from distilkit import student_from_teacher, words_of_run, words_panel
+from distilkit.config import SCALES
+from distilkit.run import open_run
+
+SENTENCES = ["w1 w2 [MASK] w4", "[MASK] w7"]
+
+
+@pytest.fixture(scope="module")
+def models():
+    teacher = small_bert(4)
+    return {"teacher": teacher, "student": student_from_teacher(teacher)}
+
+
+def unpacked(answer) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(answer["logits"]), dtype="<f4")
+
+
+def plain(model, tokenizer, sentence: str) -> np.ndarray:
+    """All logits at the gap, from the model itself."""
+    inputs = tokenizer(sentence, return_tensors="pt", return_token_type_ids=False)
+    place = inputs["input_ids"][0].tolist().index(tokenizer.mask_token_id)
+    with torch.no_grad():
+        return model(**inputs).logits[0, place].numpy()
+
+
+def sent_by(panel, request) -> list[dict]:
+    sent = []
+    panel.send = lambda content, buffers=None: sent.append(content)
+    panel._handle_custom_msg(request, [])
+    return sent
+
+
+def test_words_and_logits_are_the_models(models, tokenizer, home):
+    panel = words_panel(models, tokenizer, SENTENCES)
+    for sentence in (SENTENCES[0], "w9 [MASK]"):
+        assert sent_by(panel, {"ask": "sentence", "sentence": sentence}) == []
+        value = json.loads(json.dumps(panel.value))
+        assert value["sentence"] == sentence
+        for answer, model in zip(value["answers"], models.values(), strict=True):
+            logits = plain(model, tokenizer, sentence)
+            np.testing.assert_allclose(unpacked(answer), np.sort(logits)[::-1], atol=1e-6)
+            best = np.argsort(-logits)[: len(answer["words"])]
+            assert answer["words"] == tokenizer.convert_ids_to_tokens(best.tolist())
+
+
+@pytest.mark.parametrize(
+    ("sentence", "said"),
+    [
+        ("w1 w2 w3", "write [MASK] once"),
+        ("[MASK] [MASK]", "write [MASK] once"),
+        ("", "write [MASK] once"),
+        ("w1 zebra [MASK] zebra", "'zebra': unknown to this tokenizer"),
+        ("w1 " * 600 + "[MASK]", "was cut off"),
+    ],
+)
+def test_a_wrong_sentence_is_said_in_the_panel_and_the_last_answer_stays(
+    models, tokenizer, sentence, said, home, monkeypatch
+):
+    monkeypatch.setattr(tokenizer, "model_max_length", 64)
+    panel = words_panel(models, tokenizer, SENTENCES)
+    before = panel.value
+    (sent,) = sent_by(panel, {"ask": "sentence", "sentence": sentence})
+    assert said in sent["error"]
+    assert panel.value == before
+
+
+def test_wrong_arguments_are_refused(models, tokenizer):
+    with pytest.raises(ValueError, match="models is empty"):
+        words_panel({}, tokenizer)
+    with pytest.raises(ValueError, match="'movie'"):
+        words_panel(models, tokenizer)  # the default sentences: this tokenizer has no such words
+    with pytest.raises(ValueError, match=r"write \[MASK\] once"):
+        words_panel(models, tokenizer, ["w1 w2"])
+
+
+def test_the_latest_run_is_taken_and_a_wrong_one_said(models, tokenizer, home, tmp_path):
+    models["teacher"].save_pretrained(tmp_path / "teacher")
+    tokenizer.save_pretrained(tmp_path / "teacher")
+    scale = replace(SCALES["tiny"], teacher=str(tmp_path / "teacher"))
+    assert "no finished run of a student yet" in words_of_run(scale).value["problem"]
+    with open_run("half-done", {}) as run:
+        pass
+    with open_run("done", {}) as run:
+        models["student"].save_pretrained(run.model)
+        run.finish({"kind": "pretrain"})
+    with open_run("classifier", {}) as run:
+        run.finish({"kind": "finetune"})
+    assert (
+        "there is no run 'gone'; there are: classifier, done, half-done"
+        in (words_of_run(scale, "gone").value["problem"])
+    )
+    assert "'half-done' is not finished" in words_of_run(scale, "half-done").value["problem"]
+    assert "run name '../x'" in words_of_run(scale, "../x").value["problem"]
+    panel = words_of_run(scale, sentences=SENTENCES)
+    assert [answer["model"] for answer in panel.value["answers"]] == ["teacher", "done"]
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("temperature", [0.1, 1.0, 7.0])
+def test_bars_are_the_softmax_over_the_whole_vocabulary(
+    models, tokenizer, alone, tmp_path, temperature
+):
+    panel = words_panel(models, tokenizer, SENTENCES, temperature=temperature)
+    file = tmp_path / "panel.html"
+    file.write_text(f'<!doctype html><meta charset="utf-8">{panel.to_html()}')
+    alone.goto(file.as_uri())
+    alone.wait_for_selector(".dk-panel svg")
+    for name, model in models.items():
+        p = np.sort(softmax(plain(model, tokenizer, SENTENCES[0]) / temperature))[::-1]
+        bars = alone.locator(f"rect[data-bar={name}]")
+        widths = bars.evaluate_all("bars => bars.map(bar => Number(bar.getAttribute('width')))")
+        full = (680 - 20) / 2 - 92 - 56  # pixels for a probability of 1
+        np.testing.assert_allclose(np.array(widths) / full, p[: len(widths)], atol=1e-5)
+    box = alone.locator("input[type=text]")
+    box.fill("no gap here")
+    box.press("Enter")
+    assert "write [MASK] once" in alone.locator(".dk-problem").inner_text()
+    box.fill(SENTENCES[1])
+    box.press("Enter")
+    assert "needs a kernel" in alone.locator(".dk-problem").inner_text()
+    alone.get_by_role("button", name="Reset").click()
+    assert alone.locator(".dk-problem").inner_text() == ""
