@@ -31,6 +31,7 @@ _LATER = {
     "finetuning": ("evaluate_task", "finetune", "sequence_classifier"),
     "lean_head": ("lean_triple_loss", "mlm_head"),
     "measure": ("bytes_on_disk", "compare", "latency_ms", "parameter_count", "throughput_per_s"),
+    "panel_losses": ("loss_panel",),
     "panel_temperature": ("temperature_panel",),
     "panel_words": ("words_of_run", "words_panel"),
     "plots": ("plot_losses", "plot_one_hot_and_soft", "plot_temperatures"),
