@@ -33,6 +33,7 @@ _LATER = {
     "measure": ("bytes_on_disk", "compare", "latency_ms", "parameter_count", "throughput_per_s"),
     "panel_losses": ("loss_panel",),
     "panel_temperature": ("temperature_panel",),
+    "panel_training": ("training_view",),
     "panel_words": ("words_of_run", "words_panel"),
     "plots": ("plot_losses", "plot_one_hot_and_soft", "plot_temperatures"),
     "pretraining": ("distil", "losses_on", "pretrain"),

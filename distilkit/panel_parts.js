@@ -94,9 +94,9 @@ function frame({ el, model, title, name, controls, svg, reset, about }) {
   const status = element("p", { class: "dk-said", role: "status" });
   const problem = element("p", { class: "dk-problem", role: "alert" });
   const note = element("span", { class: "dk-note", role: "status" });
-  const resetButton = element("button", { type: "button" }, "Reset");
+  const resetButton = element("button", { type: "button" }, "Reset"); // if there is anything to
   const saveButton = element("button", { type: "button" }, "Save");
-  const buttons = element("div", { class: "dk-buttons" }, resetButton, saveButton, note);
+  const buttons = element("div", { class: "dk-buttons" }, ...(reset ? [resetButton] : []), saveButton, note);
   el.append(
     element(
       "div",

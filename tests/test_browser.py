@@ -16,6 +16,7 @@ import urllib.request
 from xml.etree import ElementTree
 
 import nbconvert
+import nbformat
 import pytest
 from conftest import ROOT
 from PIL import Image
@@ -86,11 +87,8 @@ def page(browser):
     page.close()
 
 
-@pytest.fixture(scope="module")
-def notebook_01(lab, page):
-    """Notebook 01, opened and run to its end."""
-    home, address = lab
-    page.goto(address("01_temperature.ipynb"))
+def open_and_run(page):
+    """Runs all cells of the notebook that the page is opening."""
     page.wait_for_selector(".jp-Notebook .jp-CodeCell")
     page.wait_for_function("window.jupyterapp && window.jupyterapp.shell.currentWidget")
     page.wait_for_function(
@@ -101,7 +99,15 @@ def notebook_01(lab, page):
         "window.jupyterapp.shell.currentWidget.content.notebookConfig = {"
         "...window.jupyterapp.shell.currentWidget.content.notebookConfig, windowingMode: 'none'}"
     )
-    page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    page.evaluate("void window.jupyterapp.commands.execute('notebook:run-all-cells')")
+
+
+@pytest.fixture(scope="module")
+def notebook_01(lab, page):
+    """Notebook 01, opened and run to its end."""
+    home, address = lab
+    page.goto(address("01_temperature.ipynb"))
+    open_and_run(page)
     page.wait_for_function(
         "window.jupyterapp.shell.currentWidget.content.widgets"
         ".filter(c => c.model.type === 'code').every(c => c.model.executionCount)"
@@ -265,3 +271,77 @@ def test_exported_page_needs_neither_kernel_nor_network(notebook_01, page, alone
     assert view.said()[0] < 1.7
     view.agrees_at(view.said()[0])
     assert problems == []
+
+
+LIVE = """
+import numpy as np, torch
+from transformers import BertTokenizerFast
+from distilkit import MaskedBlocks, Training, pretrain, training_view
+from distilkit.config import MLM_ONLY
+from transformers import BertConfig, BertForMaskedLM
+
+words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(60))]
+tokenizer = BertTokenizerFast(vocab={word: i for i, word in enumerate(words)})
+blocks = np.random.default_rng(0).integers(5, 65, (64, 32)).astype(np.int32)
+blocks[:, 0], blocks[:, -1] = 2, 3
+data = MaskedBlocks(blocks, tokenizer, seed=0)
+torch.manual_seed(0)
+model = BertForMaskedLM(
+    BertConfig(
+        vocab_size=65, hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=64, max_position_embeddings=32,
+    )
+)
+training = Training(
+    steps=STEPS, batch_size=8, micro_batch_size=8, learning_rate=1e-3, seed=0, log_every=5
+)
+"""
+TRAIN = """
+with training_view("live"):
+    run = pretrain(model, data, training, objective=MLM_ONLY, name="live")
+run.result()["steps"]
+"""
+
+
+def write_notebook(path, *cells: str) -> None:
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
+    nbformat.write(notebook, path)
+
+
+def test_a_run_is_watched_stopped_and_goes_on(lab, page):
+    """The Stop button reaches a kernel that is busy training."""
+    home, address = lab
+    write_notebook(home / "notebooks" / "live.ipynb", LIVE.replace("STEPS", "1500"), TRAIN)
+    page.goto(address("live.ipynb"))
+    open_and_run(page)
+    panel = page.locator(".dk-panel").first
+    said = panel.locator(".dk-said")
+    page.wait_for_function(
+        "/live: running, step [1-9]/.test(document.querySelector('.dk-said')?.innerText)"
+    )
+    first = panel.locator("path[data-curve=mlm]").get_attribute("d")
+    page.wait_for_function(
+        "first => document.querySelector('path[data-curve=mlm]').getAttribute('d') !== first",
+        arg=first,
+    )
+    panel.get_by_role("button", name="Stop").click()
+    page.wait_for_function("document.querySelector('.dk-said').innerText.includes('stopped')")
+    assert panel.get_by_role("button", name="Stop").is_disabled()
+    stopped = int(re.search(r"step (\d+) of 1500", said.inner_text())[1])
+    assert 0 < stopped < 1500
+    (kept,) = (home / "runs" / "live" / "checkpoints").glob("*")
+    assert kept.name.lstrip("step-").lstrip("0")
+    assert not (home / "runs" / "live" / "result.json").exists()
+
+    stderr = page.locator("[data-mime-type='application/vnd.jupyter.stderr']")
+    stderr.wait_for()
+    assert stderr.inner_text().strip() == "live is stopped: run this cell again, and it goes on"
+    page.wait_for_timeout(2000)  # what is asked while the kernel clears its queue would be dropped
+    page.evaluate("void window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    page.wait_for_function(
+        "document.querySelector('.dk-said')?.innerText.includes('finished, step 1500 of 1500')"
+    )
+    lines = (home / "runs" / "live" / "metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert [row["step"] for row in rows if row["split"] == "train"] == [*range(5, 1501, 5)]
