@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 # Jupyter refuses to run as root unless told; in a container there is nobody else.
 LAB_AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: figures study test check lab clean
+.PHONY: figures study test check lab bench-panels clean
 .DEFAULT_GOAL := figures
 
 figures: $(VENV)/ready          ## the notebook sequence, headless -> figures/tiny/
@@ -24,6 +24,9 @@ check: $(VENV)/ready            ## lint, format, acyclic imports
 
 lab: $(VENV)/ready              ## JupyterLab on the notebooks
 	$(BIN)/python -m jupyterlab $(LAB_AS_ROOT) notebooks/01_temperature.ipynb
+
+bench-panels: $(VENV)/ready     ## from key press to picture, in a browser
+	$(BIN)/python tests/bench_panels.py
 
 clean:                          ## runs, caches, figures; the environment stays
 	rm -rf runs data/cache figures/tiny figures/small figures/base

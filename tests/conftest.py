@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -98,8 +99,8 @@ def kill_when(command: list[str], ready, signal_number=signal.SIGKILL, **options
         process.wait()
 
 
-@pytest.fixture(scope="session")
-def browser():
+@contextmanager
+def chromium_browser():
     """Chromium, without a window."""
     for name in ("chromium", "chromium-browser", "google-chrome"):
         if path := shutil.which(name):
@@ -114,6 +115,12 @@ def browser():
         )
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    with chromium_browser() as browser:
+        yield browser
 
 
 @pytest.fixture
