@@ -5,11 +5,14 @@ BIN    := $(VENV)/bin
 # Jupyter refuses to run as root unless told; in a container there is nobody else.
 LAB_AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: figures study test check lab bench-panels clean
+.PHONY: figures report study test check lab bench-panels clean
 .DEFAULT_GOAL := figures
 
 figures: $(VENV)/ready          ## the notebook sequence, headless -> figures/tiny/
 	$(BIN)/python -m distilkit figures
+
+report: $(VENV)/ready           ## runs and figures as one page -> figures/tiny/report.html
+	$(BIN)/python -m distilkit report
 
 study: $(VENV)/ready            ## every arm, five seeds, test sets -> data/tiny/study.csv; hours, resumable
 	$(BIN)/python -m distilkit study --scale tiny --steps 1000 --epochs 6 --out data/tiny/study.csv

@@ -37,6 +37,7 @@ _LATER = {
     "panel_words": ("words_of_run", "words_panel"),
     "plots": ("plot_losses", "plot_one_hot_and_soft", "plot_temperatures"),
     "pretraining": ("distil", "losses_on", "pretrain"),
+    "report": ("write_report",),
     "run": ("Run", "open_run", "runs"),
     "session": ("provenance", "start"),
     "sources": ("load_blocks", "load_task", "load_teacher", "load_text", "load_tokenizer"),

@@ -57,6 +57,13 @@ def figures(options: argparse.Namespace) -> int:
     return 0
 
 
+def report(options: argparse.Namespace) -> None:
+    """The scale's runs and figures as one HTML page, its tables as CSV and LaTeX."""
+    from distilkit.report import write_report
+
+    print(write_report(scale(options.scale)))
+
+
 def head(options: argparse.Namespace) -> None:
     """Give an encoder a masked-word head and train it: a teacher for distil --teacher."""
     from distilkit.encoder import masked_lm_from_encoder, train_head
@@ -301,6 +308,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--name", help="of the run folder")
 
     with_scale(verb(figures))
+    with_scale(verb(report))
 
     text = "Hub dataset id:config, a .txt, .jsonl or .parquet file, or a folder of them"
     sub = with_scale(verb(head))
