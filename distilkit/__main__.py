@@ -202,7 +202,7 @@ def finetune(options: argparse.Namespace) -> None:
         "objective": TaskObjective() if a_teacher is not None else None,
         "max_length": options.max_length,
     }
-    tokenizer = AutoTokenizer.from_pretrained(fetch(options.tokenizer or options.checkpoint))
+    tokenizer = AutoTokenizer.from_pretrained(options.tokenizer or fetch(options.checkpoint))
     if on_squad:
         run = question_answering.finetune_squad(model, tokenizer, data, **common)
     else:

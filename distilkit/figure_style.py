@@ -177,6 +177,7 @@ def _render(figure: Figure, file_format: str, metadata: dict, dpi: float = SAVE_
 
 
 def write_atomically(path: Path, content: bytes) -> Path:
+    """Write a file so that a reader sees the old one or the new one, whole; return its path."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_bytes(content)

@@ -22,13 +22,19 @@ TERMS = ("soft_target", "mlm", "cosine")
 def rows_of(model: PreTrainedModel, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
     """Logits [N, V] and last hidden states [N, H] of a batch's non-pad tokens, masked ones first.
 
+    On the CPU, wherever the model is.
+
     Args:
         model: a masked-language model, student or teacher.
         batch: as :meth:`distilkit.corpus.MaskedBlocks.batch` makes it.
     """
-    inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
-    out = model(**inputs, output_hidden_states=True)
-    logits, hidden = out.logits, out.hidden_states[-1]
+    attention = batch["attention_mask"]
+    out = model(
+        input_ids=batch["input_ids"].to(model.device),
+        attention_mask=None if attention is None else attention.to(model.device),
+        output_hidden_states=True,
+    )
+    logits, hidden = out.logits.cpu(), out.hidden_states[-1].cpu()
     return logits.flatten(0, 1)[batch["rows"]], hidden.flatten(0, 1)[batch["rows"]]
 
 

@@ -9,6 +9,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from distilkit.losses import softmax_with_temperature
+from distilkit.student import positions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,12 +61,20 @@ def mask_logits(
     """
     if sentence.count(tokenizer.mask_token) != 1:
         raise ValueError(f"{sentence!r}: write {tokenizer.mask_token} once, where the word is")
-    inputs = tokenizer(sentence, return_tensors="pt", truncation=True, return_token_type_ids=False)
+    longest = min(tokenizer.model_max_length, positions(model))
+    options = {"truncation": True, "max_length": longest, "return_token_type_ids": False}
+    inputs = tokenizer(sentence, return_tensors="pt", **options)
     at = (inputs["input_ids"][0] == tokenizer.mask_token_id).nonzero()
     if not len(at):
         raise ValueError(f"{sentence[:60]!r}...: too long, its {tokenizer.mask_token} was cut off")
     with torch.no_grad():
         return model(**inputs.to(model.device)).logits[0, int(at[0])].float().cpu()
+
+
+def pieces(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[str]:
+    """The tokens' texts; a vocabulary that was padded to a round number has ids without one."""
+    tokens = tokenizer.convert_ids_to_tokens(list(ids))
+    return [token or f"#{i}" for token, i in zip(tokens, ids, strict=True)]
 
 
 def _answer(
@@ -77,7 +86,7 @@ def _answer(
 ) -> str:
     logits = mask_logits(model, tokenizer, sentence)
     best = softmax_with_temperature(logits, temperature).topk(top_k)
-    words = tokenizer.convert_ids_to_tokens(best.indices.tolist())
+    words = pieces(tokenizer, best.indices.tolist())
     return ", ".join(  # a number and its sign stay on one line
         f"{word} {100 * p:.0f}\N{NO-BREAK SPACE}%"
         for word, p in zip(words, best.values.tolist(), strict=True)

@@ -1,9 +1,9 @@
 """A picture that the browser draws: its sliders wait for no kernel, and work without one.
 
-A panel is an `anywidget <https://anywidget.dev>`_ made of one script (``panel_*.js``, plain
-JavaScript) and one value, plain JSON, which both sides read and may set. The same script and value
-also stand in the output's HTML, so that a notebook exported as HTML has a panel that moves, opened
-from disk; where scripts are not run (GitHub), a picture and a sentence are seen instead.
+A panel is an `anywidget <https://anywidget.dev>`_ made of a script (``panel_*.js``, plain
+JavaScript), a value that Python computes, and settings that the reader makes; both plain JSON. All
+three also stand in the output's HTML, so that a notebook exported as HTML has a panel that moves,
+opened from disk; where scripts are not run (GitHub), a picture and a sentence are seen instead.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import io
 import json
 import secrets
 from collections.abc import Callable
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from distilkit.figure_style import write_atomically
 _HERE = Path(__file__).parent
 _MOST_BYTES = 20_000_000  # of a picture that the browser sends to be saved
 
+LOWEST, HIGHEST = 0.1, 20.0  # the ends of a slider for T
 STILL = "This is a picture: it moves when the notebook is run, or exported as HTML."
 
 
@@ -34,30 +36,44 @@ class Panel(anywidget.AnyWidget):
 
     Args:
         script: name of a file of this package; ``export default { render }`` ends it.
-        value: what it draws, plain JSON; ``about`` in it goes into saved files. Setting
-            ``panel.value`` redraws.
+        value: what it draws; ``about`` in it goes into saved files.
+        settings: what the reader can change, as it is at first; Reset goes back to that. In
+            ``panel.settings`` they are as in the browser, and setting that moves the panel.
+        check: raises ValueError for settings that are none.
         still: HTML that stands in for it where no script is run.
         answer: takes what the script asks (a dict) and returns what changes in ``value``; what it
             raises is shown in the panel.
-        folder: where Save writes; by default the current scale's ``figures/<scale>/``.
+        folder: where Save writes; by default ``figures/<scale>/`` of the scale that ``about``
+            names, or of the current one.
     """
 
     value = traitlets.Dict().tag(sync=True)
+    settings = traitlets.Dict().tag(sync=True)
 
     def __init__(
         self,
         script: str,
         value: dict[str, Any],
+        settings: dict[str, Any] | None = None,
         *,
+        check: Callable[[dict[str, Any]], None] | None = None,
         still: str = "",
         answer: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
         folder: Path | None = None,
     ) -> None:
         self._esm = (_HERE / "panel_parts.js").read_text() + (_HERE / script).read_text()
         self._css = (_HERE / "panel.css").read_text()
-        super().__init__(value=value)
+        self._check = check
+        settings = settings or {}
+        super().__init__(value={**value, "start": settings}, settings=settings)
         self._still, self._answer, self._folder = still, answer, folder
         self.on_msg(self._heard)
+
+    @traitlets.validate("settings")
+    def _checked(self, proposal: dict[str, Any]) -> dict[str, Any]:
+        if self._check is not None:
+            self._check(proposal["value"])
+        return proposal["value"]
 
     def _heard(self, _widget: Panel, asked: dict[str, Any], buffers: list[memoryview]) -> None:
         """What the browser asks: to save the view, or whatever ``answer`` knows."""
@@ -76,7 +92,7 @@ class Panel(anywidget.AnyWidget):
         if max(len(png), len(asked["svg"])) > _MOST_BYTES:
             raise ValueError(f"a picture of more than {_MOST_BYTES:,} bytes")
         name = "".join(c for c in asked["name"] if c.isalnum() or c in "_-") or "panel"
-        folder = self._folder or scale().figures
+        folder = self._folder or scale(self.value.get("about", {}).get("scale")).figures
         folder.mkdir(parents=True, exist_ok=True)
         text = PngInfo()
         for key, entry in asked["about"].items():  # the SVG holds it already
@@ -92,20 +108,27 @@ class Panel(anywidget.AnyWidget):
     def to_html(self) -> str:
         """The panel as it is now, for a page without a kernel and without a network."""
         place = f"dk-{secrets.token_hex(8)}"
-        value = json.dumps(self.value).replace("<", "\\u003c")  # no "</script>" in a label
+        state = {"value": self.value, "settings": self.settings}
+        state = json.dumps(state).replace("<", "\\u003c")  # no "</script>" in a label
         script = self._esm.replace("export default", "const panel =")
         return (
             f'<div id="{place}">{self._still}<p>{STILL}</p></div>\n'
             f"<style>{self._css}</style>\n"
             f'<script type="module">\n{script}\n'
-            f'const el = document.getElementById("{place}");\n'
-            "el.replaceChildren();\n"
-            f"panel.render({{ model: standalone({value}), el }});\n</script>"
+            f'const el = document.createElement("div");\n'
+            f"panel.render({{ model: standalone({state}), el }});\n"
+            f'document.getElementById("{place}").replaceChildren(el);\n</script>'
         )
 
     def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         data, metadata = super()._repr_mimebundle_(**options)
         return {**data, "text/html": self.to_html()}, metadata
+
+
+def check_slider(name: str, number: Any, low: float, high: float) -> None:
+    """Raise ValueError unless the number lies between a slider's ends."""
+    if not (isinstance(number, Real) and low <= number <= high):
+        raise ValueError(f"{name} = {number!r}: give a number from {low:g} to {high:g}")
 
 
 def _as_shown(path: Path) -> str:

@@ -22,20 +22,16 @@ function pull(G, weights) {
 }
 
 function render({ model, el }) {
-  const start = model.get("value");
-  const { terms, means, products, sentences, temperature } = start;
+  const { terms, means, counts, products, sentences, temperature, start, about } = model.get("value");
   const tokens = sentences.flat();
-  const byLoss = (token) => token.losses[1] ?? -1;
-  const first = Math.max(0, tokens.indexOf(tokens.reduce((a, b) => (byLoss(b) > byLoss(a) ? b : a))));
-  let weights = [...start.weights];
-  let chosen = first;
-  let shown = "total";
+  let { weights, token: chosen, shown } = structuredClone(model.get("settings"));
   const svg = newPicture(WIDTH);
   svg.setAttribute("role", "group");
 
+  // what a token adds to the weighted sum: each term is a mean over its own tokens
   const share = (token) =>
     shown === "total"
-      ? token.losses.reduce((sum, loss, i) => sum + weights[i] * (loss ?? 0), 0)
+      ? token.losses.reduce((sum, loss, i) => sum + (weights[i] * (loss ?? 0)) / (counts[i] || 1), 0)
       : (token.losses[terms.indexOf(shown)] ?? 0);
 
   // ---- the sentences: drawn once, coloured again when weights or the chosen term change
@@ -160,13 +156,11 @@ function render({ model, el }) {
         `its gradient has the length ${said(total)}. Chosen: “${tokens[chosen].word}”.`,
     );
   }
+  const told = () => settings.tell({ weights, token: chosen, shown });
   function choose(number) {
     chosen = number;
-    show();
-  }
-  function tell() {
-    model.set("value", { ...model.get("value"), weights });
-    model.save_changes();
+    panel.guarded(show)();
+    told();
   }
 
   const dials = terms.map((term, i) =>
@@ -177,21 +171,29 @@ function render({ model, el }) {
       value: weights[i],
       moved: (x) => {
         weights[i] = x;
-        show();
+        panel.guarded(show)();
       },
-      complain: (text) => panel.complain(text),
+      told,
+      complain: (...given) => panel.complain(...given),
     }),
   );
-  dials.forEach(({ part }) => part.addEventListener("change", tell));
   const pick = element("select", { id: `dk-${Math.random().toString(36).slice(2)}` });
   pick.append(element("option", { value: "total" }, "the weighted sum"));
   pick.append(...terms.map((term) => element("option", { value: term }, NAMES[term])));
+  pick.value = shown;
   pick.addEventListener("change", () => {
     shown = pick.value;
-    show();
+    panel.guarded(show)();
+    told();
   });
   const colour = element("span", { class: "dk-field" }, element("label", { for: pick.id }, "colour by"), pick);
 
+  function take(set) {
+    ({ weights, token: chosen, shown } = structuredClone(set));
+    dials.forEach(({ set }, i) => set(weights[i]));
+    pick.value = shown;
+    show();
+  }
   const panel = frame({
     el,
     model,
@@ -200,25 +202,15 @@ function render({ model, el }) {
     controls: [...dials.map(({ part }) => part), colour],
     svg,
     reset: () => {
-      weights = [...start.weights];
-      dials.forEach(({ set }, i) => set(weights[i]));
-      [chosen, shown, pick.value] = [first, "total", "total"];
-      show();
-      tell();
+      take(start);
+      told();
     },
-    about: () => ({ weights, T: temperature, token: tokens[chosen].word, means, ...start.about }),
+    about: () => ({ ...about, weights, T: temperature, token: tokens[chosen], means, products }),
   });
-  const changed = () => {
-    const theirs = model.get("value").weights;
-    if (`${theirs}` === `${weights}`) return;
-    weights = [...theirs];
-    dials.forEach(({ set }, i) => set(weights[i]));
-    show();
-  };
-  model.on("change:value", changed);
-  show();
+  const settings = settingsOf(model, panel.guarded(take));
+  panel.guarded(show)();
   return () => {
-    model.off("change:value", changed);
+    settings.end();
     panel.end();
   };
 }

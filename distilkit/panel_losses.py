@@ -20,9 +20,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from distilkit.config import Objective
 from distilkit.corpus import MaskedBlocks
 from distilkit.loss_microscope import TERMS, gradient_products, rows_of, token_losses
-from distilkit.panel import Panel
+from distilkit.mask_filling import pieces
+from distilkit.panel import Panel, check_slider
 
 TOP = 5  # words of teacher and student at a token
+HEAVIEST = 10.0  # the weights' sliders end there
 MOST = 64  # tokens of a sentence: a reader looks at these, not at 512
 
 
@@ -50,31 +52,50 @@ def loss_panel(
         ids: which blocks.
         epoch: whose masks.
         about: more for the saved files' metadata.
-        folder: where Save writes; by default the current scale's ``figures/<scale>/``.
+        folder: where Save writes; by default the scale's ``figures/<scale>/``.
 
     Returns:
-        A widget; ``panel.value`` holds all that is shown, ``weights`` as they are in the browser.
+        A widget; ``panel.value`` holds all that is shown, ``panel.settings`` the ``weights``, the
+        chosen ``token`` and the term that colours.
 
     Raises:
-        ValueError: no such block.
+        ValueError: no such block, a weight above 10, or an objective of more than the three terms.
     """
     ids = np.asarray(ids, dtype=np.int64)
     if not len(ids) or ids.min() < 0 or ids.max() >= len(blocks):
         raise ValueError(f"ids = {ids.tolist()}: give block numbers from 0 to {len(blocks) - 1}")
     objective = objective or Objective()
+    if objective.attention or objective.cosine_layers:
+        raise ValueError("objective: attention and cosine_layers are not among the three terms")
+    settings = {"weights": [getattr(objective, term) for term in TERMS], "shown": "total"}
     batch = _batch(blocks, epoch, ids)
     each = token_losses(student, teacher, batch, objective)
+    sentences = _sentences(student, teacher, batch, each, blocks.tokenizer)
+    settings["token"] = _largest(sentences)
+
+    def check(settings: dict[str, Any]) -> None:
+        for weight in settings["weights"]:
+            check_slider("weight", weight, 0.0, HEAVIEST)
+
+    check(settings)
     value = {
         "terms": TERMS,
-        "weights": [getattr(objective, term) for term in TERMS],
         "means": [_mean(each[term]) for term in TERMS],
+        "counts": [int((~each[term].isnan()).sum()) for term in TERMS],
         "products": gradient_products(student, teacher, batch, objective).tolist(),
         "temperature": objective.temperature,
-        "sentences": _sentences(student, teacher, batch, each, blocks.tokenizer),
+        "sentences": sentences,
         "about": about or {},
     }
-    shown = blocks.tokenizer.decode(batch["input_ids"][0])
-    return Panel("panel_losses.js", value, still=f"<p>{html.escape(shown)}</p>", folder=folder)
+    still = f"<p>{html.escape(blocks.tokenizer.decode(batch['input_ids'][0]))}</p>"
+    options = {"check": check, "still": still, "folder": folder}
+    return Panel("panel_losses.js", value, settings, **options)
+
+
+def _largest(sentences: list[list[dict[str, Any]]]) -> int:
+    """The token whose MLM loss is largest: where there is most to see."""
+    tokens = [token for sentence in sentences for token in sentence]
+    return max(range(len(tokens)), key=lambda i: tokens[i]["losses"][1] or 0.0)
 
 
 def _batch(blocks: MaskedBlocks, epoch: int, ids: np.ndarray) -> dict[str, Any]:
@@ -114,7 +135,7 @@ def _sentences(
     for model in (teacher, student):
         with torch.no_grad():
             best = rows_of(model, batch)[0].float().softmax(-1).topk(TOP)
-        words = [tokenizer.convert_ids_to_tokens(row) for row in best.indices.tolist()]
+        words = [pieces(tokenizer, row) for row in best.indices.tolist()]
         pairs = [
             [[word, round(p, 5)] for word, p in zip(*row, strict=True)]
             for row in zip(words, best.values.tolist(), strict=True)

@@ -37,7 +37,8 @@ function clear(svg, width, height) {
 }
 
 function short(text, most = 14) {
-  return text.length > most ? `${text.slice(0, most - 1)}…` : text;
+  const letters = [...text]; // not half an emoji
+  return letters.length > most ? `${letters.slice(0, most - 1).join("")}…` : text;
 }
 
 // Three significant digits, and nothing that looks like 1.20e+1.
@@ -53,9 +54,10 @@ function softmax(logits, T) {
   return powers.map((power) => power / sum);
 }
 
-// A slider and a number box that say the same number; `moved` hears of each change.
+// A slider and a number box that say the same number; `moved` hears of each change, `told` of the
+// last one of a drag, `complain` of a number that is none (and of "" when that is mended).
 // `set` shows a number and reports nothing.
-function slider({ label, low, high, value, logarithmic = false, moved, complain }) {
+function slider({ label, low, high, value, logarithmic = false, moved, told, complain }) {
   const STEPS = 200;
   const id = `dk-${Math.random().toString(36).slice(2)}`;
   const range = element("input", { type: "range", id, min: 0, max: STEPS, step: 1 });
@@ -74,17 +76,20 @@ function slider({ label, low, high, value, logarithmic = false, moved, complain 
   range.addEventListener("input", () => {
     const x = Number(at(range.valueAsNumber).toPrecision(3));
     set(x);
+    complain("", label);
     moved(x);
   });
   box.addEventListener("input", () => {
     const x = box.valueAsNumber;
     if (!(x >= low && x <= high)) {
-      complain(`${label}: give a number from ${low} to ${high}`);
+      complain(`${label}: give a number from ${low} to ${high}`, label);
       return;
     }
     set(x, { keepBox: true });
+    complain("", label);
     moved(x);
   });
+  for (const input of [range, box]) input.addEventListener("change", told);
   set(value);
   return { part: element("span", { class: "dk-slider" }, element("label", { for: id }, label), range, box), set };
 }
@@ -112,20 +117,40 @@ function frame({ el, model, title, name, controls, svg, reset, about }) {
   for (const control of el.querySelectorAll("input, button, select"))
     control.setAttribute("data-lm-suppress-shortcuts", "true"); // JupyterLab moves cells by arrow
 
-  function complain(text) {
-    problem.textContent = text;
-    status.textContent = "";
-    svg.classList.add("dk-stale"); // what is still to be seen belongs to the last good input
+  // What is wrong, by who said it: one control's good input does not mend another's bad one.
+  const complaints = new Map();
+  let words = "";
+  function tell() {
+    problem.textContent = [...complaints.values()].join("\n");
+    // what is still to be seen belongs to the last good input
+    svg.classList.toggle("dk-stale", complaints.size > 0);
+    status.textContent = complaints.size ? "" : words;
+    svg.setAttribute("aria-label", status.textContent);
+  }
+  function complain(text, who = "") {
+    if (text) complaints.set(who, text);
+    else complaints.delete(who);
+    tell();
   }
   function say(text) {
-    problem.textContent = "";
-    svg.classList.remove("dk-stale");
-    status.textContent = text;
-    svg.setAttribute("aria-label", text);
+    words = text;
+    tell();
+  }
+  // A fault of ours is seen too, and not in the browser's console alone.
+  function guarded(action) {
+    return (...given) => {
+      try {
+        complaints.delete("fault");
+        action(...given);
+      } catch (error) {
+        complain(`the panel failed: ${error.message}`, "fault");
+      }
+    };
   }
   resetButton.addEventListener("click", () => {
     note.textContent = "";
-    reset();
+    complaints.clear();
+    guarded(reset)();
   });
   let waiting;
   saveButton.addEventListener("click", async () => {
@@ -153,10 +178,30 @@ function frame({ el, model, title, name, controls, svg, reset, about }) {
     if (message.saved || message.error) clearTimeout(waiting);
     if (message.saved) note.textContent = `saved ${message.saved.join(" and ")}`;
     if (message.error && message.asked === "save") note.textContent = `not saved: ${message.error}`;
-    else if (message.error) complain(message.error);
+    else if (message.error) complain(message.error, message.asked);
   };
   model.on("msg:custom", heard);
-  return { say, complain, end: () => model.off("msg:custom", heard) };
+  return { say, complain, guarded, end: () => model.off("msg:custom", heard) };
+}
+
+// What the reader has set: held by the model, so that all views of a panel and Python share it.
+function settingsOf(model, take) {
+  let mine = JSON.stringify(model.get("settings"));
+  const changed = () => {
+    const theirs = JSON.stringify(model.get("settings"));
+    if (theirs === mine) return;
+    mine = theirs;
+    take(JSON.parse(theirs));
+  };
+  model.on("change:settings", changed);
+  return {
+    tell(settings) {
+      mine = JSON.stringify(settings);
+      model.set("settings", JSON.parse(mine)); // a copy: what is changed in place is not noticed
+      model.save_changes();
+    },
+    end: () => model.off("change:settings", changed),
+  };
 }
 
 // The picture as a file of its own, and as an image of twice its size.
@@ -169,7 +214,8 @@ async function filesOf(svg, about) {
   const metadata = document.createElementNS(SVG, "metadata");
   metadata.textContent = JSON.stringify(about);
   copy.prepend(metadata);
-  const text = new XMLSerializer().serializeToString(copy);
+  const forbidden = /[\u0000-\u0008\u000b\u000c\u000e-\u001f]/g; // by XML
+  const text = new XMLSerializer().serializeToString(copy).replace(forbidden, "");
   const image = new Image();
   image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(text)}`;
   await image.decode();
@@ -186,8 +232,7 @@ function download(name, blob) {
 }
 
 // What a panel is given in place of a kernel's model in a page that has no kernel.
-function standalone(value) {
-  const state = { value };
+function standalone(state) {
   return {
     get: (key) => state[key],
     set: (key, changed) => (state[key] = changed),

@@ -162,13 +162,18 @@ function prepare(svg, labels, teacher, student) {
 }
 
 function render({ model, el }) {
-  const start = model.get("value");
-  const { labels } = start;
-  let { temperature: T, logits: teacher, student_logits: student } = start;
+  const { labels, start, about } = model.get("value");
+  let { temperature: T, logits: teacher, student_logits: student } = model.get("settings");
   const svg = newPicture(WIDTH);
   let draw;
 
+  const problem = () => {
+    const given = [[student ? "teacher's logits" : "logits", teacher]];
+    if (student) given.push(["student's logits", student]);
+    return check(labels, given);
+  };
   function show() {
+    if (problem()) return; // said already, and the picture is marked
     const compared = student && compare(teacher, student, T);
     const p = draw(T, compared);
     const best = p.indexOf(Math.max(...p));
@@ -185,35 +190,24 @@ function render({ model, el }) {
     panel.say(text);
   }
   function restart() {
-    const given = [["logits", teacher]];
-    if (student) given.push(["student's logits", student]);
-    const problem = check(labels, given);
-    if (problem) {
-      panel.complain(problem);
-      return;
-    }
+    const wrong = problem();
+    panel.complain(wrong, "logits");
+    if (wrong) return;
     draw = prepare(svg, labels, teacher, student);
     show();
   }
   // the kernel hears of it, but nothing waits for the kernel
-  function tell() {
-    if (check(labels, [["", teacher], ["", student ?? teacher]])) return;
-    model.set("value", { ...model.get("value"), temperature: T, logits: teacher, student_logits: student });
-    model.save_changes();
-  }
-  function moved(changed) {
-    T = changed;
-    if (check(labels, [["", teacher], ["", student ?? teacher]])) restart();
-    else show();
+  function told() {
+    if (!problem()) settings.tell({ temperature: T, logits: teacher, student_logits: student });
   }
   function logitsBox(label, logits, changed) {
     const id = `dk-${Math.random().toString(36).slice(2)}`;
     const box = element("input", { type: "text", id, value: logits.join(", ") });
     box.addEventListener("input", () => {
       changed(numbers(box.value));
-      restart();
+      panel.guarded(restart)();
     });
-    box.addEventListener("change", tell);
+    box.addEventListener("change", told);
     return { box, part: element("span", { class: "dk-field" }, element("label", { for: id }, label), box) };
   }
 
@@ -223,19 +217,20 @@ function render({ model, el }) {
     high: 20,
     value: T,
     logarithmic: true,
-    moved,
-    complain: (text) => panel.complain(text),
+    moved: (x) => {
+      T = x;
+      panel.guarded(show)();
+    },
+    told,
+    complain: (...given) => panel.complain(...given),
   });
-  dial.part.addEventListener("change", tell);
   const boxes = [logitsBox(student ? "teacher's logits" : "logits", teacher, (z) => (teacher = z))];
   if (student) boxes.push(logitsBox("student's logits", student, (z) => (student = z)));
 
-  function take(value) {
-    ({ temperature: T, logits: teacher, student_logits: student } = value);
+  function take(set) {
+    ({ temperature: T, logits: teacher, student_logits: student } = set);
     dial.set(T);
-    [teacher, student].forEach((logits, i) => {
-      if (boxes[i] && document.activeElement !== boxes[i].box) boxes[i].box.value = logits.join(", ");
-    });
+    boxes.forEach(({ box }, i) => (box.value = [teacher, student][i].join(", ")));
     restart();
   }
   const panel = frame({
@@ -247,20 +242,14 @@ function render({ model, el }) {
     svg,
     reset: () => {
       take(start);
-      tell();
+      told();
     },
-    about: () => ({ T, labels, logits: teacher, ...(student && { student_logits: student }), ...start.about }),
+    about: () => ({ ...about, T, labels, logits: teacher, ...(student && { student_logits: student }) }),
   });
-  // another view of this panel was moved, or Python set the value
-  const changed = () => {
-    const value = model.get("value");
-    const same = value.temperature === T && `${value.logits}` === `${teacher}` && `${value.student_logits}` === `${student}`;
-    if (!same) take(value);
-  };
-  model.on("change:value", changed);
-  restart();
+  const settings = settingsOf(model, panel.guarded(take)); // of another view, or of Python
+  panel.guarded(restart)();
   return () => {
-    model.off("change:value", changed);
+    settings.end();
     panel.end();
   };
 }

@@ -10,13 +10,12 @@ import base64
 import html
 import math
 from collections.abc import Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from distilkit.panel import Panel
+from distilkit.panel import HIGHEST, LOWEST, Panel, check_slider
 from distilkit.plots import plot_temperatures
-
-LOWEST, HIGHEST = 0.1, 20.0  # the slider's ends
 
 
 def temperature_panel(
@@ -41,42 +40,51 @@ def temperature_panel(
         student_logits: [C], finite.
         temperature: to begin with.
         about: more for the saved files' metadata, for instance ``provenance(scale)``.
-        folder: where Save writes; by default the current scale's ``figures/<scale>/``.
+        folder: where Save writes; by default the scale's ``figures/<scale>/``.
 
     Returns:
-        A widget; ``panel.value`` holds ``temperature``, ``logits``, ``student_logits`` as they are
-        in the browser, and can be set.
+        A widget; ``panel.settings`` holds ``temperature``, ``logits``, ``student_logits`` as they
+        are in the browser, and can be set.
 
     Raises:
         ValueError: logits that are empty, not finite or of different lengths, another number of
             labels, or a temperature outside the slider.
     """
     labels = [str(label) for label in labels]
-    given = {"logits": logits, "student_logits": student_logits}
-    value = {
-        name: None if z is None else [float(x) for x in z]  # tensors and arrays too
-        for name, z in given.items()
+    settings = {
+        "temperature": float(temperature),
+        "logits": [float(x) for x in logits],  # tensors and arrays too
+        "student_logits": None if student_logits is None else [float(x) for x in student_logits],
     }
-    for name, z in value.items():
-        if z is None:
+
+    def check(settings: dict[str, Any]) -> None:
+        _check(settings, labels)
+
+    check(settings)
+    value = {"labels": labels, "about": about or {}}
+    still = _still(settings, labels) if len(labels) > 1 else ""
+    options = {"check": check, "still": still, "folder": folder}
+    return Panel("panel_temperature.js", value, settings, **options)
+
+
+def _check(settings: dict[str, Any], labels: list[str]) -> None:
+    for name in ("logits", "student_logits"):
+        z = settings[name]
+        if z is None and name == "student_logits":
             continue
-        if not z or not all(math.isfinite(x) for x in z):
+        if not z or not all(isinstance(x, Real) and math.isfinite(x) for x in z):
             raise ValueError(f"{name} = {z}: give at least one finite number")
         if len(z) != len(labels):
             raise ValueError(f"{name}: {len(z)} numbers for {len(labels)} labels")
-    if not LOWEST <= temperature <= HIGHEST:
-        raise ValueError(f"temperature = {temperature}: give a number from {LOWEST} to {HIGHEST}")
-    value |= {"labels": labels, "temperature": float(temperature), "about": about or {}}
-    still = _still(value) if len(labels) > 1 else ""
-    return Panel("panel_temperature.js", value, still=still, folder=folder)
+    check_slider("temperature", settings["temperature"], LOWEST, HIGHEST)
 
 
-def _still(value: dict[str, Any]) -> str:
+def _still(settings: dict[str, Any], labels: list[str]) -> str:
     """What is seen where no script runs: softmax(z) beside softmax(z / T)."""
-    temperatures = (1.0, value["temperature"])
-    figure = plot_temperatures(value["logits"], temperatures, value["labels"])
+    temperatures = (1.0, settings["temperature"])
+    figure = plot_temperatures(settings["logits"], temperatures, labels)
     png, size = figure._repr_png_()
-    says = f"softmax of {value['labels']} at T = 1 and T = {value['temperature']:g}"
+    says = f"softmax of {labels} at T = 1 and T = {temperatures[1]:g}"
     return (
         f'<img alt="{html.escape(says)}" width="{size["width"]}" '
         f'src="data:image/png;base64,{base64.b64encode(png).decode()}">'

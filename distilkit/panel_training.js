@@ -37,7 +37,7 @@ function render({ model, el }) {
     return { key, title, left, top, head, high, low, line, marks, end: shape(svg, "text", last) };
   });
 
-  function show() {
+  function draw() {
     const { train, validation, steps, state, name } = model.get("value");
     const all = train.step ?? [];
     const most = steps ?? all.at(-1) ?? 1;
@@ -59,38 +59,42 @@ function render({ model, el }) {
       line.setAttribute("d", `M${points.join("L")}`);
       marks.setAttribute("d", held.map(([step, value]) => `M${x(step)} ${y(value) - 4}l4 4l-4 4l-4 -4z`).join(""));
     }
-    const speed = train.tokens_per_second?.at(-1);
     const at = all.length ? `step ${all.at(-1)}${steps ? ` of ${steps}` : ""}` : "no step yet";
-    panel.say(`${name}: ${state}, ${at}${speed ? `, ${Math.round(speed).toLocaleString("en")} tokens a second` : ""}.`);
+    const last = CHARTS.map(([key, title]) => [title, train[key]?.at(-1)])
+      .filter(([, value]) => Number.isFinite(value))
+      .map(([title, value]) => `${title} ${said(value)}`);
+    panel.say([`${name}: ${state}, ${at}`, ...last].join(", "));
     stop.disabled = state !== "running";
-    if (state !== "running") note("");
+    if (state !== "running") {
+      clearTimeout(waiting);
+      told.textContent = state === "stopping" ? "stopping at the end of this step …" : "";
+    }
   }
 
+  let waiting;
   const stop = element("button", { type: "button" }, "Stop");
+  const told = element("span", { class: "dk-note", role: "status" });
+  stop.addEventListener("click", () => {
+    if (!model.send) return;
+    model.send({ ask: "stop" });
+    told.textContent = "asked to stop …";
+    const advice = "this front end does not reach a busy kernel: use the notebook's own stop button (■)";
+    waiting = setTimeout(() => (told.textContent = advice), 10_000); // the kernel answers at once
+  });
   const panel = frame({
     el,
     model,
     title: "training",
     name: "training_panel",
-    controls: [stop],
+    controls: [stop, told],
     svg,
     about: () => {
-      const { name, state, train } = model.get("value");
-      return { run: name, state, step: train.step?.at(-1) ?? 0, ...model.get("value").about };
+      const { name, state, train, about } = model.get("value");
+      const last = Object.entries(train).map(([key, values]) => [key, values.at(-1)]);
+      return { ...about, run: name, state, ...Object.fromEntries(last) };
     },
   });
-  const told = element("span", { class: "dk-note", role: "status" });
-  stop.after(told);
-  const note = (text) => (told.textContent = text);
-  stop.addEventListener("click", () => {
-    if (!model.send) return;
-    note("stopping at the end of this step …");
-    model.send({ ask: "stop" });
-    setTimeout(() => {
-      if (told.textContent)
-        note("this front end does not reach a busy kernel: use the notebook's own stop button (■)");
-    }, 20_000);
-  });
+  const show = panel.guarded(draw);
   model.on("change:value", show);
   show();
   return () => {

@@ -10,7 +10,7 @@ import _thread
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from distilkit.config import Training
@@ -51,16 +51,29 @@ def training_view(name: str, *, about: dict[str, Any] | None = None) -> Iterator
     from IPython.display import display
 
     run = Run(run_folder(name))
-    over = threading.Event()
+    lock, over = threading.RLock(), threading.Event()
+    state = "running"
+
+    def show() -> None:
+        with lock:
+            now = seen(run, state, about)
+            if now != panel.value:
+                panel.value = now
 
     def answer(asked: dict[str, Any]) -> dict[str, Any]:
+        nonlocal state
         if asked["ask"] != "stop":
             raise ValueError(f"this panel has no answer to {asked['ask']!r}")
-        if not over.is_set():  # later it would interrupt whatever runs then
+        with lock:
+            # once: a second signal would end the run without its checkpoint; and never too late,
+            # when it would interrupt whatever runs then
+            if state != "running":
+                return {}
+            state = "stopping"
             _thread.interrupt_main(signal.SIGINT)
-        return {}
+        return {"state": state}
 
-    panel = Panel("panel_training.js", seen(run, "running", about), answer=answer)
+    panel = Panel("panel_training.js", seen(run, state, about), answer=answer)
     # JupyterLab sends Stop to a thread of its own in the kernel; ipykernel 7.4 would put it back
     # into the queue behind the very cell that it is to stop
     panel.comm._reply_subshell_for = None
@@ -69,28 +82,26 @@ def training_view(name: str, *, about: dict[str, Any] | None = None) -> Iterator
     def follow() -> None:
         while not over.wait(EVERY_S):
             try:
-                now = seen(run, "running", about)
+                show()
             except Exception as error:  # the training goes on; the panel says what it lacks
                 panel.send({"error": str(error)})
-            else:
-                if now != panel.value:
-                    panel.value = now
 
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()
-    state = "finished"
+    end = "failed"
     try:
         yield panel
+        end = "finished" if run.finished else "not finished"
     except KeyboardInterrupt:
-        state = "stopped"
+        end = "stopped"
         raise Stopped(f"{name} is stopped: run this cell again, and it goes on") from None
-    except BaseException:
-        state = "failed"
-        raise
     finally:
+        with lock:
+            state = end
         over.set()
         thread.join()
-        panel.value = seen(run, state, about)
+        with suppress(ValueError, OSError):  # a line that cannot be read hides no error of the run
+            show()
         if shown is not None:
             shown.update(panel)  # what is exported later shows the end, not the beginning
 
@@ -104,7 +115,8 @@ def seen(run: Run, state: str, about: dict[str, Any] | None = None) -> dict[str,
         every = -(-len(of_split) // MOST_POINTS)
         kept = of_split[::-1][:: every or 1][::-1]  # the last one always
         parts[split] = {key: [row.get(key) for row in kept] for key in ("step", *_CURVES)}
-    return {"name": run.name, "state": state, "steps": _steps(run), **parts, "about": about or {}}
+    about = about or {}
+    return {"name": run.name, "state": state, "steps": _steps(run), **parts, "about": about}
 
 
 def _steps(run: Run) -> int | None:

@@ -53,60 +53,66 @@ function prepare(svg, answers) {
 }
 
 function render({ model, el }) {
-  const start = model.get("value");
-  if (start.problem) {
-    el.append(element("div", { class: "dk-panel" }, element("p", { class: "dk-problem", role: "alert" }, start.problem)));
+  const { sentences, mask, start, about, problem } = model.get("value");
+  if (problem) {
+    const said = element("p", { class: "dk-problem", role: "alert" }, problem);
+    el.append(element("div", { class: "dk-panel" }, said));
     return;
   }
-  let { temperature: T, sentence, answers } = start;
+  let { sentence, answers } = model.get("value");
+  let { temperature: T } = model.get("settings");
   const svg = newPicture(WIDTH);
   let draw;
+  let seen = []; // what the picture shows: { model, words, p } of each
 
   function show() {
-    const said = draw(T).map(({ model, words, p }) => {
+    seen = draw(T);
+    const lines = seen.map(({ model, words, p }) => {
       const best = words.slice(0, 3).map((word, i) => `${word} ${(100 * p[i]).toFixed(0)} %`);
       return `${model}: ${best.join(", ")}`;
     });
-    panel.say(`T = ${Number(T.toPrecision(3))}, “${sentence}”\n${said.join("\n")}`);
+    panel.say(`T = ${said(T)}, “${sentence}”\n${lines.join("\n")}`);
   }
   function restart() {
     draw = prepare(svg, answers);
     show();
   }
-
+  const told = () => settings.tell({ temperature: T });
   const dial = slider({
     label: "temperature T",
     low: 0.1,
     high: 20,
     value: T,
     logarithmic: true,
-    moved: (changed) => {
-      T = changed;
-      show();
+    moved: (x) => {
+      T = x;
+      panel.guarded(show)();
     },
-    complain: (text) => panel.complain(text),
-  });
-  dial.part.addEventListener("change", () => {
-    model.set("value", { ...model.get("value"), temperature: T });
-    model.save_changes();
+    told,
+    complain: (...given) => panel.complain(...given),
   });
 
   const id = `dk-${Math.random().toString(36).slice(2)}`;
   const box = element("input", { type: "text", id, value: sentence, class: "dk-wide" });
   const pick = element("select", { id: `${id}-pick` });
-  pick.append(...start.sentences.map((text) => element("option", { value: text }, text)));
+  pick.append(...sentences.map((text) => element("option", { value: text }, text)));
 
   // asked only when a sentence is complete: on Enter, on leaving the box, on picking one
+  let waiting;
   function ask(wanted) {
     box.value = wanted;
-    if (wanted === sentence && !svg.classList.contains("dk-stale")) return;
-    if (wanted.split(start.mask).length !== 2) {
-      panel.complain(`write ${start.mask} once, where the word is to be guessed`);
-    } else if (wanted === sentence) {
-      show();
+    pick.value = wanted; // none of them is marked for a sentence of the reader's own
+    clearTimeout(waiting);
+    panel.complain("", "sentence");
+    if (wanted === sentence) return;
+    if (wanted.split(mask).length !== 2) {
+      panel.complain(`write ${mask} once, where the word is to be guessed`, "sentence");
     } else if (!model.send) {
-      panel.complain("another sentence needs a kernel: run the notebook");
+      panel.complain("another sentence needs a kernel: run the notebook", "sentence");
     } else {
+      panel.complain("asking the models …", "sentence");
+      const silent = () => panel.complain("no answer: is the kernel running, or busy?", "sentence");
+      waiting = setTimeout(silent, 10_000);
       model.send({ ask: "sentence", sentence: wanted });
     }
   }
@@ -118,6 +124,11 @@ function render({ model, el }) {
     element("span", { class: "dk-field" }, element("label", { for: id }, "sentence"), box),
     element("span", { class: "dk-field" }, element("label", { for: pick.id }, "or one of these"), pick),
   ];
+  const take = (set) => {
+    T = set.temperature;
+    dial.set(T);
+    show();
+  };
   const panel = frame({
     el,
     model,
@@ -126,25 +137,27 @@ function render({ model, el }) {
     controls,
     svg,
     reset: () => {
-      T = start.temperature;
-      dial.set(T);
-      ask(start.sentences[0]);
-      show();
+      take(start);
+      told();
+      ask(sentences[0]);
     },
-    about: () => ({ T, sentence, models: answers.map((each) => each.model), ...start.about }),
+    about: () => ({ ...about, T, sentence, answers: seen }),
   });
-  const changed = () => {
-    const value = model.get("value");
-    if (value.sentence === sentence && value.temperature === T) return;
-    ({ temperature: T, sentence, answers } = value);
-    dial.set(T);
-    box.value = sentence;
+  const settings = settingsOf(model, panel.guarded(take));
+  const answered = () => {
+    ({ sentence, answers } = model.get("value"));
+    ask(sentence);
     restart();
   };
+  const changed = panel.guarded(answered);
+  const refused = (message) => message.error && clearTimeout(waiting);
   model.on("change:value", changed);
-  restart();
+  model.on("msg:custom", refused);
+  panel.guarded(restart)();
   return () => {
     model.off("change:value", changed);
+    model.off("msg:custom", refused);
+    settings.end();
     panel.end();
   };
 }

@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from distilkit.config import Scale, home
-from distilkit.mask_filling import fill_mask, mask_logits
-from distilkit.panel import Panel
+from distilkit.mask_filling import fill_mask, mask_logits, pieces
+from distilkit.panel import HIGHEST, LOWEST, Panel, check_slider
 from distilkit.run import Run, run_folder
 from distilkit.sources import load_teacher
 
@@ -47,14 +48,15 @@ def words_panel(
         sentences: to pick from, each with the mask token once; by default five.
         temperature: to begin with.
         about: more for the saved files' metadata.
-        folder: where Save writes; by default the current scale's ``figures/<scale>/``.
+        folder: where Save writes; by default the scale's ``figures/<scale>/``.
 
     Returns:
-        A widget; ``panel.value`` holds ``sentence``, ``temperature`` and what each model answers.
+        A widget; ``panel.value`` holds ``sentence`` and what each model answers,
+        ``panel.settings`` the ``temperature``.
 
     Raises:
-        ValueError: no model, or one of `sentences` without the mask token or with unknown words.
-            (What a reader types is judged in the panel.)
+        ValueError: no model, a temperature outside the slider, or one of `sentences` without the
+            mask token or with unknown words. (What a reader types is judged in the panel.)
     """
     if not models:
         raise ValueError("models is empty: give at least one")
@@ -66,16 +68,22 @@ def words_panel(
 
     for sentence in sentences:
         _check_words(tokenizer, sentence)
+
+    def check(settings: dict[str, Any]) -> None:
+        check_slider("temperature", settings["temperature"], LOWEST, HIGHEST)
+
+    settings = {"temperature": float(temperature)}
+    check(settings)
     value = {
         "sentences": list(sentences),
         "mask": mask,
-        "temperature": float(temperature),
         "about": about or {},
         **answer({"sentence": sentences[0]}),
     }
     still = fill_mask(models, tokenizer, [sentences[0]], temperature=temperature, top_k=TOP)
     still = still.to_html(escape=True, border=0)
-    return Panel("panel_words.js", value, still=still, answer=answer, folder=folder)
+    options = {"check": check, "still": still, "answer": answer, "folder": folder}
+    return Panel("panel_words.js", value, settings, **options)
 
 
 def words_of_run(scale: Scale, name: str | None = None, **options: Any) -> Panel:
@@ -87,37 +95,48 @@ def words_of_run(scale: Scale, name: str | None = None, **options: Any) -> Panel
         options: for :func:`words_panel`.
 
     Returns:
-        The panel; if there is no such run, or it is not finished, one that says so.
+        The panel; if there is no such run, if it is not finished or its model does not fit the
+        teacher, one that says so.
     """
     try:
-        run = _latest() if name is None else run_folder(name)
-        model = AutoModelForMaskedLM.from_pretrained(_finished(run).model).eval()
+        run = _latest() if name is None else _finished(name)
+        teacher, tokenizer = load_teacher(scale)
+        model, info = AutoModelForMaskedLM.from_pretrained(
+            run.model, dtype=torch.float32, output_loading_info=True
+        )
+        if info["missing_keys"]:
+            raise ValueError(f"run {run.name!r} is no masked-language model: name a pretraining")
+        if model.config.vocab_size != teacher.config.vocab_size:
+            raise ValueError(
+                f"run {run.name!r} has a vocabulary of {model.config.vocab_size:,}, the teacher of "
+                f"the scale {scale.name} one of {teacher.config.vocab_size:,}: name another run"
+            )
     except (ValueError, OSError) as error:
         said = f"<p>{html.escape(str(error))}</p>"
         return Panel("panel_words.js", {"problem": str(error)}, still=said)
-    teacher, tokenizer = load_teacher(scale)
-    return words_panel({"teacher": teacher, run.name: model}, tokenizer, **options)
+    return words_panel({"teacher": teacher, f"run {run.name}": model.eval()}, tokenizer, **options)
 
 
-def _latest() -> Path:
-    """The folder of the finished pretraining or distillation that ended last."""
-    ended = {
-        path.stat().st_mtime: path.parent
-        for path in (home() / "runs").glob("*/result.json")
-        if Run(path.parent).result().get("kind") == "pretrain"
-    }
-    if not ended:
+def _pretrained() -> list[Run]:
+    """The finished pretrainings and distillations, the one that ended last at the end."""
+    found = sorted((home() / "runs").glob("*/result.json"), key=lambda path: path.stat().st_mtime)
+    every = [Run(path.parent) for path in found]
+    return [run for run in every if run.result().get("kind") == "pretrain"]
+
+
+def _latest() -> Run:
+    if not (there := _pretrained()):
         raise ValueError("there is no finished run of a student yet: run notebook 04_pretraining")
-    return ended[max(ended)]
+    return there[-1]
 
 
-def _finished(folder: Path) -> Run:
-    run = Run(folder)
-    if not folder.is_dir():
-        there = ", ".join(path.name for path in sorted(folder.parent.glob("*"))) or "none"
-        raise ValueError(f"there is no run {run.name!r}; there are: {there}")
+def _finished(name: str) -> Run:
+    run = Run(run_folder(name))
+    if not (run.path / "config.json").is_file():
+        there = ", ".join(other.name for other in _pretrained()) or "none"
+        raise ValueError(f"there is no run {name!r}; finished pretrainings: {there}")
     if not run.finished:
-        raise ValueError(f"run {run.name!r} is not finished: run its cell again, it goes on")
+        raise ValueError(f"run {name!r} is not finished: run its cell again, it goes on")
     return run
 
 
@@ -144,7 +163,8 @@ def _answers(
         logits = mask_logits(model, tokenizer, sentence)  # V
         order = logits.argsort(descending=True)
         ordered = logits[order].numpy().astype("<f4")
-        words = tokenizer.convert_ids_to_tokens(order[:TOP].tolist())
+        ids = order[:TOP].tolist()
+        words = pieces(tokenizer, ids)
         answers.append(
             {
                 "model": str(name),

@@ -18,7 +18,7 @@ from PIL import Image
 
 from distilkit.arms import paired_difference, results_table
 from distilkit.config import SHIPPED, Scale, home
-from distilkit.figure_style import SAVE_DPI, SCREEN_DPI
+from distilkit.figure_style import SAVE_DPI, SCREEN_DPI, write_atomically
 from distilkit.panel_temperature import temperature_panel
 from distilkit.run import Run, commit, environment
 
@@ -70,15 +70,11 @@ def write_report(scale: Scale) -> Path:
         )
     tables = report_tables(scale)
     for name, (_, table) in tables.items():
-        table.to_csv(folder / f"report_{name}.csv")
+        write_atomically(folder / f"report_{name}.csv", table.to_csv().encode())
         shown = table.map(_number).reset_index()
         latex = shown.to_latex(escape=True, index=False, column_format="l" + "r" * table.shape[1])
-        (folder / f"report_{name}.tex").write_text(latex, encoding="utf-8")
-    page = folder / "report.html"
-    part = page.with_suffix(".part")
-    part.write_text(_page(scale, tables), encoding="utf-8")
-    part.replace(page)  # the old report stays until the new one is whole
-    return page
+        write_atomically(folder / f"report_{name}.tex", latex.encode())
+    return write_atomically(folder / "report.html", _page(scale, tables).encode())
 
 
 def report_tables(scale: Scale) -> dict[str, tuple[str, pd.DataFrame]]:

@@ -80,7 +80,9 @@ def test_lengths_and_cosines_of_gradients_follow_from_the_products(student, teac
 def test_panel_says_what_happened_to_each_token(student, teacher, blocks, tokenizer):
     panel = loss_panel(student, teacher, blocks, ids=[0, 4], epoch=2)
     value = json.loads(json.dumps(panel.value))
-    assert value["weights"] == [5, 2, 1]
+    assert panel.settings["weights"] == panel.value["start"]["weights"] == [5, 2, 1]
+    real = originals_of(blocks, 2, [0, 4]) != tokenizer.pad_token_id
+    assert value["counts"][0] == value["counts"][2] == real.sum()
     inputs, masked, originals = blocks.mask(2, np.array([0, 4]))
     for row, sentence in enumerate(value["sentences"]):
         assert len(sentence) == (originals[row] != tokenizer.pad_token_id).sum()
@@ -118,6 +120,16 @@ def test_long_blocks_are_cut_and_wrong_ones_refused(student, teacher, texts, tok
         loss_panel(student, teacher, long, ids=[len(long)])
     with pytest.raises(ValueError, match="give block numbers"):
         loss_panel(student, teacher, long, ids=[])
+    with pytest.raises(ValueError, match="weight = 20"):
+        loss_panel(student, teacher, long, objective=Objective(mlm=20.0))
+    with pytest.raises(ValueError, match="not among the three terms"):
+        loss_panel(student, teacher, long, objective=Objective(attention=1.0))
+    with pytest.raises(ValueError, match="weight = -1"):
+        panel.settings = {**panel.settings, "weights": [1, -1, 1]}
+
+
+def originals_of(blocks, epoch: int, ids: list[int]) -> np.ndarray:
+    return blocks.mask(epoch, np.array(ids))[2]
 
 
 @pytest.mark.browser
@@ -148,6 +160,8 @@ def test_weights_and_tokens_are_chosen_in_the_browser(student, teacher, blocks, 
         boxes.nth(number).fill(weight)
     assert expected([0, 3.5, 9]) in said()
     boxes.nth(0).fill("-1")
+    assert "give a number from 0 to 10" in alone.locator(".dk-problem").inner_text()
+    boxes.nth(1).fill("4")  # a good number elsewhere does not mend it
     assert "give a number from 0 to 10" in alone.locator(".dk-problem").inner_text()
     alone.get_by_role("button", name="Reset").click()
     assert expected([5, 2, 1]) in said()

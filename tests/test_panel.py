@@ -7,6 +7,7 @@ import io
 import json
 import re
 
+import nbformat
 import numpy as np
 import pytest
 import torch
@@ -14,6 +15,7 @@ from PIL import Image
 
 from distilkit import temperature_panel
 from distilkit.panel import Panel
+from distilkit.sequence import _for_readers_without_a_kernel
 
 LABELS, LOGITS = ["dog", "wolf", "car"], [4.0, 3.0, -1.0]
 SVG = '<svg xmlns="http://www.w3.org/2000/svg"><metadata>{"T":3}</metadata></svg>'
@@ -40,13 +42,28 @@ def save_of(name: str = "temperature_panel") -> dict:
 def test_the_browser_is_handed_plain_numbers():
     for logits in (LOGITS, np.array(LOGITS), torch.tensor(LOGITS)):
         panel = temperature_panel(logits, LABELS, temperature=3)
-        value = json.loads(json.dumps(panel.value))
-        assert value["logits"] == LOGITS
-        assert value["student_logits"] is None
-        assert value["temperature"] == 3.0
+        settings = {"logits": LOGITS, "student_logits": None, "temperature": 3.0}
+        assert json.loads(json.dumps(panel.settings)) == settings
+        assert panel.value["start"] == settings  # what Reset goes back to
     both = temperature_panel(LOGITS, LABELS, [0, 1, 2], about={"scale": "tiny"})
-    assert both.value["student_logits"] == [0, 1, 2]
+    assert both.settings["student_logits"] == [0, 1, 2]
     assert both.value["about"] == {"scale": "tiny"}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"temperature": wrong} for wrong in (0, 21, "hot", None)),
+        *({"logits": wrong} for wrong in ([], None, [1, None, 3], [1, 2])),
+        {"student_logits": [1.0]},
+    ],
+)
+def test_wrong_settings_are_refused_and_the_old_ones_stay(wrong):
+    panel = temperature_panel(LOGITS, LABELS)
+    before = panel.settings
+    with pytest.raises(ValueError, match="|".join(wrong)):
+        panel.settings = {**before, **wrong}
+    assert panel.settings == before
 
 
 @pytest.mark.parametrize(
@@ -76,6 +93,11 @@ def test_save_writes_both_files_with_their_metadata(home):
         assert image.size == (4, 3)
         assert image.text["T"] == "3"
         assert json.loads(image.text["logits"]) == LOGITS
+
+
+def test_save_goes_to_the_scale_that_about_names(home):
+    sent = asks(temperature_panel(LOGITS, LABELS, about={"scale": "small"}), save_of(), png())
+    assert sent[0]["saved"][0] == "figures/small/temperature_panel.svg"
 
 
 def test_save_goes_where_it_was_told_and_nowhere_else(home, tmp_path):
@@ -110,7 +132,7 @@ def test_an_answer_changes_the_value_and_its_failure_is_said(home):
 
     panel = Panel("panel_temperature.js", {"root": 0, "kept": 1}, answer=answer)
     assert asks(panel, {"ask": "root", "number": 9}) == []
-    assert panel.value == {"root": 3, "kept": 1}
+    assert (panel.value["root"], panel.value["kept"]) == (3, 1)
     (sent,) = asks(panel, {"ask": "root", "number": -1})
     assert sent == {"error": "a number of at least 0, please", "asked": "root"}
     assert panel.value["root"] == 3
@@ -127,7 +149,19 @@ def test_html_holds_script_value_and_a_picture_for_those_who_run_no_script():
     )
     with Image.open(io.BytesIO(base64.b64decode(picture[1]))) as image:
         assert image.width > 500
-    panel.value = {**panel.value, "temperature": 7.5}
+    panel.settings = {**panel.settings, "temperature": 7.5}
     assert '"temperature": 7.5' in panel.to_html()  # as it is now
     data, _ = panel._repr_mimebundle_()
     assert {"application/vnd.jupyter.widget-view+json", "text/html"} <= data.keys()
+
+
+def test_an_executed_notebook_keeps_what_moves_without_a_kernel():
+    data, metadata = temperature_panel(LOGITS, LABELS)._repr_mimebundle_()
+    output = nbformat.v4.new_output("display_data", data, metadata=metadata)
+    widget = "application/vnd.jupyter.widget-view+json"
+    plain = nbformat.v4.new_output("display_data", {widget: {"model_id": "bar"}})
+    cell = nbformat.v4.new_code_cell("x", outputs=[output, plain])
+    _for_readers_without_a_kernel(nbformat.v4.new_notebook(cells=[cell]))
+    assert widget not in cell.outputs[0].data
+    assert "dk-" in cell.outputs[0].data["text/html"]
+    assert widget in cell.outputs[1].data  # a progress bar has nothing else

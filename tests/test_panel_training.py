@@ -51,7 +51,8 @@ def test_stop_leaves_a_checkpoint_and_the_next_call_goes_on(home, train):
     def press(panel) -> None:
         while not (panel.value["train"]["step"] or [0])[-1]:
             time.sleep(0.02)
-        panel._handle_custom_msg({"ask": "stop"}, [])  # as JupyterLab does: from another thread
+        for _ in range(3):  # as JupyterLab does: from another thread; and by an impatient reader
+            panel._handle_custom_msg({"ask": "stop"}, [])
 
     shown = []
 
@@ -77,6 +78,9 @@ def test_a_failure_is_shown_and_raised(home):
         with training_view("live") as panel:
             raise RuntimeError("out of luck")
     assert panel.value["state"] == "failed"
+    with training_view("live") as panel:
+        pass  # trained under another name, or not at all
+    assert panel.value["state"] == "not finished"
     with pytest.raises(ValueError, match="run name"), training_view("../x"):
         pass
 

@@ -81,10 +81,10 @@ from distilkit.side_by_side import side_by_side
 
 def nap(number):
     pathlib.Path(sys.argv[1], str(number)).write_text(str(os.getpid()))
-    time.sleep(600)
+    time.sleep(1 if number > 2 else 5)  # those that are running, and the next ones
 
 torch.set_num_threads(2)
-side_by_side(nap, [(1,), (2,), (3,)], "nap")
+side_by_side(nap, [(number,) for number in range(1, 100)], "nap")
 """
 
 
@@ -102,7 +102,7 @@ def test_workers_end_with_their_parent(number, tmp_path):
         wait_for(lambda: not any(is_running(worker) for worker in workers))
     finally:
         parent.kill()
-    assert len(list(seen.iterdir())) == 2, "a worker went on to the next item"
+    assert len(list(seen.iterdir())) < 20, "the workers went on through the items"
 
 
 def wait_for(what):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import torch
 from conftest import small_bert
 from scipy.special import softmax
+from transformers import BertTokenizerFast
 
 from distilkit import student_from_teacher, words_of_run, words_panel
 from distilkit.config import SCALES
@@ -68,14 +70,23 @@ def test_words_and_logits_are_the_models(models, tokenizer, home):
     ],
 )
 def test_a_wrong_sentence_is_said_in_the_panel_and_the_last_answer_stays(
-    models, tokenizer, sentence, said, home, monkeypatch
+    models, tokenizer, sentence, said, home
 ):
-    monkeypatch.setattr(tokenizer, "model_max_length", 64)
     panel = words_panel(models, tokenizer, SENTENCES)
     before = panel.value
     (sent,) = sent_by(panel, {"ask": "sentence", "sentence": sentence})
     assert said in sent["error"]
     assert panel.value == before
+
+
+def test_markup_in_a_sentence_or_a_name_is_text(models, tokenizer):
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"<script>/alert(1);", "w"]
+    reader = BertTokenizerFast(vocab={word: i for i, word in enumerate(dict.fromkeys(words))})
+    model = small_bert(2, vocab_size=205)
+    panel = words_panel({"</script><script>": model}, reader, ["<w>[MASK]</w>"])
+    page = panel.to_html()
+    assert page.count("<script") == page.count("</script>") == 1
+    assert "<w>" not in page
 
 
 def test_wrong_arguments_are_refused(models, tokenizer):
@@ -85,6 +96,8 @@ def test_wrong_arguments_are_refused(models, tokenizer):
         words_panel(models, tokenizer)  # the default sentences: this tokenizer has no such words
     with pytest.raises(ValueError, match=r"write \[MASK\] once"):
         words_panel(models, tokenizer, ["w1 w2"])
+    with pytest.raises(ValueError, match="temperature = 50"):
+        words_panel(models, tokenizer, SENTENCES, temperature=50)
 
 
 def test_the_latest_run_is_taken_and_a_wrong_one_said(models, tokenizer, home, tmp_path):
@@ -94,19 +107,27 @@ def test_the_latest_run_is_taken_and_a_wrong_one_said(models, tokenizer, home, t
     assert "no finished run of a student yet" in words_of_run(scale).value["problem"]
     with open_run("half-done", {}) as run:
         pass
-    with open_run("done", {}) as run:
-        models["student"].save_pretrained(run.model)
-        run.finish({"kind": "pretrain"})
+    other = small_bert(2, vocab_size=150)
+    for at, (name, model) in enumerate(
+        {"other": other, "older": models["teacher"], "done": models["student"]}.items()
+    ):
+        with open_run(name, {}) as run:
+            model.save_pretrained(run.model)
+            run.finish({"kind": "pretrain"})
+        os.utime(run.path / "result.json", (at, at))
     with open_run("classifier", {}) as run:
+        models["teacher"].base_model.save_pretrained(run.model)
         run.finish({"kind": "finetune"})
-    assert (
-        "there is no run 'gone'; there are: classifier, done, half-done"
-        in (words_of_run(scale, "gone").value["problem"])
-    )
+    problem = words_of_run(scale, "gone").value["problem"]
+    assert problem == "there is no run 'gone'; finished pretrainings: other, older, done"
+    problem = words_of_run(scale, "classifier").value["problem"]
+    assert problem == "run 'classifier' is no masked-language model: name a pretraining"
+    problem = words_of_run(scale, "other").value["problem"]
+    assert "a vocabulary of 150, the teacher of the scale tiny one of 205" in problem
     assert "'half-done' is not finished" in words_of_run(scale, "half-done").value["problem"]
     assert "run name '../x'" in words_of_run(scale, "../x").value["problem"]
     panel = words_of_run(scale, sentences=SENTENCES)
-    assert [answer["model"] for answer in panel.value["answers"]] == ["teacher", "done"]
+    assert [answer["model"] for answer in panel.value["answers"]] == ["teacher", "run done"]
 
 
 @pytest.mark.browser
@@ -134,3 +155,11 @@ def test_bars_are_the_softmax_over_the_whole_vocabulary(
     assert "needs a kernel" in alone.locator(".dk-problem").inner_text()
     alone.get_by_role("button", name="Reset").click()
     assert alone.locator(".dk-problem").inner_text() == ""
+    dial = alone.locator("input[type=number]")
+    dial.fill("0")
+    box.fill("no gap")
+    box.press("Enter")
+    assert alone.locator(".dk-problem").inner_text().count("\n") == 1  # both are said
+    dial.fill("3")
+    assert "write [MASK] once" in alone.locator(".dk-problem").inner_text()
+    assert "dk-stale" in alone.locator("svg").get_attribute("class")  # one of two is mended
