@@ -90,6 +90,7 @@ function slider({ label, low, high, value, logarithmic = false, moved, told, com
     moved(x);
   });
   for (const input of [range, box]) input.addEventListener("change", told);
+  box.addEventListener("keydown", ({ key }) => key === "Enter" && told()); // "change" is on leaving
   set(value);
   return { part: element("span", { class: "dk-slider" }, element("label", { for: id }, label), range, box), set };
 }

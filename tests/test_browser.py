@@ -271,3 +271,28 @@ def test_a_run_is_watched_stopped_and_goes_on(lab, page):
     lines = (home / "runs" / "live" / "metrics.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     assert [row["step"] for row in rows if row["split"] == "train"] == [*range(5, 1501, 5)]
+
+
+def test_two_views_and_python_share_the_settings(lab, page):
+    home, address = lab
+    first = (
+        "from distilkit import temperature_panel\n"
+        f"panel = temperature_panel({list(LOGITS)}, ['dog', 'wolf', 'fox', 'cat', 'car'])\n"
+        "display(panel, panel)"
+    )
+    second = "panel.settings = {**panel.settings, 'temperature': 7.0}"
+    write_notebook(home / "notebooks" / "views.ipynb", first, second)
+    page.goto(address("views.ipynb"))
+    open_and_run(page)
+    both = (
+        "T => [...document.querySelectorAll('.dk-said')]"
+        ".filter(e => e.innerText.startsWith(T)).length === 2"
+    )
+    page.wait_for_function(both, arg="T = 7: dog")
+    box = page.locator(".dk-panel input[type=number]").first
+    box.fill("3")
+    box.press("Enter")
+    page.wait_for_function(both, arg="T = 3: dog")
+    page.locator(".dk-panel").nth(1).get_by_role("button", name="Reset").click()
+    page.wait_for_function(both, arg="T = 2: dog")
+    View(page).agrees_at(2.0)
