@@ -41,9 +41,10 @@ function short(text, most = 14) {
   return letters.length > most ? `${letters.slice(0, most - 1).join("")}…` : text;
 }
 
-// Three significant digits, and nothing that looks like 1.20e+1.
+// Three significant digits; only what is smaller than a thousandth has an exponent.
 function said(number) {
-  return String(Number(number.toPrecision(3)));
+  const small = number !== 0 && Math.abs(number) < 1e-3;
+  return small ? number.toExponential(1) : String(Number(number.toPrecision(3)));
 }
 
 // softmax(z / T), [C]; the largest logit is taken off first, so that nothing overflows.
