@@ -84,7 +84,8 @@ def test_two_processes_train_as_one_does(home, given):
     assert len(one) > 4
     for a, b in zip(one, two, strict=True):
         for key in a.keys() - {"split", "seconds", "tokens_per_second"}:
-            assert a[key] == pytest.approx(b[key], rel=1e-5), key
+            # a small KL is a difference of logarithms, which float32 rounds to some 1e-7
+            assert a[key] == pytest.approx(b[key], rel=1e-5, abs=5e-7), key
 
 
 def test_evaluation_counts_every_example_once(home, given, tmp_path):
