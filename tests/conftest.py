@@ -117,7 +117,7 @@ def chromium_browser():
         browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it is open, no other test can run an event loop
 def browser():
     with chromium_browser() as browser:
         yield browser
