@@ -95,8 +95,8 @@ def words_of_run(scale: Scale, name: str | None = None, **options: Any) -> Panel
         options: for :func:`words_panel`.
 
     Returns:
-        The panel; if there is no such run, if it is not finished or its model does not fit the
-        teacher, one that says so.
+        The panel; if there is no such run, if it is not finished, or if its model or a sentence
+        does not fit the teacher and its tokenizer, one that says so.
     """
     try:
         run = _latest() if name is None else _finished(name)
@@ -111,10 +111,11 @@ def words_of_run(scale: Scale, name: str | None = None, **options: Any) -> Panel
                 f"run {run.name!r} has a vocabulary of {model.config.vocab_size:,}, the teacher of "
                 f"the scale {scale.name} one of {teacher.config.vocab_size:,}: name another run"
             )
+        models = {"teacher": teacher, f"run {run.name}": model.eval()}
+        return words_panel(models, tokenizer, **options)
     except (ValueError, OSError) as error:
         said = f"<p>{html.escape(str(error))}</p>"
         return Panel("panel_words.js", {"problem": str(error)}, still=said)
-    return words_panel({"teacher": teacher, f"run {run.name}": model.eval()}, tokenizer, **options)
 
 
 def _pretrained() -> list[Run]:
