@@ -96,6 +96,12 @@ function slider({ label, low, high, value, logarithmic = false, moved, told, com
   return { part: element("span", { class: "dk-slider" }, element("label", { for: id }, label), range, box), set };
 }
 
+// The slider for T that the panels share.
+function temperatureSlider({ value, moved, told, complain }) {
+  const dial = { label: "temperature T", low: 0.1, high: 20, logarithmic: true };
+  return slider({ ...dial, value, moved, told, complain });
+}
+
 // A panel's frame in `el`: controls, a line that says what the picture says, the picture, buttons.
 function frame({ el, model, title, name, controls, svg, reset, about }) {
   const status = element("p", { class: "dk-said", role: "status" });

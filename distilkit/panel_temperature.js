@@ -211,12 +211,8 @@ function render({ model, el }) {
     return { box, part: element("span", { class: "dk-field" }, element("label", { for: id }, label), box) };
   }
 
-  const dial = slider({
-    label: "temperature T",
-    low: 0.1,
-    high: 20,
+  const dial = temperatureSlider({
     value: T,
-    logarithmic: true,
     moved: (x) => {
       T = x;
       panel.guarded(show)();

@@ -38,6 +38,7 @@ function render({ model, el }) {
   });
 
   function draw() {
+    panel.complain(""); // what could not be read a moment ago has been read now
     const { train, validation, steps, state, name } = model.get("value");
     const all = train.step ?? [];
     const most = steps ?? all.at(-1) ?? 1;

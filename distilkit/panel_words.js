@@ -78,12 +78,8 @@ function render({ model, el }) {
     show();
   }
   const told = () => settings.tell({ temperature: T });
-  const dial = slider({
-    label: "temperature T",
-    low: 0.1,
-    high: 20,
+  const dial = temperatureSlider({
     value: T,
-    logarithmic: true,
     moved: (x) => {
       T = x;
       panel.guarded(show)();
