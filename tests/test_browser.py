@@ -257,7 +257,8 @@ def test_a_run_is_watched_stopped_and_goes_on(lab, page):
     stopped = int(re.search(r"step (\d+) of 1500", said.inner_text())[1])
     assert 0 < stopped < 1500
     (kept,) = (home / "runs" / "live" / "checkpoints").glob("*")
-    assert int(re.search(r"\d+", kept.name)[0]) == stopped
+    # every fifth step is logged, and seen; the checkpoint is of the very last one
+    assert stopped <= int(re.search(r"\d+", kept.name)[0]) < stopped + 5
     assert not (home / "runs" / "live" / "result.json").exists()
 
     stderr = page.locator("[data-mime-type='application/vnd.jupyter.stderr']")
