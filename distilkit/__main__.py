@@ -246,6 +246,71 @@ def measure(options: argparse.Namespace) -> None:
     print(table.round(2).to_string(index=False))
 
 
+def bench_step(options: argparse.Namespace) -> None:
+    """Tokens/s, processor time and memory of one distillation step, the textbook's and ours."""
+    import torch
+
+    from distilkit.bench_step import WIDTHS, Work, bench_step
+
+    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    cuda = device == "cuda"
+    length = options.length or (512 if cuda else 128)
+    works = [
+        Work(
+            width=width,
+            tokens=tokens,
+            malloc=malloc,
+            batch_size=options.batch_size
+            or max(1, (16384 if cuda else WIDTHS.get(width, (0, 0, 0, 1024))[3]) // length),
+            length=length,
+            text=options.text,
+            device=device,
+            threads=options.threads,
+        )
+        for width in options.widths
+        for tokens in options.tokens
+        for malloc in (["default"] if cuda else options.malloc)
+    ]
+    table = bench_step(works, steps=options.steps, path=options.json)
+    shown = ["work", "variant", "tokens_per_s", "cpu_s_per_ktok", "peak_rss_mib"]
+    shown += ["share_of_peak", "ratio_to_textbook", "ratio_low", "ratio_high"]
+    shown += ["largest_batch"] * cuda
+    print(table[shown].round(2).to_string(index=False))
+
+
+def bench_inference(options: argparse.Namespace) -> None:
+    """Latency at batch 1 and throughput at batch 32, by length and threads; the paper's pass."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    from distilkit.bench_inference import bench_inference, bench_pass, random_pair
+    from distilkit.hub import fetch
+    from distilkit.sources import load_task, load_tokenizer
+
+    if options.checkpoints:
+        load = AutoModelForSequenceClassification.from_pretrained
+        models = {c: load(fetch(c), dtype=torch.float32) for c in options.checkpoints}
+    else:
+        models = random_pair()
+    if options.stsb:
+        chosen = _scale(options)
+        first = options.checkpoints[:1]
+        tokenizer = AutoTokenizer.from_pretrained(fetch(*first)) if first else None
+        data = load_task(chosen, "stsb")["validation"]
+        pairs = list(zip(data["sentence1"], data["sentence2"], strict=True))
+        table = bench_pass(models, tokenizer or load_tokenizer(chosen), pairs)
+    else:
+        table = bench_inference(models, lengths=options.lengths, threads=options.threads)
+    print(table.round(2).to_string(index=False))
+
+
+def bench_growth(_options: argparse.Namespace) -> None:
+    """How time and memory of a step grow with length, batch, layers and vocabulary (minutes)."""
+    from distilkit.bench_growth import bench_growth
+
+    print(bench_growth().round(3).to_string(index=False))
+
+
 def runs(_options: argparse.Namespace) -> None:
     """List the run folders."""
     from distilkit.run import runs as all_runs
@@ -289,9 +354,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--traceback", action="store_true", help="show where an error arose")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 
-    def verb(function, **more) -> argparse.ArgumentParser:
+    def verb(function, among=verbs, name=None) -> argparse.ArgumentParser:
         about = function.__doc__.splitlines()[0]
-        sub = verbs.add_parser(function.__name__, help=about, description=about, **more)
+        sub = among.add_parser(name or function.__name__, help=about, description=about)
         sub.set_defaults(verb=function)
         return sub
 
@@ -390,6 +455,48 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--kind", choices=("masked-lm", "classifier", "encoder"), default="encoder")
     sub.add_argument("--length", type=int, default=128, help="tokens (default 128)")
     sub.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
+
+    about = "Speed and memory, measured here: of a step, of a forward pass, and how they grow"
+    benches = verbs.add_parser("bench", help=about, description=about)
+    benches = benches.add_subparsers(required=True, metavar="WHAT")
+    sub = verb(bench_step, benches, "step")
+    sub.add_argument(
+        "--widths",
+        nargs="+",
+        default=["384-wide", "base"],
+        metavar="WIDTH",
+        help="384-wide, base (random weights), or a teacher's Hub id or folder (default: the two)",
+    )
+    sub.add_argument("--tokens", nargs="+", choices=("all", "masked"), default=["all", "masked"])
+    sub.add_argument(
+        "--malloc",
+        nargs="+",
+        choices=("default", "large"),
+        default=["default", "large"],
+        help="thresholds of the C library's allocator (CPU; default: both)",
+    )
+    sub.add_argument("--text", help="real tokens, for a teacher with a tokenizer (as for distil)")
+    sub.add_argument("--steps", type=int, default=10, help="of each variant (default 10)")
+    sub.add_argument("--batch-size", type=int, help="sequences a step")
+    sub.add_argument("--length", type=int, help="tokens a sequence (default 128, on a GPU 512)")
+    sub.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
+    sub.add_argument("--device", choices=("cpu", "cuda"), help="default: a GPU where there is one")
+    sub.add_argument("--json", metavar="FILE", help="rows, written anew after each measurement")
+
+    sub = with_scale(verb(bench_inference, benches, "inference"))
+    sub.add_argument(
+        "checkpoints",
+        nargs="*",
+        help="classifiers, the teacher first (default: BERT-base and its student, random weights)",
+    )
+    sub.add_argument("--lengths", type=int, nargs="+", default=[32, 128, 512])
+    sub.add_argument("--threads", type=int, nargs="+", help="default: 1 and all")
+    sub.add_argument(
+        "--stsb", action="store_true", help="the paper's protocol: one pass over STS-B, batch 1"
+    )
+    sub.add_argument("--glue", help="Hub dataset, or folder with <task>/<split>.parquet")
+
+    verb(bench_growth, benches, "growth")
 
     verb(runs)
     return parser

@@ -36,12 +36,14 @@ from transformers import (
 
 from distilkit.config import Objective, Training
 from distilkit.corpus import MASKED_SHARE, MaskedBlocks, pack
+from distilkit.cost import flops_per_token
 from distilkit.documents import open_text
 from distilkit.hub import fetch
 from distilkit.loop import parameter_groups
 from distilkit.losses import IGNORE
-from distilkit.measure import peak_memory_mb
+from distilkit.measure import BYTES_PER_MB, peak_memory_mb
 from distilkit.pretraining import language_model_loss
+from distilkit.side_by_side import end_with_parent
 from distilkit.student import student_from_teacher
 
 if TYPE_CHECKING:
@@ -65,6 +67,7 @@ class Work:
     """What is measured: models, tokens of a step, which tokens get soft targets, allocator."""
 
     width: str = "384-wide"  # a key of WIDTHS, or a teacher's Hub id or folder
+    shape: dict[str, int] | None = None  # BertConfig's fields that differ from the width's
     tokens: str = "all"  # Objective.tokens: "all" or "masked"
     malloc: str = "default"  # "default" or "large" thresholds
     batch_size: int = 32  # sequences
@@ -164,12 +167,13 @@ def models(work: Work) -> tuple[PreTrainedModel, PreTrainedModel]:
     """Teacher and student; random weights for a key of WIDTHS, else the checkpoint's."""
     if work.width in WIDTHS:
         layers, width, heads, _ = WIDTHS[work.width]
-        config = BertConfig(
-            num_hidden_layers=layers,
-            hidden_size=width,
-            num_attention_heads=heads,
-            intermediate_size=4 * width,
-        )
+        named = {
+            "num_hidden_layers": layers,
+            "hidden_size": width,
+            "num_attention_heads": heads,
+            "intermediate_size": 4 * width,
+        }
+        config = BertConfig(**named | (work.shape or {}))
         with torch.random.fork_rng():
             torch.manual_seed(0)
             teacher = BertForMaskedLM(config)
@@ -217,31 +221,6 @@ def _random_batch(work: Work, vocabulary: int, number: int) -> dict[str, Any]:
     }
 
 
-def flops_per_token(
-    teacher: Any, student: Any, length: int, share_of_rows: float = 1.0
-) -> float:
-    """Floating-point operations that one token of a step needs, by formula (2 a multiply-add).
-
-    Forward of the teacher, forward and backward (twice the forward) of the student: of a layer
-    ``2 · (4H² + 2HI) + 4LH`` (projections and feed-forward; attention's two products), of the head
-    ``2H² + 2HV`` for the share of rows that it sees. Embeddings, norms and softmax are left out.
-
-    Args:
-        teacher, student: configurations.
-        length: L, tokens a sequence.
-        share_of_rows: 1 for soft targets at all tokens, the masked share otherwise.
-    """
-
-    def forward(config: Any) -> float:
-        width, inner = config.hidden_size, getattr(config, "intermediate_size", None)
-        inner = config.hidden_dim if inner is None else inner  # DistilBERT's name for it
-        layer = 2 * (4 * width**2 + 2 * width * inner) + 4 * length * width
-        head = 2 * width**2 + 2 * width * config.vocab_size
-        return config.num_hidden_layers * layer + share_of_rows * head
-
-    return forward(teacher) + 3 * forward(student)
-
-
 # ---- measuring
 
 
@@ -259,7 +238,8 @@ def bench_step(
         Columns ``work``, ``variant``, ``tokens_per_s`` (median), ``cpu_s_per_ktok`` (processor
         seconds for 1,000 tokens, all threads), ``peak_rss_mib`` (of a process that does nothing
         else; on a GPU the device's memory), ``share_of_peak`` (operations by
-        :func:`flops_per_token` a second, over those of a matrix product in the same precision),
+        :func:`distilkit.cost.flops_per_token` a second, over those of a matrix product in the
+        same precision),
         ``ratio_to_textbook`` (median over turns of the ratio of times; ``ratio_low`` and
         ``ratio_high`` are its quartiles), ``mflop_per_token``, ``largest_batch`` (sequences, on
         a GPU), ``steps`` and the work's settings.
@@ -275,23 +255,27 @@ def bench_step(
         raise ValueError(f"{path}: there is no folder {Path(path).parent}")
     rows: list[dict[str, Any]] = []
     for work in works:
-        timed = _in_a_process(work, _time_turns, work, steps)
-        for row in timed:
-            row |= _in_a_process(work, _peak, work, row["variant"])
+        for row in in_a_process(work, _time_turns, work, steps):
+            row |= in_a_process(work, peak_of, work, row["variant"])
             rows.append({"work": work.name, **row, **asdict(work), "steps": steps})
         if path is not None:
             Path(path).write_text(json.dumps(rows, indent=1) + "\n")
     return pd.DataFrame(rows)
 
 
-def _in_a_process(work: Work, function: Callable, *arguments: Any) -> Any:
+def in_a_process(work: Work, function: Callable, *arguments: Any) -> Any:
     """A process of its own: the allocator is set up when a process starts, and so is its peak."""
     context = multiprocessing.get_context("spawn")
     with (
         _environment(LARGE_MALLOC if work.malloc == "large" else {}),
         ProcessPoolExecutor(1, mp_context=context) as pool,
     ):
-        return pool.submit(function, *arguments).result()
+        return pool.submit(_as_child, os.getpid(), function, arguments).result()
+
+
+def _as_child(parent: int, function: Callable, arguments: tuple[Any, ...]) -> Any:
+    end_with_parent(parent)
+    return function(*arguments)
 
 
 @contextmanager
@@ -320,7 +304,7 @@ def _time_turns(work: Work, steps: int) -> list[dict[str, Any]]:
     for turn in range(WARMUP + steps):
         batch = next(source)
         for variant in VARIANTS:
-            seconds, processor = _timed(step[variant], _as_wanted(variant, batch), work.device)
+            seconds, processor = _timed(step[variant], as_wanted(variant, batch), work.device)
             if turn >= WARMUP:
                 wall[variant].append(seconds)
                 cpu[variant].append(processor)
@@ -350,7 +334,7 @@ def _time_turns(work: Work, steps: int) -> list[dict[str, Any]]:
     return rows
 
 
-def _as_wanted(variant: str, batch: dict[str, Any]) -> dict[str, Any]:
+def as_wanted(variant: str, batch: dict[str, Any]) -> dict[str, Any]:
     if variant != "textbook" or batch["attention_mask"] is not None:
         return batch
     return {**batch, "attention_mask": torch.ones_like(batch["input_ids"])}
@@ -384,16 +368,17 @@ def _matmul_flops(device: str, precision: str) -> float:
     return 2 * side**3 / seconds
 
 
-def _peak(work: Work, variant: str) -> dict[str, Any]:
+def peak_of(work: Work, variant: str) -> dict[str, Any]:
+    """Peak memory of this process after two steps; on a GPU also the most sequences that fit."""
     torch.set_num_threads(work.threads)
     teacher, student = models(work)
     step = make_step(variant, student, teacher, replace(Objective(), tokens=work.tokens))
     source = batches(work, teacher.config.vocab_size)
     for _ in range(2):  # the optimizer's moments come with the first step
-        step(_as_wanted(variant, next(source)))
+        step(as_wanted(variant, next(source)))
     if work.device == "cpu":
         peak = peak_memory_mb()
-        return {"peak_rss_mib": None if peak is None else peak * 1e6 / _MIB}
+        return {"peak_rss_mib": None if peak is None else peak * BYTES_PER_MB / _MIB}
     used = torch.cuda.max_memory_allocated() / _MIB
     return {"peak_rss_mib": used, "largest_batch": _largest_batch(step, variant, work, teacher)}
 
@@ -406,7 +391,7 @@ def _largest_batch(
     def fits(sequences: int) -> bool:
         wider = replace(work, batch_size=sequences)
         try:
-            step(_as_wanted(variant, next(batches(wider, teacher.config.vocab_size))))
+            step(as_wanted(variant, next(batches(wider, teacher.config.vocab_size))))
             return True
         except torch.OutOfMemoryError:
             return False

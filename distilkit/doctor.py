@@ -24,6 +24,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from distilkit.checkpoint import KEEP
 from distilkit.config import MLM_ONLY, Scale, home
 from distilkit.corpus import MaskedBlocks, pack
+from distilkit.cost import step_bytes
 from distilkit.documents import about_how_many, is_local
 from distilkit.finetuning import check_classifier, evaluate_task, fine_tuned
 from distilkit.glue import task as task_named
@@ -193,9 +194,12 @@ def _plan(
 ) -> list[tuple[str, str, bool]]:
     training, device = scale.distillation, processes().device
     ours, theirs = parameter_count(student), parameter_count(teacher)
-    rate, activations = _speed(student, teacher, tokenizer, train, scale, device)
+    rate, measured = _speed(student, teacher, tokenizer, train, scale, device)
 
-    memory = 16 * ours + 4 * theirs + activations  # weights, gradients, AdamW's two moments
+    if measured is None:
+        memory = step_bytes(teacher, student, training.micro_batch_size, scale.length)
+    else:
+        memory = 16 * ours + 4 * theirs + measured  # weights, gradients, AdamW's two moments
     free = _free_memory(device)
     rows = [
         (
@@ -233,8 +237,8 @@ def _speed(
     train: np.ndarray,
     scale: Scale,
     device: torch.device,
-) -> tuple[float, float]:
-    """Tokens/s of the loss and its gradient, and the bytes that a micro-batch needs meanwhile."""
+) -> tuple[float, float | None]:
+    """Tokens/s of the loss and its gradient; on a GPU the bytes that a micro-batch took of it."""
     training = scale.distillation
     masked = MaskedBlocks(train, tokenizer, seed=0)
     model, reference = copy.deepcopy(student).to(device).train(), teacher.to(device).eval()
@@ -253,11 +257,8 @@ def _speed(
             torch.cuda.synchronize()
         return time.perf_counter() - started
 
-    # what is kept for the gradient: some thirty numbers a token, layer and unit of width
-    layers, width = student.config.num_hidden_layers, student.config.hidden_size
-    activations = 4.0 * 30 * training.micro_batch_size * scale.length * layers * width
     seconds(1)  # the first is slower
-    examples, took = 1, seconds(1)
+    examples, took, measured = 1, seconds(1), None
     if took * training.micro_batch_size < 10:
         cuda = device.type == "cuda"
         if cuda:
@@ -267,11 +268,11 @@ def _speed(
             took = seconds(training.micro_batch_size)
             examples = training.micro_batch_size
             if cuda:
-                activations = torch.cuda.max_memory_allocated() - before
+                measured = torch.cuda.max_memory_allocated() - before
         except torch.OutOfMemoryError:
-            activations = math.inf  # tried, and it does not fit: the memory's row says so
+            measured = math.inf  # tried, and it does not fit: the memory's row says so
     teacher.to("cpu")
-    return examples * scale.length / took, activations
+    return examples * scale.length / took, measured
 
 
 def _free_memory(device: torch.device) -> float:

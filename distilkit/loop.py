@@ -73,7 +73,8 @@ def train(
         ``steps``, ``seconds`` (of all sittings), ``tokens`` (seen in all sittings).
 
     Raises:
-        NonFiniteLoss: before the update; names step and sample ids.
+        NonFiniteLoss: before the update; names step and sample ids. (On a GPU it is said at the
+            next step that logs, validates or saves; nothing is updated in between.)
         KeyboardInterrupt: Ctrl-C or the notebook's stop button, after a checkpoint at the end of
             the step; SIGTERM likewise exits with status 143. A second signal ends at once. Several
             processes agree on the step, which takes up to two; ``torchrun`` kills them after 30 s
@@ -115,6 +116,10 @@ def train(
         every += every[:1] * (-len(every) % world)
         return every[rank::world]
 
+    def check(good_steps: Tensor, done: int) -> None:
+        if (bad := int(good_steps)) < done:
+            raise NonFiniteLoss(_not_finite(run, bad, micro_batches(bad)))
+
     loader = DataLoader(
         _Examples(data),
         sampler=(micro for step in range(first, steps) for micro in mine(step)),
@@ -137,6 +142,7 @@ def train(
     ):
         model.train()
         since, tokens_before = time.perf_counter(), tokens
+        good_steps = torch.full((), first, device=accelerator.device)
         for step in range(first, steps):
             # 1. this step's examples and learning rate
             parts = [next(batches) for _ in mine(step)]
@@ -161,17 +167,24 @@ def train(
                 for name, value in out.items():
                     terms[name] = terms.get(name, 0) + value.detach() * real[i]
 
-            # 3. the update, unless something is not finite
+            # 3. the update, unless something is not finite: then AdamW's own switch holds it back,
+            # in this step and all later ones, until somebody looks
             norm = nn.utils.clip_grad_norm_(model.parameters(), training.max_grad_norm)
-            if not torch.isfinite(norm + terms["loss"]):
-                raise NonFiniteLoss(_not_finite(run, step, micro_batches(step)))
+            fine = torch.isfinite(norm + terms["loss"])
+            good_steps = torch.where(fine & (good_steps == step), step + 1, good_steps)
+            optimizer.optimizer.found_inf = (good_steps <= step).float()
             optimizer.step()
+            done = step + 1
+            logs = done % training.log_every == 0 or done == steps
+            every = training.validate_every
+            validates = validate and (done == steps or (every and done % every == 0))
+            if logs or validates or not _queues(accelerator.device):
+                check(good_steps, done)
 
             # 4. what people and files are told
-            done = step + 1
             bar.update()
             elapsed = time.perf_counter() - since
-            if done % training.log_every == 0 or done == steps:
+            if logs:
                 values = sum_over_processes(terms)
                 bar.set_postfix(loss=f"{values['loss']:.3f}")
                 if accelerator.is_main_process:
@@ -187,13 +200,13 @@ def train(
                             "tokens_per_second": round((tokens - tokens_before) / elapsed, 1),
                         }
                     )
-            every = training.validate_every
-            if validate and (done == steps or (every and done % every == 0)):
+            if validates:
                 values = evaluate(model, validate)
                 if accelerator.is_main_process:
                     run.log({"step": done, "split": "validation", **values})
             stop = stop or (bool(caught) and world == 1)
             if stop or done == steps or done % training.checkpoint_every == 0:
+                check(good_steps, done)
                 if accelerator.is_main_process:
                     state = {"step": done, "seconds": seconds + elapsed, "tokens": tokens}
                     tensors = {"model": _model_state(model), "optimizer": _state(model, optimizer)}
@@ -281,6 +294,11 @@ class _Examples(Dataset):
 
     def __getitem__(self, key: tuple[int, np.ndarray]) -> Batch:
         return self.data.batch(*key)
+
+
+def _queues(device: torch.device) -> bool:
+    """Does asking for a number wait for all the work before it? Then it is asked for rarely."""
+    return device.type != "cpu"
 
 
 def _to(device: torch.device, batch: Batch) -> Batch:

@@ -295,7 +295,7 @@ def _take_turns(
     _check(models, batch_size, length, runs, warmup, threads)
     inputs = {name: _inputs(model, batch_size, length, seed) for name, model in models.items()}
     seconds: dict[str, list[float]] = {name: [] for name in models}
-    with _ready(models.values(), threads):
+    with ready(models.values(), threads):
         for turn in range(warmup + runs):
             for name, model in models.items():
                 elapsed = _timed_pass(model, inputs[name])
@@ -322,7 +322,7 @@ def _synchronize(device: torch.device) -> None:
 
 
 @contextmanager
-def _ready(models: Iterable[nn.Module], threads: int | None) -> Iterator[None]:
+def ready(models: Iterable[nn.Module], threads: int | None) -> Iterator[None]:
     """Eval mode, no gradients, a fixed number of threads; all of it put back, whatever happens."""
     models = list(models)
     # By module, not by model: a frozen part may be in eval mode inside a model in train mode.

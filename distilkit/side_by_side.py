@@ -54,13 +54,13 @@ def side_by_side(
 
 
 def _as_worker(parent: int, call: Callable[..., Result], item: tuple[Any, ...]) -> Result:
-    _end_with(parent)
+    end_with_parent(parent)
     _silence()
     return call(*item)
 
 
 @cache
-def _end_with(parent: int) -> None:
+def end_with_parent(parent: int) -> None:
     """A parent that is killed cannot tell its workers, which would go on through all items."""
 
     def watch() -> None:

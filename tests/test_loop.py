@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -20,6 +21,7 @@ import torch
 from conftest import ROOT, kill_when, small_bert
 from safetensors.torch import load_file
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import (
     BertForSequenceClassification,
     BertTokenizerFast,
@@ -817,6 +819,68 @@ def test_a_non_finite_loss_raises_and_touches_nothing(home, poison, micro):
     fit(other, data, squared_error, training)
     fit(never_ill, data, squared_error, training, name="healthy")
     assert_same(state_of(other), state_of(never_ill))
+
+
+def test_where_looking_costs_a_wait_nothing_is_updated_until_somebody_looks(home, monkeypatch):
+    """A GPU's queue, played on the CPU: step 7 is poisoned, the checkpoint of step 10 notices."""
+    monkeypatch.setattr(loop, "_queues", lambda device: True)
+    data, model, seen = Points(22), net(), []
+
+    def loss(model, batch, counts):
+        seen.append(state_of(model))
+        terms = squared_error(model, batch, counts)
+        return {"loss": terms["loss"] * (math.nan if len(seen) == 7 else 1.0)}
+
+    training = dataclasses.replace(TOY, micro_batch_size=TOY.batch_size, log_every=100)
+    with pytest.raises(NonFiniteLoss, match=r"step 7 \(epoch 1, samples"):
+        fit(model, data, loss, training)
+    assert len(seen) == 10
+    assert_same(state_of(model), seen[6])
+    assert_same(state_of(model), seen[-1])
+    assert checkpoint.load_newest(Run(home / "runs" / "toy").checkpoints)[1]["step"] == 5
+
+
+WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal")
+
+
+class CountWaits(TorchDispatchMode):
+    """How often a number is asked for that a GPU would have to finish its queue for."""
+
+    def __init__(self):
+        super().__init__()
+        self.waits = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.name().removeprefix("aten::").partition(".")[0]
+        if name in WAITS:
+            self.waits.append(name)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("queues", [True, False])
+def test_a_step_waits_for_the_device_only_where_it_logs(home, tokenizer, monkeypatch, queues):
+    monkeypatch.setattr(loop, "_queues", lambda device: queues)
+    teacher = small_bert(2)
+    student = student_from_teacher(teacher)
+    ids = np.random.default_rng(0).integers(5, 205, (64, 16)).astype(np.int32)
+    data = MaskedBlocks(ids, tokenizer, seed=0)
+
+    number = itertools.count()
+
+    def waits(steps):
+        training = dataclasses.replace(
+            TOY, steps=steps, log_every=10, checkpoint_every=10, validate_every=None
+        )
+        name = f"waits-{queues}-{next(number)}"
+        with open_run(name, {"name": name}) as opened, CountWaits() as counted:
+            loss = language_model_loss(Objective(), teacher)
+            train(copy.deepcopy(student), data, loss, training, opened)
+        return len(counted.waits)
+
+    ten_more = waits(20) - waits(10)
+    assert waits(40) - waits(20) == 2 * ten_more
+    assert ten_more > 0  # the counter sees the logging, so it would see a wait in every step
+    assert ten_more < 10 if queues else ten_more >= 10
 
 
 def test_many_samples_are_named_in_part(home):
