@@ -58,25 +58,30 @@ def bench_growth(*, turns: int = 5, doublings: tuple[int, ...] = DOUBLINGS) -> p
     if turns < 1 or len(set(doublings)) < 2:
         raise ValueError(f"turns = {turns}, doublings = {doublings}: give at least 1, and 2 points")
     plans = _plans(sorted(set(doublings)))
-    seconds = in_a_process(PLAN, _time, list(plans.values()), turns)
+    different: list[Work] = []  # the plan itself stands in the table four times
+    for work in plans.values():
+        if work not in different:
+            different.append(work)
+    seconds = in_a_process(PLAN, _time, different, turns)
     idle = in_a_process(PLAN, peak_memory_mb) * BYTES_PER_MB / 2**20
-    rows = []
-    for ((what, value), work), took in zip(plans.items(), seconds, strict=True):
+    costs = []
+    for work, took in zip(different, seconds, strict=True):
         teacher, student = models(work)
         tokens = work.batch_size * work.length
         flops = tokens * flops_per_token(teacher.config, student.config, work.length)
-        peak = in_a_process(work, peak_of, work, "fp32")["peak_rss_mib"]
-        rows.append(
+        costs.append(
             {
-                "what": what,
-                "value": value,
                 "seconds": took,
-                "mib": peak - idle,
+                "mib": in_a_process(work, peak_of, work, "fp32")["peak_rss_mib"] - idle,
                 "formula_mib": step_bytes(teacher, student, work.batch_size, work.length) / 2**20,
                 "gflop": flops / 1e9,
             }
         )
-    table = pd.DataFrame(rows)
+    rows = [
+        {"what": what, "value": value, **costs[different.index(work)]}
+        for (what, value), work in plans.items()
+    ]
+    table = pd.DataFrame(rows).sort_values(["what", "value"], kind="stable", ignore_index=True)
     for column, name in (("seconds", "time_exponent"), ("mib", "memory_exponent")):
         slopes = {what: _slope(part.value, part[column]) for what, part in table.groupby("what")}
         table[name] = table.what.map(slopes)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 import json
 import math
+import os
 import re
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from conftest import shake, small_bert
@@ -23,8 +23,8 @@ from distilkit.bench_step import (
     LARGE_MALLOC,
     VARIANTS,
     Work,
-    bench_step,
     batches,
+    bench_step,
     in_a_process,
     make_step,
     models,
@@ -159,8 +159,6 @@ def test_the_bench_of_a_step_end_to_end(tmp_path, capsys):
 
 
 def settings() -> dict[str, str | None]:
-    import os
-
     return {name: os.environ.get(name) for name in LARGE_MALLOC}
 
 
@@ -255,9 +253,7 @@ def test_inference_by_length_and_threads():
 
 
 def test_the_papers_pass_over_pairs(tokenizer):
-    teacher, student = (
-        small_bert(2, kind="classifier") if False else model.eval() for model in models(WORK)
-    )
+    teacher, student = models(WORK)
     pairs = [("w1 w2", "w3"), ("w4", "w5 w6 w7"), ("w8 " * 80, "w9 " * 80)]  # the last is cut
     table = bench_pass({"teacher": teacher, "student": student}, tokenizer, pairs)
     assert table.model.tolist() == ["teacher", "student"]
@@ -271,6 +267,5 @@ def test_the_papers_pass_over_pairs(tokenizer):
 def test_the_random_pair_has_the_papers_dimensions():
     pair = random_pair()
     assert parameter_count(pair["teacher"]) == 109_483_009  # one output of 768 weights and a bias
-    assert isinstance(pd.DataFrame(pair.items()), pd.DataFrame)
     fewer = 1 - parameter_count(pair["student"]) / parameter_count(pair["teacher"])
     assert 0.38 < fewer < 0.41
