@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,8 @@ from distilkit.config import GLUE_TASKS, SCALES, Objective, Scale, TaskObjective
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb; the exit status. Wrong input ends with one clear line and status 2."""
     options = _parser().parse_args(arguments)
+    if options.allow_inexact:
+        os.environ["DISTILKIT_ALLOW_INEXACT"] = "1"
     from distilkit.processes import processes
     from distilkit.run import RunBusy
 
@@ -352,6 +355,11 @@ def _print_result(run) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m distilkit", description=__doc__)
     parser.add_argument("--traceback", action="store_true", help="show where an error arose")
+    parser.add_argument(
+        "--allow-inexact",
+        action="store_true",
+        help="go on with runs that began with other threads, processes, devices or versions",
+    )
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 
     def verb(function, among=verbs, name=None) -> argparse.ArgumentParser:

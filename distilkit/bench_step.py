@@ -13,7 +13,6 @@ import json
 import multiprocessing
 import os
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -26,6 +25,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 from transformers import (
     AutoModelForMaskedLM,
     AutoTokenizer,
@@ -33,6 +33,7 @@ from transformers import (
     BertForMaskedLM,
     PreTrainedModel,
 )
+from transformers.utils import logging
 
 from distilkit.config import Objective, Training
 from distilkit.corpus import MASKED_SHARE, MaskedBlocks, pack
@@ -254,12 +255,17 @@ def bench_step(
     if path is not None and not Path(path).parent.is_dir():
         raise ValueError(f"{path}: there is no folder {Path(path).parent}")
     rows: list[dict[str, Any]] = []
-    for work in works:
-        for row in in_a_process(work, _time_turns, work, steps):
-            row |= in_a_process(work, peak_of, work, row["variant"])
-            rows.append({"work": work.name, **row, **asdict(work), "steps": steps})
-        if path is not None:
-            Path(path).write_text(json.dumps(rows, indent=1) + "\n")
+    with tqdm(total=len(works) * (1 + len(VARIANTS)), unit="process") as bar:
+        for work in works:
+            bar.set_description(work.name)
+            timed = in_a_process(work, _time_turns, work, steps)
+            bar.update()
+            for row in timed:
+                row |= in_a_process(work, peak_of, work, row["variant"])
+                rows.append({"work": work.name, **row, **asdict(work), "steps": steps})
+                bar.update()
+            if path is not None:
+                Path(path).write_text(json.dumps(rows, indent=1) + "\n")
     return pd.DataFrame(rows)
 
 
@@ -275,6 +281,7 @@ def in_a_process(work: Work, function: Callable, *arguments: Any) -> Any:
 
 def _as_child(parent: int, function: Callable, arguments: tuple[Any, ...]) -> Any:
     end_with_parent(parent)
+    logging.disable_progress_bar()  # loading a model needs none of its own
     return function(*arguments)
 
 
@@ -310,7 +317,6 @@ def _time_turns(work: Work, steps: int) -> list[dict[str, Any]]:
                 cpu[variant].append(processor)
         for precision in peak:
             peak[precision] = max(peak[precision], _matmul_flops(work.device, precision))
-        _say(f"{work.name}: turn {turn + 1} of {WARMUP + steps}")
     tokens, counts = work.batch_size * work.length, batch["counts"]
     share = 1.0 if work.tokens == "all" else counts["masked"] / counts["tokens"]
     flops = flops_per_token(teacher.config, student.config, work.length, share)
@@ -405,7 +411,3 @@ def _largest_batch(
         middle = (good + bad) // 2
         good, bad = (middle, bad) if fits(middle) else (good, middle)
     return good
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

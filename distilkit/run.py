@@ -31,6 +31,10 @@ from distilkit.processes import processes
 if TYPE_CHECKING:
     import pandas as pd
 
+# What a run's digits depend on beside its configuration, by the names of environment.json.
+EXACT = ("torch", "transformers", "accelerate", "numpy", "device", "torch_threads", "processes")
+ALLOW_INEXACT = "DISTILKIT_ALLOW_INEXACT"  # environment variable: 1 to go on all the same
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -123,7 +127,10 @@ def open_run(name: str, config: Mapping[str, Any]) -> Iterator[Run]:
     several processes, which open it together, process 0 alone holds it and may write.
 
     Raises:
-        ValueError: no name, or the folder holds a run with another config.
+        ValueError: no name, the folder holds a run with another config, or one that is not finished
+            and began under other conditions (:data:`EXACT`), so that it could not end bit for bit
+            as it began; with ``DISTILKIT_ALLOW_INEXACT=1`` it goes on, and its environment.json
+            says so.
         RunBusy: another process is writing there.
     """
     path = run_folder(name)
@@ -149,6 +156,7 @@ def open_run(name: str, config: Mapping[str, Any]) -> Iterator[Run]:
                     f"{path} holds a run with another config ({'; '.join(different)}): give this "
                     "one another name, or delete that folder"
                 )
+            _same_conditions(run)
         else:
             write_json(path / "environment.json", environment())
             write_json(path / "config.json", config)  # last: with it the folder is a run
@@ -157,6 +165,32 @@ def open_run(name: str, config: Mapping[str, Any]) -> Iterator[Run]:
     finally:
         lock.release()
     state.wait_for_everyone()
+
+
+def _same_conditions(run: Run) -> None:
+    """Refuse to go on where the digits would change, unless the user says that it may."""
+    if run.finished:
+        return
+    here = environment()
+    if not any(run.checkpoints.glob("step-*")):
+        write_json(run.path / "environment.json", here)  # it begins anew
+        return
+    began = run.environment()
+    different = [
+        f"{key} {began[key]}, here {here[key]}"
+        for key in EXACT
+        if key in began and began[key] != here[key]
+    ]
+    if not different:
+        return
+    if os.environ.get(ALLOW_INEXACT, "") not in ("1", "true"):
+        raise ValueError(
+            f"run {run.name!r} began with {'; '.join(different)}: it would not end bit for bit as "
+            "one that was never interrupted. Go on as it began (threads: OMP_NUM_THREADS), or all "
+            f"the same with --allow-inexact (in Python: os.environ[{ALLOW_INEXACT!r}] = '1')"
+        )
+    began["inexact"] = [*began.get("inexact", []), different]
+    write_json(run.path / "environment.json", began)
 
 
 def runs() -> pd.DataFrame:
@@ -191,6 +225,7 @@ def environment() -> dict[str, Any]:
         "processor": platform.processor() or platform.machine(),
         "cpu_count": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
+        "processes": processes().num_processes,
         "device": torch.cuda.get_device_name() if cuda else "cpu",
         "program": Path(sys.argv[0]).name,
     }

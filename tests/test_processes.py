@@ -143,7 +143,11 @@ def test_stopped_together_and_gone_on_with_by_one(home, given):
         process.kill()
     (checkpoint,) = (home / "runs" / "stopped" / "checkpoints").iterdir()
     assert int(checkpoint.name.removeprefix("step-")) < 299
-    finish(1, *arguments, "--name", "stopped")
+    refused = launch(1, *arguments, "--name", "stopped", stderr=subprocess.PIPE, text=True)
+    _, said = refused.communicate(timeout=120)
+    assert refused.returncode == 2
+    assert "processes 2, here 1" in said
+    finish(1, "--allow-inexact", *arguments, "--name", "stopped")
     finish(1, *arguments, "--name", "whole")
     assert_close(weights(home, "stopped"), weights(home, "whole"))
 

@@ -13,7 +13,7 @@ import pytest
 from conftest import ROOT, kill_when
 
 from distilkit import run as run_module
-from distilkit.run import Run, RunBusy, environment, open_run, run_folder, runs
+from distilkit.run import EXACT, Run, RunBusy, environment, open_run, run_folder, runs
 
 CONFIG = {"kind": "toy", "training": {"steps": 3, "betas": (0.9, 0.98)}, "seed": 1}
 
@@ -143,6 +143,40 @@ def test_a_crash_between_config_and_environment_is_repaired(home, monkeypatch):
             pass
     with open_run("a", CONFIG) as run:
         assert run.environment()["torch"]
+
+
+@pytest.mark.parametrize("key", EXACT)
+def test_a_run_does_not_go_on_where_its_digits_would_change(home, monkeypatch, key):
+    with open_run("a", CONFIG) as run:
+        (run.checkpoints / "step-00000001").mkdir(parents=True)
+    elsewhere = {**run.environment(), key: "another"}
+    monkeypatch.setattr(run_module, "environment", lambda: elsewhere)
+    before = {path.name: path.read_bytes() for path in run.path.iterdir() if path.is_file()}
+    said = f"{key} .*, here another.*--allow-inexact"
+    with pytest.raises(ValueError, match=said), open_run("a", CONFIG):
+        pass
+    assert before == {p.name: p.read_bytes() for p in run.path.iterdir() if p.is_file()}
+
+    monkeypatch.setenv("DISTILKIT_ALLOW_INEXACT", "1")
+    with open_run("a", CONFIG):
+        pass
+    (different,) = run.environment()["inexact"][0]  # what began elsewhere says so
+    assert different.startswith(key)
+
+
+def test_other_conditions_do_not_matter_before_the_first_checkpoint_or_after_the_end(
+    home, monkeypatch
+):
+    with open_run("a", CONFIG) as run:
+        pass
+    elsewhere = {**run.environment(), "torch_threads": 99}
+    monkeypatch.setattr(run_module, "environment", lambda: elsewhere)
+    with open_run("a", CONFIG):
+        assert run.environment()["torch_threads"] == 99  # where it really begins
+        run.finish({})
+    monkeypatch.setattr(run_module, "environment", lambda: {**elsewhere, "torch_threads": 7})
+    with open_run("a", CONFIG):
+        assert run.environment()["torch_threads"] == 99
 
 
 # --- one writer ---------------------------------------------------------------------------------
