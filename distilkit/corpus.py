@@ -8,6 +8,7 @@ words more often.
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -123,6 +124,23 @@ def _some(texts: Iterator[str]) -> list[str]:
     return some
 
 
+def in_pieces(blocks: np.ndarray) -> Iterator[np.ndarray]:
+    """All blocks, :data:`BLOCKS_AT_ONCE` at a time; of a mapped file no more is held at once."""
+    for start in range(0, len(blocks), BLOCKS_AT_ONCE):
+        yield blocks[start : start + BLOCKS_AT_ONCE]
+        give_back(blocks)
+
+
+def give_back(blocks: np.ndarray) -> None:
+    """Pages of a mapped file count as this process's memory once they are read; let them go.
+
+    The system keeps them in its cache while there is room, so that reading them again is cheap.
+    """
+    mapped = getattr(blocks, "_mmap", None)  # numpy's only way to the map
+    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+        mapped.madvise(mmap.MADV_DONTNEED)
+
+
 def masking_weights(
     blocks: np.ndarray, vocab_size: int, special_ids: Sequence[int], smoothing: float = SMOOTHING
 ) -> np.ndarray:
@@ -138,9 +156,8 @@ def masking_weights(
         [V], float64.
     """
     counts = np.zeros(vocab_size, dtype=np.int64)
-    for start in range(0, len(blocks), BLOCKS_AT_ONCE):  # `bincount` makes a wider copy
-        some = blocks[start : start + BLOCKS_AT_ONCE].ravel()
-        counts += np.bincount(some, minlength=vocab_size)
+    for some in in_pieces(blocks):  # `bincount` makes a wider copy
+        counts += np.bincount(some.ravel(), minlength=vocab_size)
     weights = np.maximum(counts, 1) ** -float(smoothing)
     weights[list(special_ids)] = 0.0
     return weights
@@ -227,7 +244,8 @@ class MaskedBlocks:
             raise ValueError(f"blocks of shape {blocks.shape}: give [blocks, L], at least one")
         vocabulary = len(tokenizer)
         if isinstance(blocks, np.ndarray):
-            least, most = int(blocks.min()), int(blocks.max())
+            ends = [(int(some.min()), int(some.max())) for some in in_pieces(blocks)]
+            least, most = min(low for low, _ in ends), max(high for _, high in ends)
             if least < 0 or most >= vocabulary:
                 raise ValueError(
                     f"the blocks hold ids {least} to {most}, the tokenizer has {vocabulary}: they "
@@ -263,6 +281,7 @@ class MaskedBlocks:
         draw that word from the whole vocabulary; here special tokens are left out.)
         """
         originals = self.blocks[ids].astype(np.int64)
+        give_back(self.blocks)
         length = originals.shape[1]
         masked = choose_masked(originals, self.weights, self.seed, epoch, ids)
         fate = uniform(self.seed, epoch, ids, length, 1)

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 
 from distilkit.attention_transfer import attention_term, check_attention, show_attention
 from distilkit.config import MLM_ONLY, Objective, Training, as_json
-from distilkit.corpus import BLOCKS_AT_ONCE, MaskedBlocks
+from distilkit.corpus import MaskedBlocks, in_pieces
 from distilkit.lean_head import lean_triple_loss, mlm_head
 from distilkit.loop import evaluate, sum_over_processes, train
 from distilkit.processes import processes, shard_layers
@@ -340,8 +340,8 @@ def _text_digest(blocks: MaskedBlocks) -> str:
     if not isinstance(blocks.blocks, np.ndarray):  # a stream: nobody has read it to its end yet
         digest.update(json.dumps(blocks.blocks.identity).encode())
         return digest.hexdigest()
-    for start in range(0, len(blocks), BLOCKS_AT_ONCE):  # not all of a mapped file at once
-        digest.update(blocks.blocks[start : start + BLOCKS_AT_ONCE].astype(np.int32).tobytes())
+    for some in in_pieces(blocks.blocks):
+        digest.update(some.astype(np.int32).tobytes())
     return digest.hexdigest()
 
 

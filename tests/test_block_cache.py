@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from transformers import BertTokenizerFast
 
 from distilkit import block_cache, corpus
 from distilkit.block_cache import cached_blocks, tokenizer_digest
-from distilkit.corpus import pack, stream_blocks
+from distilkit.corpus import MaskedBlocks, pack, stream_blocks
 
 
 @pytest.fixture(autouse=True)
@@ -180,3 +182,25 @@ def test_text_without_tokens_is_refused_and_leaves_nothing_finished(home, tokeni
     assert not block_cache._state(
         *(next((home / "data" / "cache").glob("blocks-*")) / name for name in ("", "blocks.bin"))
     )["complete"]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc says what is resident")
+def test_what_is_resident_does_not_grow_with_the_file(tmp_path, tokenizer):
+    """48 MB of blocks are checked, counted and all masked; hardly any of them stay mapped."""
+    blocks = np.random.default_rng(0).integers(5, 205, (192 * 1024, 128)).astype(np.uint16)
+    blocks.tofile(tmp_path / "blocks.bin")
+    mapped = np.memmap(tmp_path / "blocks.bin", np.uint16, mode="r", shape=blocks.shape)
+
+    def resident() -> float:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("RssFile"))
+
+    before = resident()
+    assert int(mapped.max()) < 205  # reads it all, as a careless reader would
+    assert resident() > before + 40
+    masked = MaskedBlocks(mapped, tokenizer, seed=0)
+    assert resident() < before + 8
+    order = masked.order(0, 32)
+    for start in range(0, len(order), 4096):
+        masked.batch(0, order[start : start + 32])
+        assert resident() < before + 8
