@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from distilkit.lean_head import CHUNK_ELEMENTS
+from distilkit.lean_head import CHUNK_ELEMENTS, GPU_CHUNK
 from distilkit.measure import parameter_count
 
 # Numbers that a layer keeps for its backward pass, for each token and unit of width: inputs of the
@@ -66,7 +66,8 @@ def step_bytes(
     width, vocabulary = config.hidden_size, config.vocab_size
     looks = 0 if fused_attention else KEPT_PER_LOOK * config.num_attention_heads * length
     kept = tokens * config.num_hidden_layers * (KEPT_PER_UNIT * width + looks)
-    chunk = min(CHUNK_ELEMENTS, tokens * vocabulary)
+    most = CHUNK_ELEMENTS * (GPU_CHUNK if fused_attention else 1)
+    chunk = min(most, tokens * vocabulary)
     head = 2 * chunk + vocabulary * width + 3 * tokens * width
     return 4.0 * (4 * parameter_count(student) + parameter_count(teacher) + kept + head)
 

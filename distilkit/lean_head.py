@@ -28,10 +28,11 @@ from transformers import PreTrainedModel
 from distilkit.config import Objective
 from distilkit.losses import TripleLoss, at_least_float32, cosine_loss
 
-CHUNK_ELEMENTS = 2**24  # logits of one model in a chunk: 64 MiB in float32
-# Of a chunk, the rows that softmax and losses see at a time: on a CPU so few that they stay in its
-# second cache, on a GPU all.
-BLOCK_ELEMENTS = (2**17, 2**24)
+# Logits of one model in a chunk: 32 MiB in float32. A GPU, which waits for every kernel's start,
+# takes eight times as many.
+CHUNK_ELEMENTS, GPU_CHUNK = 2**23, 8
+# Of a chunk, what softmax and losses see at a time on a CPU: it stays in the second cache.
+BLOCK_ELEMENTS = 2**17
 
 
 class Head(NamedTuple):
@@ -83,8 +84,8 @@ class _VocabularyLosses(torch.autograd.Function):
         shared = soft_weight if soft else mlm_weight
         terms = _Terms(temperature, soft, mlm_weight / shared if shared else 0.0)
 
-        rows = max(1, CHUNK_ELEMENTS // v)
-        block = max(1, BLOCK_ELEMENTS[kind != "cpu"] // v)
+        rows = max(1, CHUNK_ELEMENTS * (1 if kind == "cpu" else GPU_CHUNK) // v)
+        block = max(1, BLOCK_ELEMENTS // v) if kind == "cpu" else rows
         if not shared:
             n = 0  # neither term is wanted
 
