@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except (ValueError, TypeError, OSError, RunBusy) as error:
+    except (ValueError, TypeError, OSError, MemoryError, FloatingPointError, RunBusy) as error:
         if options.traceback:
             raise
         print(f"distilkit: {error}", file=sys.stderr)

@@ -7,6 +7,7 @@ and renamed; the older one is removed only after that. Nothing is ever unpickled
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -16,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -43,7 +45,33 @@ def save(
         step: optimizer steps done.
         tensors: file stem -> named tensors (for instance ``model``, ``optimizer``).
         state: counters and the like, as JSON.
+
+    Raises:
+        OSError: it could not be written (a full disk); says where, how large it is and how much
+            is free. What was there before is as it was.
     """
+    try:
+        return _save(folder, step, tensors, state)
+    except (OSError, SafetensorError) as error:
+        for half in folder.glob(".tmp-*"):
+            shutil.rmtree(half, ignore_errors=True)
+        size = sum(
+            v.numel() * v.element_size() for named in tensors.values() for v in named.values()
+        )
+        there = next(place for place in (folder, *folder.parents) if place.exists())
+        free = shutil.disk_usage(there).free
+        raise OSError(
+            getattr(error, "errno", None) or errno.EIO,
+            f"the checkpoint of step {step} could not be written: {error}. It takes "
+            f"{size / 1e6:.1f} MB, {free / 1e6:.1f} MB are free on that disk; the one before it is "
+            "intact. Make room (or lift the limit on file sizes) and run again",
+            str(folder),
+        ) from error
+
+
+def _save(
+    folder: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]
+) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for leftover in folder.glob(".tmp-*"):
         shutil.rmtree(leftover)

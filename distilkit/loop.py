@@ -75,6 +75,7 @@ def train(
     Raises:
         NonFiniteLoss: before the update; names step and sample ids. (On a GPU it is said at the
             next step that logs, validates or saves; nothing is updated in between.)
+        MemoryError: a micro-batch does not fit; says which to try.
         KeyboardInterrupt: Ctrl-C or the notebook's stop button, after a checkpoint at the end of
             the step; SIGTERM likewise exits with status 143. A second signal ends at once. Several
             processes agree on the step, which takes up to two; ``torchrun`` kills them after 30 s
@@ -160,7 +161,10 @@ def train(
             for i, part in enumerate(parts):
                 _seed_dropout(training.seed, step, rank + i * world)
                 more = i + 1 < len(parts)
-                with accelerator.no_sync(module) if more else contextlib.nullcontext():
+                with (
+                    _memory_named(run, step, training),
+                    accelerator.no_sync(module) if more else contextlib.nullcontext(),
+                ):
                     out = module(_to(accelerator.device, part), counts)
                     # DDP takes the mean over processes; the counts are global, so we want the sum
                     accelerator.backward(out["loss"] * (world * real[i]))
@@ -343,6 +347,31 @@ def _not_finite(run: Run, step: int, micro_batches: list[tuple[int, np.ndarray]]
         f"samples {shown}) is not finite; the weights were not updated, and the last checkpoint is "
         "good. Lower the learning rate, or look at these samples"
     )
+
+
+@contextlib.contextmanager
+def _memory_named(run: Run, step: int, training: Training) -> Iterator[None]:
+    """What to do about a memory that is too small, in place of an allocator's message."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        said = f"{type(error).__name__}: {error}".splitlines()[0]
+        words = ("out of memory", "allocate", "bad_alloc", "memoryerror")
+        if not any(word in said.lower() for word in words):
+            raise
+        smaller = training.micro_batch_size // 2
+        advice = (
+            f"Try --micro-batch-size {smaller} (micro_batch_size={smaller}): gradients are "
+            f"accumulated, so that the batch stays {training.batch_size}"
+            if smaller
+            else "Micro-batches of 1 are the smallest: take shorter blocks or a smaller model"
+        )
+        raise MemoryError(
+            f"run {run.name!r}: step {step + 1} with micro-batches of {training.micro_batch_size} "
+            f"does not fit into memory ({said}). {advice}. Nothing was updated, and the last "
+            "checkpoint is good; another micro-batch is another configuration, so give it another "
+            "name"
+        ) from error
 
 
 def _leave_signals_to_the_parent(_worker: int) -> None:

@@ -336,6 +336,40 @@ def test_a_full_disk_is_an_error_and_keeps_the_old_one(tmp_path, monkeypatch):
     assert names(tmp_path) == ["step-00000001", "step-00000002"]
 
 
+LIMITED = """
+import resource, sys, warnings
+warnings.simplefilter("error")
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+import torch
+from distilkit import checkpoint
+folder, tensors = Path(sys.argv[1]), {"model": {"a": torch.ones(300_000)}}
+checkpoint.save(folder, 1, tensors, {"step": 1})
+resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
+try:
+    checkpoint.save(folder, 2, tensors, {"step": 2})
+except OSError as error:
+    print(error)
+found = checkpoint.load_newest(folder)
+assert found[1] == {"step": 1}
+print(sorted(path.name for path in folder.iterdir()))
+"""
+
+
+@pytest.mark.faults
+@pytest.mark.processes
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits on file sizes there")
+def test_a_file_that_may_not_grow_is_named_with_its_size_and_leaves_nothing(tmp_path):
+    command = [sys.executable, "-c", LIMITED, str(tmp_path / "here"), str(ROOT)]
+    done = subprocess.run(command, timeout=120, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    said, left = done.stdout.strip().splitlines()
+    assert "step 2 could not be written" in said
+    assert "1.2 MB, " in said
+    assert str(tmp_path / "here") in said
+    assert left == "['step-00000001']"
+
+
 @pytest.mark.faults
 def test_a_rename_that_fails_while_a_damaged_one_of_the_same_step_is_replaced(
     tmp_path, monkeypatch
