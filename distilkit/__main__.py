@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     from distilkit.processes import processes
     from distilkit.run import RunBusy
 
+    before = _exit_at_sigterm()
     try:
         status = options.verb(options) or 0
         processes().destroy_process_group()
@@ -31,6 +34,16 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         print(f"distilkit: {error}", file=sys.stderr)
         return 2
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _exit_at_sigterm():
+    """Outside the loop, which saves first, SIGTERM ends as an exit: locks and files are let go."""
+    if threading.current_thread() is not threading.main_thread():
+        return None  # Python leaves signals to the main thread
+    return signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
 def figures(options: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
 import subprocess
 import sys
 
@@ -12,10 +13,22 @@ import torch
 from conftest import ROOT, small_bert
 from test_loop import Points, net, squared_error
 
-from distilkit.config import Training
+from distilkit import __main__ as main_module
+from distilkit import block_cache, checkpoint, config, pretraining
+from distilkit import run as run_module
+from distilkit.__main__ import main
+from distilkit.checkpoint import file_sha256
+from distilkit.config import SCALES, Training
 from distilkit.loop import train
 from distilkit.run import Run, open_run
 
+TINY = dataclasses.replace(
+    SCALES["tiny"],
+    length=16,
+    distillation=dataclasses.replace(
+        SCALES["tiny"].distillation, validate_every=2, checkpoint_every=2, log_every=1
+    ),
+)
 SMALL = Training(epochs=2, batch_size=8, micro_batch_size=4, precision="fp32", checkpoint_every=2)
 
 
@@ -89,3 +102,94 @@ def test_the_command_ends_with_what_to_try_and_not_with_a_traceback(home, given)
     assert done.returncode == 2, done.stderr
     assert "--micro-batch-size 2048" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+# ---- signals
+
+
+MOMENTS = {  # where, the how-manieth call
+    "tokenization": (block_cache, "write_json", 1),
+    "training": (pretraining, "lean_triple_loss", 9),
+    "evaluation": (pretraining, "losses_on", 1),
+    "saving": (checkpoint, "_save", 2),
+    "writing the model": (run_module, "write_json", 3),  # result.json
+}
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_signal_at_any_moment_ends_with_its_status_and_can_be_gone_on_from(
+    home, given, monkeypatch, capsys, moment, number
+):
+    owner, name, wanted = MOMENTS[moment]
+    real, calls = getattr(owner, name), []
+
+    def signalled(*arguments, **options):
+        calls.append(1)
+        if len(calls) == wanted:
+            os.kill(os.getpid(), number)
+        return real(*arguments, **options)
+
+    command = ["distil", *given, "--batch-size", "8", "--micro-batch-size", "4", "--steps", "6"]
+    monkeypatch.setattr(config, "SCALES", {"tiny": TINY})
+    monkeypatch.setattr(main_module, "SCALES", {"tiny": TINY})
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, signalled)
+        try:
+            status = main([*command, "--name", "signalled"])
+        except SystemExit as exit:
+            status = exit.code
+    assert status == {signal.SIGTERM: 143, signal.SIGINT: 130}[number]
+    assert len(calls) >= wanted
+    assert not Run(home / "runs" / "signalled").finished
+
+    for name in ("signalled", "never"):
+        assert main([*command, "--name", name]) == 0
+    ours, theirs = (Run(home / "runs" / name) for name in ("signalled", "never"))
+    assert file_sha256(ours.model / "model.safetensors") == file_sha256(
+        theirs.model / "model.safetensors"
+    )
+    assert [row["step"] for row in ours.rows()] == [row["step"] for row in theirs.rows()]
+
+
+# ---- not finite, on one of two
+
+
+POISONED = """
+import math, sys
+from distilkit import pretraining
+from distilkit.__main__ import main
+from distilkit.processes import processes
+real, calls = pretraining.lean_triple_loss, []
+def poisoned(*arguments, **options):
+    calls.append(1)
+    terms = real(*arguments, **options)
+    ill = processes().process_index == 1 and len(calls) == 5
+    return terms._replace(loss=terms.loss * math.nan) if ill else terms
+pretraining.lean_triple_loss = poisoned
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.faults
+@pytest.mark.processes
+def test_what_is_not_finite_on_one_process_stops_all_before_the_update(home, given, tmp_path):
+    script = tmp_path / "poisoned.py"
+    script.write_text(POISONED)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command += [str(script), "distil", *given, "--batch-size", "8", "--micro-batch-size", "4"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "DISTILKIT_HOME": str(home)}
+    done = subprocess.run(
+        [*command, "--steps", "9", "--name", "ill"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=environment,
+    )
+    assert done.returncode != 0
+    assert done.stderr.count("is not finite; the weights were not updated") == 2  # both say it
+    assert "step 5 (epoch 0, samples [" in done.stderr
+    run = Run(home / "runs" / "ill")
+    assert not run.finished
+    assert all(row["step"] < 5 for row in run.rows())
