@@ -189,11 +189,10 @@ def finetune(options: argparse.Namespace) -> None:
     from transformers import (
         AutoModelForQuestionAnswering,
         AutoModelForSequenceClassification,
-        AutoTokenizer,
     )
 
     from distilkit import finetuning, question_answering, squad
-    from distilkit.hub import fetch
+    from distilkit.loading import load_tokenizer
     from distilkit.sources import load_task
 
     chosen = _scale(options)
@@ -204,7 +203,9 @@ def finetune(options: argparse.Namespace) -> None:
     else:
         data = load_task(chosen, options.task)
         model = finetuning.sequence_classifier(options.checkpoint, options.task, options.seed)
-    if options.examples:
+    if options.examples is not None:
+        if options.examples < 1:
+            raise ValueError(f"--examples {options.examples}: give at least 1")
         train = data["train"].shuffle(seed=0)  # the same examples for every seed and model
         data["train"] = train.select(range(min(options.examples, len(train))))
     a_teacher = None
@@ -218,7 +219,7 @@ def finetune(options: argparse.Namespace) -> None:
         "objective": TaskObjective() if a_teacher is not None else None,
         "max_length": options.max_length,
     }
-    tokenizer = AutoTokenizer.from_pretrained(options.tokenizer or fetch(options.checkpoint))
+    tokenizer = load_tokenizer(options.tokenizer or options.checkpoint)
     if on_squad:
         run = question_answering.finetune_squad(model, tokenizer, data, **common)
     else:
@@ -228,16 +229,16 @@ def finetune(options: argparse.Namespace) -> None:
 
 def submit(options: argparse.Namespace) -> None:
     """Write a fine-tuned model's answers to a GLUE test set as GLUE's server takes them."""
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoModelForSequenceClassification
 
     from distilkit.finetuning import fine_tuned
     from distilkit.glue_submission import write_submission
-    from distilkit.hub import fetch
+    from distilkit.loading import load_tokenizer
     from distilkit.sources import load_task
 
     data = load_task(_scale(options), options.task)
     model = fine_tuned(AutoModelForSequenceClassification, options.checkpoint)
-    tokenizer = AutoTokenizer.from_pretrained(fetch(options.checkpoint))
+    tokenizer = load_tokenizer(options.checkpoint)
     rest = (options.task, data, options.out)
     for file in write_submission(model, tokenizer, *rest, max_length=options.max_length):
         print(file)
@@ -245,10 +246,9 @@ def submit(options: argparse.Namespace) -> None:
 
 def measure(options: argparse.Namespace) -> None:
     """Parameters, bytes, latency and throughput of checkpoints, alternated in one run."""
-    import torch
     from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification
 
-    from distilkit.hub import fetch
+    from distilkit.loading import load_model
     from distilkit.measure import compare
 
     kinds = {
@@ -256,8 +256,8 @@ def measure(options: argparse.Namespace) -> None:
         "classifier": AutoModelForSequenceClassification,
         "encoder": AutoModel,
     }
-    load = kinds[options.kind].from_pretrained  # float32: a half-precision file must not differ
-    models = {path: load(fetch(path), dtype=torch.float32).eval() for path in options.checkpoints}
+    kind = kinds[options.kind]
+    models = {path: load_model(kind, path)[0].eval() for path in options.checkpoints}
     table = compare(models, length=options.length, threads=options.threads)
     print(table.round(2).to_string(index=False))
 
@@ -296,22 +296,22 @@ def bench_step(options: argparse.Namespace) -> None:
 
 def bench_inference(options: argparse.Namespace) -> None:
     """Latency at batch 1 and throughput at batch 32, by length and threads; the paper's pass."""
-    import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoModelForSequenceClassification
 
+    from distilkit import loading
     from distilkit.bench_inference import bench_inference, bench_pass, random_pair
-    from distilkit.hub import fetch
+    from distilkit.loading import load_model
     from distilkit.sources import load_task, load_tokenizer
 
     if options.checkpoints:
-        load = AutoModelForSequenceClassification.from_pretrained
-        models = {c: load(fetch(c), dtype=torch.float32) for c in options.checkpoints}
+        kind = AutoModelForSequenceClassification
+        models = {path: load_model(kind, path)[0] for path in options.checkpoints}
     else:
         models = random_pair()
     if options.stsb:
         chosen = _scale(options)
         first = options.checkpoints[:1]
-        tokenizer = AutoTokenizer.from_pretrained(fetch(*first)) if first else None
+        tokenizer = loading.load_tokenizer(*first) if first else None
         data = load_task(chosen, "stsb")["validation"]
         pairs = list(zip(data["sentence1"], data["sentence2"], strict=True))
         table = bench_pass(models, tokenizer or load_tokenizer(chosen), pairs)

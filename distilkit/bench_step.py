@@ -28,7 +28,6 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 from transformers import (
     AutoModelForMaskedLM,
-    AutoTokenizer,
     BertConfig,
     BertForMaskedLM,
     PreTrainedModel,
@@ -39,7 +38,7 @@ from distilkit.config import Objective, Training
 from distilkit.corpus import MASKED_SHARE, MaskedBlocks, pack
 from distilkit.cost import flops_per_token
 from distilkit.documents import open_text
-from distilkit.hub import fetch
+from distilkit.loading import load_model, load_tokenizer
 from distilkit.loop import parameter_groups
 from distilkit.losses import IGNORE
 from distilkit.measure import BYTES_PER_MB, peak_memory_mb
@@ -179,7 +178,7 @@ def models(work: Work) -> tuple[PreTrainedModel, PreTrainedModel]:
             torch.manual_seed(0)
             teacher = BertForMaskedLM(config)
     else:
-        teacher = AutoModelForMaskedLM.from_pretrained(fetch(work.width), dtype=torch.float32)
+        teacher, _ = load_model(AutoModelForMaskedLM, work.width)
     student = student_from_teacher(teacher)
     return teacher.to(work.device).eval(), student.to(work.device).train()
 
@@ -187,7 +186,7 @@ def models(work: Work) -> tuple[PreTrainedModel, PreTrainedModel]:
 def batches(work: Work, vocabulary: int) -> Iterator[dict[str, Any]]:
     """Endless micro-batches, both as the loop gets them and as the textbook wants them."""
     if work.text is not None:
-        tokenizer = AutoTokenizer.from_pretrained(fetch(work.width))
+        tokenizer = load_tokenizer(work.width)
         train, _ = open_text(work.text)
         blocks = MaskedBlocks(pack(train.read(), tokenizer, work.length), tokenizer, seed=0)
     number = 0

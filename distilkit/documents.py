@@ -157,7 +157,11 @@ def _rows(path: Path) -> Iterator[str | None]:
     import pyarrow
     import pyarrow.parquet
 
-    with pyarrow.parquet.ParquetFile(path) as file:
+    try:
+        file = pyarrow.parquet.ParquetFile(path)
+    except pyarrow.ArrowException as error:
+        raise ValueError(f"{path} is no Parquet file that can be read: {error}") from None
+    with file:
         schema = file.schema_arrow
         if "text" not in schema.names:
             raise ValueError(f"{path} has no column 'text', only {', '.join(schema.names)}")

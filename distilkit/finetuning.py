@@ -28,7 +28,7 @@ from distilkit.config import TaskObjective, Training, as_json
 from distilkit.examples import Examples
 from distilkit.glue import Task, scores, task_examples
 from distilkit.glue import task as task_named
-from distilkit.hub import fetch
+from distilkit.loading import load_model
 from distilkit.loop import Loss, evaluate, train
 from distilkit.losses import at_least_float32, soft_target_loss
 from distilkit.pretraining import fingerprint
@@ -36,6 +36,7 @@ from distilkit.processes import processes
 from distilkit.run import Run, open_run
 from distilkit.student import positions
 
+LEAST_LENGTH = 8  # tokens: two sentences, [CLS] and [SEP] twice
 HEAD_SCALE = 0.02 * 768  # of a new head's weights, times the width: BERT-base's own
 
 
@@ -80,12 +81,7 @@ def with_new_head(kind: type, checkpoint: str | Path, seed: int, **config: Any) 
     hf_logging.set_verbosity_error()  # its table of missing weights is checked below instead
     try:
         with torch.random.fork_rng():  # transformers draws a head too, which is replaced below
-            model, info = kind.from_pretrained(
-                fetch(checkpoint),
-                output_loading_info=True,
-                dtype=torch.float32,  # a checkpoint saved in half precision is trained in full
-                **config,
-            )
+            model, info = load_model(kind, checkpoint, **config)
     finally:
         hf_logging.set_verbosity(verbosity)
     fresh = ("classifier.", "pre_classifier.", "score.", "bert.pooler.", "qa_outputs.")
@@ -113,9 +109,7 @@ def fine_tuned(kind: type, checkpoint: str | Path) -> PreTrainedModel:
     Raises:
         ValueError: it lacks weights: transformers would draw a random head.
     """
-    model, info = kind.from_pretrained(
-        fetch(checkpoint), output_loading_info=True, dtype=torch.float32
-    )
+    model, info = load_model(kind, checkpoint)
     if info["missing_keys"]:
         raise ValueError(
             f"{checkpoint} lacks weights of a {type(model).__name__} (for instance "
@@ -204,7 +198,7 @@ def input_length(readers: Iterable[PreTrainedModel], wanted: int | None, default
     """How many tokens an input has: `wanted`, or `default` or as many as all models can read.
 
     Raises:
-        ValueError: more are wanted than a model has positions.
+        ValueError: more are wanted than a model has positions, or fewer than make a pair.
     """
     longest = min(positions(reader) for reader in readers)
     if wanted is None:
@@ -214,6 +208,8 @@ def input_length(readers: Iterable[PreTrainedModel], wanted: int | None, default
             f"max_length = {wanted}, but model or teacher has {longest} positions: give at most "
             "that"
         )
+    if wanted < LEAST_LENGTH:
+        raise ValueError(f"max_length = {wanted}: give at least {LEAST_LENGTH}")
     return wanted
 
 

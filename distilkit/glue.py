@@ -158,7 +158,12 @@ def _check_split(the_task: Task, data: Any, where: str) -> None:
     absent = [c for c in (*the_task.columns, "label") if c not in data.column_names]
     if absent:
         raise ValueError(f"{where}: no column {absent[0]!r}, only {', '.join(data.column_names)}")
-    labels = np.asarray(data["label"], dtype=np.float64)
+    try:
+        labels = np.asarray(data["label"], dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"{where}: the column 'label' holds {data.features['label']}, not numbers"
+        ) from None
     if not len(labels):
         raise ValueError(f"{where}: no examples")
     if the_task.regression:

@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from distilkit.config import Scale, home
+from distilkit.loading import load_model
 from distilkit.mask_filling import fill_mask, mask_logits, pieces
 from distilkit.panel import HIGHEST, LOWEST, Panel, check_slider
 from distilkit.run import Run, run_folder
@@ -101,9 +101,7 @@ def words_of_run(scale: Scale, name: str | None = None, **options: Any) -> Panel
     try:
         run = _latest() if name is None else _finished(name)
         teacher, tokenizer = load_teacher(scale)
-        model, info = AutoModelForMaskedLM.from_pretrained(
-            run.model, dtype=torch.float32, output_loading_info=True
-        )
+        model, info = load_model(AutoModelForMaskedLM, run.model)
         if info["missing_keys"]:
             raise ValueError(f"run {run.name!r} is no masked-language model: name a pretraining")
         if model.config.vocab_size != teacher.config.vocab_size:

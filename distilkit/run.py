@@ -116,7 +116,10 @@ def run_folder(name: str) -> Path:
             f"run name {name!r}: give 1 to 100 letters, digits, '.', '_' or '-', the first of them "
             "a letter or digit"
         )
-    return home() / "runs" / name
+    folder = home() / "runs" / name
+    if folder.resolve().parent != (home() / "runs").resolve():
+        raise ValueError(f"run {name!r} is a link to {folder.resolve()}, outside {home() / 'runs'}")
+    return folder
 
 
 @contextmanager

@@ -6,22 +6,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from transformers import (
     AutoModel,
     AutoModelForMaskedLM,
-    AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
-from distilkit import glue, tinyworld
+from distilkit import glue, loading, tinyworld
 from distilkit.block_cache import cached_blocks
 from distilkit.block_stream import WINDOW, BlockStream
 from distilkit.config import Scale, home
 from distilkit.corpus import MaskedBlocks, masking_weights
 from distilkit.documents import Text, open_text, text_of
-from distilkit.hub import fetch
+from distilkit.loading import load_model
 from distilkit.processes import processes
 
 if TYPE_CHECKING:
@@ -35,7 +33,7 @@ def tiny_world() -> Path:
 
 def load_tokenizer(scale: Scale) -> PreTrainedTokenizerBase:
     """The teacher's tokenizer."""
-    return AutoTokenizer.from_pretrained(fetch(scale.teacher))
+    return loading.load_tokenizer(scale.teacher)
 
 
 def load_teacher(scale: Scale) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -45,9 +43,7 @@ def load_teacher(scale: Scale) -> tuple[PreTrainedModel, PreTrainedTokenizerBase
         ValueError: the checkpoint lacks weights: transformers would draw a random head.
     """
     tokenizer = load_tokenizer(scale)
-    teacher, info = AutoModelForMaskedLM.from_pretrained(
-        fetch(scale.teacher), dtype=torch.float32, output_loading_info=True
-    )
+    teacher, info = load_model(AutoModelForMaskedLM, scale.teacher)
     if info["missing_keys"]:
         raise ValueError(
             f"{scale.teacher} has no trained masked-word head (it lacks for instance "
@@ -62,9 +58,7 @@ def load_encoder(scale: Scale) -> tuple[PreTrainedModel, PreTrainedTokenizerBase
     Raises:
         ValueError: the checkpoint has a masked-word head already.
     """
-    encoder, info = AutoModel.from_pretrained(
-        fetch(scale.teacher), dtype=torch.float32, output_loading_info=True
-    )
+    encoder, info = load_model(AutoModel, scale.teacher)
     if any(name.startswith("cls.predictions.") for name in info["unexpected_keys"]):
         raise ValueError(
             f"{scale.teacher} has a masked-word head already: distil --teacher takes it as it is"
