@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 # Jupyter refuses to run as root unless told; in a container there is nobody else.
 LAB_AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: figures report study test check lab bench-panels clean
+.PHONY: figures report study test check soak lab bench-panels clean
 .DEFAULT_GOAL := figures
 
 figures: $(VENV)/ready          ## the notebook sequence, headless -> figures/tiny/
@@ -30,6 +30,9 @@ lab: $(VENV)/ready              ## JupyterLab on the notebooks
 
 bench-panels: $(VENV)/ready     ## from key press to picture, in a browser
 	$(BIN)/python tests/bench_panels.py
+
+soak: $(VENV)/ready             ## the long form: 30 kills, the sequence 20 times; an hour
+	$(BIN)/python -m pytest --soak -m faults tests/test_soak.py
 
 clean:                          ## runs, caches, figures; the environment stays
 	rm -rf runs data/cache figures/tiny figures/small figures/base

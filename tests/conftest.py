@@ -129,3 +129,15 @@ def alone(browser):
     context = browser.new_context(offline=True)
     yield context.new_page()
     context.close()
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--soak", action="store_true", help="the long form of the tests that have one (make soak)"
+    )
+
+
+@pytest.fixture
+def soak(request) -> bool:
+    """Whether the long form is wanted."""
+    return request.config.getoption("--soak")
