@@ -87,8 +87,12 @@ class Run:
         path = self.path / "metrics.jsonl"
         if not path.is_file():
             return []
-        lines = path.read_text(encoding="utf-8").split("\n")
-        return [json.loads(line) for line in lines[:-1] if line]  # what follows "\n" is not whole
+        lines = path.read_bytes().decode(errors="replace").split("\n")
+        whole = lines[:-1]  # what follows the last "\n" was cut off
+        rows = [_object(line, path) for line in whole if line]
+        if not all(isinstance(row.get("step"), int) and "split" in row for row in rows):
+            raise ValueError(_damaged(path, "a line without step or split"))
+        return rows
 
     def metrics(self, split: str = "train") -> pd.DataFrame:
         """The logged rows of one split ("train" or "validation") as a table, one row a step."""
@@ -203,7 +207,11 @@ def runs() -> pd.DataFrame:
     rows = []
     for path in sorted((home() / "runs").glob("*/config.json")):
         run = Run(path.parent)
-        result = run.result() if run.finished else {}
+        try:
+            result = run.result() if run.finished else {}
+        except ValueError:  # said in full by whoever asks for this run
+            rows.append({"run": run.name, "finished": "damaged"})
+            continue
         scalars = {k: v for k, v in result.items() if not isinstance(v, (dict, list))}
         rows.append({"run": run.name, "finished": run.finished, **scalars})
     return pd.DataFrame(rows)
@@ -250,7 +258,22 @@ def commit() -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
+    return _object(path.read_bytes(), path)
+
+
+def _object(text: bytes | str, path: Path) -> dict[str, Any]:
+    """A JSON object of a run folder; ValueError with the file's name if it is none."""
+    try:
+        value = json.loads(text)
+    except ValueError as error:  # JSON's and Unicode's
+        raise ValueError(_damaged(path, error)) from None
+    if not isinstance(value, dict):
+        raise ValueError(_damaged(path, f"a {type(value).__name__} in place of an object"))
+    return value
+
+
+def _damaged(path: Path, why: Any) -> str:
+    return f"{path} is damaged ({why}): delete the folder {path.parent} to run it again"
 
 
 def _difference(theirs: Any, ours: Any, name: str = "") -> list[str]:

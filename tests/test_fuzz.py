@@ -1,0 +1,128 @@
+"""Command lines and run folders that nobody would write: a status and a sentence, no traceback."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import small_bert
+
+from distilkit.__main__ import main
+
+STEPS = ["--batch-size", "8", "--micro-batch-size", "4", "--steps", "4"]
+WORDS = [
+    *("figures", "report", "head", "doctor", "gate", "study", "distil", "finetune", "submit"),
+    *("measure", "bench", "step", "inference", "growth", "runs", "--scale", "--teacher", "--text"),
+    *("--steps", "--task", "--glue", "--out", "--seeds", "--help", "--name", "--length", "--json"),
+    *("tiny", "nobody", "sst2", "", "-1", "0", "nan", "1e999", "../..", "\0", "ä", "--", "a b"),
+]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.setenv("DISTILKIT_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+
+
+def status_of(command: list[str]) -> int:
+    try:
+        return main(command)
+    except SystemExit as exit:
+        return exit.code
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_any_command_line(seed, capsys, monkeypatch):
+    """What would work is not let through to the work itself."""
+    import distilkit.__main__ as verbs
+
+    def worked(*_):
+        raise ValueError("it would have worked")
+
+    for verb in ("figures", "study", "gate", "doctor", "bench_step", "bench_growth"):
+        monkeypatch.setattr(verbs, verb, _named(worked, getattr(verbs, verb)))
+    chance = random.Random(seed)
+    command = chance.choices(WORDS, k=chance.randint(0, 6))
+    if seed % 2:  # half of them begin with a verb
+        command[:0] = [chance.choice(WORDS[:9])]
+    assert status_of(command) in (0, 2), command
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def _named(function, like):
+    """Under the verb's name and help, from which the parser is made."""
+
+    def verb(options):
+        return function(options)
+
+    verb.__name__, verb.__doc__ = like.__name__, like.__doc__
+    return verb
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, tokenizer, texts) -> Path:
+    """A home with a finished run, one that was stopped, and what they were made from."""
+    folder = tmp_path_factory.mktemp("finished")
+    small_bert(2).save_pretrained(folder / "teacher")
+    tokenizer.save_pretrained(folder / "teacher")
+    (folder / "text.txt").write_text("\n".join(texts))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DISTILKIT_HOME", str(folder / "home"))
+        assert main(["distil", *_given(folder), *STEPS, "--name", "tiny-distilled"]) == 0
+    shutil.copytree(folder / "home" / "runs" / "tiny-distilled", folder / "home" / "runs" / "half")
+    (folder / "home" / "runs" / "half" / "result.json").unlink()
+    return folder
+
+
+def _given(folder: Path) -> list[str]:
+    return ["--teacher", str(folder / "teacher"), "--text", str(folder / "text.txt")]
+
+
+FILES = ["config.json", "environment.json", "result.json", "metrics.jsonl"]
+INSTEAD = [
+    b"",
+    b"{",
+    b"null",
+    b"[]",
+    b"3",
+    b'"text"',
+    b"{}",
+    b"\xff\xfe\x00",
+    b'{"a": NaN}',
+    b"{}\n",
+    b"[3]\n",
+]
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("file", FILES)
+def test_run_folders_that_were_cut_or_altered(finished, tmp_path, monkeypatch, capsys, file):
+    whole = (finished / "home" / "runs" / "tiny-distilled" / file).read_bytes()
+    chance = random.Random(file)
+    cut = [whole[: chance.randrange(len(whole))] for _ in range(4)]
+    flipped = []
+    for _ in range(4):
+        at = chance.randrange(len(whole))
+        flipped.append(
+            whole[:at] + bytes([whole[at] ^ (1 << chance.randrange(8))]) + whole[at + 1 :]
+        )
+    for number, content in enumerate([*INSTEAD, *cut, *flipped, None]):
+        home = tmp_path / f"home-{number}"
+        shutil.copytree(finished / "home", home)
+        monkeypatch.setenv("DISTILKIT_HOME", str(home))
+        for run in ("tiny-distilled", "half"):
+            if content is None:
+                (home / "runs" / run / file).unlink(missing_ok=True)
+            elif (home / "runs" / run / file).exists():
+                (home / "runs" / run / file).write_bytes(content)
+        for command in (
+            ["runs"],
+            ["report"],
+            ["distil", *_given(finished), *STEPS, "--name", "tiny-distilled"],
+            ["distil", *_given(finished), *STEPS, "--name", "half"],
+        ):
+            assert status_of(command) in (0, 2), (command, content)
+            said = capsys.readouterr().err
+            assert "Traceback" not in said
