@@ -116,11 +116,19 @@ MOMENTS = {  # where, the how-manieth call
 }
 
 
+@pytest.fixture
+def interruptible():
+    """SIGINT as a process has it by itself; what runs these tests may have switched it off."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.faults
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_signal_at_any_moment_ends_with_its_status_and_can_be_gone_on_from(
-    home, given, monkeypatch, capsys, moment, number
+    home, given, monkeypatch, interruptible, moment, number
 ):
     owner, name, wanted = MOMENTS[moment]
     real, calls = getattr(owner, name), []
