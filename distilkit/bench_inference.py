@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
@@ -41,8 +43,8 @@ def bench_inference(
     *,
     lengths: Sequence[int] = LENGTHS,
     threads: Sequence[int] | None = None,
-    runs: int = 20,
-    batches: int = 3,
+    runs: int = 10,
+    batches: int = 2,
 ) -> pd.DataFrame:
     """Latency at batch 1 and throughput at batch 32, the models in turns.
 
@@ -64,26 +66,26 @@ def bench_inference(
     import pandas as pd
 
     rows = []
-    for used in sorted({1, torch.get_num_threads()}) if threads is None else threads:
-        for length in lengths:
-            alone = latency_ms(models, length=length, runs=runs, warmup=3, threads=used)
-            full = throughput_per_s(models, length=length, runs=batches, threads=used)
-            first = next(iter(alone.values()))
-            for name, model in models.items():
-                rows.append(
-                    {
-                        "threads": used,
-                        "length": length,
-                        "model": name,
-                        "p50_ms": alone[name].p50_ms,
-                        "p95_ms": alone[name].p95_ms,
-                        "faster": first.p50_ms / alone[name].p50_ms,
-                        "per_s": full[name].median_per_s,
-                        "per_s_low": full[name].min_per_s,
-                        "per_s_high": full[name].max_per_s,
-                        "parameters": parameter_count(model),
-                    }
-                )
+    used = sorted({1, torch.get_num_threads()}) if threads is None else threads
+    for number, length in tqdm([*product(used, lengths)], "threads × lengths"):
+        alone = latency_ms(models, length=length, runs=runs, warmup=3, threads=number)
+        full = throughput_per_s(models, length=length, runs=batches, threads=number)
+        first = next(iter(alone.values()))
+        for name, model in models.items():
+            rows.append(
+                {
+                    "threads": number,
+                    "length": length,
+                    "model": name,
+                    "p50_ms": alone[name].p50_ms,
+                    "p95_ms": alone[name].p95_ms,
+                    "faster": first.p50_ms / alone[name].p50_ms,
+                    "per_s": full[name].median_per_s,
+                    "per_s_low": full[name].min_per_s,
+                    "per_s_high": full[name].max_per_s,
+                    "parameters": parameter_count(model),
+                }
+            )
     return pd.DataFrame(rows)
 
 
