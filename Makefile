@@ -31,7 +31,7 @@ lab: $(VENV)/ready              ## JupyterLab on the notebooks
 bench-panels: $(VENV)/ready     ## from key press to picture, in a browser
 	$(BIN)/python tests/bench_panels.py
 
-soak: $(VENV)/ready             ## the long form: 30 kills, the sequence 20 times; an hour
+soak: $(VENV)/ready             ## the long form: 30 kills, the sequence 20 times
 	$(BIN)/python -m pytest --soak -m faults tests/test_soak.py
 
 clean:                          ## runs, caches, figures; the environment stays

@@ -296,12 +296,12 @@ def bench_step(options: argparse.Namespace) -> None:
 
 def bench_inference(options: argparse.Namespace) -> None:
     """Latency at batch 1 and throughput at batch 32, by length and threads; the paper's pass."""
+    import pandas as pd
     from transformers import AutoModelForSequenceClassification
 
-    from distilkit import loading
     from distilkit.bench_inference import bench_inference, bench_pass, random_pair
-    from distilkit.loading import load_model
-    from distilkit.sources import load_task, load_tokenizer
+    from distilkit.loading import load_model, load_tokenizer
+    from distilkit.sources import load_task
 
     if options.checkpoints:
         kind = AutoModelForSequenceClassification
@@ -310,11 +310,13 @@ def bench_inference(options: argparse.Namespace) -> None:
         models = random_pair()
     if options.stsb:
         chosen = _scale(options)
-        first = options.checkpoints[:1]
-        tokenizer = loading.load_tokenizer(*first) if first else None
+        tokenizer = load_tokenizer([*options.checkpoints, chosen.teacher][0])
         data = load_task(chosen, "stsb")["validation"]
         pairs = list(zip(data["sentence1"], data["sentence2"], strict=True))
-        table = bench_pass(models, tokenizer or load_tokenizer(chosen), pairs)
+        table = pd.concat(
+            bench_pass(models, tokenizer, pairs, threads=threads)
+            for threads in options.threads or [1]
+        )
     else:
         table = bench_inference(models, lengths=options.lengths, threads=options.threads)
     print(table.round(2).to_string(index=False))
@@ -511,7 +513,7 @@ def _parser() -> argparse.ArgumentParser:
         help="classifiers, the teacher first (default: BERT-base and its student, random weights)",
     )
     sub.add_argument("--lengths", type=int, nargs="+", default=[32, 128, 512])
-    sub.add_argument("--threads", type=int, nargs="+", help="default: 1 and all")
+    sub.add_argument("--threads", type=int, nargs="+", help="default: 1 and all (--stsb: 1)")
     sub.add_argument(
         "--stsb", action="store_true", help="the paper's protocol: one pass over STS-B, batch 1"
     )

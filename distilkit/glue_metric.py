@@ -1,6 +1,6 @@
 """GLUE's metrics as an `evaluate.Metric` that needs no network and runs no downloaded code.
 
-``evaluate.load("glue")`` fetches a script from the Hub and executes it; this is the same arithmetic
+The library's own way to GLUE's metrics is a script of the Hub; this is the same arithmetic
 (scikit-learn, SciPy) as a class of our own, kept in memory, one instance an evaluation.
 """
 

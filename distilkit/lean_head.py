@@ -164,7 +164,7 @@ def _rows_of_logits(rows: int, vocabulary: int, like: Tensor) -> Tensor:
 
 
 class _Terms(NamedTuple):
-    """Both vocabulary losses of some rows, and their gradient with respect to z/T."""
+    """Both vocabulary losses of some rows, and their gradient with respect to the logits."""
 
     temperature: float
     soft: bool  # soft targets are wanted

@@ -44,7 +44,7 @@ def load_model(
             trust_remote_code=False,
             **options,
         )
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, UserWarning) as error:
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
         lines = [line for line in str(error).splitlines() if line.strip()] or [""]
         why = f"{type(error).__name__}: {lines[0]}"
         if "mismatched" in str(error):

@@ -356,7 +356,7 @@ def _memory_named(run: Run, step: int, training: Training) -> Iterator[None]:
         yield
     except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
         said = f"{type(error).__name__}: {error}".splitlines()[0]
-        words = ("out of memory", "allocate", "bad_alloc", "memoryerror")
+        words = ("out of memory", "can't allocate memory", "bad_alloc", "memoryerror")
         if not any(word in said.lower() for word in words):
             raise
         smaller = training.micro_batch_size // 2

@@ -83,6 +83,20 @@ def shake(model: torch.nn.Module, size: float = 0.1) -> None:
             parameter.add_(torch.randn_like(parameter) * size)
 
 
+def teacher_and_text(folder: Path, tokenizer, texts: list[str]) -> list[str]:
+    """A small teacher and a text in a folder, and the arguments of `distil` that name them."""
+    small_bert(2).save_pretrained(folder / "teacher")
+    tokenizer.save_pretrained(folder / "teacher")
+    (folder / "text.txt").write_text("\n".join(texts))
+    return ["--teacher", str(folder / "teacher"), "--text", str(folder / "text.txt")]
+
+
+def children(pid: int) -> list[int]:
+    """The processes that this one started."""
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True)
+    return [int(number) for number in found.stdout.split()]
+
+
 def kill_when(command: list[str], ready, signal_number=signal.SIGKILL, **options) -> int:
     """Start a command, send it a signal as soon as `ready()` is true, return its exit status."""
     process = subprocess.Popen([sys.executable, *command], **options)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from conftest import small_bert
+from conftest import small_bert, teacher_and_text
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForSequenceClassification, BertModel
 
@@ -29,9 +29,7 @@ FINETUNE = ("finetune", "teacher", "--task", "sst2", "--glue", "glue", "--epochs
 @pytest.fixture(scope="module")
 def world(tmp_path_factory, tokenizer, texts) -> Path:
     folder = tmp_path_factory.mktemp("world")
-    small_bert(2).save_pretrained(folder / "teacher")
-    tokenizer.save_pretrained(folder / "teacher")
-    (folder / "text.txt").write_text("\n".join(texts))
+    teacher_and_text(folder, tokenizer, texts)
     labels = {0: "negative", 1: "positive"}
     classifier = BertForSequenceClassification(
         BertConfig(**small_bert(2).config.to_diff_dict() | {"id2label": labels})
@@ -210,7 +208,7 @@ CASES = {
     "name with a slash": (nothing, (*DISTIL, "--name", "a/../../b"), r"run name"),
     "name with NUL": (nothing, (*DISTIL, "--name", "a\0b"), r"run name 'a\\x00b'"),
     "name of 300": (nothing, (*DISTIL, "--name", "n" * 300), r"1 to 100 letters"),
-    "name empty": (nothing, (*DISTIL, "--name", ".hidden"), r"run name '.hidden'"),
+    "name hidden": (nothing, (*DISTIL, "--name", ".hidden"), r"run name '.hidden'"),
     "name is markup": (nothing, (*DISTIL, "--name", "<script>"), r"run name '<script>'"),
     "name links out": (link_out, (*DISTIL, "--name", "link"), r"outside"),
     # ---- text

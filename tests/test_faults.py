@@ -10,7 +10,7 @@ import sys
 
 import pytest
 import torch
-from conftest import ROOT, small_bert
+from conftest import ROOT, teacher_and_text
 from test_loop import Points, net, squared_error
 
 from distilkit import __main__ as main_module
@@ -84,11 +84,7 @@ sys.exit(main(sys.argv[2:]))
 
 @pytest.fixture(scope="module")
 def given(tmp_path_factory, tokenizer, texts):
-    folder = tmp_path_factory.mktemp("given")
-    small_bert(2).save_pretrained(folder / "teacher")
-    tokenizer.save_pretrained(folder / "teacher")
-    (folder / "text.txt").write_text("\n".join(texts * 40))
-    return ["--teacher", str(folder / "teacher"), "--text", str(folder / "text.txt")]
+    return teacher_and_text(tmp_path_factory.mktemp("given"), tokenizer, texts * 40)
 
 
 @pytest.mark.faults

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import small_bert
+from conftest import teacher_and_text
 
 from distilkit.__main__ import main
 
@@ -65,9 +65,7 @@ def _named(function, like):
 def finished(tmp_path_factory, tokenizer, texts) -> Path:
     """A home with a finished run, one that was stopped, and what they were made from."""
     folder = tmp_path_factory.mktemp("finished")
-    small_bert(2).save_pretrained(folder / "teacher")
-    tokenizer.save_pretrained(folder / "teacher")
-    (folder / "text.txt").write_text("\n".join(texts))
+    teacher_and_text(folder, tokenizer, texts)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DISTILKIT_HOME", str(folder / "home"))
         assert main(["distil", *_given(folder), *STEPS, "--name", "tiny-distilled"]) == 0

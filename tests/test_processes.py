@@ -11,7 +11,7 @@ import time
 
 import pytest
 import torch
-from conftest import small_bert
+from conftest import children, small_bert
 from safetensors.torch import load_file
 
 pytestmark = pytest.mark.processes
@@ -108,11 +108,6 @@ def wait_for_steps(home, name, steps, process):
         time.sleep(0.05)
 
 
-def children(pid):
-    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True)
-    return [int(number) for number in found.stdout.split()]
-
-
 def test_a_killed_process_ends_the_others(home, given):
     process = launch(
         2, "distil", *given, "--steps", 100_000, "--name", "k", stderr=subprocess.DEVNULL
@@ -155,7 +150,7 @@ def test_stopped_together_and_gone_on_with_by_one(home, given):
 SHARDED = """
 import sys, torch
 sys.path.insert(0, {tests!r})
-from conftest import small_bert
+from conftest import children, small_bert
 from distilkit.processes import processes, shard_layers
 teacher, ids = small_bert(4), torch.arange(5, 37)[None].repeat(3, 1)
 state = processes()
