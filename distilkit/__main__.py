@@ -68,7 +68,7 @@ def figures(options: argparse.Namespace) -> int:
     print(results.T.round(1).to_string(na_rep="–"))
     print()
     for arm in results.index:
-        print(f"{arm:16} {ARMS.get(arm, '')}")
+        print(f"{arm:16} {ARMS[arm].about if arm in ARMS else ''}")
     print(f"\nFigures and tables: {chosen.figures}")
     return 0
 
@@ -132,7 +132,7 @@ def gate(options: argparse.Namespace) -> None:
 def study(options: argparse.Namespace) -> None:
     """Every arm with every seed on the test sets (long, resumable); a table of all scores."""
     from distilkit.arms import paired_difference, results_table
-    from distilkit.study import ARMS, SEEDS, run_study
+    from distilkit.study import ARMS, SEEDS, join_studies, run_study
 
     chosen = scale(options.scale)
     if options.steps is not None:
@@ -140,10 +140,16 @@ def study(options: argparse.Namespace) -> None:
     if options.epochs is not None:
         chosen = replace(chosen, finetuning=replace(chosen.finetuning, epochs=options.epochs))
     out = options.out or chosen.figures / "study.csv"
-    scores = run_study(chosen, options.seeds or SEEDS, out=out)
+    if options.join:
+        scores = join_studies(options.join, out=out)
+    else:
+        arms = options.arms or tuple(ARMS)
+        scores = run_study(chosen, options.seeds or SEEDS, arms, out=out, dry=options.dry_run)
+    if scores is None:
+        return
     print(results_table(scores).T.round(1).to_string(na_rep="–"))
-    for control in ARMS:
-        if control != "distilled":
+    for control in dict.fromkeys(scores.arm):
+        if control != "distilled" and "distilled" in set(scores.arm):
             found = paired_difference(scores, "distilled", control)
             print(
                 "distilled - {}: {mean:+.2f} points, 95 % interval {low:+.2f} to {high:+.2f}, "
@@ -427,6 +433,11 @@ def _parser() -> argparse.ArgumentParser:
     sub = with_scale(verb(study))
     sub.add_argument(
         "--seeds", type=int, nargs="+", help="one or more (default: the five kept for it)"
+    )
+    sub.add_argument("--arms", nargs="+", metavar="ARM", help="one or more (default: all)")
+    sub.add_argument("--dry-run", action="store_true", help="say what it would cost, and stop")
+    sub.add_argument(
+        "--join", type=Path, nargs="+", metavar="CSV", help="train nothing: one table of these"
     )
     sub.add_argument("--steps", type=int, help="of every distillation (default: the scale's)")
     sub.add_argument("--epochs", type=int, help="of every fine-tuning (default: the scale's)")

@@ -6,16 +6,16 @@ here every seed is kept, so that a figure can show the spread.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transformers import PreTrainedTokenizerBase
+from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
 from distilkit.config import Scale, home
-from distilkit.finetuning import finetune, sequence_classifier
+from distilkit.finetuning import fine_tuned, finetune, sequence_classifier
 from distilkit.glue import task as task_named
 from distilkit.run import Run
 from distilkit.side_by_side import side_by_side
@@ -35,11 +35,14 @@ def finetune_arms(
     *,
     split: str = "validation",
     prefix: str = "",
+    keep: Sequence[str] = (),
+    taught: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Fine-tune each arm on each of the scale's tasks with each of its seeds.
 
     Every fine-tuning is a run ``<prefix><scale>-<arm>-<task>-<seed>``, so an interrupted sweep
-    goes on where it was. The fine-tuned weights are not kept: a sweep would fill the disk.
+    goes on where it was. Fine-tuned weights are not kept unless asked for: a sweep would fill the
+    disk.
 
     Args:
         arms: arm -> a checkpoint for ``from_pretrained`` (folder or Hub id).
@@ -47,6 +50,9 @@ def finetune_arms(
         scale: tasks, seeds, and how to fine-tune.
         split: "validation" or "test": where the scores come from. The other is not looked at.
         prefix: of the runs' names.
+        keep: arms whose fine-tuned weights are kept.
+        taught: arms that learn from the soft targets of the arm ``teacher`` too, fine-tuned on the
+            same task with the same seed and kept (:class:`distilkit.config.TaskObjective`).
 
     Returns:
         A row per arm, seed, task and metric: ``arm, seed, task, metric, score, train_seconds``.
@@ -57,26 +63,38 @@ def finetune_arms(
 
     Raises:
         ValueError: before anything is trained: `split` is something else, or a task has none, or
-            its examples have no labels (GLUE's own test sets have none).
+            its examples have no labels (GLUE's own test sets have none); an arm is to be taught and
+            no arm ``teacher`` is kept.
     """
     import pandas as pd
+
+    if taught and not ("teacher" in arms and "teacher" in keep):
+        raise ValueError(f"taught = {tuple(taught)}: needs an arm 'teacher', and it in `keep`")
 
     if split not in ("validation", "test"):
         raise ValueError(f"split = {split!r}: give 'validation' or 'test'")
 
     for task in scale.tasks:
         _train_and(split, task, scale, home())
+    rows: dict[tuple[str, str, int], dict[str, Any]] = {}
     plan = [(task, arm, seed) for task in scale.tasks for arm in arms for seed in scale.seeds]
-    calls = [
-        (task, arm, seed, arms[arm], tokenizer, scale, split, prefix) for task, arm, seed in plan
-    ]
-    runs = [Run(home() / "runs" / _name(prefix, scale, *each)) for each in plan]
-    if all(run.finished for run in runs):  # only to be read
-        return pd.DataFrame([_finetuned(*call) for call in calls])
-    return pd.DataFrame(side_by_side(_finetuned, calls, "fine-tune"))
+    for learners in (False, True):  # who teaches comes first
+        part = [each for each in plan if (each[1] in taught) == learners]
+        calls = [
+            (*each, arms[each[1]], tokenizer, scale, split, prefix, each[1] in keep, learners)
+            for each in part
+        ]
+        names = [run_name(prefix, scale, *each) for each in part]
+        if all(Run(home() / "runs" / name).finished for name in names):  # only to be read
+            found = [_finetuned(*call) for call in calls]
+        else:
+            found = side_by_side(_finetuned, calls, "fine-tune")
+        rows |= zip(part, found, strict=True)
+    return pd.DataFrame([rows[each] for each in plan])
 
 
-def _name(prefix: str, scale: Scale, task: str, arm: str, seed: int) -> str:
+def run_name(prefix: str, scale: Scale, task: str, arm: str, seed: int) -> str:
+    """Of the run in which :func:`finetune_arms` fine-tunes an arm."""
     return f"{prefix}{scale.name}-{arm}-{task}-{seed}"
 
 
@@ -89,17 +107,24 @@ def _finetuned(
     scale: Scale,
     split: str,
     prefix: str,
+    keep: bool,
+    taught: bool,
 ) -> dict[str, Any]:
     """One row of the table of :func:`finetune_arms`."""
     data = _train_and(split, task, scale, home())
+    teacher = None
+    if taught:
+        of_teacher = Run(home() / "runs" / run_name(prefix, scale, task, "teacher", seed))
+        teacher = fine_tuned(AutoModelForSequenceClassification, of_teacher.model)
     run = finetune(
         sequence_classifier(checkpoint, task, seed),
         tokenizer,
         task,
         data,
         replace(scale.finetuning, seed=seed),
-        name=_name(prefix, scale, task, arm, seed),
-        keep_model=False,
+        name=run_name(prefix, scale, task, arm, seed),
+        teacher=teacher,
+        keep_model=keep,
     )
     result = run.result()
     metric = task_named(task).score

@@ -28,7 +28,7 @@ from distilkit.cost import step_bytes
 from distilkit.documents import about_how_many, is_local
 from distilkit.finetuning import check_classifier, evaluate_task, fine_tuned
 from distilkit.glue import task as task_named
-from distilkit.loop import steps_per_epoch
+from distilkit.loop import in_bf16, steps_per_epoch
 from distilkit.measure import parameter_count
 from distilkit.pretraining import language_model_loss, losses_on
 from distilkit.processes import processes
@@ -243,9 +243,7 @@ def _speed(
     masked = MaskedBlocks(train, tokenizer, seed=0)
     model, reference = copy.deepcopy(student).to(device).train(), teacher.to(device).eval()
     loss = language_model_loss(scale.objective, reference)
-    bf16 = training.precision == "bf16" or (
-        training.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
-    )
+    bf16 = in_bf16(training.precision)
 
     def seconds(examples: int) -> float:
         batch = masked.batch(0, np.arange(examples) % len(masked))

@@ -258,14 +258,18 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 
 def make_accelerator(precision: str) -> Accelerator:
     """accelerate's handle on device, processes and precision ("fp32", "bf16" or "auto")."""
-    if precision == "auto":
-        bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-        precision = "bf16" if bf16 else "fp32"
-    wanted = {"fp32": "no", "bf16": "bf16"}[precision]
+    wanted = "bf16" if in_bf16(precision) else "no"
     processes()  # before accelerate would decide that a process without a GPU is alone
     if AcceleratorState._shared_state and AcceleratorState().mixed_precision != wanted:
         AcceleratorState._reset_state()  # one notebook, two precisions; the processes stay joined
     return Accelerator(mixed_precision=wanted)
+
+
+def in_bf16(precision: str) -> bool:
+    """Whether a `Training`'s precision means bfloat16 here: "auto" does where the GPU has it."""
+    if precision == "auto":
+        return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return precision == "bf16"
 
 
 def evaluate(model: nn.Module, measure: Callable[[nn.Module], Any]) -> Any:

@@ -40,17 +40,25 @@ def side_by_side(
     Raises:
         Exception: what a call raised; calls that have not begun are dropped.
     """
-    threads = torch.get_num_threads()
-    workers = min(MOST, threads, len(items))
-    if workers < 2 or torch.accelerator.is_available() or processes().num_processes > 1:
+    workers, threads = workers_and_threads(len(items))
+    if workers < 2:
         return [call(*item) for item in tqdm(items, title, unit="run")]
     from joblib import Parallel, delayed, parallel_config
 
-    with parallel_config("loky", n_jobs=workers, inner_max_num_threads=threads // workers):
+    with parallel_config("loky", n_jobs=workers, inner_max_num_threads=threads):
         results = Parallel(return_as="generator")(
             delayed(_as_worker)(os.getpid(), call, item) for item in items
         )
         return list(tqdm(results, title, total=len(items), unit="run"))
+
+
+def workers_and_threads(items: int) -> tuple[int, int]:
+    """How many processes :func:`side_by_side` takes for so many items, and the threads of each."""
+    threads = torch.get_num_threads()
+    workers = min(MOST, threads, items)
+    if workers < 2 or torch.accelerator.is_available() or processes().num_processes > 1:
+        return 1, threads
+    return workers, threads // workers
 
 
 def _as_worker(parent: int, call: Callable[..., Result], item: tuple[Any, ...]) -> Result:

@@ -5,81 +5,260 @@ that readers ask first is simpler: would masked words alone have done as well? H
 to come by a model, a seed decides everything random in it (order, masks, dropout, new heads), and
 every arm is fine-tuned on the same tasks with the same seeds, so that differences are paired.
 
+Arms do not depend on one another (but for :data:`NEEDS`), so that a scheduler may give each to a
+machine of its own, ``python -m distilkit study --arms ARM --out ARM.csv``, and ``--join`` makes one
+table of the parts.
+
 What is tried out is tried on the validation sets and on other seeds; this reads the test sets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from distilkit.arms import finetune_arms
-from distilkit.config import MLM_ONLY, Scale, home
-from distilkit.pretraining import distil, pretrain
+from distilkit.arms import finetune_arms, paired_difference, run_name
+from distilkit.config import MLM_ONLY, Objective, Scale, home
+from distilkit.paper import ablation
+from distilkit.pretraining import pretrain
 from distilkit.run import Run
 from distilkit.side_by_side import side_by_side
 from distilkit.sources import load_blocks, load_teacher
-from distilkit.student import random_student_like, student_from_teacher
+from distilkit.student import default_layers, random_student_like, student_from_teacher
+from distilkit.study_cost import Step, readable, study_cost
 
 if TYPE_CHECKING:
     import pandas as pd
 
+
+@dataclass(frozen=True)
+class Arm:
+    """A way to come by a model. The defaults are the recipe: copied layers, the triple loss."""
+
+    about: str  # for the reader of a table
+    changes: Mapping[str, Any] = field(default_factory=dict)  # to the scale's Objective
+    layers: str = "default"  # which are copied: a key of `layer_map`
+    copied: bool = True  # False: from random weights
+    trained: bool = True  # False: not pretrained at all
+    equal_time: bool = False  # as many steps as take the time of the distillation
+    taught: bool = False  # soft targets of the fine-tuned teacher at fine-tuning, too
+
+    def objective(self, scale: Scale) -> Objective:
+        """What this arm minimises in pretraining."""
+        return replace(scale.objective, **self.changes)
+
+
+_MLM_ONLY = {name: getattr(MLM_ONLY, name) for name in ("soft_target", "mlm", "cosine")}
+
 ARMS = {
-    "teacher": "the teacher: all layers",
-    "distilled": "half the layers, copied; then the triple loss",
-    "mlm_equal_steps": "half the layers, copied; then masked words alone, as many steps",
-    "mlm_equal_time": "half the layers, copied; then masked words alone, for as long",
-    "random_init": "half the layers from random weights; then the triple loss",
-    "scratch": "half the layers from random weights; no pretraining",
+    "teacher": Arm("the teacher: all layers", trained=False),
+    "distilled": Arm("half the layers, copied; then the triple loss"),
+    "mlm_equal_steps": Arm(
+        "half the layers, copied; then masked words alone, as many steps", _MLM_ONLY
+    ),
+    "mlm_equal_time": Arm(
+        "half the layers, copied; then masked words alone, for as long", _MLM_ONLY, equal_time=True
+    ),
+    "random_init": Arm("half the layers from random weights; then the triple loss", copied=False),
+    "scratch": Arm(
+        "half the layers from random weights; no pretraining", copied=False, trained=False
+    ),
+    # table 4 of the paper; its fourth row is random_init
+    "without_soft_target": Arm("the triple loss without its soft targets", {"soft_target": 0.0}),
+    "without_cosine": Arm("the triple loss without its cosine term", {"cosine": 0.0}),
+    "without_mlm": Arm("the triple loss without masked words", {"mlm": 0.0}),
+    # which layers
+    "first_layers": Arm("the first half of the layers; then the triple loss", layers="first"),
+    "last_layers": Arm("the last half of the layers; then the triple loss", layers="last"),
+    "every_other": Arm("layers 0, 2, 4, ...; then the triple loss", layers="every_other"),
+    # section 3.1, "additional distillation"
+    "distilled_twice": Arm("distilled, and again by the fine-tuned teacher", taught=True),
+    # how soft, and how much of what
+    "temperature_1": Arm("the triple loss at T = 1", {"temperature": 1.0}),
+    "temperature_4": Arm("the triple loss at T = 4", {"temperature": 4.0}),
+    "temperature_8": Arm("the triple loss at T = 8", {"temperature": 8.0}),
+    "weights_1_1_1": Arm(
+        "the three terms weighed alike", {"soft_target": 1.0, "mlm": 1.0, "cosine": 1.0}
+    ),
+    "weights_5_2_1": Arm(
+        "the three terms weighed as the authors do", {"soft_target": 5.0, "mlm": 2.0, "cosine": 1.0}
+    ),
 }
 SEEDS = (101, 102, 103, 104, 105)  # not those that the recipe was found with
 
+# Arms that are measured from others, or taught by them
+NEEDS = {
+    "mlm_equal_time": ("distilled", "mlm_equal_steps"),
+    "distilled_twice": ("teacher", "distilled"),
+}
+# The rows of table 4 -> the arm that leaves the same out
+ABLATION = {
+    "distillation loss": "without_soft_target",
+    "cosine loss": "without_cosine",
+    "MLM loss": "without_mlm",
+    "teacher initialization": "random_init",
+}
+COLUMNS = ["arm", "seed", "task", "metric", "score", "train_seconds"]
 
-def run_study(scale: Scale, seeds: Iterable[int] = SEEDS, *, out: Path) -> pd.DataFrame:
+
+def run_study(
+    scale: Scale,
+    seeds: Iterable[int] = SEEDS,
+    arms: Iterable[str] = tuple(ARMS),
+    *,
+    out: Path,
+    dry: bool = False,
+) -> pd.DataFrame | None:
     """Every arm with every seed, fine-tuned on every task of the scale, into one table.
 
-    Finished runs are only read, an unfinished one goes on from its checkpoint.
+    Finished runs are only read, an unfinished one goes on from its checkpoint. What is left to be
+    done is timed and printed first, and again after every part.
 
     Args:
         scale: teacher, text, tasks and trainings.
         seeds: each is a distillation and a fine-tuning of every arm.
+        arms: of :data:`ARMS`; what they need (:data:`NEEDS`) is trained too.
         out: a csv file, replaced when all is done: ``arm, seed, task, metric, score,
             train_seconds``, scores on the test sets in points.
+        dry: only say what it would cost.
 
     Returns:
-        The same table.
+        The same table; None for a dry run.
+
+    Raises:
+        ValueError: there is no such arm.
     """
     import pandas as pd
 
+    arms, seeds = tuple(arms), tuple(seeds)
+    for arm in arms:
+        check_arm(arm)
     scales = {
         seed: replace(scale, seeds=(seed,), distillation=replace(scale.distillation, seed=seed))
         for seed in seeds
     }
-    for arms in (("distilled", "mlm_equal_steps", "random_init"), ("mlm_equal_time",)):
-        todo = [
-            (arm, scales[seed])
-            for seed in scales
-            for arm in arms
-            if not Run(home() / "runs" / _name(arm, scales[seed])).finished
-        ]
-        side_by_side(arm_checkpoint, todo, "distil")
+    steps = study_steps(scales, arms)
+    cost = study_cost(scale, steps)
+    print(cost)
+    if dry:
+        return None
+    total, began, done = sum(cost.seconds.values()), time.monotonic(), 0.0
+
+    def said(kind: str, seed: int | None = None) -> None:
+        nonlocal done
+        done += sum(cost.seconds[s] for s in steps if s.kind == kind and seed in (None, s.seed))
+        if 0 < done < total:
+            left = (time.monotonic() - began) / done * (total - done)
+            tqdm.write(f"study: {done / total:.0%} done, about {readable(left)} left")
+
+    for kind in ("distil", "distil for equal time"):
+        todo = [(s.arm, scales[s.seed]) for s in steps if s.kind == kind]
+        if todo:
+            side_by_side(arm_checkpoint, todo, "distil")
+            said(kind)
     parts = []
-    for of_seed in tqdm(scales.values(), "study", unit="seed"):
-        checkpoints = {arm: arm_checkpoint(arm, of_seed) for arm in ARMS}
-        tokenizer = checkpoints["teacher"][1]
-        folders = {arm: folder for arm, (folder, _) in checkpoints.items()}
-        parts.append(finetune_arms(folders, tokenizer, of_seed, split="test", prefix="study-"))
-    table = pd.concat(parts, ignore_index=True)
+    for seed, of_seed in scales.items():
+        checkpoints = {arm: arm_checkpoint(arm, of_seed) for arm in _finetuned(arms)}
+        table = finetune_arms(
+            {arm: folder for arm, (folder, _) in checkpoints.items()},
+            checkpoints[arms[0]][1],
+            of_seed,
+            split="test",
+            prefix="study-",
+            keep=("teacher",),  # always, so that what it teaches can be asked for later
+            taught=tuple(arm for arm in arms if ARMS[arm].taught),
+        )
+        parts.append(table[table.arm.isin(arms)])
+        said("fine-tune", seed)
+    return _written(pd.concat(parts, ignore_index=True), out)
+
+
+def join_studies(files: Sequence[Path], *, out: Path) -> pd.DataFrame:
+    """One table of the parts that several machines made.
+
+    Raises:
+        ValueError: a file is no table of a study, or two differ about one fine-tuning.
+    """
+    import pandas as pd
+
+    parts = []
+    for file in files:
+        part = pd.read_csv(file)
+        if list(part) != COLUMNS:
+            raise ValueError(f"{file} is no table of a study: its columns are {list(part)}")
+        parts.append(part)
+    table = pd.concat(parts, ignore_index=True).drop_duplicates(
+        [name for name in COLUMNS if name != "train_seconds"]
+    )
+    double = table[table.duplicated(["arm", "seed", "task"])]
+    if len(double):
+        arm, seed, task = double.iloc[0][["arm", "seed", "task"]]
+        raise ValueError(f"the files differ about {arm}, seed {seed}, {task}: join equal plans")
+    return _written(table.reset_index(drop=True), out)
+
+
+def _written(table: pd.DataFrame, out: Path) -> pd.DataFrame:
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_suffix(".part")
     table.round({"score": 4}).to_csv(part, index=False)
     part.replace(out)  # the old table stays until the new one is whole
     return table
+
+
+def study_steps(scales: Mapping[int, Scale], arms: Sequence[str]) -> list[Step]:
+    """What is still to be trained for these arms: distillations, then fine-tunings."""
+    needed = tuple(dict.fromkeys(n for arm in arms for n in (*NEEDS.get(arm, ()), arm)))
+    steps = []
+    for seed, scale in scales.items():
+        for arm in needed:
+            how = ARMS[arm]
+            if how.trained and not how.taught and not Run(_folder(arm, scale)).finished:
+                kind = "distil for equal time" if how.equal_time else "distil"
+                taught = how.equal_time or how.objective(scale).needs_teacher  # takes as long
+                steps.append(Step(kind, arm, seed, None, taught))
+        steps += [
+            Step("fine-tune", arm, seed, task, ARMS[arm].taught)
+            for arm in _finetuned(arms)
+            for task in scale.tasks
+            if not Run(home() / "runs" / run_name("study-", scale, task, arm, seed)).finished
+        ]
+    return steps
+
+
+def _finetuned(arms: Sequence[str]) -> tuple[str, ...]:
+    """The arms, and the teacher where one of them is taught by it."""
+    taught = any(ARMS[arm].taught for arm in arms)
+    return tuple(dict.fromkeys((*(("teacher",) if taught else ()), *arms)))
+
+
+def check_arm(arm: str) -> None:
+    """Raise ValueError unless there is such an arm."""
+    if arm not in ARMS:
+        raise ValueError(f"unknown arm {arm!r}: give one of {', '.join(ARMS)}")
+
+
+def layer_map(kind: str, teacher_layers: int) -> tuple[int, ...]:
+    """Which layers of a teacher an arm copies, half of them.
+
+    Args:
+        kind: "default" (:func:`distilkit.student.default_layers`), "first", "last" or "every_other"
+            (0, 2, 4, ...).
+        teacher_layers: n.
+    """
+    default = default_layers(teacher_layers)
+    n, k = teacher_layers, len(default)
+    return {
+        "default": default,
+        "first": tuple(range(k)),
+        "last": tuple(range(n - k, n)),
+        "every_other": tuple(range(0, 2 * k, 2)),
+    }[kind]
 
 
 def arm_checkpoint(arm: str, scale: Scale) -> tuple[str | Path, PreTrainedTokenizerBase]:
@@ -91,34 +270,38 @@ def arm_checkpoint(arm: str, scale: Scale) -> tuple[str | Path, PreTrainedTokeni
     Raises:
         ValueError: there is no such arm.
     """
-    if arm not in ARMS:
-        raise ValueError(f"unknown arm {arm!r}: give one of {', '.join(ARMS)}")
+    check_arm(arm)
+    how = ARMS[arm]
+    if how.taught:  # what is different comes at fine-tuning
+        return arm_checkpoint("distilled", scale)
     teacher, tokenizer = load_teacher(scale)
     if arm == "teacher":
         return scale.teacher, tokenizer
-    seed, training = scale.distillation.seed, scale.distillation
-    name = _name(arm, scale)
-    student = student_from_teacher(teacher)
-    if arm == "scratch":
-        folder = home() / "data" / "cache" / name
-        random_student_like(student, seed).save_pretrained(folder)
+    student = student_from_teacher(teacher, layer_map(how.layers, teacher.config.num_hidden_layers))
+    if not how.copied:
+        student = random_student_like(student, scale.distillation.seed)
+    if not how.trained:
+        folder = home() / "data" / "cache" / _folder(arm, scale).name
+        student.save_pretrained(folder)
         return folder, tokenizer
+    training, objective = scale.distillation, how.objective(scale)
+    if how.equal_time:
+        training = replace(training, steps=_steps_in_equal_time(scale))
     blocks, validation = load_blocks(scale, tokenizer)
-    data = {"name": name, "validation": validation}
-    if arm == "distilled":
-        run = distil(student, teacher, blocks, training, objective=scale.objective, **data)
-    elif arm == "random_init":
-        fresh = random_student_like(student, seed)
-        run = distil(fresh, teacher, blocks, training, objective=scale.objective, **data)
-    else:
-        if arm == "mlm_equal_time":
-            training = replace(training, steps=_steps_in_equal_time(scale))
-        run = pretrain(student, blocks, training, objective=MLM_ONLY, **data)
+    run = pretrain(
+        student,
+        blocks,
+        training,
+        name=_folder(arm, scale).name,
+        objective=objective,
+        teacher=teacher if objective.needs_teacher else None,
+        validation=validation,
+    )
     return run.model, tokenizer
 
 
-def _name(arm: str, scale: Scale) -> str:
-    return f"study-{scale.name}-{arm}-{scale.distillation.seed}"
+def _folder(arm: str, scale: Scale) -> Path:
+    return home() / "runs" / f"study-{scale.name}-{arm}-{scale.distillation.seed}"
 
 
 def _steps_in_equal_time(scale: Scale) -> int:
@@ -126,12 +309,34 @@ def _steps_in_equal_time(scale: Scale) -> int:
 
     Both were timed with other runs of the study beside them, on as many threads.
     """
-    runs = home() / "runs"
     took = {}
-    for arm in ("distilled", "mlm_equal_steps"):
-        run = Run(runs / _name(arm, scale))
+    for arm in NEEDS["mlm_equal_time"]:
+        run = Run(_folder(arm, scale))
         if not run.finished:
             raise RuntimeError(f"{run.name} is not finished: equal time is measured from it")
         took[arm] = run.result()["seconds"] / run.result()["steps"]
     steps = took["distilled"] / took["mlm_equal_steps"] * run.result()["steps"]
     return max(1, round(steps))
+
+
+def ablation_beside_paper(scores: pd.DataFrame) -> pd.DataFrame:
+    """Table 4 of the paper, with ours beside it: what leaving a part out does, in points.
+
+    Args:
+        scores: a study's.
+
+    Returns:
+        ``left_out, published, ours, low, high, seeds``: ours is the arm's macro-score minus the
+        distilled student's, paired by seed, with its 95 % t-interval; NaN where the arm is missing.
+    """
+    table = ablation().rename(columns={"delta": "published"})
+    there = set(scores.arm)
+    found = [
+        paired_difference(scores, ABLATION[part], "distilled")
+        if {ABLATION[part], "distilled"} <= there
+        else {}
+        for part in table.left_out
+    ]
+    for ours, theirs in (("ours", "mean"), ("low", "low"), ("high", "high"), ("seeds", "seeds")):
+        table[ours] = [each.get(theirs, float("nan")) for each in found]
+    return table

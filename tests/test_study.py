@@ -9,13 +9,26 @@ import pandas as pd
 import pytest
 from conftest import small_bert
 from safetensors.torch import load_file
+from transformers import BertForMaskedLM, BertForSequenceClassification
 
 from distilkit import study
 from distilkit.__main__ import main
-from distilkit.config import SCALES
+from distilkit.config import SCALES, TaskObjective, as_json
 from distilkit.figure_study import plot_study
+from distilkit.pretraining import fingerprint
 from distilkit.run import Run
-from distilkit.study import ARMS, arm_checkpoint, run_study
+from distilkit.student import student_from_teacher
+from distilkit.study import (
+    ABLATION,
+    ARMS,
+    COLUMNS,
+    ablation_beside_paper,
+    arm_checkpoint,
+    join_studies,
+    layer_map,
+    run_study,
+)
+from distilkit.study_cost import Cost, Step
 
 TINY = SCALES["tiny"]
 
@@ -71,14 +84,34 @@ def test_arms_are_what_they_say(studied, toy):
     home, _ = studied
     runs = {arm: Run(home / "runs" / f"study-tiny-{arm}-11") for arm in ARMS}
     objective = {arm: run.config()["objective"] for arm, run in runs.items() if run.finished}
-    assert set(objective) == {"distilled", "mlm_equal_steps", "mlm_equal_time", "random_init"}
-    assert objective["distilled"] == objective["random_init"]
-    assert objective["distilled"]["soft_target"] == toy.objective.soft_target
+    assert set(ARMS) - set(objective) == {"teacher", "scratch", "distilled_twice"}
+    for arm in ("random_init", "first_layers", "last_layers", "every_other"):
+        assert objective[arm] == objective["distilled"]
+    assert objective["distilled"] == as_json(toy.objective)
+    for arm, changed in {
+        "without_soft_target": {"soft_target": 0},
+        "without_cosine": {"cosine": 0},
+        "without_mlm": {"mlm": 0},
+        "temperature_1": {"temperature": 1},
+        "temperature_4": {"temperature": 4},
+        "temperature_8": {"temperature": 8},
+        "weights_1_1_1": {"soft_target": 1, "mlm": 1, "cosine": 1},
+        "weights_5_2_1": {"soft_target": 5, "mlm": 2, "cosine": 1},
+    }.items():
+        assert objective[arm] == objective["distilled"] | changed, arm
     for arm in ("mlm_equal_steps", "mlm_equal_time"):
         assert (objective[arm]["soft_target"], objective[arm]["cosine"]) == (0, 0)
     start = {arm: run.config()["model"]["sha256"] for arm, run in runs.items() if run.finished}
     assert start["distilled"] == start["mlm_equal_steps"] == start["mlm_equal_time"]
-    assert start["random_init"] != start["distilled"]
+    of_teacher = BertForMaskedLM.from_pretrained(toy.teacher)
+    for arm, layers in {
+        "distilled": (0, 3),
+        "first_layers": (0, 1),
+        "last_layers": (2, 3),
+        "every_other": (0, 2),
+    }.items():
+        assert start[arm] == fingerprint(student_from_teacher(of_teacher, layers))["sha256"]
+    assert start["random_init"] not in {start["distilled"], start["first_layers"]}
     steps = {arm: run.result()["steps"] for arm, run in runs.items() if run.finished}
     assert steps["distilled"] == steps["mlm_equal_steps"] == steps["random_init"] == 6
     took = {arm: runs[arm].result()["seconds"] for arm in ("distilled", "mlm_equal_steps")}
@@ -89,6 +122,20 @@ def test_arms_are_what_they_say(studied, toy):
         load_file(scratch)["vocab_transform.weight"],
         load_file(runs["distilled"].model / "model.safetensors")["vocab_transform.weight"],
     )
+
+
+def test_who_is_distilled_twice_learns_from_the_fine_tuned_teacher(studied):
+    home, _ = studied
+    once, twice, teacher = (
+        Run(home / "runs" / f"study-tiny-{arm}-cola-11")
+        for arm in ("distilled", "distilled_twice", "teacher")
+    )
+    assert once.config()["model"] == twice.config()["model"]
+    assert once.config()["teacher"] is None
+    assert twice.config()["objective"] == as_json(TaskObjective())
+    kept = BertForSequenceClassification.from_pretrained(teacher.model)
+    assert twice.config()["teacher"] == fingerprint(kept)
+    assert not once.model.is_dir()
 
 
 def test_seeds_differ(studied):
@@ -112,9 +159,9 @@ def test_a_second_call_only_reads(studied, toy, monkeypatch):
 def test_from_the_command_line(studied, tmp_path, monkeypatch, capsys):
     asked = []
 
-    def run(scale, seeds, *, out):
-        asked.append((scale, seeds, out))
-        return studied[1]
+    def run(scale, seeds, arms, *, out, dry):
+        asked.append((scale, seeds, arms, out))
+        return None if dry else studied[1]
 
     monkeypatch.setattr("distilkit.study.run_study", run)
     out = tmp_path / "study.csv"
@@ -123,7 +170,10 @@ def test_from_the_command_line(studied, tmp_path, monkeypatch, capsys):
     said = capsys.readouterr().out
     assert said.count("points, 95 % interval") == len(ARMS) - 1
     assert main(["study"]) == 0
-    (changed, seeds, to), (default, all_seeds, at_home) = asked
+    (changed, seeds, all_arms, to), (default, all_seeds, _, at_home) = asked
+    assert tuple(all_arms) == tuple(ARMS)
+    assert main(["study", "--arms", "teacher", "without_mlm", "--dry-run"]) == 0
+    assert asked[-1][2] == ["teacher", "without_mlm"]
     assert (changed.distillation.steps, changed.finetuning.epochs) == (7, 2)
     assert (seeds, to) == ([11, 12], out)
     assert (default, tuple(all_seeds)) == (TINY, study.SEEDS)
@@ -132,11 +182,96 @@ def test_from_the_command_line(studied, tmp_path, monkeypatch, capsys):
     assert "steps" in capsys.readouterr().err
 
 
+def test_one_arm_is_one_command_and_the_parts_make_the_table(studied, toy, tmp_path, monkeypatch):
+    """On two machines: the parts are what the whole plan says, and join in any order."""
+    table = studied[1]
+    monkeypatch.setenv("DISTILKIT_HOME", str(tmp_path))
+    parts = []
+    for arm in ("without_mlm", "distilled_twice"):
+        parts.append(tmp_path / f"{arm}.csv")
+        alone = run_study(toy, (12,), (arm,), out=parts[-1])
+        assert set(alone.arm) == {arm}
+    joined = join_studies([*parts, parts[0]], out=tmp_path / "joined.csv")
+    whole = table[(table.seed == 12) & table.arm.isin(["without_mlm", "distilled_twice"])]
+    same = ["arm", "seed", "task", "metric", "score"]
+    pd.testing.assert_frame_equal(
+        joined[same].sort_values(same).reset_index(drop=True),
+        whole[same].sort_values(same).reset_index(drop=True).round({"score": 4}),
+    )
+    other = pd.read_csv(parts[0]).assign(score=1.5)
+    other.to_csv(tmp_path / "other.csv", index=False)
+    with pytest.raises(ValueError, match="differ about without_mlm, seed 12, cola"):
+        join_studies([parts[0], tmp_path / "other.csv"], out=tmp_path / "joined.csv")
+    other.drop(columns="seed").to_csv(tmp_path / "other.csv", index=False)
+    with pytest.raises(ValueError, match="is no table of a study"):
+        join_studies([tmp_path / "other.csv"], out=tmp_path / "joined.csv")
+    assert list(pd.read_csv(tmp_path / "joined.csv")) == COLUMNS  # the old one stands
+    assert main(["study", "--join", *map(str, parts), "--out", str(tmp_path / "by.csv")]) == 0
+    assert len(pd.read_csv(tmp_path / "by.csv")) == 4
+
+
+def test_the_cost_is_said_before_and_what_is_left_while_it_runs(
+    home, toy, tmp_path, capsys, monkeypatch
+):
+    """Counted by hand: a distillation and two fine-tunings of each arm, and what they need."""
+    out = tmp_path / "study.csv"
+    assert run_study(toy, (12,), ("mlm_equal_time", "scratch"), out=out, dry=True) is None
+    said = capsys.readouterr().out
+    assert "left to do: 3 pretrainings, 4 fine-tunings, 1 at once" in said
+    assert not (home / "runs").exists() or not list((home / "runs").glob("study*"))
+    monkeypatch.setattr("distilkit.study_cost.TIMED", 1)
+    run_study(toy, (12,), ("mlm_equal_time", "scratch"), out=out)
+    said = capsys.readouterr().out
+    assert said.index("energy  about") < said.index("% done, about")
+    run_study(toy, (12,), ("mlm_equal_time", "scratch"), out=out)
+    assert "everything is there already" in capsys.readouterr().out
+
+
+def test_energy_is_the_stated_formula():
+    steps = [Step("distil", "distilled", seed, None, True) for seed in (1, 2)]
+    cost = Cost(
+        seconds=dict.fromkeys(steps, 5400.0), workers=2, cores=4, memory_bytes=3e9, disk_bytes=1e9
+    )
+    assert cost.hours == pytest.approx(1.5)
+    assert cost.kilowatt_hours == pytest.approx(1.5 * 4 * 10 / 1000)
+    assert "about 1 h 30 min" in str(cost)
+    assert "0.06 kWh = 1.50 h × 4 cores × 10 W" in str(cost)
+    on_gpu = replace(cost, cores=0, workers=1)
+    assert on_gpu.kilowatt_hours == pytest.approx(3 * 0.7)
+
+
+def test_table_4_beside_ours():
+    arms = ("distilled", "without_cosine", "random_init")
+    points = {"distilled": (70, 72), "without_cosine": (69, 70), "random_init": (50, 51)}
+    rows = [
+        (arm, seed, "cola", "matthews_correlation", points[arm][seed], 1.0)
+        for arm in arms
+        for seed in (0, 1)
+    ]
+    table = ablation_beside_paper(pd.DataFrame(rows, columns=COLUMNS)).set_index("left_out")
+    assert set(table.index) == set(ABLATION)
+    assert table.published["cosine loss"] == -1.46
+    assert table.ours["cosine loss"] == pytest.approx(-1.5)
+    assert table.ours["teacher initialization"] == pytest.approx(-20.5)
+    assert table.low["cosine loss"] == pytest.approx(-1.5 - 12.7062 * 0.5, rel=1e-4)  # t, 1 degree
+    assert table.loc["MLM loss", ["ours", "low", "high", "seeds"]].isna().all()
+
+
+def test_layer_maps_of_the_arms():
+    assert layer_map("first", 12) == (0, 1, 2, 3, 4, 5)
+    assert layer_map("last", 12) == (6, 7, 8, 9, 10, 11)
+    assert layer_map("every_other", 12) == (0, 2, 4, 6, 8, 10)
+    assert layer_map("default", 12) == (0, 2, 4, 7, 9, 11)
+    assert layer_map("every_other", 5) == (0, 2)
+
+
 def test_unknown_arm_and_missing_measurement(home, toy):
     with pytest.raises(ValueError, match="unknown arm 'best': give one of teacher, distilled"):
         arm_checkpoint("best", toy)
     with pytest.raises(RuntimeError, match="study-tiny-distilled-1 is not finished"):
         study._steps_in_equal_time(toy)
+    with pytest.raises(ValueError, match="unknown arm 'best'"):
+        run_study(toy, (1,), ("distilled", "best"), out=home / "study.csv")
 
 
 def test_figure_says_every_arm(studied):
