@@ -1,8 +1,10 @@
-"""The study in one figure: each arm's macro-scores, and how far one arm is above the others."""
+"""The study in figures: scores and differences of the arms, table 4, what T does."""
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from distilkit.arms import macro_scores, paired_difference
 from distilkit.figure_style import (
@@ -10,11 +12,13 @@ from distilkit.figure_style import (
     FULL_IN,
     GREY,
     INK,
+    ORANGE,
     PALE,
     TEXT_PT,
     check_table,
     figure_style,
     freeze_layout,
+    legend_above,
     new_figure,
     value_grid,
     wrap,
@@ -61,14 +65,7 @@ def plot_study(scores: pd.DataFrame, arm: str = "distilled") -> Figure:
                 ends = [found["low"], found["high"]]
                 right.plot(ends, [y, y], color=BLUE if clear else GREY, linewidth=1.6)
             right.plot(found["mean"], y, "o", markersize=4.5, color=BLUE if clear else GREY)
-            right.annotate(
-                f"{found['mean']:+.1f}".replace("-", "−"),
-                (found["mean"], y),
-                (0, 4),
-                textcoords="offset points",
-                ha="center",
-                va="bottom",
-            )
+            _value(right, found["mean"], y)
         right.axvline(0, color=INK, linewidth=0.8)
         left.set_yticks(list(rows.values()), [wrap(name, 90) for name in rows])
         left.set_ylim(-len(arms) + 0.5, 0.6)
@@ -83,3 +80,109 @@ def plot_study(scores: pd.DataFrame, arm: str = "distilled") -> Figure:
         left.set_title(f"Dots: {seeds} seeds; bar: median", fontsize=TEXT_PT)
         right.set_title("Paired difference: mean and 95 % interval", fontsize=TEXT_PT)
         return freeze_layout(figure)
+
+
+def plot_ablation(table: pd.DataFrame) -> Figure:
+    """What leaving one part out does to the macro-score: ours with its interval, published. 6.9 in.
+
+    Args:
+        table: as :func:`distilkit.study.ablation_beside_paper` gives it; a row without ours shows
+            the published number only.
+
+    Raises:
+        ValueError: for an empty table or missing columns.
+    """
+    table = check_table("table", table, ["left_out", "published", "ours", "low", "high"])
+    with figure_style():
+        figure = new_figure(FULL_IN, 1.0 + 0.52 * len(table))
+        axes = figure.subplots()
+        for y, row in zip(-np.arange(len(table)), table.itertuples(), strict=True):
+            if np.isfinite(row.low):
+                clear = row.low > 0 or row.high < 0
+                colour = BLUE if clear else GREY
+                axes.plot([row.low, row.high], [y + 0.16] * 2, color=colour, linewidth=1.6)
+                axes.plot(row.ours, y + 0.16, "o", markersize=4.5, color=colour)
+                _value(axes, row.ours, y + 0.16)
+            axes.plot(row.published, y - 0.16, "D", markersize=4.5, color=INK, markerfacecolor="w")
+            _value(axes, row.published, y - 0.16, below=True)
+        axes.axvline(0, color=INK, linewidth=0.8)
+        axes.set_yticks(-np.arange(len(table)), [f"without {part}" for part in table["left_out"]])
+        axes.set_ylim(-len(table) + 0.4, 0.6)
+        axes.tick_params(axis="y", length=0)
+        value_grid(axes, "x")
+        axes.margins(x=0.12)
+        axes.set_xlabel("change of the macro-score (points)")
+        marks = [
+            Line2D([], [], color=BLUE, marker="o", markersize=4.5, label="ours, 95 % interval"),
+            Line2D([], [], color=GREY, marker="o", markersize=4.5, label="ours, not clear of 0"),
+            Line2D(
+                [],
+                [],
+                color=INK,
+                marker="D",
+                markersize=4.5,
+                markerfacecolor="w",
+                linestyle="",
+                label="published (BERT, GLUE)",
+            ),
+        ]
+        legend_above(figure, marks)
+        return freeze_layout(figure)
+
+
+def plot_temperature_study(scores: pd.DataFrame, entropies: pd.DataFrame) -> Figure:
+    """Left, what the student keeps at each T. Right, what the teacher's targets say at T. 6.9 in.
+
+    Left: the student's share of its teacher's macro-score, a dot a seed, a bar at the median.
+    Right: entropy of the soft targets, and the information in it about the token (nats).
+
+    Args:
+        scores: ``temperature, seed, retained`` (percent).
+        entropies: as :func:`distilkit.entropy.entropy_of_targets` gives them.
+
+    Raises:
+        ValueError: for an empty table or missing columns.
+    """
+    scores = check_table("scores", scores, ["temperature", "seed", "retained"])
+    entropies = check_table("entropies", entropies, ["temperature", "entropy", "information"])
+    with figure_style():
+        figure = new_figure(FULL_IN, 2.5)
+        left, right = figure.subplots(1, 2)
+        temperatures = sorted(set(scores["temperature"]))
+        for x, temperature in enumerate(temperatures):
+            values = scores.loc[scores["temperature"] == temperature, "retained"].to_numpy()
+            spread = np.linspace(-0.18, 0.18, len(values)) if len(values) > 1 else np.zeros(1)
+            left.plot(x + spread, values, "o", markersize=3.2, color=BLUE)
+            left.plot([x - 0.3, x + 0.3], [np.median(values)] * 2, color=INK, linewidth=1.6)
+        left.set_xticks(range(len(temperatures)), [f"{t:g}" for t in temperatures])
+        left.set_xlabel("temperature T of the distillation")
+        left.set_ylabel("teacher's macro-score kept (%)")
+        left.set_title("Dots: seeds; bar: median", fontsize=TEXT_PT)
+        value_grid(left)
+        x = np.arange(len(entropies))
+        for name, colour, marker in (("entropy", GREY, "s"), ("information", ORANGE, "o")):
+            right.plot(x, entropies[name], f"{marker}-", color=colour, markersize=4)
+        last, first = float(entropies["entropy"].iloc[-1]), float(entropies["information"].iloc[0])
+        right.annotate(
+            "entropy", (x[-1], last), (0, -5), textcoords="offset points", ha="right", va="top"
+        )
+        right.annotate("information", (x[0], first), (-4, 6), textcoords="offset points")
+        right.set_xticks(range(len(entropies)), [f"{t:g}" for t in entropies["temperature"]])
+        right.set_xlabel("temperature T of the soft targets")
+        right.set_ylabel("nats")
+        right.set_title("What the teacher's soft targets say", fontsize=TEXT_PT)
+        right.set_ylim(0, None)
+        value_grid(right)
+        return freeze_layout(figure)
+
+
+def _value(axes: Axes, x: float, y: float, *, below: bool = False) -> None:
+    axes.annotate(
+        f"{x:+.1f}".replace("-", "−"),
+        (x, y),
+        (0, -4.5 if below else 3.5),
+        textcoords="offset points",
+        ha="center",
+        va="top" if below else "bottom",
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4},
+    )

@@ -29,10 +29,12 @@ _CAPTIONS = {
     "03_soft_targets": "One-hot and soft target at a masked word",
     "04_losses": "The three losses while the student trains",
     "05_glue": "Scores of the arms, task by task",
-    "05_study": "The study: five seeds, test sets",
     "06_size_speed_accuracy": "Size, speed and score",
     "06_bert_base": "The same at the size of BERT, with random weights",
     "06_beside_the_paper": "What the student keeps, beside the published numbers",
+    "07_study": "The study: several seeds, test sets",
+    "07_ablation": "What leaving a part out does, beside the published numbers",
+    "07_temperature": "What the temperature does to what is kept, and to what targets say",
 }
 _LOGITS = {"dog": 6.0, "wolf": 4.5, "fox": 3.0, "cat": 2.0, "car": -2.0}  # of notebook 01
 _STYLE = """

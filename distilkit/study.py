@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from distilkit.arms import finetune_arms, paired_difference, run_name
+from distilkit.arms import finetune_arms, macro_scores, paired_difference, run_name
 from distilkit.config import MLM_ONLY, Objective, Scale, home
 from distilkit.paper import ablation
 from distilkit.pretraining import pretrain
@@ -104,6 +104,8 @@ ABLATION = {
     "MLM loss": "without_mlm",
     "teacher initialization": "random_init",
 }
+# T -> the arm that was distilled at it; the recipe's is 2
+TEMPERATURES = {1: "temperature_1", 2: "distilled", 4: "temperature_4", 8: "temperature_8"}
 COLUMNS = ["arm", "seed", "task", "metric", "score", "train_seconds"]
 
 
@@ -340,3 +342,19 @@ def ablation_beside_paper(scores: pd.DataFrame) -> pd.DataFrame:
     for ours, theirs in (("ours", "mean"), ("low", "low"), ("high", "high"), ("seeds", "seeds")):
         table[ours] = [each.get(theirs, float("nan")) for each in found]
     return table
+
+
+def retained_at_temperatures(scores: pd.DataFrame) -> pd.DataFrame:
+    """What share of its teacher's macro-score the student keeps, by the T it was distilled at.
+
+    Args:
+        scores: a study's; arms that are missing are left out.
+
+    Returns:
+        ``temperature, seed, retained``, in percent.
+    """
+    wide = macro_scores(scores).pivot(index="seed", columns="arm", values="score")
+    there = {t: arm for t, arm in TEMPERATURES.items() if arm in wide}
+    share = wide[list(there.values())].set_axis(list(there), axis=1).div(wide["teacher"], axis=0)
+    table = (100 * share).reset_index().melt("seed", var_name="temperature", value_name="retained")
+    return table.dropna()[["temperature", "seed", "retained"]].reset_index(drop=True)

@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 import torch
 from conftest import ROOT, teacher_and_text
 from test_loop import Points, net, squared_error
 
 from distilkit import __main__ as main_module
-from distilkit import block_cache, checkpoint, config, pretraining
+from distilkit import block_cache, checkpoint, config, finetuning, pretraining
 from distilkit import run as run_module
 from distilkit.__main__ import main
 from distilkit.checkpoint import file_sha256
@@ -155,6 +156,55 @@ def test_a_signal_at_any_moment_ends_with_its_status_and_can_be_gone_on_from(
         theirs.model / "model.safetensors"
     )
     assert [row["step"] for row in ours.rows()] == [row["step"] for row in theirs.rows()]
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("name", ["fingerprint", "task_loss", "predict"])
+def test_a_signal_while_fine_tuning_or_its_evaluation(
+    home, given, tmp_path, texts, monkeypatch, interruptible, name, number
+):
+    """Before the loop, in it, and while GLUE's validation set is read."""
+    for part in ("train", "validation"):
+        (tmp_path / "glue" / "sst2").mkdir(parents=True, exist_ok=True)
+        rows = {"sentence": texts[:40], "label": [0, 1] * 20, "idx": range(40)}
+        pd.DataFrame(rows).to_parquet(tmp_path / "glue" / "sst2" / f"{part}.parquet")
+    command = ["finetune", given[1], "--task", "sst2", "--glue", str(tmp_path / "glue")]
+    command += ["--steps", "4", "--batch-size", "8", "--micro-batch-size", "8"]
+    real, calls = getattr(finetuning, name), []
+
+    def signalled(*arguments, **options):
+        os.kill(os.getpid(), number)
+        return real(*arguments, **options)
+
+    def in_the_second_step(*arguments, **options):
+        loss = real(*arguments, **options)
+
+        def told(*batch):
+            calls.append(1)
+            if len(calls) == 2:
+                os.kill(os.getpid(), number)
+            return loss(*batch)
+
+        return told
+
+    with monkeypatch.context() as patch:
+        patch.setattr(finetuning, name, in_the_second_step if name == "task_loss" else signalled)
+        try:
+            status = main([*command, "--name", "signalled"])
+        except SystemExit as exit:
+            status = exit.code
+    assert status == {signal.SIGTERM: 143, signal.SIGINT: 130}[number]
+    assert not Run(home / "runs" / "signalled").finished
+    kept = list(Run(home / "runs" / "signalled").checkpoints.glob("step-*"))
+    assert len(kept) == (name != "fingerprint")
+    for each in ("signalled", "never"):
+        assert main([*command, "--name", each]) == 0
+    ours, theirs = (Run(home / "runs" / each) for each in ("signalled", "never"))
+    assert ours.result()["scores"] == theirs.result()["scores"]
+    assert file_sha256(ours.model / "model.safetensors") == file_sha256(
+        theirs.model / "model.safetensors"
+    )
 
 
 # ---- not finite, on one of two

@@ -34,10 +34,12 @@ FIGURES = {
     "03_soft_targets",
     "04_losses",
     "05_glue",
-    "05_study",
     "06_size_speed_accuracy",
     "06_bert_base",
     "06_beside_the_paper",
+    "07_study",
+    "07_ablation",
+    "07_temperature",
 }
 
 

@@ -14,7 +14,7 @@ from transformers import BertForMaskedLM, BertForSequenceClassification
 from distilkit import study
 from distilkit.__main__ import main
 from distilkit.config import SCALES, TaskObjective, as_json
-from distilkit.figure_study import plot_study
+from distilkit.figure_study import plot_ablation, plot_study, plot_temperature_study
 from distilkit.pretraining import fingerprint
 from distilkit.run import Run
 from distilkit.student import student_from_teacher
@@ -26,6 +26,7 @@ from distilkit.study import (
     arm_checkpoint,
     join_studies,
     layer_map,
+    retained_at_temperatures,
     run_study,
 )
 from distilkit.study_cost import Cost, Step
@@ -282,3 +283,46 @@ def test_figure_says_every_arm(studied):
     assert "2 seeds" in left.get_title(loc="left")
     with pytest.raises(ValueError, match="'distilled' and at least one other"):
         plot_study(studied[1][studied[1].arm == "teacher"])
+
+
+def test_what_is_kept_at_each_temperature():
+    points = {"teacher": (80, 50), "distilled": (76, 45), "temperature_4": (40, 50)}
+    rows = [
+        (arm, seed, "cola", "matthews_correlation", points[arm][seed], 1.0)
+        for arm in points
+        for seed in (0, 1)
+    ]
+    kept = retained_at_temperatures(pd.DataFrame(rows, columns=COLUMNS))
+    assert [tuple(row) for row in kept.itertuples(index=False)] == [
+        (2, 0, 95),
+        (2, 1, 90),
+        (4, 0, 50),
+        (4, 1, 100),
+    ]
+
+
+def test_figure_of_table_4_shows_both_and_what_is_missing(studied):
+    table = ablation_beside_paper(studied[1])
+    table.loc[1, ["ours", "low", "high"]] = float("nan")
+    axes = plot_ablation(table).axes[0]
+    said = [text.get_text() for text in axes.texts]
+    published = [f"{value:+.1f}".replace("-", "−") for value in table.published]
+    assert [text for text in said if text in published] == published
+    assert len(said) == 2 * len(table) - 1
+    assert "without MLM loss" in [label.get_text() for label in axes.get_yticklabels()]
+    with pytest.raises(ValueError, match="lacks"):
+        plot_ablation(table.drop(columns="low"))
+
+
+def test_figure_of_the_temperatures(studied):
+    kept = retained_at_temperatures(studied[1])
+    entropies = pd.DataFrame(
+        {"temperature": [1, 2, 4, 8], "entropy": [1.0, 2, 3, 4], "information": [2.0, 1, 0.5, 0]}
+    )
+    left, right = plot_temperature_study(kept, entropies).axes
+    assert [label.get_text() for label in left.get_xticklabels()] == ["1", "2", "4", "8"]
+    dots = [line for line in left.lines if line.get_marker() == "o"]
+    assert [len(line.get_xdata()) for line in dots] == [2, 2, 2, 2]
+    assert [text.get_text() for text in right.texts] == ["entropy", "information"]
+    with pytest.raises(ValueError, match="no rows"):
+        plot_temperature_study(kept[:0], entropies)
