@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from distilkit.hub import fetch
+from distilkit.pruning import is_pruned, read_pruned
 
 _VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 
@@ -24,6 +25,9 @@ def load_model(
     kind: Any, checkpoint: str | Path, **options: Any
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
     """``kind.from_pretrained`` in float32, and what transformers says of missing weights.
+
+    A pruned model, which ``from_pretrained`` cannot read, is read by
+    :func:`distilkit.pruning.read_pruned`.
 
     Args:
         kind: a class of transformers', for instance ``AutoModelForMaskedLM``.
@@ -36,6 +40,9 @@ def load_model(
         OSError: what :func:`distilkit.hub.fetch` raises, and a folder without a model.
     """
     folder = fetch(checkpoint)
+    if is_pruned(folder):
+        model, missing, _ = read_pruned(kind, folder, **options)
+        return model, {"missing_keys": missing}
     try:
         model, info = kind.from_pretrained(
             folder,

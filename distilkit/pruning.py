@@ -89,7 +89,7 @@ def layers_of(model: PreTrainedModel) -> list[Layer]:
     """
     if _CLASSES.get(type(model).__name__) is not type(model):
         raise TypeError(
-            f"a {type(model).__name__} cannot be pruned: give a BERT, DistilBERT or RoBERTa with a "
+            f"pruning knows no {type(model).__name__}: give a BERT, DistilBERT or RoBERTa with a "
             f"head ({', '.join(_CLASSES)})"
         )
     base = model.base_model
@@ -176,8 +176,9 @@ def load_pruned(checkpoint: str | Path) -> PreTrainedModel:
         OSError: what :func:`distilkit.hub.fetch` raises.
     """
     folder = fetch(checkpoint)
-    named = (_config(folder).get("architectures") or [None])[0]
-    if named not in _CLASSES:
+    named = _config(folder).get("architectures")
+    named = named[0] if isinstance(named, list) and named else named
+    if not isinstance(named, str) or named not in _CLASSES:
         raise ValueError(
             f"{checkpoint}: its config.json names the class {named!r}; read are "
             f"{', '.join(_CLASSES)}"
@@ -221,12 +222,16 @@ def read_pruned(
             f"{folder} is no pruned model (its config.json has no {SHAPES!r}): load it with "
             "from_pretrained"
         )
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False, **options)
-    config.dtype = torch.float32
-    with torch.random.fork_rng():  # what transformers draws is replaced, or the caller's to replace
-        model = kind.from_config(config) if hasattr(kind, "from_config") else kind(config)
-    shapes = _checked(getattr(config, SHAPES), layers_of(model), folder)
-    _cut(model, *([range(count) for count in shapes[part]] for part in ("heads", "units")))
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, **options)
+        config.dtype = torch.float32
+        with torch.random.fork_rng():  # what is drawn is replaced, or the caller's to replace
+            model = kind.from_config(config) if hasattr(kind, "from_config") else kind(config)
+        cut_to_config(model)
+    except Exception as error:  # three libraries' exceptions meet here, none of them is swallowed
+        raise ValueError(
+            f"{folder / 'config.json'} makes no pruned model ({type(error).__name__}: {error})"
+        ) from error
     try:
         state = load_file(folder / "model.safetensors")
     except (SafetensorError, OSError) as error:
@@ -249,6 +254,30 @@ def read_pruned(
     read = {id(own[name]) for name in fitting}  # a tied weight is stored once
     missing = {name for name, value in own.items() if id(value) not in read}
     return model.eval(), missing, state.keys() - own.keys()
+
+
+def cut_to_config(model: PreTrainedModel) -> None:
+    """Leave in each layer of a new model, in place, as many heads and units as its config tells.
+
+    Raises:
+        TypeError: a model that cannot be pruned.
+        ValueError: the config tells nothing, or what cannot be true.
+    """
+    layers, shapes, left = layers_of(model), getattr(model.config, SHAPES, None), []
+    for part in ("heads", "units"):
+        counts = shapes.get(part) if isinstance(shapes, dict) else None
+        most = [getattr(layer, part) for layer in layers]
+        if (
+            not isinstance(counts, list)
+            or len(counts) != len(most)
+            or not all(type(n) is int and 0 <= n <= m for n, m in zip(counts, most, strict=True))
+        ):
+            raise ValueError(
+                f"the config's {SHAPES!r} must hold {part!r}, {len(most)} numbers from 0 to "
+                f"{max(most, default=0)}, and holds {counts!r}"
+            )
+        left.append([range(count) for count in counts])
+    _cut(model, *left)
 
 
 # ---- in the engine room
@@ -322,20 +351,3 @@ def _config(folder: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise ValueError(f"{path} is damaged: a {type(config).__name__} in place of an object")
     return config
-
-
-def _checked(shapes: Any, layers: Sequence[Layer], folder: Path) -> dict[str, list[int]]:
-    """The numbers of heads and units as config.json tells them, if they can be true."""
-    for part in ("heads", "units"):
-        counts = shapes.get(part) if isinstance(shapes, dict) else None
-        most = [getattr(layer, part) for layer in layers]
-        if (
-            not isinstance(counts, list)
-            or len(counts) != len(most)
-            or not all(type(n) is int and 0 <= n <= m for n, m in zip(counts, most, strict=True))
-        ):
-            raise ValueError(
-                f"{folder / 'config.json'} is damaged: {SHAPES!r} must hold {part!r}, "
-                f"{len(most)} numbers from 0 to {max(most, default=0)}, and holds {counts!r}"
-            )
-    return shapes

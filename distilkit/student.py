@@ -25,6 +25,8 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
+from distilkit.pruning import SHAPES, cut_to_config
+
 DISTILBERT_LAYERS = (0, 2, 4, 7, 9, 11)  # of 12; the authors' extraction script
 
 _EPS = 1e-12  # of DistilBERT's layer norms; not in its config, so a teacher must have it too
@@ -124,8 +126,9 @@ def student_from_teacher(teacher: Teacher, layers: Sequence[int] | None = None) 
 
     Raises:
         TypeError: the teacher is of another class.
-        ValueError: `layers` is no layer map of the teacher, or the teacher has a part that a
-            DistilBERT cannot have (another LayerNorm epsilon, relative positions, a decoder).
+        ValueError: `layers` is no layer map of the teacher, the teacher is pruned, or it has a part
+            that a DistilBERT cannot have (another LayerNorm epsilon, relative positions, a
+            decoder).
     """
     student_class = _STUDENT_CLASS.get(type(teacher))
     if student_class is None:
@@ -135,6 +138,8 @@ def student_from_teacher(teacher: Teacher, layers: Sequence[int] | None = None) 
             "RobertaForSequenceClassification"
         )
     c = teacher.config
+    if hasattr(c, SHAPES):
+        raise ValueError("the teacher is pruned: make the student first, then prune the student")
     if layers is None:
         layers = default_layers(c.num_hidden_layers)
     layers = check_layers(layers, c.num_hidden_layers)
@@ -247,7 +252,10 @@ def random_student_like(student: torch.nn.Module, seed: int) -> torch.nn.Module:
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return type(student)(student.config).to(student.device).eval()
+        model = type(student)(student.config)
+    if hasattr(student.config, SHAPES):  # a pruned student's layers have their own numbers of heads
+        cut_to_config(model)
+    return model.to(student.device).eval()
 
 
 def positions(model: torch.nn.Module) -> int:

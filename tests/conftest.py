@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import signal
@@ -81,6 +82,29 @@ def shake(model: torch.nn.Module, size: float = 0.1) -> None:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * size)
+
+
+# of a layer: the matrices that read the heads' outputs and the units' activations
+_READERS = {
+    "bert": ("encoder", "attention.output.dense", "output.dense"),
+    "roberta": ("encoder", "attention.output.dense", "output.dense"),
+    "distilbert": ("transformer", "attention.out_lin", "ffn.lin2"),
+}
+
+
+def zeroed(model, heads: dict[int, list[int]], units: dict[int, list[int]]):
+    """A copy of the model in which nothing reads these heads and units."""
+    model = copy.deepcopy(model)
+    kind = model.config.model_type
+    stack, after_heads, after_units = _READERS[kind]
+    d = model.config.hidden_size // model.config.num_attention_heads
+    with torch.no_grad():
+        for part, removed, size in ((after_heads, heads, d), (after_units, units, 1)):
+            for layer, numbers in removed.items():
+                weight = model.get_parameter(f"{kind}.{stack}.layer.{layer}.{part}.weight")
+                for number in numbers:
+                    weight[:, number * size : (number + 1) * size] = 0
+    return model
 
 
 def teacher_and_text(folder: Path, tokenizer, texts: list[str]) -> list[str]:

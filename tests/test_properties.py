@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from conftest import small_bert
+from conftest import small_bert, zeroed
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import BertTokenizerFast, DistilBertForMaskedLM
@@ -13,6 +13,8 @@ from distilkit.config import Objective
 from distilkit.corpus import MaskedBlocks, pack
 from distilkit.lean_head import Head, lean_triple_loss
 from distilkit.losses import IGNORE, cosine_loss, mlm_loss, soft_target_loss, triple_loss
+from distilkit.measure import parameter_count
+from distilkit.pruning import prune
 from distilkit.student import default_layers, student_from_teacher
 
 settings.register_profile(
@@ -66,6 +68,46 @@ def test_the_default_map_is_half_the_layers_from_the_first_to_the_last(depth):
     assert layers[0] == 0 or len(layers) == 1
     assert 0 <= layers[-1] < depth
     assert len(layers) == 1 or layers[-1] == depth - 1
+
+
+# ---- pruning
+
+
+@given(
+    data=st.data(),
+    depth=st.integers(1, 3),
+    heads=st.integers(1, 4),
+    units=st.integers(1, 9),
+    head_size=st.integers(1, 5),
+    distilled=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_a_model_without_any_of_its_heads_and_units(
+    data, depth, heads, units, head_size, distilled, seed
+):
+    """The logits are those of the whole model with zeros, the parameters fewer by the formula."""
+    width = heads * head_size
+    shape = {"hidden_size": width, "num_attention_heads": heads, "intermediate_size": units}
+    model = small_bert(depth, seed=seed, **shape)
+    if distilled:
+        model = student_from_teacher(model, range(depth))
+    model.double()
+
+    def some(most: int) -> st.SearchStrategy[dict[int, list[int]]]:
+        numbers = st.lists(st.integers(0, most - 1), unique=True)
+        return st.dictionaries(st.integers(0, depth - 1), numbers)
+
+    cut = data.draw(some(heads)), data.draw(some(units))
+    pruned = prune(model, *cut)
+    ids = torch.randint(5, 205, (2, 7), generator=torch.Generator().manual_seed(seed))
+    inputs = {"input_ids": ids, "attention_mask": torch.tensor([[1] * 7, [1] * 4 + [0] * 3])}
+    with torch.no_grad():
+        expected, found = zeroed(model, *cut)(**inputs).logits, pruned(**inputs).logits
+    assert torch.allclose(found, expected, rtol=0, atol=1e-10)
+    gone_heads, gone_units = (sum(map(len, part.values())) for part in cut)
+    a_head = 3 * (width + 1) * head_size + head_size * width
+    fewer = gone_heads * a_head + gone_units * (2 * width + 1)
+    assert parameter_count(model) - parameter_count(pruned) == fewer
 
 
 # ---- packing and masking
