@@ -41,8 +41,8 @@ def load_model(
     """
     folder = fetch(checkpoint)
     if is_pruned(folder):
-        model, missing, _ = read_pruned(kind, folder, **options)
-        return model, {"missing_keys": missing}
+        model, missing, unexpected = read_pruned(kind, folder, **options)
+        return model, {"missing_keys": missing, "unexpected_keys": unexpected}
     try:
         model, info = kind.from_pretrained(
             folder,
