@@ -45,8 +45,8 @@ def head_and_unit_importance(
 
     The masks stand where the heads' outputs enter the attention's output matrix and the units'
     activations the second feed-forward matrix; the model's own forward runs, without dropout. The
-    scores are as they come: sizes of different layers compare only after the normalisation that
-    :func:`least_important` makes.
+    scores are as they come, in units of the loss: Michel et al. and Molchanov et al. divide those
+    of each layer by their l2 norm (see :func:`least_important`).
 
     Args:
         model: a BERT, DistilBERT or RoBERTa, pruned or not; stays as it is, its gradients too.
@@ -101,9 +101,10 @@ def least_important(
 ) -> Cut:
     """The heads and units to remove, so that these shares of all of them are kept.
 
-    They compete across layers, as in Michel et al. 2019, sections 2.3 and 4.2: the scores of each
-    layer are divided by their l2 norm, and the least ones of the whole model go, heads and units
-    apart. The best head and the best unit of each layer stay whatever their score.
+    They compete across layers, heads and units apart: the least scores of the whole model go, as
+    in Michel et al. 2019, section 4. But the best head and the best unit of each layer stay, and
+    scores are not divided by the l2 norm of their layer first: all of them are changes of the same
+    loss, and a layer that hardly matters would count as much as one that does.
 
     Args:
         importance: as :func:`head_and_unit_importance` measures it.
@@ -126,11 +127,8 @@ def _least(what: str, scores: tuple[Tensor, ...], kept: float) -> dict[int, list
     ranked = []
     for layer, of_layer in enumerate(scores):
         if len(of_layer):
-            values = (
-                of_layer / of_layer.norm().clamp_min(torch.finfo(of_layer.dtype).tiny)
-            ).tolist()
             best = int(of_layer.argmax())
-            ranked += [(i == best, value, layer, i) for i, value in enumerate(values)]
+            ranked += [(i == best, s, layer, i) for i, s in enumerate(of_layer.tolist())]
     ranked.sort(key=lambda row: row[:2])  # stable: of equals the earlier ones go
     protected = sum(row[0] for row in ranked)
     keep = max(protected, round(kept * len(ranked)))
