@@ -4,8 +4,8 @@ Michel, Levy and Neubig 2019 (arXiv 1905.10650), equation 2: give every head a m
 output is multiplied by; its importance is the mean over examples of ``|∂L(x)/∂ξ|`` at ξ = 1. By the
 chain rule that is ``|Σ output · ∂L/∂output|``, the first-order estimate of what the loss would
 change if the head were cut. For a feed-forward unit the same expression is the Taylor criterion of
-Molchanov et al. 2017 (arXiv 1611.06440), equation 8: the absolute value of activation times
-gradient, summed over an example's positions. So both are measured alike, in one pass.
+Molchanov et al. 2017 (arXiv 1611.06440), section 2.2: activation times gradient, summed over an
+example's positions, and the absolute value of that. So both are measured alike, in one pass.
 """
 
 from __future__ import annotations
