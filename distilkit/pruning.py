@@ -30,13 +30,16 @@ from transformers import (
     BertForMaskedLM,
     BertForQuestionAnswering,
     BertForSequenceClassification,
+    BertModel,
     DistilBertForMaskedLM,
     DistilBertForQuestionAnswering,
     DistilBertForSequenceClassification,
+    DistilBertModel,
     PreTrainedModel,
     RobertaForMaskedLM,
     RobertaForQuestionAnswering,
     RobertaForSequenceClassification,
+    RobertaModel,
 )
 
 from distilkit.hub import fetch
@@ -46,12 +49,15 @@ SHAPES = "pruned"  # of the config: {"heads": [left in each layer], "units": [li
 _CLASSES = {
     kind.__name__: kind
     for kind in (
+        BertModel,
         BertForMaskedLM,
         BertForSequenceClassification,
         BertForQuestionAnswering,
+        DistilBertModel,
         DistilBertForMaskedLM,
         DistilBertForSequenceClassification,
         DistilBertForQuestionAnswering,
+        RobertaModel,
         RobertaForMaskedLM,
         RobertaForSequenceClassification,
         RobertaForQuestionAnswering,
@@ -89,8 +95,8 @@ def layers_of(model: PreTrainedModel) -> list[Layer]:
     """
     if _CLASSES.get(type(model).__name__) is not type(model):
         raise TypeError(
-            f"pruning knows no {type(model).__name__}: give a BERT, DistilBERT or RoBERTa with a "
-            f"head ({', '.join(_CLASSES)})"
+            f"pruning knows no {type(model).__name__}: give a BERT, DistilBERT or RoBERTa "
+            f"({', '.join(_CLASSES)})"
         )
     base = model.base_model
     if hasattr(base, "transformer"):
@@ -143,7 +149,7 @@ def prune(
     Save it with ``save_pretrained``, read it with :func:`load_pruned`.
 
     Args:
-        model: a BERT, DistilBERT or RoBERTa with any head; stays as it is.
+        model: a BERT, DistilBERT or RoBERTa with any head or none; stays as it is.
         heads: what to remove: layer -> heads, all numbered from 0.
         units: likewise; there are ``intermediate_size`` (``hidden_dim``) units in a layer.
 
@@ -240,6 +246,11 @@ def read_pruned(
             "folder with model.safetensors as save_pretrained writes it, or fetch it anew"
         ) from error
 
+    prefix = f"{model.base_model_prefix}."  # of the encoder's names where there is a head
+    if model.base_model is model:
+        state = {name.removeprefix(prefix): value for name, value in state.items()}
+    elif not any(name.startswith(prefix) for name in state):
+        state = {prefix + name: value for name, value in state.items()}
     own = model.state_dict(keep_vars=True)
     fitting = {name: value for name, value in state.items() if name in own}
     for name, value in fitting.items():

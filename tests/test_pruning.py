@@ -24,6 +24,7 @@ from transformers import (
     DistilBertForMaskedLM,
     DistilBertForQuestionAnswering,
     DistilBertForSequenceClassification,
+    DistilBertModel,
     RobertaForMaskedLM,
     RobertaForQuestionAnswering,
     RobertaForSequenceClassification,
@@ -275,8 +276,26 @@ def test_a_pruned_masked_language_model_becomes_a_classifier(tmp_path):
     model.save_pretrained(tmp_path / "classifier")
     again = fine_tuned(AutoModelForSequenceClassification, tmp_path / "classifier")
     assert_same(again.state_dict(), model.state_dict())
-    with pytest.raises(ValueError, match="pruning knows no DistilBertModel"):
-        load_model(AutoModel, tmp_path)
+
+
+def test_the_bare_encoder_of_a_pruned_model(tmp_path):
+    pruned = prune(whole(DistilBertForMaskedLM), *CUTS["some"])
+    pruned.save_pretrained(tmp_path)
+    encoder, info = load_model(AutoModel, tmp_path)
+    assert type(encoder) is DistilBertModel
+    assert_same(encoder.state_dict(), pruned.distilbert.state_dict())
+    assert not info["missing_keys"]
+    assert all(name.startswith("vocab_") for name in info["unexpected_keys"])
+    encoder.save_pretrained(tmp_path / "encoder")
+    assert_same(load_pruned(tmp_path / "encoder").state_dict(), encoder.state_dict())
+    model, info = load_model(AutoModelForMaskedLM, tmp_path / "encoder")
+    assert_same(model.distilbert.state_dict(), encoder.state_dict())
+    assert all(name.startswith("vocab_") for name in info["missing_keys"])
+    assert len(info["missing_keys"]) == 5  # the whole head but the tied matrix
+    assert_same(
+        prune(model.distilbert, {1: [0]}).state_dict(),
+        prune(model, {1: [0]}).distilbert.state_dict(),
+    )
 
 
 def edit(**changes):
@@ -320,7 +339,7 @@ DAMAGED = {
     "true": (shapes([2, True, 1], [17, 1, 20]), "from 0 to 4"),
     "other heads": (shapes([3, 4, 1], [17, 1, 20]), "the two files do not belong together"),
     "other units": (shapes([2, 4, 1], [16, 1, 20]), r"is \[17\], by config.json .* be \[16\]"),
-    "no class": (edit(architectures=None), "names the class None; read are BertForMaskedLM"),
+    "no class": (edit(architectures=None), "names the class None; read are BertModel"),
     "no class again": (edit(architectures=[]), r"names the class \[\]"),
     "classes of lists": (edit(architectures=[["x"]]), r"names the class \['x'\]"),
     "a foreign class": (edit(architectures=["os.system"]), "names the class 'os.system'"),
