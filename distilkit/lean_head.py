@@ -12,7 +12,8 @@ gradient several times that. Three habits avoid it:
    ``dCE/dz = softmax(z) − onehot``.
 
 The numbers are those of :func:`distilkit.losses.triple_loss` (tested against it in float64); a term
-whose weight is 0 is not computed, and reported as 0.
+whose weight is 0 is not computed, and reported as 0. Of a teacher's k likeliest tokens and the mass
+of the rest (:mod:`distilkit.top_k`) they are those of its formula.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from transformers import PreTrainedModel
 
 from distilkit.config import Objective
 from distilkit.losses import TripleLoss, at_least_float32, cosine_loss
+from distilkit.top_k import SoftTargets, TopK, at_temperature
 
 # Logits of one model in a chunk: 32 MiB in float32. A GPU, which waits for every kernel's start,
 # takes eight times as many.
@@ -70,7 +72,8 @@ class _VocabularyLosses(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden, weight, bias, teacher, targets, objective, counts, differentiate):
         # hidden [N, H] student's rows after the transform; the first M = len(targets) are masked
-        # teacher: None, or (hidden [N, H'], weight [V, H'], bias [V]) of the teacher
+        # teacher: None, or (hidden [N, H'], weight [V, H'], bias [V]) of the teacher, or its
+        # SoftTargets
         (n, _), v, m = hidden.shape, weight.shape[0], len(targets)
         kind = hidden.device.type
         low = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
@@ -99,7 +102,8 @@ class _VocabularyLosses(torch.autograd.Function):
             weight_low, bias_t = weight.to(low), bias.to(exact) / temperature
             hidden_low = (hidden / temperature).to(low)
             z_rows = _rows_of_logits(min(n, rows), v, hidden_low)
-            if teacher is not None:
+            known = isinstance(teacher, SoftTargets)
+            if teacher is not None and not known:
                 t_hidden, t_weight, t_bias = teacher
                 t_hidden, t_weight = (t_hidden / temperature).to(low), t_weight.to(low)
                 t_bias = t_bias.to(exact) / temperature
@@ -107,15 +111,17 @@ class _VocabularyLosses(torch.autograd.Function):
             for start, stop in _pieces(n, rows):
                 h = hidden_low[start:stop]
                 z = torch.mm(h, weight_low.t(), out=z_rows[: stop - start])  # chunk, V; no bias yet
-                if teacher is not None:
+                if teacher is not None and not known:
                     t = torch.mm(t_hidden[start:stop], t_weight.t(), out=t_rows[: stop - start])
                 for first, last in _pieces(stop - start, block):
                     few = targets[start + first : min(start + last, m)]  # they come first
                     z_block, t_block = z[first:last] + bias_t, None
-                    if teacher is not None:
+                    if known:
+                        t_block = SoftTargets(*(x[start + first : start + last] for x in teacher))
+                    elif teacher is not None:
                         t_block = t[first:last] + t_bias
-                        if objective.mlm_target == "teacher":
-                            few = t_block[: len(few)].argmax(-1)
+                    if objective.mlm_target == "teacher":
+                        few = (t_block.ids[:, 0] if known else t_block.argmax(-1))[: len(few)]
                     d_z = terms(z_block, t_block, few, sums, differentiate)
                     if differentiate:
                         z[first:last] = d_z  # in place of the logits, which nobody needs any more
@@ -171,14 +177,22 @@ class _Terms(NamedTuple):
     mlm_share: float  # MLM's weight over the factor shared by all rows; 0: no MLM
 
     def __call__(
-        self, z: Tensor, t: Tensor | None, targets: Tensor, sums: Tensor, differentiate: bool
+        self,
+        z: Tensor,
+        t: Tensor | SoftTargets | None,
+        targets: Tensor,
+        sums: Tensor,
+        differentiate: bool,
     ) -> Tensor | None:
         """Add the rows' losses to `sums`; the gradient, without the shared factor.
 
         z, t: [rows, V] logits of student and teacher over T; targets: of the first rows.
         """
         d_z = None
-        if self.soft:
+        if self.soft and isinstance(t, SoftTargets):
+            kl, d_z = _kl_and_gradient(z, t)
+            sums[0] += kl
+        elif self.soft:
             p, q = F.softmax(t, dim=-1), F.softmax(z, dim=-1)
             # KL = Σ p (log p − log q) = Σ p (t − z) − lse(t) + lse(z), and exp(max) / q's or p's
             # largest is the sum of exponentials, so no second exponential is taken.
@@ -201,6 +215,24 @@ class _Terms(NamedTuple):
         return d_z
 
 
+def _kl_and_gradient(z: Tensor, t: SoftTargets) -> tuple[Tensor, Tensor]:
+    """``Σ_k p (log p − log q) + r (log r − log Q)``, summed over rows, and its gradient in z.
+
+    ``dKL/dz`` is q − p at the teacher's k tokens and ``q · (1 − r / Q)`` elsewhere: the student's
+    rest Q is to hold r, in whatever way. All rows [rows, V] are touched as often as by one softmax.
+    """
+    p, r = t.p.to(z.dtype), t.rest.to(z.dtype)
+    q = F.softmax(z, dim=-1)
+    log_sum = _log_sum_exp(z, q)
+    ours, chosen = q.gather(1, t.ids), z.gather(1, t.ids)
+    # summed without the k, for 1 − Σ_k q has no digits where it is small
+    rest = q.scatter_(1, t.ids, 0.0).sum(-1).clamp_min_(torch.finfo(q.dtype).tiny)
+    kl = torch.special.xlogy(p, p) - p * (chosen - log_sum[:, None])
+    kl_rest = torch.special.xlogy(r, r) - r * rest.log()
+    d_z = q.mul_((1 - r / rest)[:, None]).scatter_(1, t.ids, ours - p)
+    return kl.sum() + kl_rest.sum(), d_z
+
+
 def _log_sum_exp(logits: Tensor, probabilities: Tensor) -> Tensor:
     """``log Σ exp(logits)`` of rows whose softmax is known: [rows, V], [rows, V] -> [rows]."""
     return logits.amax(-1) - probabilities.amax(-1).log()
@@ -214,6 +246,7 @@ def lean_triple_loss(
     *,
     teacher_hidden: Tensor | None = None,
     teacher_head: Head | None = None,
+    teacher_top: TopK | None = None,
     cosine_pairs: Sequence[tuple[Tensor, Tensor]] | None = None,
     counts: dict[str, int] | None = None,
 ) -> TripleLoss:
@@ -227,6 +260,8 @@ def lean_triple_loss(
         objective: weights, temperature, which tokens.
         teacher_hidden, teacher_head: [N, H'] and head of the teacher, the same rows; may be left
             out if the objective does not need a teacher.
+        teacher_top: of the teacher's distributions the k likeliest tokens, in place of the two
+            above, for as many rows as there are soft targets.
         cosine_pairs: hidden states (student's, teacher's), each [N, H''], that the cosine term
             aligns, the mean over pairs; by default the two last hidden states.
         counts: the denominators ``soft_target``, ``mlm`` and ``cosine``, over all micro-batches of
@@ -242,9 +277,13 @@ def lean_triple_loss(
     n, m = len(student_hidden), len(targets)
     if m > n:
         raise ValueError(f"rows do not match: {n} rows, but {m} targets")
-    if objective.needs_teacher:
-        if teacher_hidden is None or teacher_head is None:
-            raise ValueError("this objective needs teacher_hidden and teacher_head")
+    asks_head = objective.soft_target > 0 or objective.mlm_target == "teacher"
+    missing = teacher_hidden is None or teacher_head is None
+    if missing and (
+        (asks_head and teacher_top is None) or (objective.cosine > 0 and cosine_pairs is None)
+    ):
+        raise ValueError("this objective needs teacher_hidden and teacher_head")
+    if objective.needs_teacher and not missing:
         if len(teacher_hidden) != n:
             raise ValueError(f"rows do not match: student {n}, teacher {len(teacher_hidden)}")
         if teacher_head.decoder.out_features != student_head.decoder.out_features:
@@ -256,7 +295,16 @@ def lean_triple_loss(
     counts = counts or {"soft_target": soft_rows, "mlm": m, "cosine": n}
 
     teacher = None
-    if objective.soft_target > 0 or objective.mlm_target == "teacher":
+    if asks_head and teacher_top is not None:
+        if len(teacher_top.ids) < soft_rows:
+            raise ValueError(
+                f"rows do not match: soft targets for {soft_rows}, teacher_top of "
+                f"{len(teacher_top.ids)}"
+            )
+        of_rows = TopK(*(part[:soft_rows] for part in teacher_top))
+        vocabulary = student_head.decoder.out_features
+        teacher = at_temperature(of_rows, vocabulary, objective.temperature)
+    elif asks_head:
         with torch.no_grad():
             rows = teacher_head.transform(teacher_hidden[:soft_rows])
         teacher = (rows, teacher_head.decoder.weight, _bias(teacher_head.decoder))

@@ -7,8 +7,6 @@ loop; models, tokenizer and blocks are the caller's.
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -19,12 +17,15 @@ from transformers import PreTrainedModel
 
 from distilkit.attention_transfer import attention_term, check_attention, show_attention
 from distilkit.config import MLM_ONLY, Objective, Training, as_json
-from distilkit.corpus import MaskedBlocks, in_pieces
+from distilkit.corpus import MaskedBlocks
+from distilkit.fingerprint import fingerprint, text_digest
 from distilkit.lean_head import lean_triple_loss, mlm_head
 from distilkit.loop import evaluate, sum_over_processes, train
 from distilkit.processes import processes, shard_layers
 from distilkit.run import Run, open_run
 from distilkit.student import positions
+from distilkit.teacher_cache import TeacherCache
+from distilkit.top_k import TopK
 
 
 def distil(
@@ -37,6 +38,7 @@ def distil(
     objective: Objective | None = None,
     validation: MaskedBlocks | None = None,
     shard_teacher: bool = False,
+    teacher_cache: TeacherCache | None = None,
 ) -> Run:
     """Train a copy of `student` by the triple loss against `teacher`; see :func:`pretrain`."""
     return pretrain(
@@ -48,6 +50,7 @@ def distil(
         teacher=teacher,
         validation=validation,
         shard_teacher=shard_teacher,
+        teacher_cache=teacher_cache,
     )
 
 
@@ -61,6 +64,7 @@ def pretrain(
     teacher: PreTrainedModel | None = None,
     validation: MaskedBlocks | None = None,
     shard_teacher: bool = False,
+    teacher_cache: TeacherCache | None = None,
 ) -> Run:
     """Train a copy of a masked-language model; masked words alone, or any objective.
 
@@ -77,9 +81,12 @@ def pretrain(
         validation: held-out text; its losses are logged under a mask that never changes.
         shard_teacher: in several processes, no device holds the whole teacher: its layers are dealt
             out (FSDP) and put together while they compute. The host's memory still holds it whole.
+        teacher_cache: its answers to these blocks, kept from before
+            (:func:`distilkit.teacher_cache.cached_teacher`); validation asks the teacher itself.
 
     Raises:
-        ValueError: the objective needs a teacher and there is none, or the two do not fit.
+        ValueError: the objective needs a teacher and there is none, or the two do not fit; or the
+            cache is of another teacher or text, or lacks what the objective asks.
     """
     _check(model, teacher, objective, blocks, validation)
     config = {
@@ -88,10 +95,13 @@ def pretrain(
         "training": as_json(training),
         "model": fingerprint(model),
         "teacher": fingerprint(teacher) if teacher is not None else None,
-        "text": _text_digest(blocks),
-        "validation": _text_digest(validation) if validation is not None else None,
+        "text": text_digest(blocks),
+        "validation": text_digest(validation) if validation is not None else None,
         "blocks": list(blocks.blocks.shape),
     }
+    if teacher_cache is not None:
+        teacher_cache.check(config["teacher"], config["text"], objective, training)
+        config["teacher_cache"] = {"key": teacher_cache.key, "k": teacher_cache.k}
     with open_run(name, config) as run:
         if run.finished:
             return run
@@ -108,7 +118,12 @@ def pretrain(
                 return losses_on(trained, validation, objective, teacher, training.micro_batch_size)
 
         summary = train(
-            model, blocks, language_model_loss(objective, teacher), training, run, validate=validate
+            model,
+            teacher_cache or blocks,
+            language_model_loss(objective, teacher),
+            training,
+            run,
+            validate=validate,
         )
         remove_projections(model)
         if processes().is_main_process:
@@ -124,7 +139,8 @@ def language_model_loss(
 ) -> Callable[[nn.Module, dict[str, Any], dict[str, int]], dict[str, Tensor]]:
     """The loss for the loop: teacher and student see the same corrupted input.
 
-    Micro-batches as :meth:`distilkit.corpus.MaskedBlocks.batch` makes them.
+    Micro-batches as :meth:`distilkit.corpus.MaskedBlocks.batch` makes them, or with the teacher's
+    answers in them (:meth:`distilkit.teacher_cache.TeacherCache.batch`): then it is not asked.
     """
     pairs = _pairs(objective)
     looks = objective.attention > 0
@@ -135,8 +151,12 @@ def language_model_loss(
         inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
         ours, theirs = zip(*pairs, strict=True)
         student, our_maps = _rows(model, inputs, batch["rows"], (-1, *ours), looks)  # each N, H
-        teachers, their_maps = [None], []
-        if objective.needs_teacher:
+        teachers, their_maps, top = [None], [], None
+        if "teacher_ids" in batch:
+            top = TopK(batch["teacher_ids"], batch["teacher_logits"], batch["teacher_rest"])
+        if "teacher_hidden" in batch:  # of the last layer, for head and cosine
+            teachers = [batch["teacher_hidden"].to(teacher.dtype)] * (1 + len(pairs))
+        elif objective.needs_teacher and top is None:
             with torch.no_grad():  # and eval(): no dropout in the targets
                 teachers, their_maps = _rows(
                     teacher, inputs, batch["rows"], (-1, *theirs), looks
@@ -149,6 +169,7 @@ def language_model_loss(
             objective,
             teacher_hidden=teachers[0],
             teacher_head=mlm_head(teacher) if objective.needs_teacher else None,
+            teacher_top=top,
             cosine_pairs=[
                 (hidden if projection is None else projection(hidden), target)
                 for hidden, projection, target in zip(
@@ -320,29 +341,6 @@ def _check(
                     f"cosine_layers holds {pair}, but the {who} has "
                     f"{reader.config.num_hidden_layers} layers"
                 )
-
-
-def fingerprint(model: PreTrainedModel) -> dict[str, str]:
-    """Class and SHA-256 of configuration and weights: what a run started from."""
-    # what from_pretrained and save_pretrained write there says nothing about the computation
-    aside = {"_name_or_path", "architectures", "dtype", "transformers_version"}
-    config = {k: v for k, v in model.config.to_dict().items() if k not in aside}
-    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().contiguous().cpu().view(torch.uint8).numpy().tobytes())
-    return {"class": type(model).__name__, "sha256": digest.hexdigest()}
-
-
-def _text_digest(blocks: MaskedBlocks) -> str:
-    digest = hashlib.sha256(f"{blocks.blocks.shape} {blocks.seed}".encode())
-    digest.update(blocks.weights.tobytes())
-    if not isinstance(blocks.blocks, np.ndarray):  # a stream: nobody has read it to its end yet
-        digest.update(json.dumps(blocks.blocks.identity).encode())
-        return digest.hexdigest()
-    for some in in_pieces(blocks.blocks):
-        digest.update(some.astype(np.int32).tobytes())
-    return digest.hexdigest()
 
 
 def _prefixed(prefix: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
