@@ -76,7 +76,8 @@ def cached_teacher(
     _check_servable(objective)
     if not objective.needs_teacher:
         raise ValueError("this objective asks no teacher: there is nothing to keep")
-    if k is not None and not (isinstance(k, int) and 1 <= k <= head.decoder.out_features):
+    whole = isinstance(k, int) and not isinstance(k, bool)
+    if k is not None and not (whole and 1 <= k <= head.decoder.out_features):
         raise ValueError(
             f"k = {k!r}: give 1 to {head.decoder.out_features}, the vocabulary, or None for the "
             "last hidden states alone"
@@ -97,11 +98,12 @@ def cached_teacher(
         "hidden": k is None or objective.cosine > 0,
     }
     cache = TeacherCache(blocks, about, _record(teacher, length, about), _seen(blocks, training))
+    device = processes().device  # all processes join here: one that waits for the lock cannot
     cache.path.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(cache.path / ".lock"):
         parts, done = -(-cache.entries // PART), _intact_parts(cache)
         if done < parts:
-            teacher.to(processes().device)
+            teacher.to(device)
             evaluate(teacher, lambda teacher: _write(cache, teacher, done, parts))
     return cache
 
