@@ -100,6 +100,22 @@ def check_layers(layers: Sequence[int], teacher_layers: int) -> tuple[int, ...]:
     return layers
 
 
+def check_teacher(teacher: Teacher) -> type[Student]:
+    """The class of its students; TypeError or ValueError if it can have none, with the reason."""
+    student_class = _STUDENT_CLASS.get(type(teacher))
+    if student_class is None:
+        raise TypeError(
+            f"a student cannot be made from a {type(teacher).__name__}: load the teacher with "
+            "BertForMaskedLM, BertForSequenceClassification, RobertaForMaskedLM or "
+            "RobertaForSequenceClassification"
+        )
+    if hasattr(teacher.config, SHAPES):
+        raise ValueError("the teacher is pruned: make the student first, then prune the student")
+    if student_class is not type(teacher):
+        _check_can_be_distilbert(teacher.config)
+    return student_class
+
+
 def student_from_teacher(teacher: Teacher, layers: Sequence[int] | None = None) -> Student:
     """A student whose layers are copies of the named teacher layers; the teacher is untouched.
 
@@ -130,22 +146,12 @@ def student_from_teacher(teacher: Teacher, layers: Sequence[int] | None = None) 
             that a DistilBERT cannot have (another LayerNorm epsilon, relative positions, a
             decoder).
     """
-    student_class = _STUDENT_CLASS.get(type(teacher))
-    if student_class is None:
-        raise TypeError(
-            f"a student cannot be made from a {type(teacher).__name__}: load the teacher with "
-            "BertForMaskedLM, BertForSequenceClassification, RobertaForMaskedLM or "
-            "RobertaForSequenceClassification"
-        )
-    c = teacher.config
-    if hasattr(c, SHAPES):
-        raise ValueError("the teacher is pruned: make the student first, then prune the student")
+    student_class, c = check_teacher(teacher), teacher.config
     if layers is None:
         layers = default_layers(c.num_hidden_layers)
     layers = check_layers(layers, c.num_hidden_layers)
     if student_class is type(teacher):
         return _with_layers(teacher, layers)
-    _check_can_be_distilbert(c)
 
     config = DistilBertConfig(
         vocab_size=c.vocab_size,
