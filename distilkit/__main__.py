@@ -190,6 +190,36 @@ def distil(options: argparse.Namespace) -> None:
     _print_result(run)
 
 
+def layers(options: argparse.Namespace) -> None:
+    """Score every layer map of a teacher as it is cut; --train asks whether the ranking lasts."""
+    from distilkit.layer_search import probe_of, score_layer_maps
+    from distilkit.layer_study import rank_correlation, score_and_train
+    from distilkit.sources import load_blocks, load_teacher
+    from distilkit.student import default_layers
+
+    chosen = _scale(options)
+    if options.train is None:
+        if options.out is not None:
+            raise ValueError("--out is the table of the trained students: give --train STEPS too")
+        model, tokenizer = load_teacher(chosen)
+        default_layers(model.config.num_hidden_layers, options.student_layers)  # refuses others
+        blocks, _ = load_blocks(chosen, tokenizer)
+        scores = score_layer_maps(
+            model, probe_of(blocks), options.student_layers, objective=chosen.objective
+        )
+        ends = (scores["rank"] <= 10) | (scores["rank"] == len(scores))
+        print(scores[ends | (scores["name"] != "")].round(4).to_string(index=False))
+        return
+    chosen = replace(chosen, distillation=replace(chosen.distillation, steps=options.train))
+    out = options.out or chosen.figures / "layer_maps.csv"
+    trained = score_and_train(chosen, student_layers=options.student_layers, out=out)
+    print(trained.to_string(index=False))
+    for score in ("soft_target", "masked_accuracy"):
+        found = rank_correlation(trained, f"{score}_cut", score)
+        print(f"{score}, as cut and trained: rank correlation {found:+.2f}")
+    print(out)
+
+
 def finetune(options: argparse.Namespace) -> None:
     """Fine-tune a checkpoint on one task, with --teacher also on its soft targets."""
     from transformers import (
@@ -463,6 +493,13 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--tokens", choices=("all", "masked"), help="where soft targets count")
     sub.add_argument("--mlm-target", choices=("original", "teacher"))
     with_training(sub)
+
+    sub = with_scale(verb(layers))
+    sub.add_argument("--teacher", dest="teacher_checkpoint", help="Hub id or folder")
+    sub.add_argument("--text", help=text)
+    sub.add_argument("--student-layers", type=int, help="default: half of the teacher's")
+    sub.add_argument("--train", type=int, metavar="STEPS", help="train students of some maps")
+    sub.add_argument("--out", type=Path, help="csv file (default: figures/<scale>/layer_maps.csv)")
 
     sub = with_scale(verb(finetune))
     sub.add_argument("checkpoint", help="Hub id or folder of the model to fine-tune")

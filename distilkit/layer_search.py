@@ -18,7 +18,6 @@ The numbers are those of the students that :func:`distilkit.student.student_from
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import combinations
 from math import comb
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -154,7 +153,7 @@ def layer_applications(teacher_layers: int, student_layers: int) -> int:
 
 
 def probe_of(blocks: MaskedBlocks, tokens: int = PROBE_TOKENS) -> MaskedBlocks:
-    """The first blocks of a text, about so many tokens, under masks that depend on no run's seed."""
+    """A text's first blocks, about so many tokens, under masks that depend on no run's seed."""
     first = np.arange(min(len(blocks), max(1, tokens // blocks.blocks.shape[1])))
     return MaskedBlocks(blocks.blocks[first], blocks.tokenizer, seed=0, weights=blocks.weights)
 
@@ -230,14 +229,14 @@ def _score(
             passed = teacher_pass(teacher, inputs)
             log_p = _log_softmax(passed.states[-1], rows, teachers_head, temperature)  # N, V
             p = log_p.exp()
-            negative_entropy = torch.linalg.vecdot(p, log_p).sum(dtype=torch.float64)
+            negative_entropy = torch.linalg.vecdot(p, log_p)  # N
             del log_p
             for key, hidden in last_states(inputs, passed):
                 log_q = _log_softmax(hidden, rows, head, temperature)  # N, V
-                cross = torch.linalg.vecdot(p, log_q).sum(dtype=torch.float64)
-                hits = (log_q[: len(words)].argmax(-1) == words).sum()
-                both = torch.stack([negative_entropy - cross, hits])
-                sums[key] = sums.get(key, 0) + both
+                kl = (negative_entropy - torch.linalg.vecdot(p, log_q)).sum().item()
+                hits = (log_q[: len(words)].argmax(-1) == words).sum().item()
+                kl_before, hits_before = sums.get(key, (0.0, 0))
+                sums[key] = kl_before + kl, hits_before + hits
 
     evaluate(teacher, measure)
     return {
@@ -245,7 +244,7 @@ def _score(
             "soft_target": temperature**2 * kl / max(rows_scored, 1),
             "masked_accuracy": hits / max(masked, 1),
         }
-        for key, (kl, hits) in ((key, both.tolist()) for key, both in sums.items())
+        for key, (kl, hits) in sums.items()
     }
 
 

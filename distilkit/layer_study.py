@@ -22,7 +22,7 @@ from distilkit.loading import load_model
 from distilkit.pretraining import distil
 from distilkit.side_by_side import side_by_side
 from distilkit.sources import load_blocks, load_teacher
-from distilkit.student import student_from_teacher
+from distilkit.student import default_layers, student_from_teacher
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,10 +48,15 @@ def score_and_train(
 
     Returns:
         What is in the file (:func:`read_trained`), a row a trained student.
+
+    Raises:
+        ValueError: the teacher has fewer layers than the student is to have, or a run of this name
+            was trained otherwise (:func:`distilkit.run.open_run`).
     """
     import pandas as pd
 
     teacher, tokenizer = load_teacher(scale)
+    default_layers(teacher.config.num_hidden_layers, student_layers)  # refuses others at once
     blocks, _ = load_blocks(scale, tokenizer)
     scores = score_layer_maps(teacher, probe_of(blocks), student_layers, objective=scale.objective)
     todo = plan(scores, seeds)
@@ -77,13 +82,13 @@ def score_and_train(
 
 
 def plan(scores: pd.DataFrame, seeds: Sequence[int]) -> list[tuple[LayerMap, int]]:
-    """(layers, seed) of every student to be trained, in the order of the scores."""
+    """(layers, seed) of every student to be trained, seed by seed in the order of the scores."""
     spread = set(np.linspace(0, len(scores) - 1, SPREAD).round().astype(int))
     ends = {0, len(scores) - 1}
     return [
         (row.layers, seed)
-        for row in scores.itertuples()
         for seed in seeds
+        for row in scores.itertuples()
         if row.name or row.Index in ends or (seed == seeds[0] and row.Index in spread)
     ]
 
@@ -126,11 +131,10 @@ def read_trained(path: Path) -> pd.DataFrame:
 
 
 def rank_correlation(trained: pd.DataFrame, before: str, after: str) -> float:
-    """Spearman's, over the maps that the first seed trained, between two columns."""
-    from scipy.stats import spearmanr
-
+    """Spearman's, over the maps that the first seed trained; NaN if a column is constant."""
     first = trained[trained.seed == trained.seed.iloc[0]]
-    return float(spearmanr(first[before], first[after]).statistic)
+    with np.errstate(invalid="ignore"):  # 0/0 where all maps are alike
+        return float(first[before].rank().corr(first[after].rank()))
 
 
 def _written(layers: LayerMap) -> str:
