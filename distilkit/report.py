@@ -26,6 +26,7 @@ _CAPTIONS = {
     "01_temperatures": "softmax(z / T) at six temperatures",
     "01_one_hot_and_soft": "A one-hot target and a soft one",
     "02_layer_map": "The student's layers and where they come from",
+    "02_layer_maps": "All layer maps, as they are cut and after a training",
     "03_soft_targets": "One-hot and soft target at a masked word",
     "04_losses": "The three losses while the student trains",
     "05_glue": "Scores of the arms, task by task",

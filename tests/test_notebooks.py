@@ -31,6 +31,7 @@ FIGURES = {
     "01_temperatures",
     "01_one_hot_and_soft",
     "02_layer_map",
+    "02_layer_maps",
     "03_soft_targets",
     "04_losses",
     "05_glue",

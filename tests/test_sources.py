@@ -171,7 +171,7 @@ def test_training_and_measuring_import_without_datasets_evaluate_and_ipywidgets(
         "    sys.modules[name] = None\n"
         "import distilkit.student, distilkit.losses, distilkit.lean_head, distilkit.corpus\n"
         "import distilkit.loop, distilkit.pretraining, distilkit.finetuning, distilkit.measure\n"
-        "import distilkit.sources, distilkit.run, distilkit.checkpoint\n"
+        "import distilkit.sources, distilkit.run, distilkit.checkpoint, distilkit.layer_study\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
