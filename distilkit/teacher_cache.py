@@ -53,7 +53,7 @@ def cached_teacher(
     training: Training,
     objective: Objective | None = None,
     *,
-    k: int | None,
+    k: int | None = None,
 ) -> TeacherCache:
     """The teacher's answers to every block that a training will see: asked now, or read.
 
@@ -134,7 +134,7 @@ class TeacherCache:
         """:meth:`MaskedBlocks.batch`, and the teacher's answers to its rows.
 
         Returns:
-            With k: ``teacher_ids`` and ``teacher_logits`` [N, k], ``teacher_rest`` [N, 4] (see
+            With k: ``teacher_ids`` and ``teacher_logits`` [N, k], ``teacher_rest`` [N, 5] (see
             :class:`distilkit.top_k.TopK`), or of the M masked rows alone; with hidden states
             ``teacher_hidden`` [N, H].
         """

@@ -26,6 +26,7 @@ from distilkit.lean_head import mlm_head
 from distilkit.pretraining import distil, language_model_loss
 from distilkit.student import student_from_teacher
 from distilkit.teacher_cache import cached_teacher
+from distilkit.top_k import TEMPERATURES
 
 TOY = Training(
     steps=4,
@@ -111,7 +112,7 @@ def test_a_batch_holds_what_the_teacher_says_about_it(home, teacher, blocks, kin
             kept = batch["teacher_logits"].float()
             torch.testing.assert_close(kept, expected, rtol=1e-3, atol=1e-4)
             outside = log_p.scatter(1, likeliest, -torch.inf)
-            for i, temperature in enumerate((1, 2, 4, 8)):
+            for i, temperature in enumerate(TEMPERATURES):
                 rest = (outside / temperature).logsumexp(-1)
                 torch.testing.assert_close(batch["teacher_rest"][:, i], rest, rtol=0, atol=1e-4)
 

@@ -40,17 +40,17 @@ def test_exact_where_the_rest_is_kept(k, temperature):
         torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-14)
 
 
-@pytest.mark.parametrize("temperature", [1.1, 1.5, 3, 6, 12, 100])
+@pytest.mark.parametrize("temperature", [0.7, 1.1, 1.5, 3, 6, 12, 100])
 def test_near_between_them(temperature):
     _, p, rest = at_temperature(top_k.top_k(logits(0), 8), V, temperature)
     _, expected, expected_rest = exact(logits(0), 8, temperature)
     assert (p - expected).abs().max() < 0.01
-    assert (rest / expected_rest - 1).abs().max() < 0.02
+    assert (rest / expected_rest - 1).abs().max() < 0.1
     torch.testing.assert_close(p.sum(-1) + rest, torch.ones(N, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("temperature", [0.9, 0.5, 0.1, 0.01])
-def test_below_1_the_rest_is_bounded_from_above(temperature):
+@pytest.mark.parametrize("temperature", [0.49, 0.3, 0.1, 0.01])
+def test_below_a_half_the_rest_is_bounded_from_above(temperature):
     _, p, rest = at_temperature(top_k.top_k(logits(0), 8), V, temperature)
     expected = exact(logits(0), 8, temperature)[2]
     assert (rest >= expected - 1e-15).all()
