@@ -15,8 +15,8 @@ student is the first to gain, and the disk grows with every step of the plan, fo
 come again. Where it is worth that, the hidden states are the better answers of a narrow teacher:
 the shipped one's (192 wide) take 384 bytes a token and change no probability by more than 4e-4; its
 64 likeliest words take 276 and at T = 2 leave three quarters of the mass to the rest
-(:mod:`distilkit.top_k`), so that a student of 300 steps ends at 2.6 times the KL. Of BERT-base the
-state takes 1,536 bytes a token. `tests/measure_teacher_cache.py` measures all of it.
+(:mod:`distilkit.top_k`), so that a student of 300 steps ends at 2.6 times the KL (one seed). Of
+BERT-base the state takes 1,536 bytes a token. `tests/measure_teacher_cache.py` measures all of it.
 
 ``data/cache/teacher-<key>/``: about.json (what the key is made of), entries.bin, and parts.txt, the
 SHA-256 of every part of entries.bin. What parts.txt names is surely on disk: a killed build goes on
