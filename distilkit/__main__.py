@@ -144,7 +144,14 @@ def study(options: argparse.Namespace) -> None:
         scores = join_studies(options.join, out=out)
     else:
         arms = options.arms or tuple(ARMS)
-        scores = run_study(chosen, options.seeds or SEEDS, arms, out=out, dry=options.dry_run)
+        scores = run_study(
+            chosen,
+            options.seeds or SEEDS,
+            arms,
+            out=out,
+            teacher_cache=options.teacher_cache,
+            dry=options.dry_run,
+        )
     if scores is None:
         return
     print(results_table(scores).T.round(1).to_string(na_rep="–"))
@@ -465,6 +472,11 @@ def _parser() -> argparse.ArgumentParser:
         "--seeds", type=int, nargs="+", help="one or more (default: the five kept for it)"
     )
     sub.add_argument("--arms", nargs="+", metavar="ARM", help="one or more (default: all)")
+    sub.add_argument(
+        "--teacher-cache",
+        action="store_true",
+        help="the arms of a seed share the teacher's answers: faster, and takes disk",
+    )
     sub.add_argument("--dry-run", action="store_true", help="say what it would cost, and stop")
     sub.add_argument(
         "--join", type=Path, nargs="+", metavar="CSV", help="train nothing: one table of these"

@@ -160,7 +160,7 @@ def test_a_second_call_only_reads(studied, toy, monkeypatch):
 def test_from_the_command_line(studied, tmp_path, monkeypatch, capsys):
     asked = []
 
-    def run(scale, seeds, arms, *, out, dry):
+    def run(scale, seeds, arms, *, out, teacher_cache, dry):
         asked.append((scale, seeds, arms, out))
         return None if dry else studied[1]
 
@@ -209,6 +209,24 @@ def test_one_arm_is_one_command_and_the_parts_make_the_table(studied, toy, tmp_p
     assert list(pd.read_csv(tmp_path / "joined.csv")) == COLUMNS  # the old one stands
     assert main(["study", "--join", *map(str, parts), "--out", str(tmp_path / "by.csv")]) == 0
     assert len(pd.read_csv(tmp_path / "by.csv")) == 4
+
+
+def test_arms_may_share_what_the_teacher_says(studied, toy, tmp_path, monkeypatch):
+    """All of a seed but those whose time is measured; one cache, about the same student."""
+    monkeypatch.setenv("DISTILKIT_HOME", str(tmp_path))
+    arms = ("distilled", "without_mlm", "temperature_8")
+    table = run_study(toy, (12,), arms, out=tmp_path / "study.csv", teacher_cache=True)
+    assert len(table) == 6
+    kept = {arm: Run(tmp_path / "runs" / f"study-tiny-{arm}-12").config() for arm in arms}
+    assert "teacher_cache" not in kept["distilled"]
+    assert kept["without_mlm"]["teacher_cache"] == kept["temperature_8"]["teacher_cache"]
+    assert len(list((tmp_path / "data" / "cache").glob("teacher-*"))) == 1
+    cached, live = (
+        load_file(at / "runs" / "study-tiny-without_mlm-12" / "model" / "model.safetensors")
+        for at in (tmp_path, studied[0])
+    )
+    for name, weight in cached.items():
+        assert (weight - live[name]).abs().max() < 0.05 * live[name].abs().max(), name
 
 
 def test_the_cost_is_said_before_and_what_is_left_while_it_runs(
