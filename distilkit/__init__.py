@@ -20,9 +20,12 @@ from distilkit.losses import (
 _LATER = {
     "arms": ("finetune_arms", "macro_scores", "paired_difference", "results_table", "retained"),
     "block_cache": ("cached_blocks",),
+    "calibration": ("calibration_table",),
     "corpus": ("MaskedBlocks", "pack"),
     "documents": ("open_text", "read_texts"),
+    "fidelity": ("by_group", "compare_runs", "worst_disagreements"),
     "figure_cost": ("plot_size_speed_accuracy",),
+    "figure_fidelity": ("plot_fidelity",),
     "figure_layers": ("plot_layer_map",),
     "figure_scores": ("plot_beside_paper", "plot_glue_bars"),
     "figure_study": ("plot_study",),

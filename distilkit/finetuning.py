@@ -133,6 +133,8 @@ def finetune(
 ) -> Run:
     """Train a copy of a sequence classifier on a task; scores of every labelled split in result.
 
+    What it answers to each example of those splits stays with the run (``run.predictions()``).
+
     A finished run of this name and configuration is returned as it is, an unfinished one goes on.
 
     Args:
@@ -165,6 +167,12 @@ def finetune(
         for split in (*the_task.validation, *the_task.test)
         if split in data and _has_labels(data[split])
     }
+
+    def score(trained: PreTrainedModel) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        logits = {split: predict(trained, held)[0] for split, held in held_out.items()}
+        found = {k: score_of(the_task, z, held_out[k].labels) for k, z in logits.items()}
+        return found, logits
+
     config = {
         "data": {k: e.digest() for k, e in {"train": examples, **held_out}.items()},
         "max_length": max_length,
@@ -176,7 +184,7 @@ def finetune(
         examples,
         training,
         task_loss(the_task, teacher, objective),
-        lambda trained: {k: _score(trained, the_task, held) for k, held in held_out.items()},
+        score,
         name=name,
         task=task,
         teacher=teacher,
@@ -219,7 +227,9 @@ def run_finetuning(
     examples: Examples,
     training: Training,
     loss: Loss,
-    score: Callable[[PreTrainedModel], dict[str, dict[str, float | None]]],
+    score: Callable[
+        [PreTrainedModel], tuple[dict[str, dict[str, float | None]], dict[str, np.ndarray]]
+    ],
     *,
     name: str,
     task: str,
@@ -235,7 +245,8 @@ def run_finetuning(
         examples: the training examples.
         training, name: as for :func:`finetune`.
         loss: for the loop.
-        score: the scores of each split, of the trained model.
+        score: of the trained model, the scores of each split, and the logits of each that the run
+            is to keep.
         task: its name.
         teacher, objective: as for :func:`finetune`.
         config: what else decides the result; ``keep_model`` false leaves the weights out.
@@ -259,11 +270,13 @@ def run_finetuning(
         if teacher is not None:
             teacher.to(processes().device).eval()
         summary = train(model, examples, loss, training, run)
-        found = score(model)
+        found, logits = score(model)
         if processes().is_main_process:
             if config.get("keep_model", True):
                 model.save_pretrained(run.model)
                 tokenizer.save_pretrained(run.model)
+            if logits:
+                run.keep_predictions(logits)
             run.finish({"kind": "finetune", "task": task, **summary, "scores": found})
     return run
 
@@ -358,15 +371,16 @@ def evaluate_task(
     """The task's metrics of a classifier on one split, between -1 and 1; None where undefined."""
     the_task = task_named(task)
     check_classifier(model, the_task)
-    return _score(
-        model,
-        the_task,
-        task_examples(data, the_task, tokenizer, max_length=max_length, seed=0),
-    )
+    examples = task_examples(data, the_task, tokenizer, max_length=max_length, seed=0)
+    return score_of(the_task, *predict(model, examples))
 
 
-def _score(model: PreTrainedModel, the_task: Task, examples: Examples) -> dict[str, float | None]:
-    logits, labels = predict(model, examples)
+def score_of(the_task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, float | None]:
+    """The task's metrics of logits [examples, C] against labels [examples]; None where undefined.
+
+    Raises:
+        FloatingPointError: a logit is not finite.
+    """
     if not np.isfinite(logits).all():
         raise FloatingPointError(f"{the_task.name}: the model's predictions are not finite")
     answers = logits[:, 0] if the_task.regression else logits.argmax(-1)

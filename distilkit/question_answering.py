@@ -87,7 +87,7 @@ def finetune_squad(
         examples,
         training,
         answer_loss(teacher, objective),
-        lambda trained: {"validation": squad_scores(trained, held_out, data["validation"])},
+        lambda trained: ({"validation": squad_scores(trained, held_out, data["validation"])}, {}),
         name=name,
         task="squad",
         teacher=teacher,

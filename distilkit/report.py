@@ -33,6 +33,7 @@ _CAPTIONS = {
     "06_size_speed_accuracy": "Size, speed and score",
     "06_bert_base": "The same at the size of BERT, with random weights",
     "06_beside_the_paper": "What the student keeps, beside the published numbers",
+    "06_where_it_forgets": "Where the student answers otherwise, and how sure it is",
     "07_study": "The study: several seeds, test sets",
     "07_ablation": "What leaving a part out does, beside the published numbers",
     "07_temperature": "What the temperature does to what is kept, and to what targets say",

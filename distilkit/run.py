@@ -1,7 +1,8 @@
 """A run folder: what was asked, where it ran, what was measured, what came out.
 
 ``runs/<name>/``: config.json (asked), environment.json (where), metrics.jsonl (one line a logged
-step), result.json (written last: a run without it is not finished), model/ (plain Hugging Face
+step), predictions.safetensors (fine-tuning: what it answered to each example that it was scored
+on), result.json (written last: a run without it is not finished), model/ (plain Hugging Face
 files), checkpoints/. JSON and safetensors only.
 """
 
@@ -22,9 +23,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import filelock
+import numpy as np
+import safetensors.numpy
 import torch
+from safetensors import SafetensorError
 
-from distilkit.checkpoint import write_json
+from distilkit.checkpoint import write_json, write_whole
 from distilkit.config import home
 from distilkit.processes import processes
 
@@ -106,6 +110,31 @@ class Run:
         temporary = self.path / ".metrics.jsonl.tmp"
         temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
         os.replace(temporary, self.path / "metrics.jsonl")
+
+    def keep_predictions(self, logits: Mapping[str, np.ndarray]) -> None:
+        """Write predictions.safetensors: the logits [examples, C] of each split, in its order."""
+        path = self.path / "predictions.safetensors"
+        write_whole(path, safetensors.numpy.save(dict(logits)))
+
+    def predictions(self) -> dict[str, np.ndarray]:
+        """The logits [examples, C] of each split that a fine-tuned model was scored on.
+
+        Raises:
+            FileNotFoundError: the run is not finished, or has none: it is no fine-tuning on GLUE
+                or IMDb, or older than that file.
+            ValueError: the file is damaged.
+        """
+        self.result()  # says so if it is not finished
+        path = self.path / "predictions.safetensors"
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"run {self.name!r} has no predictions: {path}. Fine-tuning on GLUE writes them; "
+                f"to make a run that is older than that file again, delete {self.path}"
+            )
+        try:
+            return safetensors.numpy.load_file(path)
+        except SafetensorError as error:
+            raise ValueError(_damaged(path, error)) from None
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write result.json, which makes the run finished, and drop the checkpoints."""

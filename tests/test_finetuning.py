@@ -26,10 +26,12 @@ from distilkit.finetuning import (
     evaluate_task,
     finetune,
     predict,
+    score_of,
     sequence_classifier,
     task_loss,
 )
 from distilkit.glue import TASKS, task_examples
+from distilkit.run import Run
 from distilkit.student import student_from_teacher
 
 TOY = Training(
@@ -387,7 +389,47 @@ def test_weights_are_kept_only_if_asked(home, tokenizer):
     arguments = (classifier("sst2"), tokenizer, "sst2", data_of(), SHORT)
     run = finetune(*arguments, name="toy", keep_model=False)
     assert run.finished
-    assert [p for p in run.path.rglob("*") if p.suffix == ".safetensors"] == []
+    kept = [p.name for p in run.path.rglob("*") if p.suffix == ".safetensors"]
+    assert kept == ["predictions.safetensors"]
+    assert not run.model.exists()
+
+
+def test_a_run_keeps_what_it_answered_to_what_it_was_scored_on(home, tokenizer):
+    data = data_of() | {"test": single(9, seed=5)}
+    run = finetune(classifier("sst2"), tokenizer, "sst2", data, SHORT, name="toy")
+    kept = run.predictions()
+    assert {split: z.shape for split, z in kept.items()} == {"validation": (40, 2), "test": (9, 2)}
+    trained = BertForSequenceClassification.from_pretrained(run.model)
+    for split, logits in kept.items():
+        examples = task_examples(data[split], TASKS["sst2"], tokenizer, max_length=64, seed=0)
+        assert np.array_equal(logits, predict(trained, examples)[0])
+        labels = np.asarray(data[split]["label"])
+        assert score_of(TASKS["sst2"], logits, labels) == run.result()["scores"][split]
+
+
+def test_answers_that_cannot_be_written_leave_the_run_unfinished(home, tokenizer, monkeypatch):
+    """A run with a result has its answers: they are written first, whole or not at all."""
+    from distilkit import checkpoint
+
+    real = checkpoint.os.replace
+
+    def full(source, target):
+        if "predictions" in str(target):
+            raise OSError("no space left on device")
+        real(source, target)
+
+    arguments = (classifier("sst2"), tokenizer, "sst2", data_of(), SHORT)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.os, "replace", full)
+        with pytest.raises(OSError, match="no space"):
+            finetune(*arguments, name="toy")
+    run = Run(home / "runs" / "toy")
+    assert not run.finished
+    assert not (run.path / "predictions.safetensors").exists()
+    finetune(*arguments, name="toy")
+    assert finetune(*arguments, name="whole").predictions()["validation"].tolist() == (
+        run.predictions()["validation"].tolist()
+    )
 
 
 # --- what is refused ----------------------------------------------------------------------------

@@ -38,6 +38,7 @@ FIGURES = {
     "06_size_speed_accuracy",
     "06_bert_base",
     "06_beside_the_paper",
+    "06_where_it_forgets",
     "07_study",
     "07_ablation",
     "07_temperature",

@@ -9,10 +9,13 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 from conftest import children, small_bert
 from safetensors.torch import load_file
+
+from distilkit.run import Run
 
 pytestmark = pytest.mark.processes
 
@@ -100,6 +103,8 @@ def test_evaluation_counts_every_example_once(home, given, tmp_path):
     assert one["scores"] == two["scores"]
     assert one["tokens"] == two["tokens"]
     assert_close(weights(home, "rte-1"), weights(home, "rte-2"))
+    kept = [Run(home / "runs" / f"rte-{n}").predictions()["validation"] for n in (1, 2)]
+    assert np.abs(kept[0] - kept[1]).max() < 1e-5
 
 
 def wait_for_steps(home, name, steps, process):

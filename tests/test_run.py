@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import ROOT, kill_when
 
@@ -244,6 +245,24 @@ def test_finish(home):
     with open_run("a", CONFIG) as again:
         assert again.finished
     assert not [path for path in run.path.iterdir() if "tmp" in path.name]
+
+
+def test_predictions_are_kept_and_only_those_of_a_finished_run_are_given(home):
+    logits = {"validation": np.array([[0.5, -1.0]], np.float32), "test": np.ones((0, 2), "f4")}
+    with open_run("a", CONFIG) as run:
+        run.keep_predictions(logits)
+        with pytest.raises(FileNotFoundError, match="'a' is not finished"):
+            run.predictions()
+        run.finish({})
+    kept = run.predictions()
+    assert kept.keys() == logits.keys()
+    assert all(np.array_equal(kept[split], logits[split]) for split in logits)
+    (run.path / "predictions.safetensors").write_bytes(b"half")
+    with pytest.raises(ValueError, match=r"damaged .*delete the folder"):
+        run.predictions()
+    (run.path / "predictions.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match="'a' has no predictions"):
+        run.predictions()
 
 
 def test_a_result_that_is_not_json_does_not_finish_the_run(home):

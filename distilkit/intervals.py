@@ -1,0 +1,46 @@
+"""95 % intervals of shares of few examples, where plus and minus two standard errors fail.
+
+Both hold at a share of 0 or 1 and for a single example, and take counts that are no whole numbers:
+means over seeds.  (SciPy's ``binomtest`` takes whole ones only.)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+Z = 1.959964  # standard deviations to either side that hold 95 % of a normal distribution
+
+
+def share_interval(share: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The score interval of a share (Wilson 1927); NaN where there is no example.
+
+    Args:
+        share: [...], 0 to 1.
+        n: [...], of how many examples.
+    """
+    share, n = np.asarray(share, np.float64), np.asarray(n, np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        centre = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
+        half = Z / (1 + Z**2 / n) * np.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
+    return np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)
+
+
+def matched_interval(
+    first: np.ndarray, second: np.ndarray, n: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The interval of ``first − second`` for two answerers of the same examples; NaN where n is 0.
+
+    Wald's, after half an example was added to each of the four cells (Agresti and Min 2005,
+    "Wald+2").
+
+    Args:
+        first: [...], the share of examples that only the first has right.
+        second: [...], the share that only the second has right.
+        n: [...], of how many examples.
+    """
+    n = np.asarray(n, np.float64)
+    b, c = n * np.asarray(first, np.float64), n * np.asarray(second, np.float64)
+    centre = (b - c) / (n + 2)
+    half = Z * np.sqrt(b + c + 1 - (b - c) ** 2 / (n + 2)) / (n + 2)
+    low, high = np.clip(centre - half, -1, 1), np.clip(centre + half, -1, 1)
+    return np.where(n > 0, low, np.nan), np.where(n > 0, high, np.nan)
