@@ -19,11 +19,13 @@ from distilkit.losses import (
 # first asked for: `import distilkit` costs little more than `import torch`.
 _LATER = {
     "arms": ("finetune_arms", "macro_scores", "paired_difference", "results_table", "retained"),
+    "beside_paper": ("beside_the_paper",),
     "block_cache": ("cached_blocks",),
     "calibration": ("calibration_table",),
     "corpus": ("MaskedBlocks", "pack"),
     "documents": ("open_text", "read_texts"),
     "fidelity": ("by_group", "compare_runs", "worst_disagreements"),
+    "figure_beside_paper": ("plot_task_differences",),
     "figure_cost": ("plot_size_speed_accuracy",),
     "figure_fidelity": ("plot_fidelity",),
     "figure_layers": ("plot_layer_map",),

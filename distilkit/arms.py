@@ -219,10 +219,14 @@ def paired_difference(scores: pd.DataFrame, arm: str, control: str) -> dict[str,
         ``mean`` of the paired differences, ``low`` and ``high`` of their 95 % t-interval (NaN for
         one seed), ``seeds``.
     """
+    wide = macro_scores(scores).pivot(index="seed", columns="arm", values="score")
+    return t_interval((wide[arm] - wide[control]).dropna())
+
+
+def t_interval(values: pd.Series) -> dict[str, float]:
+    """``mean`` of a value for each seed, ``low`` and ``high`` of its 95 % t-interval, ``seeds``."""
     from scipy.stats import t
 
-    wide = macro_scores(scores).pivot(index="seed", columns="arm", values="score")
-    differences = (wide[arm] - wide[control]).dropna()
-    n, mean = len(differences), differences.mean()
-    half = t.ppf(0.975, n - 1) * differences.std(ddof=1) / n**0.5 if n > 1 else float("nan")
+    n, mean = len(values), values.mean()
+    half = t.ppf(0.975, n - 1) * values.std(ddof=1) / n**0.5 if n > 1 else float("nan")
     return {"mean": mean, "low": mean - half, "high": mean + half, "seeds": n}

@@ -253,16 +253,28 @@ def by_group(examples: pd.DataFrame, by: str | Sequence[str]) -> pd.DataFrame:
 
 
 def worst_disagreements(examples: pd.DataFrame, count: int = 20, by: str = "kl") -> pd.DataFrame:
-    """The examples that get different answers, the furthest apart first.
+    """The examples that get different answers, the furthest apart first, as a table to read.
 
     Args:
         examples: as :func:`compare_runs` gives them.
         count: at most so many.
         by: "kl" for classes, or "difference" for regression; each leaves out the other's examples.
+
+    Returns:
+        ``task, seed, example, text`` (of a pair both, with a bar between), ``label, teacher,
+        student`` (each with its confidence), `by` and ``phenomenon``.
     """
     if by not in ("kl", "difference"):
         raise ValueError(f"by = {by!r}: give 'kl' (classes) or 'difference' (regression)")
     apart = examples[~examples["agree"] & examples[by].notna()]
-    answers = ["label", "teacher", "teacher_confidence", "student", "student_confidence"]
-    shown = ["task", "seed", "example", "text", "text_pair", *answers, by, "phenomenon"]
-    return apart.sort_values(by, ascending=False, kind="stable").head(count)[shown]
+    worst = apart.sort_values(by, ascending=False, kind="stable").head(count)
+    said = {
+        model: [
+            f"{answer:.2f}" if by == "difference" else f"{answer} {p:.1%}"
+            for answer, p in zip(worst[model], worst[f"{model}_confidence"], strict=True)
+        ]
+        for model in ("teacher", "student")
+    }
+    texts = worst["text"] + np.where(worst["text_pair"] == "", "", " | " + worst["text_pair"])
+    columns = ["task", "seed", "example", "text", "label", *said, by, "phenomenon"]
+    return worst.assign(text=texts, **said)[columns].reset_index(drop=True)

@@ -16,7 +16,20 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
+from distilkit import paper
 from distilkit.arms import paired_difference, results_table
+from distilkit.beside_paper import (
+    COUNTS_WITHIN,
+    EXAMPLE,
+    NOT_HERE,
+    NOT_RUN,
+    PARTLY,
+    REPRODUCED,
+    SCORES_WITHIN,
+    as_text,
+    beside_the_paper,
+    tally,
+)
 from distilkit.config import SHIPPED, Scale, home
 from distilkit.figure_style import SAVE_DPI, SCREEN_DPI, write_atomically
 from distilkit.panel_temperature import temperature_panel
@@ -37,8 +50,24 @@ _CAPTIONS = {
     "07_study": "The study: several seeds, test sets",
     "07_ablation": "What leaving a part out does, beside the published numbers",
     "07_temperature": "What the temperature does to what is kept, and to what targets say",
+    "09_task_differences": "Student minus teacher, published and ours",
 }
-_LOGITS = {"dog": 6.0, "wolf": 4.5, "fox": 3.0, "cat": 2.0, "car": -2.0}  # of notebook 01
+_MARKS = {REPRODUCED: "●", PARTLY: "◐", NOT_HERE: "○", NOT_RUN: "–"}
+# For the page and for a notebook's cell alike, whose own style it has to outdo.
+_PAPER_STYLE = """
+.dk-paper { overflow-x: auto; }
+.dk-paper.dk-paper table { display: table; table-layout: auto; width: 100%;
+  border-collapse: collapse; font-size: 12px; }
+.dk-paper.dk-paper th, .dk-paper.dk-paper td { text-align: left; vertical-align: top;
+  padding: 3px 8px; white-space: normal; overflow-wrap: break-word;
+  border-bottom: 1px solid #e4e4e4; }
+.dk-paper td.number { min-width: 60px; }
+.dk-paper td.verdict { min-width: 92px; }
+.dk-paper td.reproduced, .dk-paper td.partly { font-weight: bold; }
+.dk-paper .where { display: block; color: #666666; }
+.dk-paper p, .dk-paper li { font-size: 13px; }
+.dk-paper tr { break-inside: avoid; }
+"""
 _STYLE = """
 body { max-width: 860px; margin: 24px auto; padding: 0 16px; color: #222222;
   font: 15px/1.5 "DejaVu Sans", Verdana, sans-serif; }
@@ -49,9 +78,23 @@ thead th { border-bottom: 1px solid #666666; }
 tbody th, td.text, td:first-child, th:first-child { text-align: left; }
 figure { margin: 20px 0; } figure img { max-width: 100%; height: auto; }
 figcaption, .note { color: #666666; font-size: 13px; }
+@media print { body { max-width: none; margin: 0; } }
 """
 # pictures and scripts of the page itself, and nothing that would ask a network
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+
+
+_RULE = (
+    f"{_MARKS[REPRODUCED]} reproduced: the same quantity at the same dimensions, teacher and "
+    f"tasks, within {COUNTS_WITHIN:.0%} (scores: {SCORES_WITHIN:.0%}), or the published number "
+    "lies in our 95 % interval, and no effect at all does not. "
+    f"{_MARKS[PARTLY]} partly: the same direction with the whole interval, but with another "
+    "teacher, text or tasks, or of another size. "
+    f"{_MARKS[NOT_HERE]} not at this scale: measured, but it cannot be compared or does not show. "
+    f"{_MARKS[NOT_RUN]} not run: no value of ours. Ours are means over seeds with 95 % t-intervals "
+    "where there are any; the paper's scores are medians of five. Where nine tasks are looked at "
+    "one by one, an interval may be clear of 0 by chance."
+)
 
 
 def write_report(scale: Scale) -> Path:
@@ -78,7 +121,50 @@ def write_report(scale: Scale) -> Path:
         shown = table.map(_number).reset_index()
         latex = shown.to_latex(escape=True, index=False, column_format="l" + "r" * table.shape[1])
         write_atomically(folder / f"report_{name}.tex", latex.encode())
-    return write_atomically(folder / "report.html", _page(scale, tables).encode())
+    beside = beside_the_paper(scale)
+    write_atomically(folder / "report_paper.csv", beside.to_csv(index=False).encode())
+    write_atomically(folder / "report_paper.tex", _paper_latex(beside).encode())
+    return write_atomically(folder / "report.html", _page(scale, tables, beside).encode())
+
+
+def paper_table(beside: pd.DataFrame) -> str:
+    """:func:`distilkit.beside_paper.beside_the_paper`'s table as HTML, its rule and the slips.
+
+    For ``IPython.display.HTML`` in a notebook, and for the page. All text in it is escaped.
+    """
+    head = "".join(
+        f"<th>{name}</th>" for name in ("source", "claim", "published", "ours", "verdict", "why")
+    )
+    rows = "".join(_claim(*row) for row in as_text(beside).itertuples(index=False))
+    slips = "".join(f"<li>{html.escape(slip)}</li>" for slip in paper.SLIPS)
+    return (
+        f'<div class="dk-paper"><style>{_PAPER_STYLE}</style>'
+        f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        f"<p>{html.escape(_RULE)}</p>"
+        f"<p>Known slips in the published numbers:</p><ol>{slips}</ol></div>"
+    )
+
+
+def _claim(
+    source: str, what: str, published: str, ours: str, verdict: str, why: str, where: str
+) -> str:
+    cells = [
+        f"<td>{html.escape(source)}</td>",
+        f"<td>{html.escape(what)}</td>",
+        *(f'<td class="number">{html.escape(number) or "–"}</td>' for number in (published, ours)),
+        f'<td class="verdict {html.escape(verdict.replace(" ", "-"))}">'
+        f"{_MARKS.get(verdict, '')} {html.escape(verdict)}</td>",
+        f'<td>{html.escape(why)}<span class="where">{html.escape(where)}</span></td>',
+    ]
+    return f"<tr>{''.join(cells)}</tr>"
+
+
+def _paper_latex(beside: pd.DataFrame) -> str:
+    """Without the reasons, which no column would hold; over several pages (longtable)."""
+    shown = as_text(beside)[["source", "what", "published", "ours", "verdict"]]
+    widths = "".join(rf"p{{{width}\linewidth}}" for width in (0.13, 0.35, 0.12, 0.16, 0.12))
+    latex = shown.to_latex(escape=True, index=False, column_format=widths, longtable=True)
+    return latex.replace("−", "$-$").replace("×", r"$\times$")
 
 
 def report_tables(scale: Scale) -> dict[str, tuple[str, pd.DataFrame]]:
@@ -143,8 +229,8 @@ def runs_of(scale: Scale) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("run") if rows else pd.DataFrame()
 
 
-def _page(scale: Scale, tables: dict[str, tuple[str, pd.DataFrame]]) -> str:
-    panel = temperature_panel(list(_LOGITS.values()), list(_LOGITS)).to_html()
+def _page(scale: Scale, tables: dict[str, tuple[str, pd.DataFrame]], beside: pd.DataFrame) -> str:
+    panel = temperature_panel(list(EXAMPLE.values()), list(EXAMPLE)).to_html()
     return "\n".join(
         [
             "<!doctype html>",
@@ -156,6 +242,9 @@ def _page(scale: Scale, tables: dict[str, tuple[str, pd.DataFrame]]) -> str:
             f"<p>{html.escape(scale.about)}.</p>",
             "<h2>Results</h2>",
             *(_table(caption, table) for caption, table in tables.values()),
+            "<h2>The paper beside us</h2>",
+            f"<p>{html.escape(paper.PAPER)}, and the article: {html.escape(tally(beside))}.</p>",
+            paper_table(beside),
             "<h2>Figures</h2>",
             *(_figure(path) for path in sorted(scale.figures.glob("*.png"))),
             "<h2>Temperature</h2>",

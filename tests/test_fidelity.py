@@ -229,6 +229,18 @@ def test_the_worst_are_sorted_and_complete(tokenizer):
         assert everything[by].tolist() == expected
         assert set(everything.task) == {task}
         assert (everything.teacher != everything.student).all()
+        found = {(r["task"], r["seed"], r["example"]): r for r in apart}
+        for row in everything.itertuples():
+            whole = found[row.task, row.seed, row.example]
+            assert row.text == f"{whole['text']} | {whole['text_pair']}"
+            assert row.label == whole["label"]
+            for model in ("teacher", "student"):
+                said, p = whole[model], whole[f"{model}_confidence"]
+                wanted = f"{said:.2f}" if task == "stsb" else f"{said} {100 * p:.1f}%"
+                assert getattr(row, model) == wanted
+    alone = answers(tokenizer, "sst2")[0].set_index("example").text
+    for row in worst_disagreements(answers(tokenizer, "sst2")[0]).itertuples():
+        assert row.text == alone[row.example]
     same = examples.assign(agree=True)
     assert worst_disagreements(same).empty
     with pytest.raises(ValueError, match=r"'kl' .* or 'difference'"):

@@ -42,6 +42,7 @@ FIGURES = {
     "07_study",
     "07_ablation",
     "07_temperature",
+    "09_task_differences",
 }
 
 

@@ -615,7 +615,18 @@ def test_published_downstream_ablation_and_cost():
         "teacher initialization": -3.69,
     }
     assert paper.TRAINING_GPUS * paper.TRAINING_HOURS == 720  # GPU hours
-    assert len(paper.SLIPS) == 3
+    assert len(paper.SLIPS) == 7
+    assert round(100 * (1 - 66 / 110)) == paper.FEWER_PARAMETERS_PERCENT
+    assert paper.FEWER_PARAMETERS == 110e6 - 66e6
+
+
+def test_slips_of_the_text_follow_from_the_tables():
+    table = paper.downstream_scores()
+    behind = table.loc["BERT-base"] - table.loc["DistilBERT"]
+    assert behind["squad_exact_match"] == pytest.approx(3.5)
+    assert behind["squad_f1"] == pytest.approx(2.7)
+    stsb = paper.glue_scores()["STS-B"]
+    assert stsb["DistilBERT"] - stsb["ELMo"] == pytest.approx(16.5)
 
 
 def test_a_caller_cannot_change_the_published_numbers():
