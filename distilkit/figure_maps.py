@@ -135,7 +135,7 @@ def _after_training(axes: Axes, trained: pd.DataFrame, marked: dict) -> None:
         _, *look = marked[layers]
         axes.plot(x, after.mean(), **_look(*look))
     steps, seeds = trained["steps"].max(), trained["seed"].nunique()
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.08 * trained["soft_target"].max())
     axes.set(xlabel="T²·KL as cut (nats)", ylabel=f"T²·KL after {steps:,} steps (nats)")
     found = rank_correlation(trained, "soft_target_cut", "soft_target")
     maps = trained["layers"].nunique()

@@ -78,7 +78,7 @@ def score_layer_maps(
     check_teacher(teacher)
 
     with tqdm(
-        total=comb(depth, k) * -(-len(probe) // _batch_size(probe)), desc="layer maps", unit="map"
+        total=comb(depth, k) * -(-len(probe) // _batch_size(probe)), desc="layer maps", unit="pass"
     ) as bar:
 
         def last_states(
