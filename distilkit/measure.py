@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -209,6 +209,29 @@ def tokenization_ms(
     )
 
 
+def take_turns(
+    passes: Mapping[str, Callable[[], Any]], *, runs: int, warmup: int
+) -> dict[str, list[float]]:
+    """Seconds of every timed call by name; the calls take turns: a, b, a, b, ...
+
+    Args:
+        passes: name -> what is timed; it returns when it is done, and what it returns is freed only
+            after the clock has stopped.
+        runs: timed turns.
+        warmup: turns before the clock counts.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in passes}
+    for turn in range(warmup + runs):
+        for name, once in passes.items():
+            start = perf_counter()
+            output = once()
+            elapsed = perf_counter() - start
+            del output
+            if turn >= warmup:
+                seconds[name].append(elapsed)
+    return seconds
+
+
 # ---- memory
 
 
@@ -293,27 +316,24 @@ def _take_turns(
 ) -> tuple[dict[str, list[float]], int]:
     """Seconds of every timed pass by model, and the threads used. Order: a, b, a, b, ..."""
     _check(models, batch_size, length, runs, warmup, threads)
-    inputs = {name: _inputs(model, batch_size, length, seed) for name, model in models.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in models}
+    passes = {name: _pass(model, batch_size, length, seed) for name, model in models.items()}
     with ready(models.values(), threads):
-        for turn in range(warmup + runs):
-            for name, model in models.items():
-                elapsed = _timed_pass(model, inputs[name])
-                if turn >= warmup:
-                    seconds[name].append(elapsed)
+        seconds = take_turns(passes, runs=runs, warmup=warmup)
         used = torch.get_num_threads()
     return seconds, used
 
 
-def _timed_pass(model: nn.Module, inputs: dict[str, Tensor]) -> float:
+def _pass(model: nn.Module, batch_size: int, length: int, seed: int) -> Callable[[], Any]:
+    """One forward pass over the same batch at every call."""
+    inputs = random_inputs(model, batch_size, length, seed)
     device = inputs["input_ids"].device
-    _synchronize(device)
-    start = perf_counter()
-    output = model(**inputs)
-    _synchronize(device)  # kernels run on after the call has returned
-    elapsed = perf_counter() - start
-    del output  # freed only now: giving back the logits is not part of the pass
-    return elapsed
+
+    def once() -> Any:
+        output = model(**inputs)
+        _synchronize(device)  # kernels run on after the call has returned
+        return output
+
+    return once
 
 
 def _synchronize(device: torch.device) -> None:
@@ -342,7 +362,7 @@ def ready(models: Iterable[nn.Module], threads: int | None) -> Iterator[None]:
             module.training = training
 
 
-def _inputs(model: nn.Module, batch_size: int, length: int, seed: int) -> dict[str, Tensor]:
+def random_inputs(model: nn.Module, batch_size: int, length: int, seed: int) -> dict[str, Tensor]:
     """input_ids and attention_mask, both [B, L], on the model's device.
 
     The ids come from the upper part of the vocabulary: a WordPiece vocabulary keeps its special and
