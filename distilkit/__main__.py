@@ -29,7 +29,15 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except (ValueError, TypeError, OSError, MemoryError, FloatingPointError, RunBusy) as error:
+    except (
+        ValueError,
+        TypeError,
+        OSError,
+        MemoryError,
+        FloatingPointError,
+        ImportError,
+        RunBusy,
+    ) as error:
         if options.traceback:
             raise
         print(f"distilkit: {error}", file=sys.stderr)
@@ -165,6 +173,21 @@ def study(options: argparse.Namespace) -> None:
     print(out)
 
 
+def frontier(options: argparse.Namespace) -> None:
+    """Smaller students, pruned ones, int8: what each loses and costs (long, resumable); a table."""
+    from distilkit.frontier import run_frontier
+    from distilkit.pareto import frontier_points
+
+    chosen = _scale(options)
+    chosen = replace(chosen, finetuning=_replaced(chosen.finetuning, options))
+    out = options.out or chosen.figures / "frontier.csv"
+    table = run_frontier(
+        chosen, options.students, out=out, examples=options.examples, name=options.name
+    )
+    print(frontier_points(table).round(2).to_string(index=False))
+    print(out)
+
+
 def distil(options: argparse.Namespace) -> None:
     """Cut a student out of the teacher and train it by the triple loss."""
     from distilkit.pretraining import distil as run_distillation
@@ -236,7 +259,7 @@ def finetune(options: argparse.Namespace) -> None:
 
     from distilkit import finetuning, question_answering, squad
     from distilkit.loading import load_tokenizer
-    from distilkit.sources import load_task
+    from distilkit.sources import fewer_examples, load_task
 
     chosen = _scale(options)
     on_squad = options.task == "squad"
@@ -246,11 +269,7 @@ def finetune(options: argparse.Namespace) -> None:
     else:
         data = load_task(chosen, options.task)
         model = finetuning.sequence_classifier(options.checkpoint, options.task, options.seed)
-    if options.examples is not None:
-        if options.examples < 1:
-            raise ValueError(f"--examples {options.examples}: give at least 1")
-        train = data["train"].shuffle(seed=0)  # the same examples for every seed and model
-        data["train"] = train.select(range(min(options.examples, len(train))))
+    data["train"] = fewer_examples(data["train"], options.examples)
     a_teacher = None
     if options.teacher:
         kind = AutoModelForQuestionAnswering if on_squad else AutoModelForSequenceClassification
@@ -365,6 +384,13 @@ def bench_inference(options: argparse.Namespace) -> None:
     print(table.round(2).to_string(index=False))
 
 
+def bench_compression(_options: argparse.Namespace) -> None:
+    """BERT-base beside its student, each in PyTorch, ONNX and int8: size and latency (minutes)."""
+    from distilkit.bench_compression import bench_compression
+
+    print(bench_compression().round(2).to_string(index=False))
+
+
 def bench_growth(_options: argparse.Namespace) -> None:
     """How time and memory of a step grow with length, batch, layers and vocabulary (minutes)."""
     from distilkit.bench_growth import bench_growth
@@ -385,12 +411,13 @@ def _scale(options: argparse.Namespace) -> Scale:
     chosen = scale(options.scale)
     named = {
         field: getattr(options, field)
-        for field in ("teacher_checkpoint", "text", "stream", "glue")
+        for field in ("teacher_checkpoint", "text", "stream", "glue", "tasks", "seeds")
         if getattr(options, field, None) is not None
     }
     if "teacher_checkpoint" in named:
         named["teacher"] = named.pop("teacher_checkpoint")
-    return replace(chosen, **named)
+    # argparse makes lists, a scale can be hashed
+    return replace(chosen, **{k: tuple(v) if isinstance(v, list) else v for k, v in named.items()})
 
 
 def _replaced(training, options: argparse.Namespace):
@@ -484,6 +511,23 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--steps", type=int, help="of every distillation (default: the scale's)")
     sub.add_argument("--epochs", type=int, help="of every fine-tuning (default: the scale's)")
     sub.add_argument("--out", type=Path, help="csv file (default: figures/<scale>/study.csv)")
+
+    sub = with_scale(verb(frontier))
+    sub.add_argument("--teacher", dest="teacher_checkpoint", help="Hub id or folder")
+    sub.add_argument(
+        "--students",
+        nargs="+",
+        metavar="FOLDER",
+        help="distilled from it already; of several of one depth each seed gets the next "
+        "(default: half, a third and a sixth of the teacher's layers, distilled here)",
+    )
+    sub.add_argument("--text", help="as for distil; without --students")
+    sub.add_argument("--glue", help="Hub dataset, or folder with <task>/<split>.parquet")
+    sub.add_argument("--tasks", nargs="+", help="default: the scale's")
+    sub.add_argument("--seeds", type=int, nargs="+", help="default: the scale's")
+    sub.add_argument("--examples", type=int, help="use so many training examples only")
+    sub.add_argument("--out", type=Path, help="csv file (default: figures/<scale>/frontier.csv)")
+    with_training(sub)
 
     sub = with_scale(verb(distil))
     sub.add_argument("--teacher", dest="teacher_checkpoint", help="Hub id or folder")
@@ -580,6 +624,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--glue", help="Hub dataset, or folder with <task>/<split>.parquet")
 
     verb(bench_growth, benches, "growth")
+    verb(bench_compression, benches, "compression")
 
     verb(runs)
     return parser

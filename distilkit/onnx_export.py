@@ -62,7 +62,7 @@ def export_onnx(model: PreTrainedModel, file: str | Path) -> Path:
         ValueError: weights in another precision, on another device, or of 2 GB and more.
         ImportError: ``onnx`` or ``onnxscript`` is missing.
     """
-    _needs("onnx", "onnxscript")
+    check_packages("onnx", "onnxscript")
     import onnx
 
     weights = list(model.parameters())
@@ -115,7 +115,7 @@ def quantize_onnx(file: str | Path, out: str | Path) -> Path:
         ValueError: it is no ONNX file.
         ImportError: ``onnx`` or ``onnxruntime`` is missing.
     """
-    _needs("onnx", "onnxruntime")
+    check_packages("onnx", "onnxruntime")
     import onnx
     from google.protobuf.message import DecodeError
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -148,7 +148,7 @@ def onnx_session(file: str | Path, threads: int = 1) -> onnxruntime.InferenceSes
         ValueError: fewer than one thread, or no file that ONNX Runtime can read.
         ImportError: ``onnxruntime`` is missing.
     """
-    _needs("onnxruntime")
+    check_packages("onnxruntime")
     import onnxruntime
     from onnxruntime.capi import onnxruntime_pybind11_state as states
 
@@ -218,11 +218,12 @@ def agreement(
     return Agreement(len(examples), same, float(np.abs(ours - theirs).max()), ours)
 
 
-def _needs(*packages: str) -> None:
-    """ImportError that says what to install, before time is spent."""
+def check_packages(*packages: str) -> None:
+    """ImportError that says what to install, before time is spent (by default: all)."""
     from importlib.util import find_spec
 
-    missing = [name for name in packages if find_spec(name) is None]
+    wanted = packages or ("onnx", "onnxscript", "onnxruntime")
+    missing = [name for name in wanted if find_spec(name) is None]
     if missing:
         raise ImportError(
             f"compression to ONNX needs {' and '.join(missing)}: pip install {' '.join(missing)}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from transformers import (
@@ -116,3 +116,16 @@ def load_blocks(
 def load_task(scale: Scale, name: str) -> DatasetDict:
     """A GLUE task's splits from where the scale takes them."""
     return glue.load(name, scale.glue if scale.glue is not None else tiny_world() / "glue")
+
+
+def fewer_examples(train: Any, count: int | None) -> Any:
+    """So many of a task's training examples, the same for every seed and model; None: all.
+
+    Raises:
+        ValueError: fewer than one.
+    """
+    if count is None:
+        return train
+    if count < 1:
+        raise ValueError(f"--examples {count}: give at least 1")
+    return train.shuffle(seed=0).select(range(min(count, len(train))))
