@@ -7,11 +7,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from distilkit.figure_labels import in_points, name_points
 from distilkit.figure_style import (
     FULL_IN,
     GREY,
     INK,
-    TEXT_PT,
     check_table,
     check_vector,
     figure_style,
@@ -19,7 +19,6 @@ from distilkit.figure_style import (
     new_figure,
     number,
     series_look,
-    text_width_pt,
     value_grid,
     whisker,
     wrap,
@@ -129,77 +128,14 @@ def _bubble_area(size_mb: float, table: pd.DataFrame) -> float:
 
 
 def _label_bubbles(axes: Axes, table: pd.DataFrame) -> None:
-    """Put each model's name near its bubble, where it covers least; the layout must be final.
-
-    All lengths are points. Far places get a thin line to the bubble. Three rounds, so that the
-    first names can make way for the later ones.
-    """
-    to_pt = 72 / axes.figure.dpi
-    window = tuple(axes.get_window_extent().extents * to_pt)
-
-    def place(x: pd.Series, y: pd.Series) -> np.ndarray:
-        return axes.transData.transform(np.column_stack([x, y])) * to_pt
-
+    """Each model's name near its bubble; the layout must be final."""
     low, high = _score_range(table)
     latency = table["latency_ms_p50"]
-    centres = place(latency, table["score"])
     radii = [math.sqrt(_bubble_area(size, table) / math.pi) for size in table["size_mb"]]
     names = [wrap(model, 90, 2) for model in table["model"]]
-    obstacles = [(x - r, y - r, x + r, y + r) for (x, y), r in zip(centres, radii, strict=True)]
-    ends = zip(place(latency, low), place(latency, high), strict=True)
-    obstacles += [(x - 1.5, bottom, x + 1.5, top) for (x, bottom), (_, top) in ends]
-
-    boxes: dict[int, tuple] = {}
-    for _ in range(3):
-        for i, name in enumerate(names):
-            others = obstacles + [box for j, box in boxes.items() if j != i]
-            spots = _spots(centres[i], radii[i], name)
-            boxes[i] = min(spots, key=lambda box, others=others: _cost(box, others, window))[:4]
-    for i, (x0, y0, x1, y1) in boxes.items():
-        x, y = centres[i]
-        nearest = min(max(x, x0), x1), min(max(y, y0), y1)
-        far = math.dist(nearest, (x, y)) > radii[i] + 5
-        axes.annotate(
-            names[i],
-            (latency.iloc[i], table["score"].iloc[i]),
-            ((x0 + x1) / 2 - x, (y0 + y1) / 2 - y),
-            textcoords="offset points",
-            ha="center",
-            va="center",
-            linespacing=1.1,
-        )
-        if far:
-            ends = axes.transData.inverted().transform(np.array([nearest, (x, y)]) / to_pt)
-            axes.plot(*ends.T, color=GREY, linewidth=0.6, zorder=1.5)
-
-
-def _spots(centre: tuple, radius: float, name: str) -> list[tuple]:
-    """Boxes (x0, y0, x1, y1, distance) for a name around its bubble, near ones first."""
-    (x, y), lines = centre, name.splitlines()
-    width = max(text_width_pt(line) for line in lines)
-    height = 1.2 * TEXT_PT * len(lines)
-    spots = []
-    for distance in (2, 8, 16, 26, 38):
-        reach = radius + distance
-        for right, up in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1)):
-            slant = 0.75 if right and up else 1
-            x0 = x + right * reach * slant - (1 - right) / 2 * width
-            y0 = y + up * reach * slant - (1 - up) / 2 * height
-            flush = (x0, x - radius, x + radius - width) if up and not right else (x0,)
-            spots += [(x0, y0, x0 + width, y0 + height, distance) for x0 in flush]
-    return spots
-
-
-def _cost(spot: tuple, others: list[tuple], window: tuple) -> float:
-    """Square points covered, much more for leaving the axes, a little for distance."""
-    area = (spot[2] - spot[0]) * (spot[3] - spot[1])
-    outside = area - _overlap(spot, window)
-    return 20 * outside + 5 * sum(_overlap(spot, other) for other in others) + spot[4]
-
-
-def _overlap(a: tuple, b: tuple) -> float:
-    """The area that two boxes (x0, y0, x1, y1) share."""
-    return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+    ends = zip(in_points(axes, latency, low), in_points(axes, latency, high), strict=True)
+    whiskers = [(x - 1.5, bottom, x + 1.5, top) for (x, bottom), (_, top) in ends]
+    name_points(axes, latency, table["score"], names, radii=radii, obstacles=whiskers)
 
 
 def _count(n: float) -> str:

@@ -197,7 +197,7 @@ def _prune_and_recover(
     plan: Plan, whole: str, variant: str, kept: float, task: str, seed: int
 ) -> None:
     scale, data = plan.scale, _splits(plan.scale, task, plan.examples)
-    teacher, student = (_read(plan.run(v, task, seed)) for v in ("teacher", whole))
+    teacher, student = (fine_tuned_model(plan.run(v, task, seed)) for v in ("teacher", whole))
     finetune(
         pruned_student(student, load_tokenizer(scale), task, data, kept),
         load_tokenizer(scale),
@@ -226,7 +226,7 @@ def pruned_student(
         kept: share of heads, and of units, that stay.
     """
     first = data["train"].select(range(min(IMPORTANCE_EXAMPLES, len(data["train"]))))
-    examples = _encoded(student, tokenizer, task, first)
+    examples = encoded(student, tokenizer, task, first)
     importance = head_and_unit_importance(student, examples, task_loss(task_named(task)))
     return prune(student, *least_important(importance, heads_kept=kept, units_kept=kept))
 
@@ -247,9 +247,9 @@ def _measure(plan: Plan, variant: str, task: str, seed: int) -> list[dict[str, A
     kept = run.path / "frontier.json"
     if kept.is_file():
         return json.loads(kept.read_text())
-    model, data = _read(run), _splits(plan.scale, task, plan.examples)
+    model, data = fine_tuned_model(run), _splits(plan.scale, task, plan.examples)
     split, metric = list(data)[-1], task_named(task).score
-    held_out = _encoded(model, load_tokenizer(plan.scale), task, data[split])
+    held_out = encoded(model, load_tokenizer(plan.scale), task, data[split])
     layers = layers_of(model)
     about = {
         "variant": variant,
@@ -291,7 +291,7 @@ def _measure(plan: Plan, variant: str, task: str, seed: int) -> list[dict[str, A
 def _costs(plan: Plan, variants: Sequence[str]) -> pd.DataFrame:
     """Size, latency and memory of every variant and engine, of the first task and seed."""
     task, seed = plan.scale.tasks[0], plan.scale.seeds[0]
-    models = {variant: _read(plan.run(variant, task, seed)) for variant in variants}
+    models = {variant: fine_tuned_model(plan.run(variant, task, seed)) for variant in variants}
     length = min(LENGTH, plan.scale.length, *(positions(model) for model in models.values()))
     with tempfile.TemporaryDirectory(prefix="distilkit-onnx-") as folder:
         costs = engine_costs(models, folder, length=length, runs=100, warmup=5)
@@ -317,7 +317,8 @@ def _points(value: float | None) -> float:
     return 0.0 if value is None or not np.isfinite(value) else POINTS * value
 
 
-def _read(run: Run) -> PreTrainedModel:
+def fine_tuned_model(run: Run) -> PreTrainedModel:
+    """The classifier that a finished fine-tuning left, pruned or not."""
     run.result()  # says so if it is not finished
     return fine_tuned(AutoModelForSequenceClassification, run.model).eval()
 
@@ -328,9 +329,10 @@ def _splits(scale: Scale, task: str, examples: int | None) -> DatasetDict:
     return DatasetDict({**data, "train": fewer_examples(data["train"], examples)})
 
 
-def _encoded(
+def encoded(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: str, split: Any
 ) -> Examples:
+    """A split of a task as the model was fine-tuned to read it."""
     the_task = task_named(task)
     longest = input_length((model,), None, the_task.max_length)
     return task_examples(split, the_task, tokenizer, max_length=longest, seed=0)

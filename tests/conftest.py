@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from transformers import BertConfig, BertForMaskedLM, BertTokenizerFast
@@ -179,3 +181,33 @@ def pytest_addoption(parser):
 def soak(request) -> bool:
     """Whether the long form is wanted."""
     return request.config.getoption("--soak")
+
+
+def frontier_table(scores: dict[str, float], seeds: tuple[int, ...]) -> pd.DataFrame:
+    """Variants of these scores in two tasks and three engines, as run_frontier tabulates them."""
+    random = np.random.default_rng(0)
+    engines = {"torch fp32": (1, 1), "onnx fp32": (1.02, 0.6), "onnx int8": (0.26, 0.3)}
+    rows = []
+    for i, (variant, score) in enumerate(scores.items()):
+        for task, seed, (engine, (size, time)) in itertools.product(
+            ("sst2", "stsb"), seeds, engines.items()
+        ):
+            rows.append(
+                {
+                    "variant": variant,
+                    "engine": engine,
+                    "seed": seed,
+                    "task": task,
+                    "score": score + random.normal(),
+                    "same_answer": 0.99 if task == "sst2" else float("nan"),
+                    "largest_difference": random.uniform(0, 0.1),
+                    "parameters": 4_000_000 // (i + 1),
+                    "size_mb": 16.0 * size / (i + 1),
+                    "latency_ms_p50": 9.0 * time / (i + 1),
+                    "latency_ms_p95": 10.0 * time / (i + 1),
+                    "memory_mib": 70.0,
+                    "length": 64,
+                    "threads": 1,
+                }
+            )
+    return pd.DataFrame(rows)

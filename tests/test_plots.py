@@ -13,6 +13,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import frontier_table
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
@@ -21,6 +22,8 @@ from scipy.special import softmax
 from scipy.stats import entropy
 
 from distilkit import paper, plots
+from distilkit.config import SHIPPED
+from distilkit.figure_frontier import plot_frontier
 from distilkit.figure_style import COLUMN_IN, FULL_IN, number, text_width_pt, wrap
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -82,6 +85,11 @@ LONG_ARMS = (
     "google/bert_uncased_L-4_H-256_A-4 fine-tuned as the teacher of all",
     "a student " * 12,
 )
+def compressed(seeds: tuple[int, ...] = (1, 2, 3)) -> pd.DataFrame:
+    """A frontier of four variants, as run_frontier gives it."""
+    return frontier_table({"teacher": 97.0, "3 layers": 95.0, "3 layers, 50 % kept": 91.0}, seeds)
+
+
 FIGURES = {
     "temperatures": lambda: plots.plot_temperatures([4, 2, 1, 0.5, -1]),
     "temperatures_words": lambda: plots.plot_temperatures(np.linspace(5, -2, 11), labels=WORDS),
@@ -115,6 +123,9 @@ FIGURES = {
     "paper_nan": lambda: plots.plot_beside_paper(
         shares().assign(retained=np.nan, low=np.nan, high=np.nan), paper.retained()
     ),
+    "frontier": lambda: plot_frontier(compressed()),
+    "frontier_one_seed": lambda: plot_frontier(compressed((1,))),
+    "frontier_shipped": lambda: plot_frontier(pd.read_csv(SHIPPED / "frontier.csv")),
 }
 COLUMN_WIDE = {name for name in FIGURES if name.startswith("layers")}
 
@@ -194,7 +205,7 @@ def test_two_fresh_processes_write_the_same_bytes(tmp_path):
         "if sys.argv[2] == 'shown':\n"
         "    theirs = {'font.size': 20, 'hatch.linewidth': 5, 'axes.grid': True}\n"
         "    matplotlib.rcParams.update(theirs)\n"
-        "for name in 'temperatures one_hot layers_12 losses glue_9x4 cost paper'.split():\n"
+        "for name in 'temperatures one_hot layers_12 losses glue_9x4 cost paper frontier'.split():\n"
         "    figure = t.FIGURES[name]()\n"
         "    if sys.argv[2] == 'shown': figure._repr_png_()\n"
         "    t.plots.save_figure(figure, name, sys.argv[1], seed=56)\n"
@@ -208,7 +219,7 @@ def test_two_fresh_processes_write_the_same_bytes(tmp_path):
         )
     first = {path.name: path.read_bytes() for path in (tmp_path / "saved").iterdir()}
     second = {path.name: path.read_bytes() for path in (tmp_path / "shown").iterdir()}
-    assert len(first) == 14
+    assert len(first) == 16
     assert [name for name in first if first[name] != second.get(name)] == []
 
 
