@@ -3,9 +3,10 @@
 Sanh et al. 2019, section 5, and the literature that they name there: distillation, pruning and
 quantization work on different parts of a model and can be combined. A *variant* is the teacher, a
 student of some depth, or the deepest student with heads and feed-forward units cut out
-(:mod:`distilkit.importance`) and trained shortly again on the teacher's soft targets. Every variant
-is fine-tuned with every seed on every task, and each result is measured in three engines
-(:mod:`distilkit.engines`), of which the third is int8.
+(:mod:`distilkit.importance`) and trained shortly again on the fine-tuned teacher's soft targets;
+"100 % kept" is that training alone, without which pruning would be compared with less training.
+Every variant is fine-tuned with every seed on every task, and each result is measured in three
+engines (:mod:`distilkit.engines`), of which the third is int8.
 
 Every training is a run folder: an interrupted plan goes on where it was.
 """
@@ -50,7 +51,9 @@ from distilkit.student import default_layers, positions, student_from_teacher
 if TYPE_CHECKING:
     import pandas as pd
 
-KEPT = (0.75, 0.5)  # shares of heads and of units that pruning leaves
+# Shares of heads and of units that pruning leaves. All of them: the control, a student that nothing
+# was cut from and that had the same training more, on the same soft targets.
+KEPT = (1.0, 0.75, 0.5)
 RECOVERY = 1 / 3  # length of the training after pruning, of a fine-tuning's
 IMPORTANCE_EXAMPLES = 1000
 LENGTH = 128  # tokens of the text that is timed, or as many as the scale has

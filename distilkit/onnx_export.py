@@ -20,6 +20,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -220,8 +221,6 @@ def agreement(
 
 def check_packages(*packages: str) -> None:
     """ImportError that says what to install, before time is spent (by default: all)."""
-    from importlib.util import find_spec
-
     wanted = packages or ("onnx", "onnxscript", "onnxruntime")
     missing = [name for name in wanted if find_spec(name) is None]
     if missing:

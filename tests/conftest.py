@@ -189,7 +189,7 @@ def frontier_table(scores: dict[str, float], seeds: tuple[int, ...]) -> pd.DataF
     engines = {"torch fp32": (1, 1), "onnx fp32": (1.02, 0.6), "onnx int8": (0.26, 0.3)}
     rows = []
     for i, (variant, score) in enumerate(scores.items()):
-        for task, seed, (engine, (size, time)) in itertools.product(
+        for task, seed, (engine, (size, speed)) in itertools.product(
             ("sst2", "stsb"), seeds, engines.items()
         ):
             rows.append(
@@ -203,8 +203,8 @@ def frontier_table(scores: dict[str, float], seeds: tuple[int, ...]) -> pd.DataF
                     "largest_difference": random.uniform(0, 0.1),
                     "parameters": 4_000_000 // (i + 1),
                     "size_mb": 16.0 * size / (i + 1),
-                    "latency_ms_p50": 9.0 * time / (i + 1),
-                    "latency_ms_p95": 10.0 * time / (i + 1),
+                    "latency_ms_p50": 9.0 * speed / (i + 1),
+                    "latency_ms_p95": 10.0 * speed / (i + 1),
                     "memory_mib": 70.0,
                     "length": 64,
                     "threads": 1,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import numpy as np
 import onnx
 import onnxruntime
@@ -205,10 +203,7 @@ def test_wrong_input_is_said(exported, tmp_path, monkeypatch):
 
 def test_missing_packages_are_named(exported, tmp_path, monkeypatch):
     model, file, _ = exported["bert"]
-    there = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if "onnx" in name else there(name)
-    )
+    monkeypatch.setattr("distilkit.onnx_export.find_spec", lambda name: None)
     with pytest.raises(ImportError, match="needs onnx and onnxscript: pip install onnx onnxscript"):
         export_onnx(model, tmp_path / "model.onnx")
     with pytest.raises(ImportError, match="pip install onnx onnxruntime"):

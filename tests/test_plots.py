@@ -85,6 +85,8 @@ LONG_ARMS = (
     "google/bert_uncased_L-4_H-256_A-4 fine-tuned as the teacher of all",
     "a student " * 12,
 )
+
+
 def compressed(seeds: tuple[int, ...] = (1, 2, 3)) -> pd.DataFrame:
     """A frontier of four variants, as run_frontier gives it."""
     return frontier_table({"teacher": 97.0, "3 layers": 95.0, "3 layers, 50 % kept": 91.0}, seeds)
@@ -205,7 +207,8 @@ def test_two_fresh_processes_write_the_same_bytes(tmp_path):
         "if sys.argv[2] == 'shown':\n"
         "    theirs = {'font.size': 20, 'hatch.linewidth': 5, 'axes.grid': True}\n"
         "    matplotlib.rcParams.update(theirs)\n"
-        "for name in 'temperatures one_hot layers_12 losses glue_9x4 cost paper frontier'.split():\n"
+        "names = 'temperatures one_hot layers_12 losses glue_9x4 cost paper frontier'\n"
+        "for name in names.split():\n"
         "    figure = t.FIGURES[name]()\n"
         "    if sys.argv[2] == 'shown': figure._repr_png_()\n"
         "    t.plots.save_figure(figure, name, sys.argv[1], seed=56)\n"
