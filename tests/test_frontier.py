@@ -63,7 +63,7 @@ def toy(tmp_path_factory, tokenizer):
 
 @pytest.fixture(scope="module")
 def made(toy, tmp_path_factory):
-    """The home and the table. Memory, for which each engine starts in a process, is not measured."""
+    """The home and the table. Memory, which takes a process an engine, is not measured."""
     scale, students = toy
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
