@@ -94,7 +94,7 @@ def test_all_notebooks_run_at_the_small_scale_from_the_cache(tmp_path, tokenizer
     status, printed, error = client(run, tmp_path, hub.endpoint, timeout=900, **offline)
     assert status == 0, error
     assert "Scale small. GLUE validation scores in points, medians of 3 seeds." in printed
-    assert len(list((tmp_path / "runs" / "notebooks" / "small").glob("0*.ipynb"))) == 7
+    assert len(list((tmp_path / "runs" / "notebooks" / "small").glob("0*.ipynb"))) == 9
     scores = pd.read_csv(tmp_path / "figures" / "small" / "05_scores.csv")
     assert set(scores.task) == set(small.tasks)
     assert len(scores) == 4 * len(small.tasks) * len(small.seeds)
