@@ -1,6 +1,7 @@
 """The compression frontier: accuracy against size, and against latency."""
 
-from itertools import pairwise
+import math
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from distilkit.figure_labels import in_points, name_points
+from distilkit.figure_labels import along, in_points, name_points
 from distilkit.figure_style import (
     BLUE,
     FULL_IN,
@@ -26,6 +27,8 @@ from distilkit.figure_style import (
 from distilkit.pareto import frontier_points, pareto_front
 
 _LOOKS = ((GREY, "s"), (BLUE, "o"), (ORANGE, "D"))  # colour and mark of each engine
+BEST, _LEAST_ERROR = 100.0, 0.05  # points
+_SCORES = (99.9, 99.8, 99.5, 99, 98, 97, 95, 92, 90, 85, 80, 70, 60, 50, 20, 0, -50)
 _COSTS = {"size_mb": "size on disk (MB)", "latency_ms_p50": "latency p50 (ms)"}
 
 
@@ -43,7 +46,7 @@ def plot_frontier(table: pd.DataFrame) -> Figure:
     """
     points = frontier_points(table)
     with figure_style():
-        figure = new_figure(FULL_IN, 3.5)
+        figure = new_figure(FULL_IN, 4.0)
         panels = figure.subplots(1, 2, sharey=True)
         for axes, (cost, label) in zip(panels, _COSTS.items(), strict=True):
             _draw(axes, points, cost)
@@ -59,8 +62,9 @@ def plot_frontier(table: pd.DataFrame) -> Figure:
         spread = f"whisker: range of {seeds} seeds" if seeds > 1 else "one seed"
         note_below(
             figure,
-            f"Score: mean over the validation sets of {', '.join(tasks)}; {spread}. Latency: batch "
-            f"1, {table['length'].iloc[0]} tokens, threads: {table['threads'].iloc[0]}.",
+            f"Score: mean over the validation sets of {', '.join(tasks)}; {spread}; equal "
+            f"steps upwards halve the distance to 100. Latency: batch 1, "
+            f"{table['length'].iloc[0]} tokens, threads: {table['threads'].iloc[0]}.",
         )
         freeze_layout(figure)
         for axes, cost in zip(panels, _COSTS, strict=True):
@@ -74,8 +78,6 @@ def _looks(points: pd.DataFrame) -> dict[str, tuple[str, str]]:
 
 def _draw(axes: Axes, points: pd.DataFrame, cost: str) -> None:
     front = points[pareto_front(points, cost)].sort_values(cost)
-    low, high = points["score_low"].min(), points["score_high"].max()
-    span = max(high - low, 1.0)
     right = points[cost].max() * 1.35
     x, y = [*front[cost], right], [*front["score"], front["score"].iloc[-1]]
     axes.plot(
@@ -96,13 +98,34 @@ def _draw(axes: Axes, points: pd.DataFrame, cost: str) -> None:
         axes.plot(x, row.score, mark, color=colour, markersize=4.5, zorder=2)
     axes.set_xscale("log")
     axes.set_xlim(points[cost].min() / 1.7, right)
-    axes.set_ylim(low - 0.12 * span, high + 0.12 * span)
-    _plain_ticks(axes, points[cost])
-    axes.locator_params(axis="y", nbins=6)
+    _plain_ticks(axes)
+    _by_errors(axes, points["score_low"].min(), points["score_high"].max())
     value_grid(axes)
 
 
-def _plain_ticks(axes: Axes, costs: pd.Series) -> None:
+def _by_errors(axes: Axes, low: float, high: float) -> None:
+    """Scores on an axis on which half the distance from 100 is always the same step.
+
+    Where the best models lie close together and the worst far below, a plain axis shows the worst.
+    """
+
+    def steps(score):
+        return -np.log2(np.maximum(BEST - np.asarray(score, dtype=float), _LEAST_ERROR))
+
+    def back(step):
+        return BEST - 2.0 ** -np.asarray(step, dtype=float)
+
+    axes.set_yscale("function", functions=(steps, back))
+    bottom, top = steps(low), steps(high)
+    margin = 0.15 * max(top - bottom, 1.0)
+    bottom, top = back(bottom - margin), back(top + margin)
+    axes.set_ylim(bottom, top)
+    ticks = [tick for tick in _SCORES if bottom <= tick <= top]
+    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set_yticks([], minor=True)
+
+
+def _plain_ticks(axes: Axes) -> None:
     """1, 2, 5, 10, ... within the axis, as plain numbers."""
     low, high = axes.get_xlim()
     decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
@@ -112,27 +135,22 @@ def _plain_ticks(axes: Axes, costs: pd.Series) -> None:
 
 
 def _name(axes: Axes, points: pd.DataFrame, cost: str) -> None:
-    """One name a variant, where marks are far apart: left at the last engine, int8, right at the
-    first, PyTorch."""
-    engine = list(_looks(points))[-1 if cost == "size_mb" else 0]
+    """One name a variant, at the engine whose marks are farthest apart; the layout is final."""
+
+    def nearest(engine: str) -> float:
+        """The least distance of two of its marks."""
+        of_engine = points[points["engine"] == engine]
+        places = in_points(axes, of_engine[cost], of_engine["score"])
+        return min((math.dist(a, b) for a, b in combinations(places, 2)), default=math.inf)
+
+    engine = max(_looks(points), key=nearest)
     named = points[points["engine"] == engine]
-    obstacles = [
-        (x - 3, y - 3, x + 3, y + 3) for x, y in in_points(axes, points[cost], points["score"])
-    ]
+    places = in_points(axes, points[cost], points["score"])
+    marks = [(x - 3, y - 3, x + 3, y + 3) for x, y in places]
+    obstacles = []
     lines = [(front.get_xdata(), front.get_ydata()) for front in axes.lines]  # whiskers too
     for x, y in lines:
-        obstacles += _along(in_points(axes, x, y))
+        obstacles += along(in_points(axes, x, y))
     names = [variant.replace(", ", ",\n") for variant in named["variant"]]
     place = named[cost], named["score"]
-    name_points(axes, *place, names, radii=[3] * len(names), obstacles=obstacles)
-
-
-def _along(corners: np.ndarray) -> list[tuple]:
-    """Small boxes along a line, in typographic points."""
-    boxes = []
-    for (x0, y0), (x1, y1) in pairwise(corners):
-        steps = max(1, int(np.hypot(x1 - x0, y1 - y0) / 4))
-        for share in np.linspace(0, 1, steps + 1):
-            x, y = x0 + share * (x1 - x0), y0 + share * (y1 - y0)
-            boxes.append((x - 2, y - 2, x + 2, y + 2))
-    return boxes
+    name_points(axes, *place, names, radii=[3] * len(names), obstacles=obstacles, marks=marks)

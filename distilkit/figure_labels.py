@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -22,6 +23,7 @@ def name_points(
     *,
     radii: Sequence[float],
     obstacles: Sequence[tuple] = (),
+    marks: Sequence[tuple] = (),
 ) -> None:
     """Put each name near its point, where it covers least; the layout must be final.
 
@@ -33,23 +35,33 @@ def name_points(
         x, y: of the points, in data.
         names: one each, of one or several lines.
         radii: of the points' marks, in typographic points.
-        obstacles: boxes (x0, y0, x1, y1) in typographic points that should stay free as well.
+        obstacles: boxes (x0, y0, x1, y1) in typographic points that names should leave free.
+        marks: likewise, and no thin line should cross them.
     """
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     window = tuple(axes.get_window_extent().extents * 72 / axes.figure.dpi)
     centres = in_points(axes, x, y)
     taken = [(a - r, b - r, a + r, b + r) for (a, b), r in zip(centres, radii, strict=True)]
-    taken += obstacles
+    own = list(taken)
+    taken += [*obstacles, *marks]
     boxes: dict[int, tuple] = {}
+    lines: dict[int, list[tuple]] = {}  # from a far name to its point
     for _ in range(3):
         for i, name in enumerate(names):
-            others = taken + [box for j, box in boxes.items() if j != i]
-            spots = _spots(centres[i], radii[i], name)
-            boxes[i] = min(spots, key=lambda box, others=others: _cost(box, others, window))[:4]
+            words = [box for j, box in boxes.items() if j != i]
+            others = taken + words + [box for j, line in lines.items() if j != i for box in line]
+
+            solid = [*words, *own, *marks]
+
+            def cost(spot: tuple, i: int = i, others=others, solid=solid) -> float:
+                line = _line(spot, centres[i], radii[i])[:-1]  # its end lies on the point itself
+                crossed = sum(_overlap(one, other) for one in line for other in solid)
+                return _cost(spot, others, window) + 20 * crossed
+
+            boxes[i] = min(_spots(centres[i], radii[i], name), key=cost)[:4]
+            lines[i] = _line(boxes[i], centres[i], radii[i])
     for i, (x0, y0, x1, y1) in boxes.items():
         a, b = centres[i]
-        nearest = min(max(a, x0), x1), min(max(b, y0), y1)
-        far = math.dist(nearest, (a, b)) > radii[i] + 5
         axes.annotate(
             names[i],
             (x[i], y[i]),
@@ -59,10 +71,33 @@ def name_points(
             va="center",
             linespacing=1.1,
         )
-        if far:
+        if lines[i]:
             to_pt = 72 / axes.figure.dpi
-            ends = axes.transData.inverted().transform(np.array([nearest, (a, b)]) / to_pt)
+            ends = np.array([_nearest(boxes[i], (a, b)), (a, b)])
+            ends = axes.transData.inverted().transform(ends / to_pt)
             axes.plot(*ends.T, color=GREY, linewidth=0.6, zorder=1.5)
+
+
+def along(corners: np.ndarray) -> list[tuple]:
+    """Small boxes (x0, y0, x1, y1) along a line of these corners, all in typographic points."""
+    boxes = []
+    for (x0, y0), (x1, y1) in pairwise(corners):
+        for share in np.linspace(0, 1, max(1, int(math.dist((x0, y0), (x1, y1)) / 4)) + 1):
+            x, y = x0 + share * (x1 - x0), y0 + share * (y1 - y0)
+            boxes.append((x - 2, y - 2, x + 2, y + 2))
+    return boxes
+
+
+def _line(box: tuple, centre: tuple, radius: float) -> list[tuple]:
+    """The thin line from a name to its point, as small boxes; none if it is near."""
+    end = _nearest(box, centre)
+    far = math.dist(end, centre) > radius + 5
+    return along(np.array([end, centre])) if far else []
+
+
+def _nearest(box: tuple, centre: tuple) -> tuple[float, float]:
+    x0, y0, x1, y1 = box[:4]
+    return min(max(centre[0], x0), x1), min(max(centre[1], y0), y1)
 
 
 def _spots(centre: tuple, radius: float, name: str) -> list[tuple]:

@@ -1,8 +1,9 @@
 // Score against size and against latency; the answers to two questions, ringed and in words.
 
-const [WIDTH, HEIGHT, LEFT, TOP, BOTTOM, GAP] = [700, 330, 44, 40, 40, 22];
+const [WIDTH, HEIGHT, LEFT, TOP, BOTTOM, GAP] = [700, 360, 44, 48, 40, 22];
 const FIELD = (WIDTH - LEFT - GAP - 8) / 2;
 const LOOKS = [[GREY, "square"], [BLUE, "circle"], [ORANGE, "diamond"]]; // an engine each
+const SCORES = [99.9, 99.8, 99.5, 99, 98, 97, 95, 92, 90, 85, 80, 70, 60, 50, 20, 0, -50];
 const COSTS = [["size_mb", "size on disk (MB)"], ["latency_ms_p50", "latency p50 (ms)"]];
 
 // The least of those that pass: by the first cost, of equals by the second (as pareto.py).
@@ -47,9 +48,11 @@ function prepare(svg, points, engines) {
   clear(svg, WIDTH, HEIGHT);
   const lows = points.map((p) => p.score_low);
   const highs = points.map((p) => p.score_high);
-  const span = Math.max(1, Math.max(...highs) - Math.min(...lows));
-  const [bottom, top] = [Math.min(...lows) - 0.08 * span, Math.max(...highs) + 0.14 * span];
-  const y = (score) => TOP + ((top - score) / (top - bottom)) * (HEIGHT - TOP - BOTTOM);
+  // equal steps halve the distance to 100 (as figure_frontier.py)
+  const steps = (score) => -Math.log2(Math.max(100 - score, 0.05));
+  const [least, most] = [Math.min(...lows), Math.max(...highs)].map(steps);
+  const [bottom, top] = [least - 0.12 * Math.max(1, most - least), most + 0.15 * Math.max(1, most - least)];
+  const y = (score) => TOP + ((top - steps(score)) / (top - bottom)) * (HEIGHT - TOP - BOTTOM);
   const teacher = points[0].score + points[0].lost;
 
   let at = LEFT;
@@ -59,9 +62,7 @@ function prepare(svg, points, engines) {
     shape(svg, "text", { x: at + 17, y: 18, fill: INK }, engine);
     at += 7.4 * engine.length + 34;
   });
-  const step = [0.5, 1, 2, 5, 10, 20, 50].find((s) => span / s <= 7) || 100;
-  const grid = [];
-  for (let s = Math.ceil(bottom / step) * step; s <= top; s += step) grid.push(s);
+  const grid = SCORES.filter((score) => steps(score) >= bottom && steps(score) <= top);
 
   const fields = COSTS.map(([cost, title], k) => {
     const left = LEFT + k * (FIELD + GAP);
