@@ -50,7 +50,6 @@ def name_points(
         for i, name in enumerate(names):
             words = [box for j, box in boxes.items() if j != i]
             others = taken + words + [box for j, line in lines.items() if j != i for box in line]
-
             solid = [*words, *own, *marks]
 
             def cost(spot: tuple, i: int = i, others=others, solid=solid) -> float:
@@ -103,7 +102,7 @@ def _nearest(box: tuple, centre: tuple) -> tuple[float, float]:
 def _spots(centre: tuple, radius: float, name: str) -> list[tuple]:
     """Boxes (x0, y0, x1, y1, distance) for a name around its point, near ones first."""
     (x, y), lines = centre, name.splitlines()
-    width = max(text_width_pt(line) for line in lines)
+    width = 2 + max(text_width_pt(line) for line in lines)  # names do not touch
     height = 1.2 * TEXT_PT * len(lines)
     spots = []
     for distance in (2, 8, 16, 26, 38):

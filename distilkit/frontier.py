@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from datasets import DatasetDict
 from transformers import (
     AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
@@ -326,10 +325,10 @@ def fine_tuned_model(run: Run) -> PreTrainedModel:
     return fine_tuned(AutoModelForSequenceClassification, run.model).eval()
 
 
-def _splits(scale: Scale, task: str, examples: int | None) -> DatasetDict:
+def _splits(scale: Scale, task: str, examples: int | None) -> dict[str, Any]:
     """The training examples and the validation set, which comes last."""
     data = train_and_measured("validation", task, scale, home())
-    return DatasetDict({**data, "train": fewer_examples(data["train"], examples)})
+    return {**data, "train": fewer_examples(data["train"], examples)}
 
 
 def encoded(

@@ -127,13 +127,13 @@ function prepare(svg, points, engines) {
         if (!p) return;
         ring.setAttribute("cx", x(p[cost]));
         ring.setAttribute("cy", y(p.score));
-        // one word below the other where two answers are the same model
+        // above the ring, where the neighbours' marks are not; of one model, word above word
         const above = rings.slice(0, i).filter((other) => found[other.name] === p).length;
         const right = x(p[cost]) > left + 0.72 * FIELD;
         label.textContent = { smallest: "smallest", fastest: "fastest", both: "both at once" }[name];
-        label.setAttribute("x", x(p[cost]) + (right ? -18 : 18));
+        label.setAttribute("x", x(p[cost]) + (right ? 8 : -8));
         label.setAttribute("text-anchor", right ? "end" : "start");
-        label.setAttribute("y", y(p.score) - 8 + 13 * above);
+        label.setAttribute("y", y(p.score) - 20 - 13 * above);
       });
     }
     return found;

@@ -43,6 +43,7 @@ FIGURES = {
     "07_ablation",
     "07_temperature",
     "09_task_differences",
+    "08_frontier",
 }
 
 
