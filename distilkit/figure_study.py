@@ -133,7 +133,8 @@ def plot_ablation(table: pd.DataFrame) -> Figure:
 def plot_temperature_study(scores: pd.DataFrame, entropies: pd.DataFrame) -> Figure:
     """Left, what the student keeps at each T. Right, what the teacher's targets say at T. 6.9 in.
 
-    Left: the student's share of its teacher's macro-score, a dot a seed, a bar at the median.
+    Left: the student's share of its teacher's macro-score, a dot a seed, a bar at the median; a
+    temperature from 1 up that only `entropies` has was not run.
     Right: entropy of the soft targets, and the information in it about the token (nats).
 
     Args:
@@ -148,13 +149,19 @@ def plot_temperature_study(scores: pd.DataFrame, entropies: pd.DataFrame) -> Fig
     with figure_style():
         figure = new_figure(FULL_IN, 2.5)
         left, right = figure.subplots(1, 2)
-        temperatures = sorted(set(scores["temperature"]))
+        asked = entropies.loc[entropies["temperature"] >= 1, "temperature"]
+        temperatures = sorted({*scores["temperature"], *asked})
         for x, temperature in enumerate(temperatures):
             values = scores.loc[scores["temperature"] == temperature, "retained"].to_numpy()
+            if not len(values):
+                place = {"xycoords": ("data", "axes fraction"), "ha": "center", "color": GREY}
+                left.annotate("not run", (x, 0.5), **place)
+                continue
             spread = np.linspace(-0.18, 0.18, len(values)) if len(values) > 1 else np.zeros(1)
             left.plot(x + spread, values, "o", markersize=3.2, color=BLUE)
             left.plot([x - 0.3, x + 0.3], [np.median(values)] * 2, color=INK, linewidth=1.6)
         left.set_xticks(range(len(temperatures)), [f"{t:g}" for t in temperatures])
+        left.set_xlim(-0.6, len(temperatures) - 0.4)
         left.set_xlabel("temperature T of the distillation")
         left.set_ylabel("teacher's macro-score kept (%)")
         left.set_title("Dots: seeds; bar: median", fontsize=TEXT_PT)

@@ -342,5 +342,8 @@ def test_figure_of_the_temperatures(studied):
     dots = [line for line in left.lines if line.get_marker() == "o"]
     assert [len(line.get_xdata()) for line in dots] == [2, 2, 2, 2]
     assert [text.get_text() for text in right.texts] == ["entropy", "information"]
+    some = plot_temperature_study(kept[kept.temperature == 2], entropies).axes[0]
+    assert [label.get_text() for label in some.get_xticklabels()] == ["1", "2", "4", "8"]
+    assert [text.get_text() for text in some.texts] == ["not run"] * 3
     with pytest.raises(ValueError, match="no rows"):
         plot_temperature_study(kept[:0], entropies)
