@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import torch
-from conftest import shake
+from conftest import ROOT, shake
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
@@ -217,3 +220,12 @@ def test_a_session_takes_the_threads_it_is_told(exported):
     assert (options.intra_op_num_threads, options.inter_op_num_threads) == (2, 1)
     assert options.execution_mode == onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+
+
+def test_modules_import_without_the_packages_for_onnx():
+    hidden = ["onnx", "onnxruntime", "onnxscript", "datasets", "evaluate", "ipywidgets"]
+    script = (
+        f"import sys; sys.modules.update(dict.fromkeys({hidden}))\n"
+        "import distilkit.frontier, distilkit.bench_compression, distilkit.pareto"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
