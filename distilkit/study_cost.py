@@ -83,7 +83,7 @@ class Cost:
             f"  time    about {readable(3600 * self.hours)} (a few steps of each kind were timed)\n"
             f"  memory  about {self.memory_bytes / 1e9:.1f} GB\n"
             f"  disk    about {self.disk_bytes / 1e9:.1f} GB in runs/\n"
-            f"  energy  about {self.kilowatt_hours:.2f} kWh = {self.hours:.2f} h × {formula}"
+            f"  energy  about {self.kilowatt_hours:.2g} kWh = {self.hours:.2f} h × {formula}"
         )
 
 
