@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from distilkit.eval_mode import eval_mode
 from distilkit.loop import Loss
 from distilkit.pruning import layers_of
 
@@ -80,7 +81,7 @@ def head_and_unit_importance(
     counted = [batch(start)["counts"] for start in starts]
     counts = {key: sum(each[key] for each in counted) for key in counted[0]}
     totals = [torch.zeros(size, dtype=torch.float64) for _, size in places]
-    with _eval_mode(model), _masked(places) as masks, torch.enable_grad():
+    with eval_mode(model), _masked(places) as masks, torch.enable_grad():
         for start in starts:
             masks.clear()
             inputs = {
@@ -165,15 +166,3 @@ def _masked(places: list[tuple[nn.Linear, int]]) -> Iterator[dict[int, Tensor]]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-@contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
-    """No dropout; afterwards every module is in the mode that it was in."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

@@ -38,6 +38,7 @@ from tqdm.auto import tqdm
 
 from distilkit import checkpoint
 from distilkit.config import Training
+from distilkit.eval_mode import eval_mode
 from distilkit.processes import processes
 from distilkit.run import Run
 
@@ -273,14 +274,9 @@ def in_bf16(precision: str) -> bool:
 
 
 def evaluate(model: nn.Module, measure: Callable[[nn.Module], Any]) -> Any:
-    """`measure(model)` in eval mode without gradients; the model's mode is restored."""
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            return measure(model)
-    finally:
-        model.train(was_training)
+    """`measure(model)` in eval mode without gradients; modes are put back."""
+    with eval_mode(model), torch.no_grad():
+        return measure(model)
 
 
 class _LossModule(nn.Module):

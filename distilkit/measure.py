@@ -29,6 +29,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from distilkit.eval_mode import eval_mode
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -344,22 +346,15 @@ def _synchronize(device: torch.device) -> None:
 @contextmanager
 def ready(models: Iterable[nn.Module], threads: int | None) -> Iterator[None]:
     """Eval mode, no gradients, a fixed number of threads; all of it put back, whatever happens."""
-    models = list(models)
-    # By module, not by model: a frozen part may be in eval mode inside a model in train mode.
-    modes = [(module, module.training) for model in models for module in model.modules()]
     threads_before = torch.get_num_threads()
     try:
         if threads is not None:
             torch.set_num_threads(threads)
-        for model in models:
-            model.eval()
-        with torch.inference_mode():
+        with eval_mode(*models), torch.inference_mode():
             yield
     finally:
         if threads is not None:
             torch.set_num_threads(threads_before)
-        for module, training in modes:
-            module.training = training
 
 
 def random_inputs(model: nn.Module, batch_size: int, length: int, seed: int) -> dict[str, Tensor]:

@@ -28,6 +28,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from distilkit.eval_mode import eval_mode
 from distilkit.examples import Examples
 from distilkit.finetuning import inputs_of, predict
 from distilkit.student import positions
@@ -81,7 +82,7 @@ def export_onnx(model: PreTrainedModel, file: str | Path) -> Path:
     inputs = inputs_of(model, {name: torch.ones(shape, dtype=torch.long) for name in names})
     batch = torch.export.Dim("batch")
     length = torch.export.Dim("length", max=positions(model))
-    with _eval_mode(model), _quiet():
+    with eval_mode(model), _quiet():  # the exporter changes the mode of what it is given
         program = torch.onnx.export(
             model,
             (),
@@ -245,18 +246,6 @@ def _written_aside(file: Path) -> Iterator[Path]:
         os.replace(part, file)
     finally:
         part.unlink(missing_ok=True)
-
-
-@contextmanager
-def _eval_mode(model: PreTrainedModel) -> Iterator[None]:
-    """The exporter changes the mode of what it is given; each module gets its own back."""
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        model.eval()
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 @contextmanager

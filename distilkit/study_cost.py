@@ -33,7 +33,7 @@ from distilkit.student import student_from_teacher
 
 WATTS_PER_CORE = 10.0  # a server's processor at full load, by its cores (a rule of thumb)
 WATTS_PER_GPU = 700.0  # the power limit of an H100 or H200 (SXM)
-LIBRARIES = 0.5e9  # bytes of a process before it holds a model, measured at the tiny scale
+LIBRARIES = 0.55e9  # bytes of a process that has read a task and holds no model (tiny scale)
 TIMED = 3  # steps of each kind, after one that is not counted
 
 
@@ -78,7 +78,7 @@ class Cost:
             f"{self.cores} cores × {WATTS_PER_CORE:g} W" if self.cores else f"{WATTS_PER_GPU:g} W"
         )
         return (
-            f"left to do: {distillations} pretrainings, {len(kinds) - distillations} fine-tunings, "
+            f"left to do: pretrainings {distillations}, fine-tunings {len(kinds) - distillations}, "
             f"{self.workers} at once\n"
             f"  time    about {readable(3600 * self.hours)} (a few steps of each kind were timed)\n"
             f"  memory  about {self.memory_bytes / 1e9:.1f} GB\n"
@@ -138,7 +138,7 @@ def study_cost(scale: Scale, steps: Sequence[Step]) -> Cost:
         seconds=seconds,
         workers=workers,
         cores=workers * threads if device.type == "cpu" else 0,
-        memory_bytes=workers * (LIBRARIES + memory),
+        memory_bytes=workers * (LIBRARIES + memory) + (workers > 1) * LIBRARIES,
         # a model and, until the next run begins, the checkpoints' three copies of it twice
         disk_bytes=pretrainings * ours + len(kept) * theirs + workers * 9 * ours,
     )

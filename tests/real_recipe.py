@@ -1,6 +1,7 @@
 """Not a test: the whole recipe on a real encoder, real text and real GLUE tasks, run by hand.
 
     python tests/real_recipe.py ENCODER TEXT GLUE_FOLDER [--seeds 1 2 3] [--examples 10000]
+                                [--steps 1500]
 
 ENCODER is a folder with a BertModel and its tokenizer (for instance all-MiniLM-L6-v2), TEXT a text
 file, GLUE_FOLDER holds <task>/train.parquet and validation.parquet. The encoder gets a masked-word
@@ -51,18 +52,19 @@ PRETRAINING = Training(
     validate_every=250,
     checkpoint_every=100,
 )
-HEAD = replace(PRETRAINING, steps=1500)
-STUDENT = replace(PRETRAINING, steps=1500, learning_rate=5e-4)
 FINETUNING = replace(SCALES["base"].finetuning, learning_rate=5e-5, precision="fp32")
 
 
-def students(folder: Path, blocks: MaskedBlocks, validation: MaskedBlocks) -> dict[str, Path]:
+def students(
+    folder: Path, blocks: MaskedBlocks, validation: MaskedBlocks, steps: int
+) -> dict[str, Path]:
     """The three students' folders."""
+    training = replace(PRETRAINING, steps=steps, learning_rate=5e-4)
     teacher = BertForMaskedLM.from_pretrained(folder).eval()
     student = student_from_teacher(teacher)
     data = {"validation": validation}
-    distilled = distil(student, teacher, blocks, STUDENT, name="real-distilled", **data)
-    control = pretrain(student, blocks, STUDENT, objective=MLM_ONLY, name="real-mlm", **data)
+    distilled = distil(student, teacher, blocks, training, name="real-distilled", **data)
+    control = pretrain(student, blocks, training, objective=MLM_ONLY, name="real-mlm", **data)
     scratch = home() / "data" / "cache" / "real-scratch"
     random_student_like(student, seed=0).save_pretrained(scratch)
     return {"distilled": distilled.model, "mlm_equal_steps": control.model, "scratch": scratch}
@@ -74,6 +76,7 @@ def main() -> None:
     parser.add_argument("text")
     parser.add_argument("glue")
     parser.add_argument("--examples", type=int, default=10_000, help="of a task, at most")
+    parser.add_argument("--steps", type=int, default=1500, help="of the head, and of each student")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     options = parser.parse_args()
     start("base")
@@ -85,9 +88,10 @@ def main() -> None:
     blocks = MaskedBlocks(train, tokenizer, seed=PRETRAINING.seed)
     validation = MaskedBlocks(held_out[:200], tokenizer, seed=0, weights=blocks.weights)
     encoder = AutoModel.from_pretrained(options.encoder, dtype=torch.float32)
-    model = masked_lm_from_encoder(encoder, HEAD.seed)
-    folder = train_head(model, blocks, HEAD, name="real-head", validation=validation).model
-    arms = {"teacher": folder, **students(folder, blocks, validation)}
+    model = masked_lm_from_encoder(encoder, PRETRAINING.seed)
+    training = replace(PRETRAINING, steps=options.steps)
+    folder = train_head(model, blocks, training, name="real-head", validation=validation).model
+    arms = {"teacher": folder, **students(folder, blocks, validation, options.steps)}
 
     rows = []
     for seed in options.seeds:
@@ -95,7 +99,7 @@ def main() -> None:
             data = load(name, options.glue)
             few = data["train"].shuffle(seed=0)
             data["train"] = few.select(range(min(options.examples, len(few))))
-            training, fine_teacher = replace(FINETUNING, seed=seed), None
+            fine_tuning, fine_teacher = replace(FINETUNING, seed=seed), None
             for arm, checkpoint in arms.items():
                 for soft in (False, True) if fine_teacher is not None else (False,):
                     run = finetune(
@@ -103,7 +107,7 @@ def main() -> None:
                         tokenizer,
                         name,
                         data,
-                        training,
+                        fine_tuning,
                         name=f"real-{arm}-{'soft' if soft else 'labels'}-{name}-{seed}",
                         teacher=fine_teacher if soft else None,
                         objective=TaskObjective() if soft else None,

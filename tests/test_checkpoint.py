@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, Died
 
 from distilkit import checkpoint
 from distilkit.checkpoint import KEEP, load_newest, save, write_json
@@ -235,10 +235,6 @@ def test_a_planted_safetensors_file_is_not_believed(tmp_path):
 
 
 # --- death at every write -----------------------------------------------------------------------
-
-
-class Died(BaseException):
-    """Stands for the end of the process: nothing of ours may catch it."""
 
 
 CALLS = (  # every call that changes the disk, where the module looks it up

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, kill_when, small_bert
+from conftest import ROOT, Died, dying_at, kill_when, small_bert
 from safetensors.torch import load_file
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -518,22 +518,6 @@ def test_after_an_error_too_they_stay_as_they_were(home):
 
 
 # --- killed and gone on -------------------------------------------------------------------------
-
-
-class Died(BaseException):
-    """Stands for the end of the process."""
-
-
-def dying_at(step: int):
-    """Run.log that dies right after it has written the row of `step`."""
-    log = Run.log
-
-    def patched(self, row):
-        log(self, row)
-        if row["step"] == step:
-            raise Died
-
-    return patched
 
 
 @pytest.mark.faults

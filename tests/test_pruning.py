@@ -9,7 +9,7 @@ import os
 import numpy as np
 import pytest
 import torch
-from conftest import shake, small_bert, zeroed
+from conftest import Died, dying_at, shake, small_bert, zeroed
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import (
@@ -414,21 +414,6 @@ def sentiment(n: int, seed: int) -> dict[str, list]:
         words[::2] = [f"w{label}"] * len(words[::2])
         found["sentence"].append(" ".join(words))
     return found
-
-
-class Died(BaseException):
-    """Stands for the end of the process."""
-
-
-def dying_at(step: int):
-    log = Run.log
-
-    def patched(self, row):
-        log(self, row)
-        if row["step"] == step:
-            raise Died
-
-    return patched
 
 
 @pytest.fixture

@@ -236,7 +236,7 @@ def test_the_cost_is_said_before_and_what_is_left_while_it_runs(
     out = tmp_path / "study.csv"
     assert run_study(toy, (12,), ("mlm_equal_time", "scratch"), out=out, dry=True) is None
     said = capsys.readouterr().out
-    assert "left to do: 3 pretrainings, 4 fine-tunings, 1 at once" in said
+    assert "left to do: pretrainings 3, fine-tunings 4, 1 at once" in said
     assert not (home / "runs").exists() or not list((home / "runs").glob("study*"))
     monkeypatch.setattr("distilkit.study_cost.TIMED", 1)
     run_study(toy, (12,), ("mlm_equal_time", "scratch"), out=out)
