@@ -18,7 +18,7 @@ study: $(VENV)/ready            ## every arm, five seeds, test sets -> data/tiny
 	$(BIN)/python -m distilkit study --scale tiny --steps 1000 --epochs 6 --out data/tiny/study.csv
 
 test: $(VENV)/ready check       ## everything CI runs
-	$(BIN)/python -m pytest -n auto --dist worksteal --durations 12
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations 12
 
 check: $(VENV)/ready            ## lint, format, acyclic imports
 	$(BIN)/python -m ruff check .

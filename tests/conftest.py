@@ -228,3 +228,11 @@ def dying_at(step: int):
             raise Died
 
     return patched
+
+
+def kernels_run_first(folder: Path, code: str) -> str:
+    """An IPYTHONDIR whose kernels run `code` before their first cell."""
+    startup = folder / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    (startup / "first.py").write_text(code)
+    return str(folder)

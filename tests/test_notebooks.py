@@ -8,7 +8,7 @@ import re
 import nbformat
 import pandas as pd
 import pytest
-from conftest import ROOT
+from conftest import ROOT, kernels_run_first
 
 from distilkit.sequence import numbered_notebooks, run_sequence
 
@@ -51,12 +51,9 @@ FIGURES = {
 def executed(tmp_path_factory):
     """The whole sequence, run once in a home of its own: (home, executed notebooks by name)."""
     home = tmp_path_factory.mktemp("home")
-    startup = home / "ipython" / "profile_default" / "startup"
-    startup.mkdir(parents=True)
-    (startup / "shorter.py").write_text(SHORTER)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DISTILKIT_HOME", str(home))
-        patch.setenv("IPYTHONDIR", str(home / "ipython"))
+        patch.setenv("IPYTHONDIR", kernels_run_first(home / "ipython", SHORTER))
         copies = run_sequence(NOTEBOOKS, out=home / "executed", scale="tiny")
     return home, {copy.stem: nbformat.read(copy, as_version=4) for copy in copies}
 
