@@ -374,7 +374,7 @@ def bench_inference(options: argparse.Namespace) -> None:
         chosen = _scale(options)
         tokenizer = load_tokenizer([*options.checkpoints, chosen.teacher][0])
         data = load_task(chosen, "stsb")["validation"]
-        pairs = list(zip(data["sentence1"], data["sentence2"], strict=True))
+        pairs = list(zip(data["sentence1"][:], data["sentence2"][:], strict=True))
         table = pd.concat(
             bench_pass(models, tokenizer, pairs, threads=threads)
             for threads in options.threads or [1]

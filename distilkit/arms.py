@@ -148,7 +148,7 @@ def train_and_measured(split: str, task: str, scale: Scale, _home: Path) -> dict
     """
     measured = getattr(task_named(task), split)[0]
     splits = load_task(scale, task)
-    if measured not in splits or min(splits[measured]["label"], default=-1) < 0:
+    if measured not in splits or min(splits[measured]["label"][:], default=-1) < 0:
         raise ValueError(
             f"{task} has no labelled examples in {measured!r}: measure on the validation sets, or "
             "take tasks whose test labels are public"

@@ -150,11 +150,11 @@ def compare_answers(
             f"{shape[0]} examples of {shape[1]} class(es): give [examples, C] of both"
         )
     columns = getattr(data, "column_names", None) or list(data)
-    texts = [list(data[column]) for column in the_task.columns]
+    texts = [list(data[column][:]) for column in the_task.columns]
     table = pd.DataFrame({"task": task, "example": np.arange(len(examples)), "text": texts[0]})
     table["text_pair"] = texts[1] if len(texts) > 1 else ""
     table["label"] = _named(the_task, examples.labels)
-    table["phenomenon"] = list(data["phenomenon"]) if "phenomenon" in columns else None
+    table["phenomenon"] = list(data["phenomenon"][:]) if "phenomenon" in columns else None
     table["phenomenon"] = table["phenomenon"].astype(object)
     negated = [[bool(_NEGATION.search(text)) for text in column] for column in texts]
     table["negation"] = np.any(negated, axis=0)

@@ -390,7 +390,7 @@ def score_of(the_task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str
 def _has_labels(split: Any) -> bool:
     """GLUE's test sets have none: the column holds -1 throughout, or is missing."""
     names = getattr(split, "column_names", None) or list(split)
-    return "label" in names and len(split["label"]) > 0 and min(split["label"]) >= 0
+    return "label" in names and len(split["label"]) > 0 and min(split["label"][:]) >= 0
 
 
 def check_classifier(model: PreTrainedModel, the_task: Task) -> None:

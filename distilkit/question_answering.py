@@ -145,6 +145,6 @@ def squad_scores(
     starts, ends = zip(*found, strict=True)
     if not all(np.isfinite(logits).all() for logits in found):
         raise FloatingPointError("squad: the model's predictions are not finite")
-    answers = best_answers(split, list(data["context"]), starts, ends)
-    references = [list(answer["text"]) for answer in data["answers"]]
+    answers = best_answers(split, list(data["context"][:]), starts, ends)
+    references = [list(answer["text"]) for answer in data["answers"][:]]
     return SquadMetric().compute(predictions=answers, references=references)

@@ -94,18 +94,18 @@ def windows(
     """
     if not getattr(tokenizer, "is_fast", False):
         raise ValueError("SQuAD needs a fast tokenizer: answers are cut out of the passage")
-    questions = [question.lstrip() for question in data["question"]]
+    questions = [question.lstrip() for question in data["question"][:]]
     longest = max(len(ids) for ids in tokenizer(questions, add_special_tokens=False)["input_ids"])
     if longest + tokenizer.num_special_tokens_to_add(pair=True) + stride >= max_length:
         raise ValueError(
             f"a question has {longest} tokens: max_length = {max_length} leaves the passage too "
             f"little room for windows that share {stride} tokens"
         )
-    both = zip(data["context"], data["answers"], strict=True)
+    both = zip(data["context"][:], data["answers"][:], strict=True)
     answers = [_first_answer(i, context, answer) for i, (context, answer) in enumerate(both)]
     encoded = tokenizer(
         questions,
-        list(data["context"]),
+        list(data["context"][:]),
         truncation="only_second",
         max_length=max_length,
         stride=stride,

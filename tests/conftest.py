@@ -12,6 +12,7 @@ import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -36,6 +37,21 @@ def home(tmp_path, monkeypatch) -> Path:
     """A fresh DISTILKIT_HOME: runs, caches and figures of this test only."""
     monkeypatch.setenv("DISTILKIT_HOME", str(tmp_path))
     return tmp_path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_tiny_world(tmp_path_factory):
+    """What a home's first use writes in seconds is copied; test_tinyworld tests the writing."""
+    original = tmp_path_factory.mktemp("original") / "tinyworld"
+
+    def write(folder: Path) -> Path:
+        if not folder.exists():
+            shutil.copytree(tinyworld.write(original), folder)
+        return tinyworld.write(folder)  # at once, if it is whole
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("distilkit.sources.tinyworld", SimpleNamespace(write=write))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -236,3 +252,13 @@ def kernels_run_first(folder: Path, code: str) -> str:
     startup.mkdir(parents=True)
     (startup / "first.py").write_text(code)
     return str(folder)
+
+
+# For kernels: what is timed is timed for real, but at few tokens and in few turns.
+SHORT_MEASURING = """
+import distilkit.bench_step, distilkit.measure
+compare, bench_step = distilkit.measure.compare, distilkit.bench_step.bench_step
+few = {"length": 8, "runs": 2, "warmup": 1, "batch_size": 2, "throughput_runs": 1}
+distilkit.measure.compare = lambda models, **how: compare(models, **how | few)
+distilkit.bench_step.bench_step = lambda works, steps: bench_step(works, steps=1)
+"""

@@ -8,13 +8,13 @@ import re
 import nbformat
 import pandas as pd
 import pytest
-from conftest import ROOT, kernels_run_first
+from conftest import ROOT, SHORT_MEASURING, kernels_run_first
 
 from distilkit.sequence import numbered_notebooks, run_sequence
 
 NOTEBOOKS = numbered_notebooks(ROOT / "notebooks")
 
-# Run by every kernel before the first cell: the tiny scale, shorter. Nothing else is changed.
+# Run by every kernel before the first cell: the tiny scale, shorter.
 SHORTER = """
 from dataclasses import replace
 import distilkit.config as config
@@ -53,7 +53,7 @@ def executed(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DISTILKIT_HOME", str(home))
-        patch.setenv("IPYTHONDIR", kernels_run_first(home / "ipython", SHORTER))
+        patch.setenv("IPYTHONDIR", kernels_run_first(home / "ipython", SHORTER + SHORT_MEASURING))
         copies = run_sequence(NOTEBOOKS, out=home / "executed", scale="tiny")
     return home, {copy.stem: nbformat.read(copy, as_version=4) for copy in copies}
 

@@ -56,8 +56,8 @@ def test_one_thread_means_one_process_and_one_item_too(threads):
 
 
 def test_many_threads_are_shared(threads):
-    threads(8)
-    assert {each for _, _, each in side_by_side(where, [(i,) for i in range(4)], "count")} == {2}
+    threads(4)
+    assert {each for _, _, each in side_by_side(where, [(i,) for i in range(2)], "count")} == {2}
 
 
 def test_only_the_bar_that_counts_is_drawn(threads, capfd):
