@@ -256,9 +256,11 @@ def kernels_run_first(folder: Path, code: str) -> str:
 
 # For kernels: what is timed is timed for real, but at few tokens and in few turns.
 SHORT_MEASURING = """
-import distilkit.bench_step, distilkit.measure
-compare, bench_step = distilkit.measure.compare, distilkit.bench_step.bench_step
-few = {"length": 8, "runs": 2, "warmup": 1, "batch_size": 2, "throughput_runs": 1}
-distilkit.measure.compare = lambda models, **how: compare(models, **how | few)
-distilkit.bench_step.bench_step = lambda works, steps: bench_step(works, steps=1)
+def _short():
+    from distilkit import bench_step as steps, measure
+    compare, bench_step = measure.compare, steps.bench_step
+    few = {"length": 8, "runs": 2, "warmup": 1, "batch_size": 2, "throughput_runs": 1}
+    measure.compare = lambda models, **how: compare(models, **how | few)
+    steps.bench_step = lambda works, steps: bench_step(works, steps=1)
+_short()
 """

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from conftest import shake, small_bert
 from torch.utils.flop_counter import FlopCounterMode
@@ -216,15 +217,32 @@ def test_bytes_by_formula_hold_weights_and_grow_with_the_batch():
 
 
 def test_growth(monkeypatch):
-    """The slope of a plain least-squares line, and a row for each plan."""
+    """The slope of a plain least-squares line, and a row for each plan.
+
+    Here in this process, with peaks that grow as a formula says; that a process of its own tells
+    its peak is seen in the bench of a step.
+    """
+
+    def here(work, function, *arguments):
+        if function is bench_growth.peak_memory_mb:
+            return 100.0
+        if function is bench_growth.peak_of:
+            held = work.batch_size**2 * work.length * work.shape["vocab_size"] ** 0.5
+            return {"peak_rss_mib": 100e6 / 2**20 + held}
+        return function(*arguments)
+
     monkeypatch.setattr(bench_growth, "PLAN", WORK)
-    table = bench_growth.bench_growth(turns=1, doublings=(0, 1))
-    assert set(table.what) == {"length", "batch", "layers", "vocabulary"}
-    assert table[table.what == "length"].value.tolist() == [24, 48]
-    assert (table[["seconds", "formula_mib", "gflop"]] > 0).all(axis=None)
+    monkeypatch.setattr(bench_growth, "in_a_process", here)
+    table = bench_growth.bench_growth(turns=1, doublings=(0, 1, 2))
+    assert table[table.what == "length"].value.tolist() == [24, 48, 96]
+    assert (table[["seconds", "mib", "formula_mib", "gflop"]] > 0).all(axis=None)
+    exponents = {"length": 1, "batch": 2, "layers": 0, "vocabulary": 0.5}
+    assert table.groupby("what").memory_exponent.first().to_dict() == pytest.approx(
+        exponents, abs=1e-6
+    )
     for _, part in table.groupby("what"):
-        slope = math.log2(part.seconds.iloc[1] / part.seconds.iloc[0])
-        assert part.time_exponent.tolist() == pytest.approx([slope, slope])
+        line = scipy.stats.linregress(np.log(part.value), np.log(part.seconds))
+        assert part.time_exponent.tolist() == pytest.approx([line.slope] * 3)
     with pytest.raises(ValueError, match="2 points"):
         bench_growth.bench_growth(doublings=(1, 1))
 

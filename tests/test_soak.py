@@ -117,7 +117,7 @@ def test_the_sequence_again_and_again_in_one_process(home, tokenizer, texts, soa
     blocks = MaskedBlocks(pack(texts * 4, tokenizer, 32), tokenizer, seed=0)
     rows = {"sentence": texts[:40], "label": [0, 1] * 20, "idx": list(range(40))}
     data = {part: Dataset.from_dict(rows) for part in ("train", "validation")}
-    settled, times = [], 20 if soak else 6
+    settled, times = [], 20 if soak else 5
     for number in range(times):
         student = student_from_teacher(teacher)
         run = distil(
