@@ -52,7 +52,14 @@ PRETRAINING = Training(
     validate_every=250,
     checkpoint_every=100,
 )
-FINETUNING = replace(SCALES["base"].finetuning, learning_rate=5e-5, precision="fp32")
+# few examples and a narrow model: more steps, and larger ones, than BERT-base takes
+FINETUNING = replace(
+    SCALES["base"].finetuning,
+    batch_size=16,
+    micro_batch_size=16,
+    learning_rate=2e-4,
+    precision="fp32",
+)
 
 
 def students(
