@@ -31,8 +31,8 @@ lab: $(VENV)/ready              ## JupyterLab on the notebooks
 bench-panels: $(VENV)/ready     ## from key press to picture, in a browser
 	$(BIN)/python tests/bench_panels.py
 
-soak: $(VENV)/ready             ## the long form: 30 kills, the sequence 20 times
-	$(BIN)/python -m pytest --soak -m faults tests/test_soak.py
+soak: $(VENV)/ready             ## the long form: 30 kills, the sequence 20 times and from the cache
+	$(BIN)/python -m pytest --soak tests/test_soak.py tests/test_hub.py
 
 clean:                          ## runs, caches, figures; the environment stays
 	rm -rf runs data/cache figures/tiny figures/small figures/base

@@ -82,10 +82,17 @@ def main() -> None:
     parser.add_argument("encoder")
     parser.add_argument("text")
     parser.add_argument("glue")
-    parser.add_argument("--examples", type=int, default=10_000, help="of a task, at most")
+    parser.add_argument(
+        "--examples",
+        type=int,
+        nargs="+",
+        default=[10_000],
+        help=f"of a task, at most: one number, or one for each of {', '.join(TASKS)}",
+    )
     parser.add_argument("--steps", type=int, default=1500, help="of the head, and of each student")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     options = parser.parse_args()
+    examples = options.examples * (len(TASKS) if len(options.examples) == 1 else 1)
     start("base")
     tokenizer = AutoTokenizer.from_pretrained(options.encoder)
     train, held_out = (
@@ -102,10 +109,10 @@ def main() -> None:
 
     rows = []
     for seed in options.seeds:
-        for name in TASKS:
+        for name, most in zip(TASKS, examples, strict=True):
             data = load(name, options.glue)
             few = data["train"].shuffle(seed=0)
-            data["train"] = few.select(range(min(options.examples, len(few))))
+            data["train"] = few.select(range(min(most, len(few))))
             fine_tuning, fine_teacher = replace(FINETUNING, seed=seed), None
             for arm, checkpoint in arms.items():
                 for soft in (False, True) if fine_teacher is not None else (False,):

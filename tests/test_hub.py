@@ -88,8 +88,11 @@ def test_teacher_text_and_tasks_come_once_and_then_from_the_cache(tree, tmp_path
         assert len(hub.requests) == seen
 
 
-def test_all_notebooks_run_at_the_small_scale_from_the_cache(tmp_path, tokenizer):
-    """Fetched once, then HF_HUB_OFFLINE=1 and nothing listens where the Hub was."""
+def test_notebooks_run_at_the_small_scale_from_the_cache(tmp_path, tokenizer, soak):
+    """Fetched once, then HF_HUB_OFFLINE=1 and nothing listens where the Hub was.
+
+    The two that distil and fine-tune; all nine in the long form.
+    """
     small = SCALES["small"]
     fetch = (
         "from distilkit import sources\n"
@@ -102,13 +105,21 @@ def test_all_notebooks_run_at_the_small_scale_from_the_cache(tmp_path, tokenizer
     with HubServer(write_tree(tmp_path / "tree", tokenizer, small.teacher)) as hub:
         status, _, error = client(fetch, tmp_path, hub.endpoint)
         assert status == 0, error
-    run = "from distilkit.__main__ import main; raise SystemExit(main(['figures']))"
+    run = (
+        "from distilkit.__main__ import main; raise SystemExit(main(['figures']))"
+        if soak
+        else "from distilkit import home\n"
+        "from distilkit.sequence import numbered_notebooks, run_sequence\n"
+        "out = home() / 'runs' / 'notebooks' / 'small'\n"
+        "run_sequence(numbered_notebooks()[3:5], out=out, scale='small')"
+    )
     first = kernels_run_first(tmp_path / "ipython", SHORT_MEASURING + ONE_SEED)
     offline = {"HF_HUB_OFFLINE": "1", "DISTILKIT_SCALE": "small", "IPYTHONDIR": first}
     status, printed, error = client(run, tmp_path, hub.endpoint, timeout=900, **offline)
     assert status == 0, error
-    assert "Scale small. GLUE validation scores in points, medians of 3 seeds." in printed
-    assert len(list((tmp_path / "runs" / "notebooks" / "small").glob("0*.ipynb"))) == 9
+    assert not soak or "Scale small. GLUE validation scores in points, one seed." in printed
+    executed = (tmp_path / "runs" / "notebooks" / "small").glob("0*.ipynb")
+    assert len(list(executed)) == (9 if soak else 2)
     scores = pd.read_csv(tmp_path / "figures" / "small" / "05_scores.csv")
     assert set(scores.task) == set(small.tasks)
     assert len(scores) == 4 * len(small.tasks)

@@ -524,7 +524,7 @@ def test_after_an_error_too_they_stay_as_they_were(home):
 @pytest.mark.processes
 @pytest.mark.parametrize(
     ("kind", "accumulation", "workers"),
-    [("distil", 1, 0), ("distil", 3, 2), ("finetune", 3, 0), ("finetune", 1, 2)],
+    [("distil", 3, 2), ("finetune", 1, 0)],
 )
 def test_a_killed_run_ends_like_one_that_was_not(home, kind, accumulation, workers):
     training = toy_training(accumulation, workers)

@@ -22,8 +22,8 @@ tiny = config.SCALES["tiny"]
 config.SCALES["tiny"] = replace(
     tiny,
     tasks=("cola", "mnli", "stsb", "wnli"),
-    distillation=replace(tiny.distillation, steps=12, validate_every=6),
-    finetuning=replace(tiny.finetuning, steps=20),
+    distillation=replace(tiny.distillation, steps=8, validate_every=4),
+    finetuning=replace(tiny.finetuning, steps=10),
 )
 """
 
