@@ -33,15 +33,11 @@ from distilkit.hub import fetch
 print(sorted(file.name for file in fetch("{BERT}").iterdir()))
 """
 
-# The bench of a step has no Hub in it and starts four processes; test_notebooks runs it.
 ONE_SEED = """
 def _one_seed():
     from dataclasses import replace
-    import pandas as pd
-    from distilkit import bench_step, config
+    from distilkit import config
     config.SCALES["small"] = replace(config.SCALES["small"], seeds=(1,))
-    columns = "variant tokens_per_s cpu_s_per_ktok peak_rss_mib share_of_peak ratio_to_textbook"
-    bench_step.bench_step = lambda works, steps: pd.DataFrame(columns=columns.split())
 _one_seed()
 """
 
