@@ -146,7 +146,8 @@ def study(options: argparse.Namespace) -> None:
     if options.steps is not None:
         chosen = replace(chosen, distillation=replace(chosen.distillation, steps=options.steps))
     if options.epochs is not None:
-        chosen = replace(chosen, finetuning=replace(chosen.finetuning, epochs=options.epochs))
+        longer = replace(chosen.finetuning, epochs=options.epochs, steps=None)
+        chosen = replace(chosen, finetuning=longer)
     out = options.out or chosen.figures / "study.csv"
     if options.join:
         scores = join_studies(options.join, out=out)
@@ -424,7 +425,10 @@ def _replaced(training, options: argparse.Namespace):
     """The scale's training with the options that were given in place of its own."""
     names = ("epochs", "steps", "batch_size", "micro_batch_size", "learning_rate", "precision")
     given = {name: getattr(options, name) for name in names}
-    return replace(training, **{k: v for k, v in given.items() if v is not None})
+    given = {name: value for name, value in given.items() if value is not None}
+    if "epochs" in given:  # what is asked for, not the scale's own steps, which would replace it
+        given.setdefault("steps", None)
+    return replace(training, **given)
 
 
 def _print_result(run) -> None:
@@ -458,8 +462,10 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     def with_training(sub: argparse.ArgumentParser) -> None:
-        for name, kind in (("epochs", int), ("steps", int), ("batch-size", int)):
-            sub.add_argument(f"--{name}", type=kind)
+        length = sub.add_mutually_exclusive_group()
+        length.add_argument("--epochs", type=int, help="passes over the data")
+        length.add_argument("--steps", type=int, help="optimizer steps")
+        sub.add_argument("--batch-size", type=int, help="examples an optimizer step")
         sub.add_argument("--micro-batch-size", type=int, help="examples a forward pass")
         sub.add_argument("--learning-rate", type=float)
         sub.add_argument("--precision", choices=("auto", "fp32", "bf16"))

@@ -79,9 +79,10 @@ def assert_close(ours, theirs):
 def test_two_processes_train_as_one_does(home, given):
     """Dropout is on, a step has five micro-batches, an epoch's last one fewer."""
     for processes in (1, 2):
-        rest = ["--epochs", 2, "--name", f"by-{processes}", "--shard-teacher"]  # alone: no shards
+        rest = ["--epochs", 8, "--name", f"by-{processes}", "--shard-teacher"]  # alone: no shards
         out = finish(processes, "distil", *given, *rest)
         assert out.count("validation_loss") == 1  # process 0 alone tells
+        assert "steps: 24" in out  # 45 blocks by 20, eight times: not the scale's own steps
     assert_close(weights(home, "by-1"), weights(home, "by-2"))
     one, two = rows(home, "by-1"), rows(home, "by-2")
     assert [(row["step"], row["split"]) for row in one] == [
