@@ -20,7 +20,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from transformers import (
     AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
@@ -100,11 +99,11 @@ def run_frontier(
 
     Returns:
         A row per variant, engine, task and seed: ``variant, depth, heads, units`` (left, over all
-        layers), ``engine, seed, task, metric, score`` (points, on the validation set),
-        ``same_answer, largest_difference`` (against PyTorch on the whole validation set),
-        ``parameters, size_mb, latency_ms_p50, latency_ms_p95, memory_mib, length, threads``. The
-        last six are measured once, for the first task and seed, all variants and engines in turns:
-        batch 1, one thread, no padding.
+        layers), ``engine, seed, task, metric, score`` (points, on the validation set; NaN:
+        undefined), ``same_answer, largest_difference`` (against PyTorch on the whole validation
+        set), ``parameters, size_mb, latency_ms_p50, latency_ms_p95, memory_mib, length, threads``.
+        The last six are measured once, for the first task and seed, all variants and engines in
+        turns: batch 1, one thread, no padding.
 
     Raises:
         ValueError: before anything is trained: a student that does not fit the teacher, a task
@@ -305,7 +304,8 @@ def _write(out: Path, rows: list[dict[str, Any]], costs: pd.DataFrame) -> pd.Dat
     import pandas as pd
 
     table = pd.DataFrame(rows).merge(costs, on=["variant", "engine"], validate="many_to_one")
-    table["same_answer"] = table["same_answer"].astype(float)
+    # None, which JSON has in place of NaN, becomes NaN
+    table = table.astype({"score": float, "same_answer": float})
     table = table[list(COLUMNS)]
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_suffix(".part")
@@ -314,9 +314,9 @@ def _write(out: Path, rows: list[dict[str, Any]], costs: pd.DataFrame) -> pd.Dat
     return table
 
 
-def _points(value: float | None) -> float:
-    """A correlation with answers that are all the same counts as 0."""
-    return 0.0 if value is None or not np.isfinite(value) else POINTS * value
+def _points(value: float | None) -> float | None:
+    """None stays None: undefined, as a correlation is with answers that are all the same."""
+    return None if value is None else POINTS * value
 
 
 def fine_tuned_model(run: Run) -> PreTrainedModel:

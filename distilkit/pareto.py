@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,14 +24,21 @@ def frontier_points(table: pd.DataFrame) -> pd.DataFrame:
         ``variant, engine, score`` (points, mean over seeds of the mean over tasks), ``score_low``,
         ``score_high`` (range over seeds), ``lost`` (the teacher's score in PyTorch less this one),
         the costs (means), ``same_answer`` (mean share of PyTorch's arg-max) and
-        ``largest_difference`` (of a logit, over everything).
+        ``largest_difference`` (of a logit, over everything). A model with an undefined score
+        (NaN: a correlation with answers that are all the same) is left out, with a warning.
 
     Raises:
-        ValueError: an empty table, one without the teacher, or scores that are not finite.
+        ValueError: an empty table, one without the teacher, or infinite scores.
     """
     keys = ["variant", "engine"]
-    if not len(table) or not np.isfinite(table["score"]).all():
-        raise ValueError("the table has no rows, or scores that are not finite")
+    if not len(table) or np.isinf(table["score"]).any():
+        raise ValueError("the table has no rows, or scores that are infinite")
+    undefined = table.loc[table["score"].isna(), keys].drop_duplicates()
+    if len(undefined):
+        names = "; ".join(f"{variant} in {engine}" for variant, engine in undefined.to_numpy())
+        warnings.warn(f"left out, with an undefined score: {names}", stacklevel=2)
+        table = table.merge(undefined, how="left", on=keys, indicator="is")
+        table = table[table.pop("is") == "left_only"]
     macro = table.groupby([*keys, "seed"], sort=False)["score"].mean().groupby(keys, sort=False)
     whole = table.groupby(keys, sort=False)
     points = whole[_COSTS].mean()
@@ -39,7 +47,7 @@ def frontier_points(table: pd.DataFrame) -> pd.DataFrame:
     points["score"], points["score_low"] = macro.mean(), macro.min()
     points["score_high"] = macro.max()
     if TEACHER not in points.index:
-        raise ValueError(f"the table has no row of {TEACHER[0]!r} in {TEACHER[1]!r}")
+        raise ValueError(f"no row of {TEACHER[0]!r} in {TEACHER[1]!r} with a defined score")
     points["lost"] = points.loc[TEACHER, "score"] - points["score"]
     return points.reset_index()
 
