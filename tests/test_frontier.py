@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 from dataclasses import replace
@@ -203,6 +204,13 @@ def test_costs_take_turns_and_are_counted_from_the_first_row(toy, tmp_path):
     assert table.size_mb[2] == (tmp_path / "0" / "model.int8.onnx").stat().st_size / 1e6
     # a process without PyTorch is far smaller than one with it
     assert 10 < table.memory_mib[2] < 0.6 * table.memory_mib[0]
+    # and one whose model has 64 MiB more of embeddings holds them
+    config = copy.deepcopy(model.config)
+    config.vocab_size += 2**19  # of 32 numbers
+    larger = type(model)(config).eval()
+    with_more = engine_costs({"b": larger}, tmp_path / "b", length=8, runs=1, warmup=1)
+    more = with_more.memory_mib - table.memory_mib
+    assert more.tolist() == pytest.approx([64, 64, 16], rel=0.1)
     for wrong in ({"length": 0}, {"length": 8, "threads": 0}, {"length": 8, "runs": 0}):
         with pytest.raises(ValueError, match="at least one of each"):
             engine_costs({"a": model}, tmp_path, **wrong)
