@@ -179,6 +179,8 @@ def frontier(options: argparse.Namespace) -> None:
     from distilkit.frontier import run_frontier
     from distilkit.pareto import frontier_points
 
+    if options.students and options.text:
+        raise ValueError("--text is what students are distilled on: leave it or --students out")
     chosen = _scale(options)
     chosen = replace(chosen, finetuning=_replaced(chosen.finetuning, options))
     out = options.out or chosen.figures / "frontier.csv"
@@ -243,7 +245,9 @@ def layers(options: argparse.Namespace) -> None:
         return
     chosen = replace(chosen, distillation=replace(chosen.distillation, steps=options.train))
     out = options.out or chosen.figures / "layer_maps.csv"
-    trained = score_and_train(chosen, student_layers=options.student_layers, out=out)
+    trained = score_and_train(
+        chosen, student_layers=options.student_layers, out=out, name=options.name
+    )
     print(trained.to_string(index=False))
     for score in ("soft_target", "masked_accuracy"):
         found = rank_correlation(trained, f"{score}_cut", score)
@@ -461,15 +465,17 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--scale", help=f"{', '.join(SCALES)} (default: DISTILKIT_SCALE or tiny)")
         return sub
 
-    def with_training(sub: argparse.ArgumentParser) -> None:
+    def with_training(sub: argparse.ArgumentParser, of: str = "") -> None:
         length = sub.add_mutually_exclusive_group()
-        length.add_argument("--epochs", type=int, help="passes over the data")
-        length.add_argument("--steps", type=int, help="optimizer steps")
-        sub.add_argument("--batch-size", type=int, help="examples an optimizer step")
+        length.add_argument("--epochs", type=int, help=f"passes over the data{of}")
+        length.add_argument("--steps", type=int, help=f"optimizer steps{of}")
+        sub.add_argument("--batch-size", type=int, help=f"examples an optimizer step{of}")
         sub.add_argument("--micro-batch-size", type=int, help="examples a forward pass")
         sub.add_argument("--learning-rate", type=float)
         sub.add_argument("--precision", choices=("auto", "fp32", "bf16"))
-        sub.add_argument("--name", help="of the run folder")
+        sub.add_argument(
+            "--name", help="of the run folder" + (", or what it begins with" if of else "")
+        )
 
     with_scale(verb(figures))
     with_scale(verb(report))
@@ -533,7 +539,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--seeds", type=int, nargs="+", help="default: the scale's")
     sub.add_argument("--examples", type=int, help="use so many training examples only")
     sub.add_argument("--out", type=Path, help="csv file (default: figures/<scale>/frontier.csv)")
-    with_training(sub)
+    with_training(sub, " (of every fine-tuning)")
 
     sub = with_scale(verb(distil))
     sub.add_argument("--teacher", dest="teacher_checkpoint", help="Hub id or folder")
@@ -562,6 +568,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--student-layers", type=int, help="default: half of the teacher's")
     sub.add_argument("--train", type=int, metavar="STEPS", help="train students of some maps")
     sub.add_argument("--out", type=Path, help="csv file (default: figures/<scale>/layer_maps.csv)")
+    sub.add_argument("--name", help="of the run folders, which go on with layers and seed")
 
     sub = with_scale(verb(finetune))
     sub.add_argument("checkpoint", help="Hub id or folder of the model to fine-tune")

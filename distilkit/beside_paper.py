@@ -29,7 +29,7 @@ from distilkit.losses import softmax_with_temperature
 from distilkit.measure import BYTES_PER_MB, parameter_count
 from distilkit.run import Run
 from distilkit.student import DISTILBERT_LAYERS, default_layers
-from distilkit.study import ABLATION
+from distilkit.study import ABLATION, measured_split
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -344,14 +344,15 @@ def _read(path: Path, columns: set[str]) -> pd.DataFrame | None:
 def _scores(scale: Scale, *arms: str) -> tuple[pd.DataFrame, str] | None:
     """The arms' scores with seeds and tasks that all of them have, and which table that is.
 
-    The study comes first: it has more seeds, and test sets.
+    The study comes first: it has more seeds, and at the tiny scale test sets.
     """
     import pandas as pd
 
     shipped = SHIPPED / "study.csv" if scale.name == "tiny" else None
+    measured = f"{measured_split(scale)} sets"
     places = [
-        (scale.figures / "study.csv", f"figures/{scale.name}/study.csv", "test sets"),
-        (shipped, "data/tiny/study.csv", "test sets"),
+        (scale.figures / "study.csv", f"figures/{scale.name}/study.csv", measured),
+        (shipped, "data/tiny/study.csv", measured),
         (scale.figures / "05_scores.csv", f"figures/{scale.name}/05_scores.csv", "validation sets"),
     ]
     for path, name, split in places:

@@ -76,8 +76,9 @@ def plot_study(scores: pd.DataFrame, arm: str = "distilled") -> Figure:
                 axes.axhline(y + 0.5, color=PALE, linewidth=0.5, zorder=0.5)
         left.set_xlabel("macro-score (points)")
         right.set_xlabel(f"{arm} minus the other (points)")
-        seeds = macros["seed"].nunique()
-        left.set_title(f"Dots: {seeds} seeds; bar: median", fontsize=TEXT_PT)
+        seeds = macros.groupby("arm")["seed"].nunique()
+        count = f"{seeds.max()}" if seeds.nunique() == 1 else f"{seeds.min()} to {seeds.max()}"
+        left.set_title(f"Dots: {count} seeds; bar: median", fontsize=TEXT_PT)
         right.set_title("Paired difference: mean and 95 % interval", fontsize=TEXT_PT)
         return freeze_layout(figure)
 
@@ -97,8 +98,8 @@ def plot_ablation(table: pd.DataFrame) -> Figure:
         figure = new_figure(FULL_IN, 1.0 + 0.52 * len(table))
         axes = figure.subplots()
         for y, row in zip(-np.arange(len(table)), table.itertuples(), strict=True):
-            if np.isfinite(row.low):
-                clear = row.low > 0 or row.high < 0
+            if np.isfinite(row.ours):
+                clear = row.low > 0 or row.high < 0  # of one seed there is no interval
                 colour = BLUE if clear else GREY
                 axes.plot([row.low, row.high], [y + 0.16] * 2, color=colour, linewidth=1.6)
                 axes.plot(row.ours, y + 0.16, "o", markersize=4.5, color=colour)

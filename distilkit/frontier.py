@@ -95,7 +95,8 @@ def run_frontier(
             then seeds differ in their fine-tuning alone.
         out: a csv file, replaced when all is done.
         examples: of each task's training set; by default all.
-        name: what the run folders begin with; by default ``frontier-<scale>``.
+        name: what the run folders begin with; by default ``frontier-<scale>``, and the students
+            are those of the notebooks, ``<scale>-distilled``.
 
     Returns:
         A row per variant, engine, task and seed: ``variant, depth, heads, units`` (left, over all
@@ -113,8 +114,11 @@ def run_frontier(
     check_packages()
     for task in scale.tasks:
         _splits(scale, task, examples)
+    if students is None:
+        folders = _distilled(scale, scale.name if name is None else name)
+    else:
+        folders = _by_depth(scale, students)
     name = name or f"frontier-{scale.name}"
-    folders = _distilled(scale) if students is None else _by_depth(scale, students)
     plan = Plan(scale, name, folders, examples)
     whole = ("teacher", *(_of_depth(depth) for depth, _ in folders))
     cut = tuple(f"{whole[1]}, {kept:.0%} kept".replace("%", " %") for kept in KEPT)
@@ -131,26 +135,26 @@ def run_frontier(
 # ---- the variants
 
 
-def _distilled(scale: Scale) -> tuple[tuple[int, tuple[str, ...]], ...]:
+def _distilled(scale: Scale, name: str) -> tuple[tuple[int, tuple[str, ...]], ...]:
     """Students of a half, a third and a sixth of the layers, distilled if they are not there."""
     teacher, _ = load_teacher(scale)
     layers = teacher.config.num_hidden_layers
     depths = sorted({max(1, layers // part) for part in (2, 3, 6)}, reverse=True)
-    folders = side_by_side(_distil, [(scale, depth) for depth in depths], "distil")
+    folders = side_by_side(_distil, [(scale, depth, name) for depth in depths], "distil")
     return tuple((depth, (folder,)) for depth, folder in zip(depths, folders, strict=True))
 
 
-def _distil(scale: Scale, depth: int) -> str:
+def _distil(scale: Scale, depth: int, name: str) -> str:
     teacher, tokenizer = load_teacher(scale)
     layers = teacher.config.num_hidden_layers
     blocks, validation = load_blocks(scale, tokenizer)
-    half = depth == max(1, layers // 2)  # the notebooks' own student
+    half = depth == max(1, layers // 2)  # the notebooks' own student, if the plan has no name
     run = distil(
         student_from_teacher(teacher, default_layers(layers, depth)),
         teacher,
         blocks,
         scale.distillation,
-        name=f"{scale.name}-distilled" + ("" if half else f"-{depth}"),
+        name=f"{name}-distilled" + ("" if half else f"-{depth}"),
         objective=scale.objective,
         validation=validation,
     )

@@ -32,7 +32,12 @@ SEEDS = (1, 2, 3)
 
 
 def score_and_train(
-    scale: Scale, seeds: Sequence[int] = SEEDS, *, student_layers: int | None = None, out: Path
+    scale: Scale,
+    seeds: Sequence[int] = SEEDS,
+    *,
+    student_layers: int | None = None,
+    out: Path,
+    name: str | None = None,
 ) -> pd.DataFrame:
     """Score all maps of the scale's teacher, train the students of some, score them again.
 
@@ -45,6 +50,7 @@ def score_and_train(
         seeds: of order, masks and dropout; the first is that of the rank correlation.
         student_layers: by default half of the teacher's.
         out: a csv file, replaced when all is done.
+        name: what the run folders begin with; by default ``layers-<scale>-<steps>-steps``.
 
     Returns:
         What is in the file (:func:`read_trained`), a row a trained student.
@@ -60,7 +66,8 @@ def score_and_train(
     blocks, _ = load_blocks(scale, tokenizer)
     scores = score_layer_maps(teacher, probe_of(blocks), student_layers, objective=scale.objective)
     todo = plan(scores, seeds)
-    after = side_by_side(train_map, [(scale, *each) for each in todo], "layer maps")
+    name = name or f"layers-{scale.name}-{scale.distillation.steps or 'all'}-steps"
+    after = side_by_side(train_map, [(scale, *each, name) for each in todo], "layer maps")
     before = scores.set_index("layers")
     rows = [
         {
@@ -93,8 +100,10 @@ def plan(scores: pd.DataFrame, seeds: Sequence[int]) -> list[tuple[LayerMap, int
     ]
 
 
-def train_map(scale: Scale, layers: LayerMap, seed: int) -> dict[str, float]:
+def train_map(scale: Scale, layers: LayerMap, seed: int, name: str) -> dict[str, float]:
     """The student of one map, trained if it is not there yet, and its scores on held-out text.
+
+    The run is ``<name>-<layers>-seed-<seed>``.
 
     Returns:
         ``soft_target`` and ``masked_accuracy`` as :func:`distilkit.layer_search.score_student` has
@@ -109,7 +118,7 @@ def train_map(scale: Scale, layers: LayerMap, seed: int) -> dict[str, float]:
         blocks,
         scale.distillation,
         objective=scale.objective,
-        name=f"layers-{scale.name}-{_written(layers)}-seed-{seed}",
+        name=f"{name}-{_written(layers)}-seed-{seed}",
     )
     student, _ = load_model(AutoModelForMaskedLM, str(run.model))
     scores = score_student(student, teacher, held_out, scale.objective)

@@ -34,6 +34,8 @@ from distilkit.config import SHIPPED, Scale, home
 from distilkit.figure_style import SAVE_DPI, SCREEN_DPI, write_atomically
 from distilkit.panel_temperature import temperature_panel
 from distilkit.run import Run, commit, environment
+from distilkit.shipped import measured_table
+from distilkit.study import measured_split
 
 _CAPTIONS = {
     "01_temperatures": "softmax(z / T) at six temperatures",
@@ -47,7 +49,7 @@ _CAPTIONS = {
     "06_bert_base": "The same at the size of BERT, with random weights",
     "06_beside_the_paper": "What the student keeps, beside the published numbers",
     "06_where_it_forgets": "Where the student answers otherwise, and how sure it is",
-    "07_study": "The study: several seeds, test sets",
+    "07_study": "The study: arms and seeds, and what is shown to differ",
     "07_ablation": "What leaving a part out does, beside the published numbers",
     "07_temperature": "What the temperature does to what is kept, and to what targets say",
     "09_task_differences": "Student minus teacher, published and ours",
@@ -183,10 +185,10 @@ def report_tables(scale: Scale) -> dict[str, tuple[str, pd.DataFrame]]:
     runs = runs_of(scale)
     if len(runs):
         tables["runs"] = ("The scale's runs of pretraining and distillation", runs)
-    if scale.name == "tiny" and (SHIPPED / "study.csv").is_file():
-        study = pd.read_csv(SHIPPED / "study.csv")
+    study, of, said = measured_table(scale, "study")
+    if of.name == scale.name:
         tables["study"] = (
-            "The study that comes with the kit, not of this machine: test sets, medians over seeds",
+            f"The study ({said}): {measured_split(of)} sets, medians over seeds",
             _turned(results_table(study)),
         )
         others = [arm for arm in dict.fromkeys(study.arm) if arm != "distilled"]

@@ -10,6 +10,7 @@ machine of its own, ``python -m distilkit study --arms ARM --out ARM.csv``, and 
 table of the parts.
 
 What is tried out is tried on the validation sets and on other seeds; this reads the test sets.
+GLUE's have no labels: at the scales that take it from the Hub, validation sets stand in.
 """
 
 from __future__ import annotations
@@ -23,7 +24,13 @@ from typing import TYPE_CHECKING, Any
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from distilkit.arms import finetune_arms, macro_scores, paired_difference, run_name
+from distilkit.arms import (
+    finetune_arms,
+    macro_scores,
+    paired_difference,
+    run_name,
+    train_and_measured,
+)
 from distilkit.config import MLM_ONLY, Objective, Scale, home
 from distilkit.paper import ablation
 from distilkit.pretraining import pretrain
@@ -129,7 +136,7 @@ def run_study(
         seeds: each is a distillation and a fine-tuning of every arm.
         arms: of :data:`ARMS`; what they need (:data:`NEEDS`) is trained too.
         out: a csv file, replaced when all is done: ``arm, seed, task, metric, score,
-            train_seconds``, scores on the test sets in points.
+            train_seconds``, scores in points on the :func:`measured_split`.
         teacher_cache: the arms of a seed, but for the two whose time is measured
             (:data:`NEEDS`), share the teacher's answers (:mod:`distilkit.teacher_cache`): some
             hundred MB a seed at the tiny scale, and a step takes three quarters of the time.
@@ -139,7 +146,7 @@ def run_study(
         The same table; None for a dry run.
 
     Raises:
-        ValueError: there is no such arm.
+        ValueError: before anything is trained: there is no such arm, or a task has no labels there.
     """
     import pandas as pd
 
@@ -150,6 +157,9 @@ def run_study(
         seed: replace(scale, seeds=(seed,), distillation=replace(scale.distillation, seed=seed))
         for seed in seeds
     }
+    measured = measured_split(scale)
+    for task in scale.tasks:
+        train_and_measured(measured, task, scale, home())  # refuses now what cannot be measured
     steps = study_steps(scales, arms)
     cost = study_cost(scale, steps)
     print(cost)
@@ -176,7 +186,7 @@ def run_study(
             {arm: folder for arm, (folder, _) in checkpoints.items()},
             checkpoints[arms[0]][1],
             of_seed,
-            split="test",
+            split=measured,
             prefix="study-",
             keep=("teacher",),  # always, so that what it teaches can be asked for later
             taught=tuple(arm for arm in arms if ARMS[arm].taught),
@@ -186,11 +196,17 @@ def run_study(
     return _written(pd.concat(parts, ignore_index=True), out)
 
 
+def measured_split(scale: Scale) -> str:
+    """The tiny world's test sets; of GLUE, whose test sets have no labels, the validation sets."""
+    return "test" if scale.glue is None else "validation"
+
+
 def join_studies(files: Sequence[Path], *, out: Path) -> pd.DataFrame:
     """One table of the parts that several machines made.
 
     Raises:
-        ValueError: a file is no table of a study, or two differ about one fine-tuning.
+        ValueError: a file is no table of a study, two differ about one fine-tuning, or an arm and
+            seed lacks a task that others have.
     """
     import pandas as pd
 
@@ -207,6 +223,13 @@ def join_studies(files: Sequence[Path], *, out: Path) -> pd.DataFrame:
     if len(double):
         arm, seed, task = double.iloc[0][["arm", "seed", "task"]]
         raise ValueError(f"the files differ about {arm}, seed {seed}, {task}: join equal plans")
+    tasks = set(table.task)
+    for (arm, seed), part in table.groupby(["arm", "seed"], sort=False):
+        if missing := sorted(tasks - set(part.task)):
+            raise ValueError(
+                f"{arm}, seed {seed} lacks {', '.join(missing)}, which others have: means over "
+                "other tasks cannot be compared, so join plans of the same tasks"
+            )
     return _written(table.reset_index(drop=True), out)
 
 
@@ -302,13 +325,16 @@ def arm_checkpoint(
         training = replace(training, steps=_steps_in_equal_time(scale))
     blocks, validation = load_blocks(scale, tokenizer)
     cache = None
+    folder = _folder(arm, scale)
     if teacher_cache and objective.needs_teacher and arm not in NEEDS["mlm_equal_time"]:
-        cache = cached_teacher(teacher, blocks, training, scale.objective, k=None)
+        cache = cached_teacher(
+            teacher, blocks, training, scale.objective, k=None, build=not Run(folder).finished
+        )
     run = pretrain(
         student,
         blocks,
         training,
-        name=_folder(arm, scale).name,
+        name=folder.name,
         objective=objective,
         teacher=teacher if objective.needs_teacher else None,
         validation=validation,

@@ -62,6 +62,7 @@ def cached_teacher(
     objective: Objective | None = None,
     *,
     k: int | None = None,
+    build: bool = True,
 ) -> TeacherCache:
     """The teacher's answers to every block that a training will see: asked now, or read.
 
@@ -73,6 +74,7 @@ def cached_teacher(
             tokens, or of the masked ones if no term asks for more. A student may ask for less.
         k: so many likeliest words of every token, the others as one mass; or None: its last hidden
             state alone.
+        build: False for a run that is finished: then only its key is asked for.
 
     Raises:
         ValueError: a cache cannot serve this objective, `k` or text; or the teacher's numbers do
@@ -106,6 +108,8 @@ def cached_teacher(
         "hidden": k is None or objective.cosine > 0,
     }
     cache = TeacherCache(blocks, about, _record(teacher, length, about), _seen(blocks, training))
+    if not build:
+        return cache
     device = processes().device  # all processes join here: one that waits for the lock cannot
     cache.path.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(cache.path / ".lock"):

@@ -255,6 +255,8 @@ def test_from_the_command_line(made, toy, monkeypatch, capsys, tmp_path):
     assert (students, scale.finetuning.epochs) == (["a", "b"], 2)
     assert options == {"out": tmp_path / "f.csv", "examples": 9, "name": "mine"}
     assert "largest_difference" in capsys.readouterr().out
+    assert main([*plan, "--text", "t.txt"]) == 2
+    assert "leave it or --students out" in capsys.readouterr().err
     assert main(["frontier", "--tasks", "sst3"]) == 2
     assert "sst3" in capsys.readouterr().err
 
@@ -284,6 +286,6 @@ def test_its_own_students_are_a_half_a_third_and_a_sixth(monkeypatch, toy, tmp_p
     load_tokenizer(scale).save_pretrained(tmp_path)
     asked = []
     monkeypatch.setattr(frontier, "side_by_side", lambda _, items, __: asked.extend(items) or "abc")
-    found = frontier._distilled(replace(scale, teacher=str(tmp_path)))
-    assert [depth for _, depth in asked] == [3, 2, 1]
+    found = frontier._distilled(replace(scale, teacher=str(tmp_path)), "mine")
+    assert [(depth, name) for _, depth, name in asked] == [(3, "mine"), (2, "mine"), (1, "mine")]
     assert found == ((3, ("a",)), (2, ("b",)), (1, ("c",)))

@@ -95,7 +95,7 @@ def test_a_row_a_student_before_and_after(trained, toy, monkeypatch):
             cut = scores.loc[[row.layers], name].item()
             assert getattr(row, f"{name}_cut") == pytest.approx(cut, abs=1e-4)
         written = "-".join(map(str, row.layers))
-        run = Run(home / "runs" / f"layers-tiny-{written}-seed-{row.seed}")
+        run = Run(home / "runs" / f"layers-tiny-4-steps-{written}-seed-{row.seed}")
         assert run.config()["training"]["seed"] == row.seed
         student = DistilBertForMaskedLM.from_pretrained(run.model).eval()
         after = losses_on(student, held_out, toy.objective, teacher)["soft_target"]
@@ -135,16 +135,17 @@ def test_from_the_command_line(trained, toy, tmp_path, monkeypatch, capsys):
     assert "masked_accuracy" in said
     asked = []
 
-    def run(scale, *, student_layers, out):
-        asked.append((scale.distillation.steps, student_layers, out))
+    def run(scale, *, student_layers, out, name):
+        asked.append((scale.distillation.steps, student_layers, out, name))
         return trained[1]
 
     monkeypatch.setattr("distilkit.layer_study.score_and_train", run)
     out = tmp_path / "maps.csv"
     assert main(["layers", "--train", "7", "--student-layers", "2", "--out", str(out)]) == 0
     assert capsys.readouterr().out.count("rank correlation") == 2
-    assert main(["layers", "--train", "8"]) == 0
-    assert asked == [(7, 2, out), (8, None, toy.figures / "layer_maps.csv")]
+    assert main(["layers", "--train", "8", "--name", "mine"]) == 0
+    own = toy.figures / "layer_maps.csv"
+    assert asked == [(7, 2, out, None), (8, None, own, "mine")]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -26,6 +27,7 @@ from distilkit.study import (
     arm_checkpoint,
     join_studies,
     layer_map,
+    measured_split,
     retained_at_temperatures,
     run_study,
 )
@@ -206,6 +208,10 @@ def test_one_arm_is_one_command_and_the_parts_make_the_table(studied, toy, tmp_p
     other.drop(columns="seed").to_csv(tmp_path / "other.csv", index=False)
     with pytest.raises(ValueError, match="is no table of a study"):
         join_studies([tmp_path / "other.csv"], out=tmp_path / "joined.csv")
+    lacking = pd.read_csv(parts[1]).query("task != 'cola'")
+    lacking.to_csv(tmp_path / "other.csv", index=False)
+    with pytest.raises(ValueError, match="distilled_twice, seed 12 lacks cola"):
+        join_studies([parts[0], tmp_path / "other.csv"], out=tmp_path / "joined.csv")
     assert list(pd.read_csv(tmp_path / "joined.csv")) == COLUMNS  # the old one stands
     assert main(["study", "--join", *map(str, parts), "--out", str(tmp_path / "by.csv")]) == 0
     assert len(pd.read_csv(tmp_path / "by.csv")) == 4
@@ -227,6 +233,11 @@ def test_arms_may_share_what_the_teacher_says(studied, toy, tmp_path, monkeypatc
     )
     for name, weight in cached.items():
         assert (weight - live[name]).abs().max() < 0.05 * live[name].abs().max(), name
+    (cache,) = (tmp_path / "data" / "cache").glob("teacher-*")
+    shutil.rmtree(cache)  # who only reads what is finished does not ask the teacher again
+    again = run_study(toy, (12,), arms, out=tmp_path / "study.csv", teacher_cache=True)
+    pd.testing.assert_frame_equal(again, table)
+    assert not cache.exists()
 
 
 def test_the_cost_is_said_before_and_what_is_left_while_it_runs(
@@ -293,11 +304,28 @@ def test_unknown_arm_and_missing_measurement(home, toy):
         run_study(toy, (1,), ("distilled", "best"), out=home / "study.csv")
 
 
+def test_glue_is_measured_on_validation_sets_and_unlabelled_ones_are_refused_first(toy, home):
+    """GLUE's own test sets have no labels; the tiny world's have."""
+    assert measured_split(toy) == "test"
+    assert measured_split(SCALES["base"]) == "validation"
+    (home / "glue" / "cola").mkdir(parents=True)
+    for part, labels in (("train", [0, 1]), ("validation", [-1, -1])):
+        rows = pd.DataFrame({"sentence": ["w1 w2"] * 2, "label": labels, "idx": [0, 1]})
+        rows.to_parquet(home / "glue" / "cola" / f"{part}.parquet")
+    hub = replace(toy, glue=str(home / "glue"), tasks=("cola",))
+    with pytest.raises(ValueError, match=r"validation: label -1 in row 0"):
+        run_study(hub, (1,), ("distilled",), out=home / "study.csv")
+    assert not (home / "runs").exists()
+
+
 def test_figure_says_every_arm(studied):
     figure = plot_study(studied[1])
     left = figure.axes[0]
     labels = [label.get_text().replace("\n", "") for label in left.get_yticklabels()]
     assert [label.replace(" ", "") for label in labels] == list(ARMS)
+    assert left.get_title(loc="left") == "Dots: 2 seeds; bar: median"
+    some = studied[1].query("arm == 'distilled' or seed == 11")
+    assert plot_study(some).axes[0].get_title(loc="left") == "Dots: 1 to 2 seeds; bar: median"
     assert "2 seeds" in left.get_title(loc="left")
     with pytest.raises(ValueError, match="'distilled' and at least one other"):
         plot_study(studied[1][studied[1].arm == "teacher"])
@@ -322,6 +350,7 @@ def test_what_is_kept_at_each_temperature():
 def test_figure_of_table_4_shows_both_and_what_is_missing(studied):
     table = ablation_beside_paper(studied[1])
     table.loc[1, ["ours", "low", "high"]] = float("nan")
+    table.loc[2, ["low", "high"]] = float("nan")  # one seed: a dot without an interval
     axes = plot_ablation(table).axes[0]
     said = [text.get_text() for text in axes.texts]
     published = [f"{value:+.1f}".replace("-", "−") for value in table.published]
