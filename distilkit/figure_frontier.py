@@ -121,6 +121,9 @@ def _by_errors(axes: Axes, low: float, high: float) -> None:
     bottom, top = back(bottom - margin), back(top + margin)
     axes.set_ylim(bottom, top)
     ticks = [tick for tick in _SCORES if bottom <= tick <= top]
+    whole = range(math.ceil(bottom), math.floor(top) + 1)
+    if len(ticks) < 4 <= len(whole):  # all scores lie close together
+        ticks = whole[:: math.ceil(len(whole) / 8)]
     axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set_yticks([], minor=True)
 

@@ -44,6 +44,7 @@ FIGURES = {
     "07_temperature",
     "09_task_differences",
     "08_frontier",
+    "08_frontier_minilm",
 }
 
 
