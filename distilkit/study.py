@@ -230,6 +230,10 @@ def join_studies(files: Sequence[Path], *, out: Path) -> pd.DataFrame:
                 f"{arm}, seed {seed} lacks {', '.join(missing)}, which others have: means over "
                 "other tasks cannot be compared, so join plans of the same tasks"
             )
+    order = {arm: place for place, arm in enumerate(ARMS)}
+    table = table.sort_values(  # one order, whichever part came first
+        ["seed", "task", "arm"], key=lambda c: c.map(order) if c.name == "arm" else c, kind="stable"
+    )
     return _written(table.reset_index(drop=True), out)
 
 

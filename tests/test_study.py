@@ -196,6 +196,9 @@ def test_one_arm_is_one_command_and_the_parts_make_the_table(studied, toy, tmp_p
         assert set(alone.arm) == {arm}
     joined = join_studies([*parts, parts[0]], out=tmp_path / "joined.csv")
     whole = table[(table.seed == 12) & table.arm.isin(["without_mlm", "distilled_twice"])]
+    other_way = join_studies(parts[::-1], out=tmp_path / "other.csv")
+    pd.testing.assert_frame_equal(joined, other_way)
+    assert list(dict.fromkeys(joined.arm)) == ["without_mlm", "distilled_twice"]  # as in ARMS
     same = ["arm", "seed", "task", "metric", "score"]
     pd.testing.assert_frame_equal(
         joined[same].sort_values(same).reset_index(drop=True),

@@ -1,0 +1,72 @@
+"""What README and notebooks say of a shipped table is what the table says.
+
+Notebook 2's numbers are held to theirs in test_layer_study.py.
+"""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from distilkit.arms import macro_scores, paired_difference
+from distilkit.config import SHIPPED
+from distilkit.pareto import frontier_points, smallest_within
+from distilkit.study import ARMS
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def prose(notebook):
+    cells = json.loads((ROOT / "notebooks" / notebook).read_text())["cells"]
+    return "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+
+
+def signed(value):
+    return f"{value:+.1f}".replace("-", "−")
+
+
+def difference(found):
+    return f"{signed(found['mean'])} ({signed(found['low'])} to {signed(found['high'])})"
+
+
+@pytest.fixture(scope="module")
+def study():
+    return pd.read_csv(SHIPPED / "study.csv")
+
+
+def test_the_readme_has_every_arm_of_the_study(study):
+    lines = (ROOT / "README.md").read_text().splitlines()
+    rows = {}
+    for line in lines:
+        cells = [cell.strip(" *") for cell in line.strip("|").split("|")]
+        if cells[0].strip("`") in ARMS:
+            rows[cells[0].strip("`")] = cells[1:]
+    macros = macro_scores(study).groupby("arm").score
+    assert set(rows) == set(study.arm)
+    for arm, (about, seeds, macro, ahead) in rows.items():
+        assert about
+        scores = macros.get_group(arm)
+        assert int(seeds) == len(scores)
+        assert macro == f"{scores.mean():.1f} ({scores.min():.1f} to {scores.max():.1f})"
+        if arm != "distilled":
+            assert ahead == difference(paired_difference(study, "distilled", arm))
+
+
+def test_notebook_7_says_what_the_study_says(study):
+    said = prose("07_study.ipynb")
+    for arm in ("random_init", "mlm_equal_steps"):
+        found = difference(paired_difference(study, "distilled", arm))
+        assert found.replace(" (", ", ").replace(")", "") in said
+
+
+@pytest.mark.parametrize("table", ["tiny", "minilm"])
+def test_notebook_8_says_what_the_frontier_says(table):
+    said = prose("08_compression.ipynb")
+    points = frontier_points(pd.read_csv(SHIPPED.parent / table / "frontier.csv"))
+    teacher = points.set_index(["variant", "engine"]).loc["teacher", "torch fp32"]
+    best = smallest_within(points, {"tiny": 3, "minilm": 4}[table])
+    digits = 2 if table == "tiny" else 1
+    assert f"{best.size_mb:.{digits}f} MB" in said
+    assert f"{teacher.size_mb:.1f} MB" in said
+    assert f"{best.lost:.1f} points" in said
