@@ -317,6 +317,7 @@ def measure(options: argparse.Namespace) -> None:
 
     from distilkit.loading import load_model
     from distilkit.measure import compare
+    from distilkit.student import positions
 
     kinds = {
         "masked-lm": AutoModelForMaskedLM,
@@ -325,7 +326,10 @@ def measure(options: argparse.Namespace) -> None:
     }
     kind = kinds[options.kind]
     models = {path: load_model(kind, path)[0].eval() for path in options.checkpoints}
-    table = compare(models, length=options.length, threads=options.threads)
+    length = options.length
+    if length is None:
+        length = min(128, *(positions(model) for model in models.values()))
+    table = compare(models, length=length, threads=options.threads)
     print(table.round(2).to_string(index=False))
 
 
@@ -593,7 +597,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = verb(measure)
     sub.add_argument("checkpoints", nargs="+", help="folders or Hub ids")
     sub.add_argument("--kind", choices=("masked-lm", "classifier", "encoder"), default="encoder")
-    sub.add_argument("--length", type=int, default=128, help="tokens (default 128)")
+    sub.add_argument("--length", type=int, help="tokens (default 128, or as many as all can take)")
     sub.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
 
     about = "Speed and memory, measured here: of a step, of a forward pass, and how they grow"

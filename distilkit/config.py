@@ -104,7 +104,7 @@ MLM_ONLY = Objective(soft_target=0.0, mlm=1.0, cosine=0.0)
 
 @dataclass(frozen=True)
 class TaskObjective:
-    """Distillation while fine-tuning: ``task · CE(label) + soft_target · T²·KL`` (paper, 3.1).
+    """Distillation while fine-tuning: ``task · CE(label) + soft_target · T²·KL`` (paper, 4.1).
 
     The authors' second distillation, on SQuAD, weighs both by 0.5 at T = 2.
     """

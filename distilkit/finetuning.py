@@ -1,6 +1,6 @@
 """Fine-tuning on GLUE, with or without a teacher, and evaluation.
 
-Devlin et al. 2019, section 4.1; distillation at fine-tuning as in Sanh et al. 2019, section 3.1
+Devlin et al. 2019, section 4.1; distillation at fine-tuning as in Sanh et al. 2019, section 4.1
 ("additional distillation"). The same loop as pretraining, another loss.
 """
 

@@ -1,6 +1,6 @@
 """Fine-tuning on SQuAD v1.1, with or without a teacher: the paper's second distillation.
 
-Sanh et al. 2019, section 3.1 and table 2 ("DistilBERT (D)"): a BERT fine-tuned on SQuAD teaches
+Sanh et al. 2019, section 4.1 and table 2 ("DistilBERT (D)"): a BERT fine-tuned on SQuAD teaches
 while the student is fine-tuned. The same loop as everything else, another loss.
 """
 

@@ -85,7 +85,7 @@ ARMS = {
     "first_layers": Arm("the first half of the layers; then the triple loss", layers="first"),
     "last_layers": Arm("the last half of the layers; then the triple loss", layers="last"),
     "every_other": Arm("layers 0, 2, 4, ...; then the triple loss", layers="every_other"),
-    # section 3.1, "additional distillation"
+    # section 4.1 and table 2, there on SQuAD
     "distilled_twice": Arm("distilled, and again by the fine-tuned teacher", taught=True),
     # how soft, and how much of what
     "temperature_1": Arm("the triple loss at T = 1", {"temperature": 1.0}),

@@ -37,7 +37,7 @@ from distilkit.documents import open_text
 from distilkit.encoder import masked_lm_from_encoder, train_head
 from distilkit.glue import load, task
 from distilkit.measure import compare
-from distilkit.student import random_student_like, student_from_teacher
+from distilkit.student import default_layers, random_student_like, student_from_teacher
 
 TASKS = ("sst2", "cola", "mrpc")
 LENGTH = 128
@@ -63,14 +63,18 @@ FINETUNING = replace(
 
 
 def students(
-    folder: Path, blocks: MaskedBlocks, validation: MaskedBlocks, steps: int
+    folder: Path, blocks: MaskedBlocks, validation: MaskedBlocks, steps: int, shallower: bool
 ) -> dict[str, Path]:
-    """The three students' folders."""
+    """The three students' folders; those of fewer layers stay in theirs."""
     training = replace(PRETRAINING, steps=steps, learning_rate=5e-4)
     teacher = BertForMaskedLM.from_pretrained(folder).eval()
     student = student_from_teacher(teacher)
     data = {"validation": validation}
     distilled = distil(student, teacher, blocks, training, name="real-distilled", **data)
+    for depth in (2, 1) if shallower else ():
+        layers = default_layers(teacher.config.num_hidden_layers, depth)
+        half, name = replace(training, steps=steps // 2), f"real-distilled-depth{depth}"
+        distil(student_from_teacher(teacher, layers), teacher, blocks, half, name=name, **data)
     control = pretrain(student, blocks, training, objective=MLM_ONLY, name="real-mlm", **data)
     scratch = home() / "data" / "cache" / "real-scratch"
     random_student_like(student, seed=0).save_pretrained(scratch)
@@ -91,6 +95,11 @@ def main() -> None:
     )
     parser.add_argument("--steps", type=int, default=1500, help="of the head, and of each student")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument(
+        "--shallower",
+        action="store_true",
+        help="distil students of 2 and 1 layers too, in half as many steps, for the frontier",
+    )
     options = parser.parse_args()
     examples = options.examples * (len(TASKS) if len(options.examples) == 1 else 1)
     start("base")
@@ -105,7 +114,8 @@ def main() -> None:
     model = masked_lm_from_encoder(encoder, PRETRAINING.seed)
     training = replace(PRETRAINING, steps=options.steps)
     folder = train_head(model, blocks, training, name="real-head", validation=validation).model
-    arms = {"teacher": folder, **students(folder, blocks, validation, options.steps)}
+    places = folder, blocks, validation
+    arms = {"teacher": folder, **students(*places, options.steps, options.shallower)}
 
     rows = []
     for seed in options.seeds:
