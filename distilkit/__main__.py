@@ -153,6 +153,12 @@ def study(options: argparse.Namespace) -> None:
         scores = join_studies(options.join, out=out)
     else:
         arms = options.arms or tuple(ARMS)
+        lacking = [arm for arm in ("teacher", "distilled") if arm not in arms]
+        if lacking and options.out is None and not options.dry_run:
+            raise ValueError(
+                f"without {' and '.join(lacking)} this is a part of a study, for --join: name its "
+                f"file with --out (the whole would be {out})"
+            )
         scores = run_study(
             chosen,
             options.seeds or SEEDS,
@@ -199,6 +205,7 @@ def distil(options: argparse.Namespace) -> None:
 
     chosen = _scale(options)
     training = _replaced(chosen.distillation, options)
+    chosen = replace(chosen, distillation=training)  # a stream is dealt out by its micro-batches
     objective = replace(
         chosen.objective,
         **{

@@ -273,7 +273,9 @@ SCALES = {
         tasks=("cola", "mrpc", "rte", "sst2"),
         length=128,
         seeds=(1, 2, 3),
-        distillation=Training(batch_size=128, micro_batch_size=32, validate_every=100),
+        distillation=Training(
+            batch_size=128, micro_batch_size=32, validate_every=100, checkpoint_every=50
+        ),
         finetuning=_GLUE,
     ),
     "base": Scale(
@@ -285,7 +287,9 @@ SCALES = {
         tasks=GLUE_TASKS,
         length=512,
         seeds=(1, 2, 3, 4, 5),
-        distillation=Training(batch_size=4000, micro_batch_size=16, validate_every=100),
+        distillation=Training(  # some 180 steps, each of two million tokens
+            batch_size=4000, micro_batch_size=16, validate_every=50, checkpoint_every=10
+        ),
         finetuning=_GLUE,
     ),
 }

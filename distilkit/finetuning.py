@@ -25,6 +25,7 @@ from transformers import (
 from transformers.utils import logging as hf_logging
 
 from distilkit.config import TaskObjective, Training, as_json
+from distilkit.eval_mode import eval_mode
 from distilkit.examples import Examples
 from distilkit.glue import Task, scores, task_examples
 from distilkit.glue import task as task_named
@@ -267,9 +268,9 @@ def run_finetuning(
         if run.finished:
             return run
         model = copy.deepcopy(model)
-        if teacher is not None:
-            teacher.to(processes().device).eval()
-        summary = train(model, examples, loss, training, run)
+        lent = () if teacher is None else (teacher,)
+        with eval_mode(*lent, device=processes().device):
+            summary = train(model, examples, loss, training, run)
         found, logits = score(model)
         if processes().is_main_process:
             if config.get("keep_model", True):

@@ -28,7 +28,7 @@ from transformers import (
 )
 
 from distilkit.arms import POINTS, train_and_measured
-from distilkit.checkpoint import write_json
+from distilkit.checkpoint import write_json, write_whole
 from distilkit.config import Scale, Training, home
 from distilkit.engines import TORCH, engine_costs, export_engines
 from distilkit.examples import Examples
@@ -312,9 +312,7 @@ def _write(out: Path, rows: list[dict[str, Any]], costs: pd.DataFrame) -> pd.Dat
     table = table.astype({"score": float, "same_answer": float})
     table = table[list(COLUMNS)]
     out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_suffix(".part")
-    table.round(4).to_csv(part, index=False)
-    part.replace(out)  # the old table stays until the new one is whole
+    write_whole(out, table.round(4).to_csv(index=False).encode())
     return table
 
 

@@ -20,6 +20,7 @@ from distilkit.arms import finetune_arms, macro_scores, results_table
 from distilkit.config import Scale, home
 from distilkit.mask_filling import fill_mask
 from distilkit.pretraining import fingerprint
+from distilkit.processes import processes
 from distilkit.sources import load_task, load_teacher
 from distilkit.student import random_student_like
 
@@ -105,7 +106,9 @@ def gate(scale: Scale) -> dict[str, Any]:
     sentences = [sentence.format(tokenizer.mask_token) for sentence in SENTENCES]
     which = fingerprint(teacher)["sha256"][:8]  # teachers can be compared, each has its own runs
     untrained = home() / "data" / "cache" / f"untrained-{which}"
-    random_student_like(teacher, seed=0).save_pretrained(untrained)
+    if processes().is_main_process:
+        random_student_like(teacher, seed=0).save_pretrained(untrained)
+    processes().wait_for_everyone()
     arms = {"teacher": scale.teacher, "random_weights": untrained}
     scores = finetune_arms(arms, tokenizer, scale, prefix=f"gate-{which}-")
     macros = macro_scores(scores).groupby("arm").score.median()

@@ -143,7 +143,7 @@ def load(name: str, source: str | Path) -> DatasetDict:
         missing = [s for s in ("train", *the_task.validation) if s not in data]
         if missing:
             raise FileNotFoundError(f"{folder} has no {missing[0]}.parquet")
-    elif str(source).startswith(("/", "./", "../", "~")):
+    elif str(source).startswith(("/", "./", "../", "~")) and not folder.parent.is_dir():
         raise FileNotFoundError(f"no folder of GLUE tasks at {source}")
     else:
         data = datasets.load_dataset(*([the_task.hub] if the_task.hub else [str(source), name]))

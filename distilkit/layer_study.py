@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from transformers import AutoModelForMaskedLM
 
+from distilkit.checkpoint import write_whole
 from distilkit.config import Scale
 from distilkit.layer_search import LayerMap, probe_of, score_layer_maps, score_student
 from distilkit.loading import load_model
@@ -82,9 +83,7 @@ def score_and_train(
         for (layers, seed), result in zip(todo, after, strict=True)
     ]
     out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_suffix(".part")
-    pd.DataFrame(rows).round(5).to_csv(part, index=False)
-    part.replace(out)  # the old table stays until the new one is whole
+    write_whole(out, pd.DataFrame(rows).round(5).to_csv(index=False).encode())
     return read_trained(out)
 
 

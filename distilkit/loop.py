@@ -5,7 +5,7 @@ sections 4.1-4.3; Sanh et al. 2019, section 3). Everything random is a function 
 sample ids, step, number of the micro-batch): the order and the masks come from the data, dropout
 from a generator seeded anew for every micro-batch. So a checkpoint holds weights, optimizer state
 and one counter, and a run that was killed ends like one that was not, bit for bit on the same
-machine.
+processor (kernels of a GPU may sum in another order each time).
 
 Several processes (``torchrun``, ``accelerate launch``) deal out the micro-batches of each step
 among them: the samples, masks and dropout of a step are those of one process with as many more
@@ -176,6 +176,8 @@ def train(
             # in this step and all later ones, until somebody looks
             norm = nn.utils.clip_grad_norm_(model.parameters(), training.max_grad_norm)
             fine = torch.isfinite(norm + terms["loss"])
+            if world > 1:  # the norm is everybody's, the loss is this process's own
+                fine = accelerator.reduce(fine.float(), "sum") == world
             good_steps = torch.where(fine & (good_steps == step), step + 1, good_steps)
             optimizer.optimizer.found_inf = (good_steps <= step).float()
             optimizer.step()
@@ -269,7 +271,9 @@ def make_accelerator(precision: str) -> Accelerator:
 def in_bf16(precision: str) -> bool:
     """Whether a `Training`'s precision means bfloat16 here: "auto" does where the GPU has it."""
     if precision == "auto":
-        return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+        gpu = processes().device.type == "cuda"
+        # a GPU that is too old for bfloat16 emulates it, slower than it computes in float32
+        return gpu and torch.cuda.is_bf16_supported(including_emulation=False)
     return precision == "bf16"
 
 

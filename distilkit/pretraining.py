@@ -18,9 +18,10 @@ from transformers import PreTrainedModel
 from distilkit.attention_transfer import attention_term, check_attention, show_attention
 from distilkit.config import MLM_ONLY, Objective, Training, as_json
 from distilkit.corpus import MaskedBlocks
+from distilkit.eval_mode import eval_mode
 from distilkit.fingerprint import fingerprint, text_digest
 from distilkit.lean_head import lean_triple_loss, mlm_head
-from distilkit.loop import evaluate, sum_over_processes, train
+from distilkit.loop import sum_over_processes, train
 from distilkit.processes import processes, shard_layers
 from distilkit.run import Run, open_run
 from distilkit.student import positions
@@ -77,7 +78,8 @@ def pretrain(
         training: how long, in which batches, with which AdamW.
         name: of the run's folder.
         objective: weights of the three terms, temperature, which tokens.
-        teacher: needed if the objective asks one; put into eval mode, gets no gradients.
+        teacher: needed if the objective asks one; gets no gradients, and comes back in its own
+            mode and to its own device.
         validation: held-out text; its losses are logged under a mask that never changes.
         shard_teacher: in several processes, no device holds the whole teacher: its layers are dealt
             out (FSDP) and put together while they compute. The host's memory still holds it whole.
@@ -106,10 +108,10 @@ def pretrain(
         if run.finished:
             return run
         model = copy.deepcopy(model)
+        device, lent = processes().device, () if teacher is None else (teacher,)
         if teacher is not None:
             if shard_teacher:
-                teacher = shard_layers(copy.deepcopy(teacher))
-            teacher = teacher.to(processes().device).eval()
+                teacher, lent = shard_layers(copy.deepcopy(teacher)).to(device).eval(), ()
             add_projections(model, teacher, objective, training.seed)
         validate = None
         if validation is not None:
@@ -117,14 +119,15 @@ def pretrain(
             def validate(trained: nn.Module) -> dict[str, float]:
                 return losses_on(trained, validation, objective, teacher, training.micro_batch_size)
 
-        summary = train(
-            model,
-            teacher_cache or blocks,
-            language_model_loss(objective, teacher),
-            training,
-            run,
-            validate=validate,
-        )
+        with eval_mode(*lent, device=device):
+            summary = train(
+                model,
+                teacher_cache or blocks,
+                language_model_loss(objective, teacher),
+                training,
+                run,
+                validate=validate,
+            )
         remove_projections(model)
         if processes().is_main_process:
             model.save_pretrained(run.model)
@@ -204,7 +207,8 @@ def losses_on(
 ) -> dict[str, float]:
     """The terms of the objective on held-out blocks, each the mean over all its tokens.
 
-    The masks are those of epoch 0, so the numbers of two steps or two students compare. Several
+    The masks are those of epoch 0, so the numbers of two steps or two students compare. Measured
+    on the accelerator, if there is one; the models come back to where they were. Several
     processes, which call this together, share the blocks.
 
     Raises:
@@ -228,22 +232,16 @@ def losses_on(
     counts = {key: sum(each[key] for each in counted) for key in counted[0]}
     rank, world = processes().process_index, processes().num_processes
 
-    def measure(model: PreTrainedModel) -> dict[str, float]:
+    device, models = processes().device, (model, *(() if teacher is None else (teacher,)))
+    with eval_mode(*models, device=device), torch.no_grad():  # no dropout in the targets either
         sums: dict[str, Tensor] = {}
         for first in range(0, len(starts), world):  # as many for all: see loop.train
             own = first + rank
             batch = part(starts[own if own < len(starts) else 0])
-            batch = {
-                k: v.to(model.device) if isinstance(v, Tensor) else v for k, v in batch.items()
-            }
+            batch = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
             for term, value in loss(model, batch, counts).items():
                 sums[term] = sums.get(term, 0) + value * (own < len(starts))
         return sum_over_processes(sums)
-
-    if teacher is None:
-        return evaluate(model, measure)
-    teacher.to(model.device)
-    return evaluate(teacher, lambda _: evaluate(model, measure))  # no dropout in the targets
 
 
 _PROJECTIONS = "cosine_projections"  # of the model, while it is trained

@@ -36,7 +36,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # What a run's digits depend on beside its configuration, by the names of environment.json.
-EXACT = ("torch", "transformers", "accelerate", "numpy", "device", "torch_threads", "processes")
+EXACT = (
+    *("torch", "transformers", "accelerate", "numpy"),
+    *("device", "instructions", "torch_threads", "processes"),
+)
 ALLOW_INEXACT = "DISTILKIT_ALLOW_INEXACT"  # environment variable: 1 to go on all the same
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -267,6 +270,8 @@ def environment() -> dict[str, Any]:
         "torch_threads": torch.get_num_threads(),
         "processes": processes().num_processes,
         "device": torch.cuda.get_device_name() if cuda else "cpu",
+        # of the processor, AVX2 for instance; a GPU's digits do not depend on it
+        "instructions": None if cuda else torch.backends.cpu.get_cpu_capability(),
         "program": Path(sys.argv[0]).name,
     }
 

@@ -99,7 +99,8 @@ def windows(
     if longest + tokenizer.num_special_tokens_to_add(pair=True) + stride >= max_length:
         raise ValueError(
             f"a question has {longest} tokens: max_length = {max_length} leaves the passage too "
-            f"little room for windows that share {stride} tokens"
+            f"little room for windows that share {stride} tokens. Give more, or a model that has "
+            "more positions (BERT's authors take 384)"
         )
     both = zip(data["context"][:], data["answers"][:], strict=True)
     answers = [_first_answer(i, context, answer) for i, (context, answer) in enumerate(both)]

@@ -31,9 +31,11 @@ from distilkit.arms import (
     run_name,
     train_and_measured,
 )
-from distilkit.config import MLM_ONLY, Objective, Scale, home
+from distilkit.checkpoint import write_whole
+from distilkit.config import MLM_ONLY, Objective, Scale, Training, as_json, home
 from distilkit.paper import ablation
 from distilkit.pretraining import pretrain
+from distilkit.processes import processes
 from distilkit.run import Run
 from distilkit.side_by_side import side_by_side
 from distilkit.sources import load_blocks, load_teacher
@@ -175,9 +177,15 @@ def run_study(
             tqdm.write(f"study: {done / total:.0%} done, about {readable(left)} left")
 
     for kind in ("distil", "distil for equal time"):
-        todo = [(s.arm, scales[s.seed], teacher_cache) for s in steps if s.kind == kind]
-        if todo:
-            side_by_side(arm_checkpoint, todo, "distil")
+        if any(step.kind == kind for step in steps):
+            # finished ones too, which are only read: how many are left must not decide how many
+            # threads each has, or an interrupted one could not go on
+            every = [
+                (step.arm, scales[step.seed], teacher_cache)
+                for step in study_steps(scales, arms, finished=True)
+                if step.kind == kind
+            ]
+            side_by_side(arm_checkpoint, every, "distil")
             said(kind)
     parts = []
     for seed, of_seed in scales.items():
@@ -239,20 +247,35 @@ def join_studies(files: Sequence[Path], *, out: Path) -> pd.DataFrame:
 
 def _written(table: pd.DataFrame, out: Path) -> pd.DataFrame:
     out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_suffix(".part")
-    table.round({"score": 4}).to_csv(part, index=False)
-    part.replace(out)  # the old table stays until the new one is whole
+    write_whole(out, table.round({"score": 4}).to_csv(index=False).encode())
     return table
 
 
-def study_steps(scales: Mapping[int, Scale], arms: Sequence[str]) -> list[Step]:
-    """What is still to be trained for these arms: distillations, then fine-tunings."""
+def study_steps(
+    scales: Mapping[int, Scale], arms: Sequence[str], finished: bool = False
+) -> list[Step]:
+    """What is still to be trained for these arms: distillations, then fine-tunings.
+
+    Args:
+        scales: of each seed.
+        arms: what they need (:data:`NEEDS`) is added.
+        finished: also what is trained already.
+
+    Raises:
+        ValueError: a run of that name was trained otherwise.
+    """
+
+    def left(run: Run, training: Training | None) -> bool:
+        return finished or not (run.finished and _as_planned(run, training))
+
     needed = tuple(dict.fromkeys(n for arm in arms for n in (*NEEDS.get(arm, ()), arm)))
     steps = []
     for seed, scale in scales.items():
         for arm in needed:
             how = ARMS[arm]
-            if how.trained and not how.taught and not Run(_folder(arm, scale)).finished:
+            # equal time is measured, so its number of steps is not known before
+            training = None if how.equal_time else scale.distillation
+            if how.trained and not how.taught and left(Run(_folder(arm, scale)), training):
                 kind = "distil for equal time" if how.equal_time else "distil"
                 taught = how.equal_time or how.objective(scale).needs_teacher  # takes as long
                 steps.append(Step(kind, arm, seed, None, taught))
@@ -260,9 +283,24 @@ def study_steps(scales: Mapping[int, Scale], arms: Sequence[str]) -> list[Step]:
             Step("fine-tune", arm, seed, task, ARMS[arm].taught)
             for arm in _finetuned(arms)
             for task in scale.tasks
-            if not Run(home() / "runs" / run_name("study-", scale, task, arm, seed)).finished
+            if left(
+                Run(home() / "runs" / run_name("study-", scale, task, arm, seed)),
+                replace(scale.finetuning, seed=seed),
+            )
         ]
     return steps
+
+
+def _as_planned(run: Run, training: Training | None) -> bool:
+    """True; ValueError, before anything is trained, for a run that had another training."""
+    trained, planned = run.config()["training"], as_json(training) if training else None
+    if planned and trained != planned:
+        name = next(name for name in planned if trained.get(name) != planned[name])
+        raise ValueError(
+            f"{run.path} was trained with {name} = {trained.get(name)}, here {planned[name]}: ask "
+            "for the same --steps and --epochs, or delete that folder"
+        )
+    return True
 
 
 def _finetuned(arms: Sequence[str]) -> tuple[str, ...]:
@@ -322,7 +360,9 @@ def arm_checkpoint(
         student = random_student_like(student, scale.distillation.seed)
     if not how.trained:
         folder = home() / "data" / "cache" / _folder(arm, scale).name
-        student.save_pretrained(folder)
+        if processes().is_main_process:
+            student.save_pretrained(folder)
+        processes().wait_for_everyone()
         return folder, tokenizer
     training, objective = scale.distillation, how.objective(scale)
     if how.equal_time:
@@ -396,8 +436,12 @@ def retained_at_temperatures(scores: pd.DataFrame) -> pd.DataFrame:
         scores: a study's; arms that are missing are left out.
 
     Returns:
-        ``temperature, seed, retained``, in percent.
+        ``temperature, seed, retained``, in percent; empty without a teacher.
     """
+    import pandas as pd
+
+    if "teacher" not in set(scores.arm):
+        return pd.DataFrame(columns=["temperature", "seed", "retained"], dtype=float)
     wide = macro_scores(scores).pivot(index="seed", columns="arm", values="score")
     there = {t: arm for t, arm in TEMPERATURES.items() if arm in wide}
     share = wide[list(there.values())].set_axis(list(there), axis=1).div(wide["teacher"], axis=0)

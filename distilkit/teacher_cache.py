@@ -44,9 +44,10 @@ from transformers import PreTrainedModel
 from distilkit.checkpoint import write_json
 from distilkit.config import Objective, Training, home
 from distilkit.corpus import MASKED_SHARE, MaskedBlocks
+from distilkit.eval_mode import eval_mode
 from distilkit.fingerprint import fingerprint, text_digest
 from distilkit.lean_head import CHUNK_ELEMENTS, mlm_head
-from distilkit.loop import evaluate, steps_per_epoch, total_steps
+from distilkit.loop import steps_per_epoch, total_steps
 from distilkit.processes import processes
 from distilkit.top_k import TEMPERATURES, top_k
 
@@ -115,8 +116,8 @@ def cached_teacher(
     with filelock.FileLock(cache.path / ".lock"):
         parts, done = -(-cache.entries // PART), _intact_parts(cache)
         if done < parts:
-            teacher.to(device)
-            evaluate(teacher, lambda teacher: _write(cache, teacher, done, parts))
+            with eval_mode(teacher, device=device), torch.no_grad():
+                _write(cache, teacher, done, parts)
     return cache
 
 

@@ -246,3 +246,14 @@ def test_home_is_the_repository_unless_the_environment_names_another(monkeypatch
     monkeypatch.chdir(tmp_path)  # the folder one stands in plays no part
     monkeypatch.delenv("DISTILKIT_HOME")
     assert config.home() == Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.parametrize(("name", "tokens"), [("tiny", 1.2e5), ("small", 2.4e6), ("base", 1.2e8)])
+def test_a_killed_distillation_loses_little(name, tokens):
+    """`tokens`: of the scale's text, about."""
+    chosen = SCALES[name]
+    training = chosen.distillation
+    a_step = training.batch_size * chosen.length
+    steps = training.steps or training.epochs * tokens / a_step
+    assert training.checkpoint_every <= 0.4 * steps
+    assert training.validate_every <= 0.5 * steps

@@ -249,6 +249,22 @@ def test_missing_folder(no_network, tmp_path, monkeypatch):
             load("rte", source)
 
 
+def test_a_task_with_a_hub_of_its_own_comes_from_there(tmp_path, monkeypatch):
+    asked = []
+
+    def load_dataset(*where):
+        asked.append(where)
+        raise ConnectionError("as far as it goes")
+
+    monkeypatch.setattr("datasets.load_dataset", load_dataset)
+    for source in (str(tmp_path), "nyu-mll/glue"):
+        with pytest.raises(ConnectionError):
+            load("imdb", source)
+    assert asked == [(TASKS["imdb"].hub,)] * 2
+    with pytest.raises(FileNotFoundError, match="no folder of GLUE tasks"):
+        load("imdb", str(tmp_path / "no"))
+
+
 @pytest.mark.parametrize("name", FACTS)
 def test_missing_column(no_network, tmp_path, name):
     for column in (*TASKS[name].columns, "label"):

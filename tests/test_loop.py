@@ -14,6 +14,7 @@ import signal
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -998,3 +999,18 @@ def test_what_train_returns(home):
     assert summary["tokens"] == run.rows()[-1]["tokens"]
     assert summary["seconds"] >= 0
     assert not model.training
+
+
+@pytest.mark.parametrize(("gpu", "native"), [("cpu", True), ("cuda", False), ("cuda", True)])
+def test_auto_is_bf16_where_the_gpu_computes_in_it(monkeypatch, gpu, native):
+    """A T4 only emulates bfloat16, slower than it computes in float32."""
+    place = SimpleNamespace(device=torch.device(gpu))
+    monkeypatch.setattr(loop, "processes", lambda: place)
+    monkeypatch.setattr(
+        torch.cuda,
+        "is_bf16_supported",
+        lambda including_emulation=True: including_emulation or native,
+    )
+    assert loop.in_bf16("auto") is (gpu == "cuda" and native)
+    assert loop.in_bf16("bf16")
+    assert not loop.in_bf16("fp32")

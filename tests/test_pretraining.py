@@ -204,6 +204,20 @@ def test_distil_leaves_its_arguments_as_they_were(home, blocks):
     assert same == []  # every tensor was trained
 
 
+def test_the_teacher_comes_back_in_its_own_mode(home, blocks, monkeypatch):
+    teacher = small_bert(2).train()
+    student, seen = student_from_teacher(teacher), []
+    train = pretraining.train
+    monkeypatch.setattr(
+        pretraining,
+        "train",
+        lambda *args, **kw: seen.append(teacher.training) or train(*args, **kw),
+    )
+    distil(student, teacher, blocks, TOY, name="toy")
+    assert seen == [False]
+    assert teacher.training
+
+
 def test_what_a_finished_run_holds(home, blocks, tokenizer):
     teacher = small_bert(2)
     held_out = ragged(tokenizer)

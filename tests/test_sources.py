@@ -190,3 +190,15 @@ def test_tasks_come_from_the_real_data_through_the_same_door(shared_glue):
     data = load_task(chosen, "cola")
     assert len(data["train"]) == 8551
     assert isinstance(data["train"].to_pandas(), pd.DataFrame)
+
+
+def test_a_stream_is_dealt_out_by_the_micro_batches_that_were_asked_for(home, monkeypatch):
+    seen = []
+
+    def stop(chosen, tokenizer):
+        seen.append(chosen.distillation)
+        raise ValueError("far enough")
+
+    monkeypatch.setattr(sources, "load_blocks", stop)
+    assert main(["distil", "--batch-size", "8", "--micro-batch-size", "2"]) == 2
+    assert (seen[0].batch_size, seen[0].micro_batch_size) == (8, 2)

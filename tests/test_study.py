@@ -379,3 +379,43 @@ def test_figure_of_the_temperatures(studied):
     assert [text.get_text() for text in some.texts] == ["not run"] * 3
     with pytest.raises(ValueError, match="no rows"):
         plot_temperature_study(kept[:0], entropies)
+
+
+def test_what_was_trained_otherwise_is_refused_before_anything_is_trained(
+    studied, toy, monkeypatch
+):
+    monkeypatch.setenv("DISTILKIT_HOME", str(studied[0]))
+    monkeypatch.setattr(study, "side_by_side", None)
+    longer = replace(toy, distillation=replace(toy.distillation, steps=7))
+    with pytest.raises(ValueError, match=r"study-tiny-distilled-11 was trained with steps = 6"):
+        run_study(longer, (11, 12), ("distilled",), out=studied[0] / "no.csv")
+    longer = replace(toy, finetuning=replace(toy.finetuning, steps=3))
+    with pytest.raises(ValueError, match=r"was trained with steps = 2, here 3"):
+        run_study(longer, (11, 12), ("teacher",), out=studied[0] / "no.csv")
+
+
+def test_how_many_are_left_does_not_decide_the_threads(studied, toy, monkeypatch):
+    """One that is left of many goes on as it began: beside the others, with as few threads."""
+    monkeypatch.setenv("DISTILKIT_HOME", str(studied[0]))
+    run = studied[0] / "runs" / "study-tiny-distilled-11"
+    aside, seen = run.with_name("aside"), []
+
+    def stop(call, items, title):
+        seen.extend(items)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(study, "side_by_side", stop)
+    run.rename(aside)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_study(toy, (11, 12), ("distilled", "random_init"), out=studied[0] / "no.csv")
+    finally:
+        aside.rename(run)
+    assert len(seen) == 4  # two arms, two seeds
+
+
+def test_a_part_of_a_study_needs_a_file_of_its_own(home, capsys):
+    assert main(["study", "--arms", "without_mlm"]) == 2
+    assert "name its file with --out" in capsys.readouterr().err
+    parts = pd.DataFrame({"arm": ["without_mlm"], "seed": [1], "task": ["cola"], "score": [1.0]})
+    assert retained_at_temperatures(parts).empty

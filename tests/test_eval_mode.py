@@ -1,0 +1,44 @@
+"""What is lent comes back as it was."""
+
+import pytest
+import torch
+from torch import nn
+
+from distilkit.eval_mode import eval_mode
+
+
+class Traveller(nn.Linear):
+    """Notes where it is sent; its weights stay."""
+
+    def __init__(self):
+        super().__init__(2, 2)
+        self.sent = []
+
+    def to(self, device):
+        self.sent.append(str(device))
+        return self
+
+
+def seen_inside(*models, **device):
+    """What the block sees, which is left by an exception."""
+    seen = []
+
+    def block():
+        with eval_mode(*models, **device):
+            seen.extend((model.training, list(getattr(model, "sent", []))) for model in models)
+            raise RuntimeError("on the way")
+
+    with pytest.raises(RuntimeError, match="on the way"):
+        block()
+    return seen
+
+
+def test_modes_and_devices_are_put_back_whatever_happens():
+    one, other = nn.Sequential(nn.Linear(2, 2), nn.Dropout()), Traveller()
+    one[1].eval()  # frozen inside a model in train mode
+    assert seen_inside(one, other) == [(False, []), (False, [])]
+    assert [one.training, one[0].training, one[1].training] == [True, True, False]
+    assert other.sent == []
+    assert seen_inside(other, device=torch.device("cuda:1")) == [(False, ["cuda:1"])]
+    assert other.sent == ["cuda:1", "cpu"]
+    assert other.training
