@@ -142,9 +142,10 @@ def study(options: argparse.Namespace) -> None:
     from distilkit.arms import paired_difference, results_table
     from distilkit.study import ARMS, SEEDS, join_studies, run_study
 
-    chosen = scale(options.scale)
-    if options.steps is not None:
-        chosen = replace(chosen, distillation=replace(chosen.distillation, steps=options.steps))
+    chosen = _scale(options)
+    distillation = {name: getattr(options, name) for name in ("steps", "precision")}
+    given = {name: value for name, value in distillation.items() if value is not None}
+    chosen = replace(chosen, distillation=replace(chosen.distillation, **given))
     if options.epochs is not None:
         longer = replace(chosen.finetuning, epochs=options.epochs, steps=None)
         chosen = replace(chosen, finetuning=longer)
@@ -427,7 +428,7 @@ def _scale(options: argparse.Namespace) -> Scale:
     chosen = scale(options.scale)
     named = {
         field: getattr(options, field)
-        for field in ("teacher_checkpoint", "text", "stream", "glue", "tasks", "seeds")
+        for field in ("teacher_checkpoint", "text", "stream", "documents", "glue", "tasks", "seeds")
         if getattr(options, field, None) is not None
     }
     if "teacher_checkpoint" in named:
@@ -531,7 +532,12 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--join", type=Path, nargs="+", metavar="CSV", help="train nothing: one table of these"
     )
+    sub.add_argument("--tasks", nargs="+", help="default: the scale's")
+    sub.add_argument("--documents", type=int, help="distil on so many of the text's only")
     sub.add_argument("--steps", type=int, help="of every distillation (default: the scale's)")
+    sub.add_argument(
+        "--precision", choices=("auto", "fp32", "bf16"), help="of every distillation, likewise"
+    )
     sub.add_argument("--epochs", type=int, help="of every fine-tuning (default: the scale's)")
     sub.add_argument("--out", type=Path, help="csv file (default: figures/<scale>/study.csv)")
 
@@ -561,6 +567,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="BLOCKS",
         help="read the Hub dataset as it is needed, so many blocks an epoch, and store nothing",
     )
+    sub.add_argument("--documents", type=int, help="take so many of the text's only")
     sub.add_argument(
         "--shard-teacher", action="store_true", help="several processes share its weights (FSDP)"
     )
