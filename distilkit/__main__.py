@@ -149,7 +149,12 @@ def study(options: argparse.Namespace) -> None:
     if options.epochs is not None:
         longer = replace(chosen.finetuning, epochs=options.epochs, steps=None)
         chosen = replace(chosen, finetuning=longer)
-    out = options.out or chosen.figures / "study.csv"
+    table = "study"
+    if len(chosen.tasks) < len(scale(options.scale).tasks):
+        table = "parts"  # fewer tasks: another table, and other runs than the whole study's
+    out = options.out or chosen.figures / f"{table}.csv"
+    if table == "parts":
+        chosen = replace(chosen, name=f"{chosen.name}-parts")
     if options.join:
         scores = join_studies(options.join, out=out)
     else:
@@ -428,7 +433,7 @@ def _scale(options: argparse.Namespace) -> Scale:
     chosen = scale(options.scale)
     named = {
         field: getattr(options, field)
-        for field in ("teacher_checkpoint", "text", "stream", "documents", "glue", "tasks", "seeds")
+        for field in ("teacher_checkpoint", "text", "stream", "glue", "tasks", "seeds")
         if getattr(options, field, None) is not None
     }
     if "teacher_checkpoint" in named:
@@ -532,14 +537,17 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--join", type=Path, nargs="+", metavar="CSV", help="train nothing: one table of these"
     )
-    sub.add_argument("--tasks", nargs="+", help="default: the scale's")
-    sub.add_argument("--documents", type=int, help="distil on so many of the text's only")
+    sub.add_argument(
+        "--tasks", nargs="+", help="fewer than the scale's: a study of its own, parts.csv"
+    )
     sub.add_argument("--steps", type=int, help="of every distillation (default: the scale's)")
     sub.add_argument(
         "--precision", choices=("auto", "fp32", "bf16"), help="of every distillation, likewise"
     )
     sub.add_argument("--epochs", type=int, help="of every fine-tuning (default: the scale's)")
-    sub.add_argument("--out", type=Path, help="csv file (default: figures/<scale>/study.csv)")
+    sub.add_argument(
+        "--out", type=Path, help="csv file (default: figures/<scale>/study.csv, or parts.csv)"
+    )
 
     sub = with_scale(verb(frontier))
     sub.add_argument("--teacher", dest="teacher_checkpoint", help="Hub id or folder")
@@ -567,7 +575,6 @@ def _parser() -> argparse.ArgumentParser:
         metavar="BLOCKS",
         help="read the Hub dataset as it is needed, so many blocks an epoch, and store nothing",
     )
-    sub.add_argument("--documents", type=int, help="take so many of the text's only")
     sub.add_argument(
         "--shard-teacher", action="store_true", help="several processes share its weights (FSDP)"
     )

@@ -341,22 +341,23 @@ def _read(path: Path, columns: set[str]) -> pd.DataFrame | None:
     return table if columns <= set(table.columns) and len(table) else None
 
 
-def _scores(scale: Scale, *arms: str) -> tuple[pd.DataFrame, str] | None:
+def _scores(scale: Scale, *arms: str, parts: bool = False) -> tuple[pd.DataFrame, str] | None:
     """The arms' scores with seeds and tasks that all of them have, and which table that is.
 
-    The study comes first: it has more seeds, and at the tiny scale test sets.
+    The study comes first: it has more seeds, and at the tiny scale test sets. The study of the
+    parts, which has more arms and fewer tasks, only where it is asked for.
     """
     import pandas as pd
 
-    shipped = SHIPPED / "study.csv" if scale.name == "tiny" else None
-    measured = f"{measured_split(scale)} sets"
-    places = [
-        (scale.figures / "study.csv", f"figures/{scale.name}/study.csv", measured),
-        (shipped, "data/tiny/study.csv", measured),
-        (scale.figures / "05_scores.csv", f"figures/{scale.name}/05_scores.csv", "validation sets"),
-    ]
+    own, measured = f"figures/{scale.name}", f"{measured_split(scale)} sets"
+    places = []
+    for name in ("study.csv", "parts.csv") if parts else ("study.csv",):
+        places.append((scale.figures / name, f"{own}/{name}", measured))
+        if scale.name == "tiny":
+            places.append((SHIPPED / name, f"data/tiny/{name}", measured))
+    places.append((scale.figures / "05_scores.csv", f"{own}/05_scores.csv", "validation sets"))
     for path, name, split in places:
-        table = path and _read(path, {"arm", "seed", "task", "score"})
+        table = _read(path, {"arm", "seed", "task", "score"})
         if table is None or not set(arms) <= set(table["arm"]):
             continue
         table = table[table["arm"].isin(arms)]
@@ -715,33 +716,41 @@ def _ratio(table: pd.DataFrame | None, slow: str, fast: str, column: str) -> flo
 
 def _table_4(scale: Scale) -> list[Claim]:
     published = paper.ablation().set_index("left_out")["delta"]
-    common = _world(scale) | {"null": 0, "instead": _study(scale)}
-    claims = []
-    for part, arm in ABLATION.items():
-        found = _scores(scale, arm, "distilled")
-        claims.append(
-            Claim(
+    # one table for all rows, if there is one that has them all: they are to be compared
+    together = _scores(scale, *ABLATION.values(), "distilled", parts=True)
+
+    def claim(source: str, what: str, theirs: float, arm: str, control: str) -> Claim:
+        found = together or _scores(scale, arm, control, parts=True)
+        world = _world(scale)
+        if found and (tasks := found[0]["task"].nunique()) < len(scale.tasks):
+            few = f"{tasks} of {len(scale.tasks)} tasks"
+            world = {
+                "same": False,
+                "difference": few if world["same"] else f"{world['difference']}; {few}",
+            }
+        ours = found and _above(*found, arm, control)
+        return Claim(source, what, "points", theirs, ours, null=0, instead=_study(scale), **world)
+
+    mlm, cosine = ABLATION["MLM loss"], ABLATION["cosine loss"]
+    return [
+        *(
+            claim(
                 "Table 4",
                 f"without the {part}: macro-score minus the full recipe's",
-                "points",
                 published[part],
-                found and _above(*found, arm, "distilled"),
-                **common,
+                arm,
+                "distilled",
             )
-        )
-    mlm, cosine = ABLATION["MLM loss"], ABLATION["cosine loss"]
-    found = _scores(scale, mlm, cosine)
-    claims.append(
-        Claim(
+            for part, arm in ABLATION.items()
+        ),
+        claim(
             "Section 4.2; article",
             "“MLM matters least”: macro-score without MLM minus that without cosine",
-            "points",
             round(published["MLM loss"] - published["cosine loss"], 2),
-            found and _above(*found, mlm, cosine),
-            **common,
-        )
-    )
-    return claims
+            mlm,
+            cosine,
+        ),
+    ]
 
 
 def _article(scale: Scale) -> list[Claim]:

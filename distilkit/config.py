@@ -179,7 +179,6 @@ class Scale:
     # Blocks of an epoch, tokenized as a Hub dataset is read over the network: for a text that does
     # not fit the disk. None: tokenized once, into data/cache/
     stream: int | None = None
-    documents: int | None = None  # so many of the training text's, the first ones; None: all
 
     @property
     def figures(self) -> Path:
@@ -203,9 +202,8 @@ class Scale:
         a_file = str(self.text).endswith((".txt", ".jsonl", ".parquet"))
         if a_file and not Path(self.text).is_file():
             raise FileNotFoundError(f"no text file at {self.text}")
-        for name in ("stream", "documents"):
-            if getattr(self, name) is not None:
-                _whole("Scale", name, getattr(self, name), 1)
+        if self.stream is not None:
+            _whole("Scale", "stream", self.stream, 1)
 
 
 # GLUE fine-tuning as BERT's authors do it (Devlin et al. 2019, appendix A.3: batch 16 or 32,

@@ -67,14 +67,6 @@ def text_of(file: Path) -> Text:
     )
 
 
-def first_documents(text: Text, count: int) -> Text:
-    """The first `count` documents of a text: what a scarcer one would have taught."""
-    return Text(
-        lambda rank=0, world=1: islice(text.read(), rank, count, world),
-        lambda: [f"first {count}", text.identity()],
-    )
-
-
 def _name_and_hash(file: Path) -> list[str]:
     return [file.name, file_sha256(file)]
 

@@ -25,7 +25,7 @@ def eval_mode(*models: nn.Module, device: torch.device | None = None) -> Iterato
                 model.to(device)
         yield
     finally:
-        for model, place in zip(models, places, strict=bool(device)):
-            model.to(place)
         for module, training in modes:
             module.training = training
+        for model, place in zip(models, places, strict=bool(device)):
+            model.to(place)

@@ -78,7 +78,8 @@ def plot_study(scores: pd.DataFrame, arm: str = "distilled") -> Figure:
         right.set_xlabel(f"{arm} minus the other (points)")
         seeds = macros.groupby("arm")["seed"].nunique()
         count = f"{seeds.max()}" if seeds.nunique() == 1 else f"{seeds.min()} to {seeds.max()}"
-        left.set_title(f"Dots: {count} seeds; bar: median", fontsize=TEXT_PT)
+        words = "seed" if count == "1" else "seeds"
+        left.set_title(f"Dots: {count} {words}; bar: median", fontsize=TEXT_PT)
         right.set_title("Paired difference: mean and 95 % interval", fontsize=TEXT_PT)
         return freeze_layout(figure)
 

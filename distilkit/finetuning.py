@@ -145,7 +145,8 @@ def finetune(
         data: its splits (:func:`distilkit.glue.load`).
         training: how long, in which batches, with which AdamW.
         name: of the run's folder.
-        teacher: a classifier fine-tuned on this task, for soft targets beside the labels.
+        teacher: a classifier fine-tuned on this task, for soft targets beside the labels; comes
+            back in its own mode and to its own device.
         objective: the weights of the two; default 0.5 each at T = 2. Only with a teacher.
         max_length: tokens; longer inputs are cut. By default 128 (as BERT's authors) for GLUE and
             512 for IMDb, or fewer if the model has fewer positions.

@@ -65,7 +65,8 @@ def finetune_squad(
         data: ``train`` and ``validation`` (:func:`distilkit.squad.load_squad`).
         training: how long, in which batches, with which AdamW.
         name: of the run's folder.
-        teacher: fine-tuned on SQuAD, for soft targets beside the labels.
+        teacher: fine-tuned on SQuAD, for soft targets beside the labels; comes back in its own
+            mode and to its own device.
         objective: the weights of the two; default 0.5 each at T = 2. Only with a teacher.
         max_length, stride: of the windows; by default 384 and 128, or fewer if a model has fewer
             positions.

@@ -50,6 +50,7 @@ _CAPTIONS = {
     "06_beside_the_paper": "What the student keeps, beside the published numbers",
     "06_where_it_forgets": "Where the student answers otherwise, and how sure it is",
     "07_study": "The study: arms and seeds, and what is shown to differ",
+    "07_parts": "The study of the parts: all arms but those from random weights",
     "07_ablation": "What leaving a part out does, beside the published numbers",
     "07_temperature": "What the temperature does to what is kept, and to what targets say",
     "09_task_differences": "Student minus teacher, published and ours",
@@ -186,18 +187,22 @@ def report_tables(scale: Scale) -> dict[str, tuple[str, pd.DataFrame]]:
     runs = runs_of(scale)
     if len(runs):
         tables["runs"] = ("The scale's runs of pretraining and distillation", runs)
-    study, of, said = measured_table(scale, "study")
-    if of.name == scale.name:
-        tables["study"] = (
-            f"The study ({said}): {measured_split(of)} sets, medians over seeds",
-            _turned(results_table(study)),
-        )
-        others = [arm for arm in dict.fromkeys(study.arm) if arm != "distilled"]
-        differences = {arm: paired_difference(study, "distilled", arm) for arm in others}
-        tables["differences"] = (
-            "Its paired differences, distilled minus the other: macro-score, 95 % interval",
-            pd.DataFrame(differences).T.rename_axis("arm"),
-        )
+    for name, differences, what in (
+        ("study", "differences", "The study"),
+        ("parts", "parts_differences", "The study of the parts, on fewer tasks"),
+    ):
+        study, of, said = measured_table(scale, name)
+        if of.name == scale.name and "distilled" in set(study.arm):
+            tables[name] = (
+                f"{what} ({said}): {measured_split(of)} sets, medians over seeds",
+                _turned(results_table(study)),
+            )
+            others = [arm for arm in dict.fromkeys(study.arm) if arm != "distilled"]
+            found = {arm: paired_difference(study, "distilled", arm) for arm in others}
+            tables[differences] = (
+                "Its paired differences, distilled minus the other: macro-score, 95 % interval",
+                pd.DataFrame(found).T.rename_axis("arm"),
+            )
     return tables
 
 

@@ -255,7 +255,8 @@ def environment() -> dict[str, Any]:
     import numpy
     import transformers
 
-    cuda = torch.cuda.is_available()
+    device = processes().device
+    cuda = device.type == "cuda"
     return {
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "commit": commit(),
@@ -269,9 +270,9 @@ def environment() -> dict[str, Any]:
         "cpu_count": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
         "processes": processes().num_processes,
-        "device": torch.cuda.get_device_name() if cuda else "cpu",
-        # of the processor, AVX2 for instance; a GPU's digits do not depend on it
-        "instructions": None if cuda else torch.backends.cpu.get_cpu_capability(),
+        "device": torch.cuda.get_device_name() if cuda else device.type,
+        # of the processor, AVX2 for instance; an accelerator's digits do not depend on it
+        "instructions": torch.backends.cpu.get_cpu_capability() if device.type == "cpu" else None,
         "program": Path(sys.argv[0]).name,
     }
 

@@ -10,16 +10,25 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+# What writes a table of one's own, after the name of the program
+COMMANDS = {
+    "study": "study --scale {scale}",
+    "parts": "study --scale {scale} --tasks cola sst2 stsb",
+    "frontier": "frontier --scale {scale}",
+}
+
+
 def measured_table(scale: Scale, name: str) -> tuple[pd.DataFrame, Scale, str]:
     """A study's or a frontier's table, the scale that it is of, and a sentence that says so.
 
     Args:
         scale: the reader's.
-        name: "study" or "frontier".
+        name: "study" (nine tasks), "parts" (a study of three tasks that asks more arms), or
+            "frontier".
 
     Returns:
-        ``figures/<scale>/<name>.csv``, which the command of that name writes, with `scale`; where
-        it is missing ``data/tiny/<name>.csv`` with the tiny scale, whatever `scale` is.
+        ``figures/<scale>/<name>.csv``, which :data:`COMMANDS` write, with `scale`; where it is
+        missing ``data/tiny/<name>.csv`` with the tiny scale, whatever `scale` is.
     """
     import pandas as pd
 
@@ -29,6 +38,6 @@ def measured_table(scale: Scale, name: str) -> tuple[pd.DataFrame, Scale, str]:
     path, tiny = SHIPPED / f"{name}.csv", SCALES["tiny"]
     said = f"data/tiny/{path.name}: measured beforehand, at the tiny scale, not in this notebook"
     if scale.name != tiny.name:
-        command = f"python -m distilkit {name} --scale {scale.name}"
+        command = f"python -m distilkit {COMMANDS[name].format(scale=scale.name)}"
         said += f" (and not at the scale {scale.name}: {command} would do that)"
     return pd.read_csv(path), tiny, said

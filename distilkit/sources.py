@@ -18,7 +18,7 @@ from distilkit.block_cache import cached_blocks
 from distilkit.block_stream import WINDOW, BlockStream
 from distilkit.config import Scale, home
 from distilkit.corpus import MaskedBlocks, masking_weights
-from distilkit.documents import Text, first_documents, open_text, text_of
+from distilkit.documents import Text, open_text, text_of
 from distilkit.loading import load_model
 from distilkit.processes import processes
 
@@ -70,12 +70,8 @@ def load_text(scale: Scale) -> tuple[Text, Text]:
     """The scale's text: for training, and held out. Its ``read()`` gives the documents."""
     if scale.text is None:
         folder = tiny_world() / "text"
-        train, held_out = text_of(folder / "train.parquet"), text_of(folder / "validation.parquet")
-    else:
-        train, held_out = open_text(scale.text, stream=scale.stream is not None)
-    if scale.documents is not None:
-        train = first_documents(train, scale.documents)
-    return train, held_out
+        return text_of(folder / "train.parquet"), text_of(folder / "validation.parquet")
+    return open_text(scale.text, stream=scale.stream is not None)
 
 
 def load_blocks(

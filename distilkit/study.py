@@ -163,7 +163,7 @@ def run_study(
     for task in scale.tasks:
         train_and_measured(measured, task, scale, home())  # refuses now what cannot be measured
     steps = study_steps(scales, arms)
-    cost = study_cost(scale, steps)
+    cost = study_cost(scale, steps, len(study_steps(scales, arms, finished=True)))
     print(cost)
     if dry:
         return None
@@ -262,11 +262,13 @@ def study_steps(
         finished: also what is trained already.
 
     Raises:
-        ValueError: a run of that name was trained otherwise.
+        ValueError: a run of that name was begun with another training.
     """
 
     def left(run: Run, training: Training | None) -> bool:
-        return finished or not (run.finished and _as_planned(run, training))
+        if training and (run.path / "config.json").is_file():
+            _check_training(run, training)
+        return finished or not run.finished
 
     needed = tuple(dict.fromkeys(n for arm in arms for n in (*NEEDS.get(arm, ()), arm)))
     steps = []
@@ -291,16 +293,15 @@ def study_steps(
     return steps
 
 
-def _as_planned(run: Run, training: Training | None) -> bool:
-    """True; ValueError, before anything is trained, for a run that had another training."""
-    trained, planned = run.config()["training"], as_json(training) if training else None
-    if planned and trained != planned:
-        name = next(name for name in planned if trained.get(name) != planned[name])
-        raise ValueError(
-            f"{run.path} was trained with {name} = {trained.get(name)}, here {planned[name]}: ask "
-            "for the same --steps and --epochs, or delete that folder"
-        )
-    return True
+def _check_training(run: Run, training: Training) -> None:
+    """ValueError, before anything is trained, for a run that was begun with another training."""
+    begun, planned = run.config()["training"], as_json(training)
+    for name in planned:
+        if begun.get(name) != planned[name]:
+            raise ValueError(
+                f"{run.path} was begun with {name} = {begun.get(name)}, here {planned[name]}: ask "
+                "for the same, or delete that folder"
+            )
 
 
 def _finetuned(arms: Sequence[str]) -> tuple[str, ...]:

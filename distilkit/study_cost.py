@@ -93,14 +93,15 @@ def readable(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def study_cost(scale: Scale, steps: Sequence[Step]) -> Cost:
+def study_cost(scale: Scale, steps: Sequence[Step], planned: int | None = None) -> Cost:
     """Time a few steps of each kind that is left, and multiply.
 
     Args:
         scale: teacher, text, tasks and trainings; they are loaded (and downloaded) for it.
         steps: what is left to do (:func:`distilkit.study.study_steps`).
+        planned: with what is done already, so many: they share the threads however few are left.
     """
-    workers, threads = workers_and_threads(max(1, len(steps)))
+    workers, threads = workers_and_threads(planned or max(1, len(steps)))
     device = processes().device
     seconds: dict[Step, float] = {}
     before, bars = torch.get_num_threads(), hf_logging.is_progress_bar_enabled()

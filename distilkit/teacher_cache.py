@@ -68,7 +68,7 @@ def cached_teacher(
     """The teacher's answers to every block that a training will see: asked now, or read.
 
     Args:
-        teacher: BertForMaskedLM, ...; put onto the device of this process.
+        teacher: BertForMaskedLM, ...; comes back in its own mode and to its own device.
         blocks: the training text.
         training: how many steps in which batches.
         objective: decides what is kept: hidden states if its cosine weight is above 0; of all

@@ -26,7 +26,7 @@ from distilkit.beside_paper import (
     judge,
     tally,
 )
-from distilkit.config import GLUE_TASKS, SCALES
+from distilkit.config import GLUE_TASKS, SCALES, SHIPPED
 from distilkit.figure_beside_paper import plot_task_differences
 from distilkit.report import paper_table, write_report
 from distilkit.run import run_folder
@@ -303,6 +303,41 @@ def test_the_shipped_study_is_the_tiny_scales_only(home):
     assert "data/tiny/study.csv" in row(tiny, "CoLA: student")["where"]
     assert row(tiny, "teacher initialization").verdict == PARTLY
     assert row(base, "CoLA: student").verdict == NOT_RUN
+
+
+LEFT_OUT = ("distillation loss", "cosine loss", "MLM loss", "teacher initialization")
+
+
+def table_4(scale):
+    table = beside_the_paper(scale)
+    return [row(table, f"without the {part}") for part in LEFT_OUT]
+
+
+def test_table_4_is_of_one_study_where_one_has_all_of_it(home):
+    """The shipped study has two of its rows, the study of the parts all four."""
+    assert {each["where"].split("; ")[1] for each in table_4(SCALES["tiny"])} == {
+        "data/tiny/parts.csv, " + seeds_of("parts") + ", 3 of 9 tasks, test sets"
+    }
+    for what in ("CoLA: student", "BERT-base: macro-score"):  # not the parts' business
+        assert "data/tiny/study.csv" in row(beside_the_paper(SCALES["tiny"]), what)["where"]
+    every = (*ARMS, "random_init")
+    toy_scores(every).to_csv(SCALES["tiny"].figures / "study.csv", index=False)
+    assert all("figures/tiny/study.csv" in each["where"] for each in table_4(SCALES["tiny"]))
+
+
+def seeds_of(name):
+    count = pd.read_csv(SHIPPED / f"{name}.csv").seed.nunique()
+    return f"{count} seeds"
+
+
+def test_a_study_of_fewer_tasks_reproduces_nothing(home):
+    scores = toy_scores((*ARMS, "random_init"), tasks=("cola", "stsb"))
+    scores["score"] = scores.arm.map({"distilled": 80.0}).fillna(77.0)  # about what is published
+    scores.to_csv(BASE.figures / "parts.csv", index=False)
+    for found in table_4(BASE):
+        assert found.verdict in (PARTLY, NOT_HERE)
+        assert "2 of 9 tasks" in f"{found['why']} {found['where']}"
+    assert row(beside_the_paper(BASE), "BERT-base: macro-score").verdict == NOT_RUN
 
 
 def test_the_papers_own_teacher_and_tasks_can_be_reproduced(home):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tracemalloc
-from itertools import combinations
 
 import pandas as pd
 import pytest
@@ -11,7 +10,6 @@ import pytest
 from distilkit.documents import (
     HELD_OUT_AT_MOST,
     about_how_many,
-    first_documents,
     open_text,
     read_file,
     read_texts,
@@ -192,13 +190,3 @@ def test_reading_does_not_hold_the_text_in_memory(tmp_path, kind):
     finally:
         tracemalloc.stop()
     assert peak < 3e6
-
-
-def test_the_first_documents_are_a_text_of_their_own(tmp_path):
-    text = text_of(write(tmp_path / "a.txt", list("abcde")))
-    some = first_documents(text, 3)
-    assert list(some.read()) == ["a", "b", "c"]
-    assert [list(some.read(rank, 2)) for rank in (0, 1)] == [["a", "c"], ["b"]]
-    assert list(first_documents(text, 9).read()) == list("abcde")
-    identities = [some.identity(), first_documents(text, 2).identity(), text.identity()]
-    assert all(one != other for one, other in combinations(identities, 2))

@@ -4,6 +4,7 @@ Notebook 2's numbers are held to theirs in test_layer_study.py.
 """
 
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -35,13 +36,42 @@ def study():
     return pd.read_csv(SHIPPED / "study.csv")
 
 
-def test_the_readme_has_every_arm_of_the_study(study):
-    lines = (ROOT / "README.md").read_text().splitlines()
+@pytest.fixture(scope="module")
+def parts():
+    return pd.read_csv(SHIPPED / "parts.csv")
+
+
+def section(heading):
+    """Of the README, up to the next heading of the same or a higher level."""
+    text = (ROOT / "README.md").read_text()
+    level = heading.split()[0]
+    after = text.split(f"\n{heading}\n")[1]
+    return re.split(rf"\n#{{1,{len(level)}}} ", after)[0]
+
+
+def arms_in(heading):
+    """The rows of the section's table: arm -> the other cells."""
     rows = {}
-    for line in lines:
+    for line in section(heading).splitlines():
         cells = [cell.strip(" *") for cell in line.strip("|").split("|")]
         if cells[0].strip("`") in ARMS:
             rows[cells[0].strip("`")] = cells[1:]
+    return rows
+
+
+def test_the_readme_has_every_arm_of_the_parts(parts):
+    rows = arms_in("### What each part is worth")
+    assert set(rows) == set(parts.arm) - {"distilled"} == set(ARMS) - {"distilled"}
+    macros = macro_scores(parts).groupby("arm").score.mean()
+    for arm, (about, macro, apart) in rows.items():
+        assert about
+        assert macro == f"{macros[arm]:.1f}"
+        assert apart == difference(paired_difference(parts, "distilled", arm))
+    assert f"{macros['distilled']:.1f}" in section("### What each part is worth")
+
+
+def test_the_readme_has_every_arm_of_the_study(study):
+    rows = arms_in("### The study")
     macros = macro_scores(study).groupby("arm").score
     assert set(rows) == set(study.arm)
     for arm, (about, seeds, macro, ahead) in rows.items():
@@ -53,8 +83,11 @@ def test_the_readme_has_every_arm_of_the_study(study):
             assert ahead == difference(paired_difference(study, "distilled", arm))
 
 
-def test_notebook_7_says_what_the_study_says(study):
+def test_notebook_7_says_what_the_studies_say(study, parts):
     said = prose("07_study.ipynb")
+    for arm in ("without_soft_target", "without_cosine", "without_mlm", "random_init"):
+        found = difference(paired_difference(parts, arm, "distilled"))
+        assert found.replace(" (", ", ").replace(")", "") in said
     for arm in ("random_init", "mlm_equal_steps"):
         found = difference(paired_difference(study, "distilled", arm))
         assert found.replace(" (", ", ").replace(")", "") in said

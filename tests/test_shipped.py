@@ -3,11 +3,12 @@
 import pandas as pd
 import pytest
 
+from distilkit.__main__ import _parser
 from distilkit.config import SCALES, SHIPPED
-from distilkit.shipped import measured_table
+from distilkit.shipped import COMMANDS, measured_table
 
 
-@pytest.mark.parametrize("name", ["study", "frontier"])
+@pytest.mark.parametrize("name", ["study", "parts", "frontier"])
 def test_the_readers_own_table_comes_first_and_ours_is_said_to_be_ours(home, name):
     shipped = pd.read_csv(SHIPPED / f"{name}.csv")
     for scale in (SCALES["tiny"], SCALES["base"]):
@@ -15,7 +16,9 @@ def test_the_readers_own_table_comes_first_and_ours_is_said_to_be_ours(home, nam
         pd.testing.assert_frame_equal(table, shipped)
         assert of == SCALES["tiny"]
         assert "measured beforehand" in said
-        assert (f"distilkit {name} --scale base" in said) == (scale.name == "base")
+        command = COMMANDS[name].format(scale="base")
+        assert (f"distilkit {command} would" in said) == (scale.name == "base")
+        _parser().parse_args(command.split())  # such a command there is
         shipped[:3].to_csv(scale.figures / f"{name}.csv", index=False)
         table, of, said = measured_table(scale, name)
         assert (len(table), of) == (3, scale)

@@ -44,18 +44,6 @@ def test_tiny_world_is_written_once_and_feeds_text_blocks_and_tasks(home):
         assert {"train", test} <= {*load_task(TINY, task)}
 
 
-def test_less_text_to_learn_from_leaves_what_is_held_out(home):
-    tokenizer, few = load_tokenizer(TINY), replace(TINY, documents=50)
-    texts, held_out = (list(text.read()) for text in load_text(TINY))
-    assert [list(text.read()) for text in load_text(few)] == [texts[:50], held_out]
-    (every, aside), (some, same) = load_blocks(TINY, tokenizer), load_blocks(few, tokenizer)
-    assert 1 < len(some) < 0.04 * len(every)
-    assert (some.blocks[: len(some) - 1] == every.blocks[: len(some) - 1]).all()
-    assert (aside.blocks == same.blocks).all()
-    with pytest.raises(ValueError, match=r"Scale\.documents = 0: give a whole"):
-        replace(TINY, documents=0)
-
-
 def test_shipped_teacher_is_a_plain_small_bert_in_float32(home):
     teacher, tokenizer = load_teacher(TINY)
     assert type(teacher) is BertForMaskedLM

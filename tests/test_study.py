@@ -183,6 +183,12 @@ def test_from_the_command_line(studied, tmp_path, monkeypatch, capsys):
     assert at_home == TINY.figures / "study.csv"
     assert main(["study", "--steps", "0"]) == 2
     assert "steps" in capsys.readouterr().err
+    few = ["study", "--tasks", "cola", "stsb", "--precision", "bf16"]
+    assert main(few) == 0
+    parts, _, _, to = asked[-1]
+    assert (parts.tasks, parts.distillation.precision) == (("cola", "stsb"), "bf16")
+    assert (parts.finetuning, to) == (TINY.finetuning, TINY.figures / "parts.csv")
+    assert parts.name != TINY.name  # the whole study's runs have another training
 
 
 def test_one_arm_is_one_command_and_the_parts_make_the_table(studied, toy, tmp_path, monkeypatch):
@@ -387,10 +393,10 @@ def test_what_was_trained_otherwise_is_refused_before_anything_is_trained(
     monkeypatch.setenv("DISTILKIT_HOME", str(studied[0]))
     monkeypatch.setattr(study, "side_by_side", None)
     longer = replace(toy, distillation=replace(toy.distillation, steps=7))
-    with pytest.raises(ValueError, match=r"study-tiny-distilled-11 was trained with steps = 6"):
+    with pytest.raises(ValueError, match=r"study-tiny-distilled-11 was begun with steps = 6"):
         run_study(longer, (11, 12), ("distilled",), out=studied[0] / "no.csv")
     longer = replace(toy, finetuning=replace(toy.finetuning, steps=3))
-    with pytest.raises(ValueError, match=r"was trained with steps = 2, here 3"):
+    with pytest.raises(ValueError, match=r"was begun with steps = 2, here 3"):
         run_study(longer, (11, 12), ("teacher",), out=studied[0] / "no.csv")
 
 
