@@ -16,11 +16,12 @@ from distilkit.config import GLUE_TASKS, SCALES, Objective, Scale, TaskObjective
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb; the exit status. Wrong input ends with one clear line and status 2."""
     options = _parser().parse_args(arguments)
-    if options.allow_inexact:
-        os.environ["DISTILKIT_ALLOW_INEXACT"] = "1"
     from distilkit.processes import processes
-    from distilkit.run import RunBusy
+    from distilkit.run import ALLOW_INEXACT, RunBusy
 
+    allowed = os.environ.get(ALLOW_INEXACT, "")
+    if options.allow_inexact:
+        os.environ[ALLOW_INEXACT] = "1"  # runs side by side are processes of their own
     before = _exit_at_sigterm()
     try:
         status = options.verb(options) or 0
@@ -43,6 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"distilkit: {error}", file=sys.stderr)
         return 2
     finally:
+        os.environ[ALLOW_INEXACT] = allowed  # this program's, not the next one's in the process
         if before is not None:
             signal.signal(signal.SIGTERM, before)
 

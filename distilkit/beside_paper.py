@@ -428,8 +428,7 @@ def _notebooks(scale: Scale) -> str:
 
 
 def _study(scale: Scale) -> str:
-    tiny = scale.name == "tiny"
-    return "first: make study" if tiny else f"first: python -m distilkit study{_option(scale)}"
+    return f"first: python -m distilkit study{_option(scale)}"
 
 
 def _cost(scale: Scale) -> list[Claim]:
@@ -605,7 +604,7 @@ def _table_2(scale: Scale) -> list[Claim]:
             )
         )
     squad = table["squad_f1"]
-    found = _scores(scale, "distilled_twice", "distilled")
+    found = _scores(scale, "distilled_twice", "distilled", parts=True)
     claims.append(
         Claim(
             "Section 4.1; article",

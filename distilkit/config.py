@@ -226,7 +226,7 @@ _GLUE = Training(
 SCALES = {
     "tiny": Scale(
         name="tiny",
-        about="a small teacher and a tiny world that come with the kit: 2 CPU cores, 11 minutes",
+        about="a small teacher and a tiny world that come with the kit: 2 CPU cores, 10 minutes",
         teacher=str(SHIPPED / "teacher"),
         text=None,
         glue=None,

@@ -14,6 +14,7 @@ import pytest
 from conftest import ROOT, kill_when
 
 from distilkit import run as run_module
+from distilkit.__main__ import main
 from distilkit.run import EXACT, Run, RunBusy, environment, open_run, run_folder, runs
 
 CONFIG = {"kind": "toy", "training": {"steps": 3, "betas": (0.9, 0.98)}, "seed": 1}
@@ -163,6 +164,16 @@ def test_a_run_does_not_go_on_where_its_digits_would_change(home, monkeypatch, k
         pass
     (different,) = run.environment()["inexact"][0]  # what began elsewhere says so
     assert different.startswith(key)
+
+
+def test_allowing_it_is_for_one_command(home, monkeypatch):
+    monkeypatch.delenv("DISTILKIT_ALLOW_INEXACT", raising=False)
+    seen = []
+    monkeypatch.setattr(
+        "distilkit.run.runs", lambda: seen.append(os.environ["DISTILKIT_ALLOW_INEXACT"]) or []
+    )
+    assert main(["--allow-inexact", "runs"]) == main(["runs"]) == 0
+    assert seen == ["1", ""]
 
 
 def test_other_conditions_do_not_matter_before_the_first_checkpoint_or_after_the_end(
