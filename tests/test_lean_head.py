@@ -163,7 +163,9 @@ def compare(student, teacher, batch, objective, loss_tolerance, gradient_toleran
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_float32_loss_and_all_gradients(pair, name):
     seed = list(OBJECTIVES).index(name)  # a fresh ragged batch each
-    compare(*pair, ragged(seed), OBJECTIVES[name], 2e-6, 2e-6)
+    # the KL of two random models is next to 0, and alone it has few digits to be equal in
+    tolerance = 1e-6 if OBJECTIVES[name].mlm else 2e-6
+    compare(*pair, ragged(seed), OBJECTIVES[name], tolerance, 2e-6)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -194,7 +196,7 @@ def test_a_chunk_is_at_least_one_row(pair, monkeypatch):
 def test_more_batches_and_smaller_chunks(pair, monkeypatch):
     for seed in range(200, 206):
         monkeypatch.setattr(lean_head, "CHUNK_ELEMENTS", (1 + seed % 5) * V + seed % 7)
-        compare(*pair, ragged(seed, 3, 12, 0.5), OBJECTIVES["paper"], 2e-6, 2e-6)
+        compare(*pair, ragged(seed, 3, 12, 0.5), OBJECTIVES["paper"], 1e-6, 2e-6)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
