@@ -70,6 +70,30 @@ def test_the_readme_has_every_arm_of_the_parts(parts):
     assert f"{macros['distilled']:.1f}" in section("### What each part is worth")
 
 
+def test_how_far_an_arm_differs_from_seed_to_seed(study, parts):
+    """Without the two arms from random weights, which end tens of points below."""
+
+    def widest(table):
+        copied = table[~table.arm.isin(["random_init", "scratch"])]
+        scores = copied.groupby(["task", "arm"]).score
+        return (scores.max() - scores.min()).groupby("task").max()
+
+    of_study, of_parts = widest(study), widest(parts)
+    assert of_study[["cola", "sst2", "stsb"]].max() < 9.5
+    assert round(of_study["qnli"]) == of_study.round().max() == 28
+    assert (round(of_parts["cola"]), round(of_parts["stsb"])) == (21, 18)
+    for said in (section("### What each part is worth"), prose("07_study.ipynb")):
+        for words in ("at most 9 points", "on QNLI by up to 28", "21 points", "18 on STS-B"):
+            assert words in said
+
+
+def test_what_single_tasks_say_of_masked_words_alone(parts):
+    said = section("### What each part is worth")
+    for task in ("stsb", "sst2"):
+        found = paired_difference(parts[parts.task == task], "distilled", "mlm_equal_time")
+        assert difference(found).replace(" (", ", ") in said
+
+
 def test_the_readme_has_every_arm_of_the_study(study):
     rows = arms_in("### The study")
     macros = macro_scores(study).groupby("arm").score

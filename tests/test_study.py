@@ -404,13 +404,16 @@ def test_how_many_are_left_does_not_decide_the_threads(studied, toy, monkeypatch
     """One that is left of many goes on as it began: beside the others, with as few threads."""
     monkeypatch.setenv("DISTILKIT_HOME", str(studied[0]))
     run = studied[0] / "runs" / "study-tiny-distilled-11"
-    aside, seen = run.with_name("aside"), []
+    aside, seen, shared = run.with_name("aside"), [], []
 
     def stop(call, items, title):
         seen.extend(items)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(study, "side_by_side", stop)
+    monkeypatch.setattr(
+        "distilkit.study_cost.workers_and_threads", lambda items: shared.append(items) or (1, 1)
+    )
     run.rename(aside)
     try:
         with pytest.raises(KeyboardInterrupt):
@@ -418,6 +421,7 @@ def test_how_many_are_left_does_not_decide_the_threads(studied, toy, monkeypatch
     finally:
         aside.rename(run)
     assert len(seen) == 4  # two arms, two seeds
+    assert shared == [4 + 4 * len(toy.tasks)]  # the cost is of as many at once
 
 
 def test_a_part_of_a_study_needs_a_file_of_its_own(home, capsys):
