@@ -14,9 +14,10 @@ figures: $(VENV)/ready          ## the notebook sequence, headless -> figures/ti
 report: $(VENV)/ready           ## runs and figures as one page -> figures/tiny/report.html
 	$(BIN)/python -m distilkit report
 
-study: $(VENV)/ready            ## seven arms, five seeds, test sets -> data/tiny/study.csv; hours, resumable
-	$(BIN)/python -m distilkit study --scale tiny --steps 1000 --epochs 6 --out data/tiny/study.csv \
-		--arms teacher distilled mlm_equal_steps mlm_equal_time random_init scratch without_soft_target
+study: $(VENV)/ready            ## six arms, five seeds, test sets -> data/tiny/study.csv; hours, resumable
+	$(BIN)/python -m distilkit study --scale tiny --steps 1000 --precision bf16 \
+		--examples 7200 --epochs 1 --out data/tiny/study.csv \
+		--arms teacher distilled mlm_equal_steps mlm_equal_time random_init scratch
 
 test: $(VENV)/ready check       ## everything CI runs
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations 12

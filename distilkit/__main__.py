@@ -151,6 +151,8 @@ def study(options: argparse.Namespace) -> None:
     if options.epochs is not None:
         longer = replace(chosen.finetuning, epochs=options.epochs, steps=None)
         chosen = replace(chosen, finetuning=longer)
+    if options.examples is not None:
+        chosen = replace(chosen, examples=options.examples)
     table = "study"
     if len(chosen.tasks) < len(scale(options.scale).tasks):
         table = "parts"  # fewer tasks: another table, and other runs than the whole study's
@@ -547,6 +549,11 @@ def _parser() -> argparse.ArgumentParser:
         "--precision", choices=("auto", "fp32", "bf16"), help="of every distillation, likewise"
     )
     sub.add_argument("--epochs", type=int, help="of every fine-tuning (default: the scale's)")
+    sub.add_argument(
+        "--examples",
+        type=int,
+        help="for training that the tiny world writes of each task (default: some 1,200)",
+    )
     sub.add_argument(
         "--out", type=Path, help="csv file (default: figures/<scale>/study.csv, or parts.csv)"
     )

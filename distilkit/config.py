@@ -179,6 +179,9 @@ class Scale:
     # Blocks of an epoch, tokenized as a Hub dataset is read over the network: for a text that does
     # not fit the disk. None: tokenized once, into data/cache/
     stream: int | None = None
+    # Training examples of each task that the tiny world writes, and a third of that for each
+    # evaluation set. None: its own few, which short runs see several times
+    examples: int | None = None
 
     @property
     def figures(self) -> Path:
@@ -204,6 +207,13 @@ class Scale:
             raise FileNotFoundError(f"no text file at {self.text}")
         if self.stream is not None:
             _whole("Scale", "stream", self.stream, 1)
+        if self.examples is not None:
+            _whole("Scale", "examples", self.examples, 1)
+            if self.glue is not None:
+                raise ValueError(
+                    f"Scale.examples = {self.examples}: only the tiny world's tasks are written to "
+                    f"order; those of {self.glue} have the examples they have"
+                )
 
 
 # GLUE fine-tuning as BERT's authors do it (Devlin et al. 2019, appendix A.3: batch 16 or 32,

@@ -26,9 +26,17 @@ if TYPE_CHECKING:
     from datasets import DatasetDict
 
 
-def tiny_world() -> Path:
-    """The folder of the embedded tiny world, written on first use (some seconds)."""
-    return tinyworld.write(home() / "data" / "cache" / "tinyworld")
+def tiny_world(examples: int | None = None) -> Path:
+    """The folder of the embedded tiny world, written on first use (some seconds).
+
+    Args:
+        examples: of each task, for training; None: :data:`distilkit.tinyworld.DEFAULT_EXAMPLES`.
+    """
+    folder = home() / "data" / "cache" / "tinyworld"
+    if examples is None:
+        return tinyworld.write(folder)
+    sizes = dict.fromkeys(tinyworld.TASKS, examples)
+    return tinyworld.write(folder.with_name(f"tinyworld-{examples}"), examples=sizes)
 
 
 def load_tokenizer(scale: Scale) -> PreTrainedTokenizerBase:
@@ -115,7 +123,8 @@ def load_blocks(
 
 def load_task(scale: Scale, name: str) -> DatasetDict:
     """A GLUE task's splits from where the scale takes them."""
-    return glue.load(name, scale.glue if scale.glue is not None else tiny_world() / "glue")
+    folder = tiny_world(scale.examples) / "glue" if scale.glue is None else scale.glue
+    return glue.load(name, folder)
 
 
 def fewer_examples(train: Any, count: int | None) -> Any:

@@ -44,13 +44,15 @@ def one_tiny_world(tmp_path_factory):
     """What a home's first use writes in seconds is copied; test_tinyworld tests the writing."""
     original = tmp_path_factory.mktemp("original") / "tinyworld"
 
-    def write(folder: Path) -> Path:
-        if not folder.exists():
+    def write(folder: Path, **ordered) -> Path:
+        if not ordered and not folder.exists():
             shutil.copytree(tinyworld.write(original), folder)
-        return tinyworld.write(folder)  # at once, if it is whole
+        return tinyworld.write(folder, **ordered)  # at once, if it is whole
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("distilkit.sources.tinyworld", SimpleNamespace(write=write))
+        patch.setattr(
+            "distilkit.sources.tinyworld", SimpleNamespace(write=write, TASKS=tinyworld.TASKS)
+        )
         yield
 
 

@@ -44,6 +44,20 @@ def test_tiny_world_is_written_once_and_feeds_text_blocks_and_tasks(home):
         assert {"train", test} <= {*load_task(TINY, task)}
 
 
+def test_the_tiny_world_writes_as_many_examples_as_a_scale_asks_for(home):
+    more = replace(TINY, examples=30)
+    for task in ("cola", "mnli", "wnli"):
+        sizes = {split: len(rows) for split, rows in load_task(more, task).items()}
+        assert sizes.pop("train") == 30
+        assert set(sizes.values()) == {10}
+    (text, _), (usual, _) = load_text(more), load_text(TINY)
+    assert text.identity() == usual.identity()  # other tasks, the same text
+    with pytest.raises(ValueError, match="only the tiny world's tasks are written to order"):
+        replace(TINY, glue="somewhere", examples=30)
+    with pytest.raises(ValueError, match=r"Scale\.examples = 0"):
+        replace(TINY, examples=0)
+
+
 def test_shipped_teacher_is_a_plain_small_bert_in_float32(home):
     teacher, tokenizer = load_teacher(TINY)
     assert type(teacher) is BertForMaskedLM

@@ -183,10 +183,11 @@ def test_from_the_command_line(studied, tmp_path, monkeypatch, capsys):
     assert at_home == TINY.figures / "study.csv"
     assert main(["study", "--steps", "0"]) == 2
     assert "steps" in capsys.readouterr().err
-    few = ["study", "--tasks", "cola", "stsb", "--precision", "bf16"]
+    few = ["study", "--tasks", "cola", "stsb", "--precision", "bf16", "--examples", "90"]
     assert main(few) == 0
     parts, _, _, to = asked[-1]
     assert (parts.tasks, parts.distillation.precision) == (("cola", "stsb"), "bf16")
+    assert (parts.examples, changed.examples) == (90, None)
     assert (parts.finetuning, to) == (TINY.finetuning, TINY.figures / "parts.csv")
     assert parts.name != TINY.name  # the whole study's runs have another training
 
