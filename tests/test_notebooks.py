@@ -40,6 +40,7 @@ FIGURES = {
     "06_beside_the_paper",
     "06_where_it_forgets",
     "07_study",
+    "07_labels",
     "07_parts",
     "07_ablation",
     "07_temperature",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from distilkit.arms import macro_scores, paired_difference
+from distilkit.arms import macro_scores, paired_difference, t_interval
 from distilkit.config import SHIPPED
 from distilkit.pareto import frontier_points, smallest_within
 from distilkit.study import ARMS
@@ -34,6 +34,11 @@ def difference(found):
 @pytest.fixture(scope="module")
 def study():
     return pd.read_csv(SHIPPED / "study.csv")
+
+
+@pytest.fixture(scope="module")
+def few_labels():
+    return pd.read_csv(SHIPPED / "few_labels.csv")
 
 
 @pytest.fixture(scope="module")
@@ -70,17 +75,18 @@ def test_the_readme_has_every_arm_of_the_parts(parts):
     assert f"{macros['distilled']:.1f}" in section("### What each part is worth")
 
 
-def test_how_far_an_arm_differs_from_seed_to_seed(study, parts):
-    """Without the two arms from random weights, which end tens of points below."""
+def widest(table):
+    """How far an arm differs from seed to seed, at most, by task: without the two from random
+    weights, which end tens of points below."""
+    copied = table[~table.arm.isin(["random_init", "scratch"])]
+    scores = copied.groupby(["task", "arm"]).score
+    return (scores.max() - scores.min()).groupby("task").max()
 
-    def widest(table):
-        copied = table[~table.arm.isin(["random_init", "scratch"])]
-        scores = copied.groupby(["task", "arm"]).score
-        return (scores.max() - scores.min()).groupby("task").max()
 
-    of_study, of_parts = widest(study), widest(parts)
-    assert of_study[["cola", "sst2", "stsb"]].max() < 9.5
-    assert round(of_study["qnli"]) == of_study.round().max() == 28
+def test_how_far_an_arm_differs_from_seed_to_seed(few_labels, parts):
+    of_few, of_parts = widest(few_labels), widest(parts)
+    assert of_few[["cola", "sst2", "stsb"]].max() < 9.5
+    assert round(of_few["qnli"]) == of_few.round().max() == 28
     assert (round(of_parts["cola"]), round(of_parts["stsb"])) == (21, 18)
     for said in (section("### What each part is worth"), prose("07_study.ipynb")):
         for words in ("at most 9 points", "on QNLI by up to 28", "21 points", "18 on STS-B"):
@@ -92,6 +98,35 @@ def test_what_single_tasks_say_of_masked_words_alone(parts):
     for task in ("stsb", "sst2"):
         found = paired_difference(parts[parts.task == task], "distilled", "mlm_equal_time")
         assert difference(found).replace(" (", ", ") in said
+
+
+def shares(table):
+    """What the student keeps of its teacher's macro-score, in percent, seed by seed."""
+    wide = macro_scores(table).pivot(index="seed", columns="arm", values="score")
+    return 100 * wide["distilled"] / wide["teacher"]
+
+
+def test_what_the_readme_says_of_both_studies(study, few_labels):
+    said = section("### The study")
+    for table in (study, few_labels):
+        kept = shares(table)
+        spread = f"{kept.min():.1f} to {kept.max():.1f} %, median {kept.median():.1f} %"
+        assert f"{kept.mean():.1f} % of the teacher's score (seed by seed {spread})" in said
+        on_stsb = paired_difference(table[table.task == "stsb"], "distilled", "mlm_equal_steps")
+        assert difference(on_stsb) in said
+    steady = ["cola", "sst2", "stsb"]
+    found = t_interval(shares(study[study.task.isin(steady)]))
+    assert f"keeps {found['mean']:.1f} % ({found['low']:.1f} to {found['high']:.1f})" in said
+    assert round(widest(study)[steady].max()) == 6
+    found = t_interval(shares(study))
+    assert f"from {found['low']:.1f} to {found['high']:.1f} %" in said
+    for arm in ("mlm_equal_steps", "mlm_equal_time", "random_init"):
+        assert difference(paired_difference(few_labels, "distilled", arm)) in said
+    luck = widest(study)
+    assert f"up to {luck.max():.0f} with many ({luck.idxmax().upper()})" in said
+    for arm in ("mlm_equal_steps", "mlm_equal_time"):  # "not shown"
+        found = paired_difference(study, "distilled", arm)
+        assert found["low"] < 0 < found["high"]
 
 
 def test_the_readme_has_every_arm_of_the_study(study):
@@ -115,6 +150,8 @@ def test_notebook_7_says_what_the_studies_say(study, parts):
     for arm in ("random_init", "mlm_equal_steps"):
         found = difference(paired_difference(study, "distilled", arm))
         assert found.replace(" (", ", ").replace(")", "") in said
+    assert f"keep {shares(study).mean():.1f} % of the teacher's macro-score" in said
+    assert f"by up to {widest(study).max():.0f} points between seeds" in said
 
 
 @pytest.mark.parametrize("table", ["tiny", "minilm"])

@@ -15,7 +15,12 @@ from transformers import BertForMaskedLM, BertForSequenceClassification
 from distilkit import study
 from distilkit.__main__ import main
 from distilkit.config import SCALES, TaskObjective, as_json
-from distilkit.figure_study import plot_ablation, plot_study, plot_temperature_study
+from distilkit.figure_study import (
+    plot_ablation,
+    plot_differences,
+    plot_study,
+    plot_temperature_study,
+)
 from distilkit.pretraining import fingerprint
 from distilkit.run import Run
 from distilkit.student import student_from_teacher
@@ -339,6 +344,25 @@ def test_figure_says_every_arm(studied):
     assert "2 seeds" in left.get_title(loc="left")
     with pytest.raises(ValueError, match="'distilled' and at least one other"):
         plot_study(studied[1][studied[1].arm == "teacher"])
+
+
+def test_figure_of_differences_task_by_task(studied):
+    scores = studied[1]
+    other = scores.assign(score=scores.score + 1.0 * (scores.arm == "distilled"))
+    axes = plot_differences({"few": scores, "many": other}, "scratch").axes[0]
+    tasks = list(dict.fromkeys(scores.task))
+    assert [label.get_text() for label in axes.get_yticklabels()] == tasks
+    points = scores.set_index(["task", "arm", "seed"]).score.sort_index()
+    drawn = {marker: [a for a in axes.lines if a.get_marker() == marker] for marker in "Do"}
+    for marker, more in (("D", 0), ("o", 1)):  # a row of dots for each task, few above many
+        for row, (task, dots) in enumerate(zip(tasks, drawn[marker], strict=True)):
+            expected = points[task, "distilled"] - points[task, "scratch"] + more
+            assert sorted(dots.get_xdata()) == pytest.approx(sorted(expected))
+            assert dots.get_ydata()[0] == pytest.approx(-row + 0.19 - 0.38 * more)
+    alone = plot_differences({"one": scores}, "scratch").axes[0]
+    assert not [a for a in alone.lines if a.get_marker() == "D"]
+    with pytest.raises(ValueError, match="few has no arm nobody"):
+        plot_differences({"few": scores}, "nobody")
 
 
 def test_what_is_kept_at_each_temperature():
