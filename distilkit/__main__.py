@@ -539,7 +539,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--dry-run", action="store_true", help="say what it would cost, and stop")
     sub.add_argument(
-        "--join", type=Path, nargs="+", metavar="CSV", help="train nothing: one table of these"
+        "--join",
+        type=Path,
+        nargs="+",
+        metavar="CSV",
+        help="train nothing: one table of these, parts of one plan",
     )
     sub.add_argument(
         "--tasks", nargs="+", help="fewer than the scale's: a study of its own, parts.csv"
@@ -552,7 +556,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--examples",
         type=int,
-        help="for training that the tiny world writes of each task (default: some 1,200)",
+        help="training examples of each task, written by the tiny world (default: 450 to 1,500)",
     )
     sub.add_argument(
         "--out", type=Path, help="csv file (default: figures/<scale>/study.csv, or parts.csv)"

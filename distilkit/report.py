@@ -50,7 +50,7 @@ _CAPTIONS = {
     "06_beside_the_paper": "What the student keeps, beside the published numbers",
     "06_where_it_forgets": "Where the student answers otherwise, and how sure it is",
     "07_study": "The study: arms and seeds, and what is shown to differ",
-    "07_labels": "Distilled minus masked words alone, task by task, with few labels and with many",
+    "07_labels": "Distilled minus masked words alone, few labels and many; ours, tiny scale",
     "07_parts": "The study of the parts: all arms but those from random weights",
     "07_ablation": "What leaving a part out does, beside the published numbers",
     "07_temperature": "What the temperature does to what is kept, and to what targets say",

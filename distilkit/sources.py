@@ -127,6 +127,13 @@ def load_task(scale: Scale, name: str) -> DatasetDict:
     return glue.load(name, folder)
 
 
+def written_examples(scale: Scale, task: str) -> int | None:
+    """How many training examples the tiny world writes of a task; None for GLUE, to be read."""
+    if scale.glue is not None:
+        return None
+    return scale.examples or tinyworld.DEFAULT_EXAMPLES[task]
+
+
 def fewer_examples(train: Any, count: int | None) -> Any:
     """So many of a task's training examples, the same for every seed and model; None: all.
 

@@ -38,7 +38,7 @@ from distilkit.pretraining import pretrain
 from distilkit.processes import processes
 from distilkit.run import Run
 from distilkit.side_by_side import side_by_side
-from distilkit.sources import load_blocks, load_teacher
+from distilkit.sources import load_blocks, load_teacher, written_examples
 from distilkit.student import default_layers, random_student_like, student_from_teacher
 from distilkit.study_cost import Step, readable, study_cost
 from distilkit.teacher_cache import cached_teacher
@@ -262,12 +262,12 @@ def study_steps(
         finished: also what is trained already.
 
     Raises:
-        ValueError: a run of that name was begun with another training.
+        ValueError: a run of that name was begun with another training, or other examples.
     """
 
-    def left(run: Run, training: Training | None) -> bool:
+    def left(run: Run, training: Training | None, examples: int | None = None) -> bool:
         if training and (run.path / "config.json").is_file():
-            _check_training(run, training)
+            _check_begun(run, training, examples)
         return finished or not run.finished
 
     needed = tuple(dict.fromkeys(n for arm in arms for n in (*NEEDS.get(arm, ()), arm)))
@@ -288,14 +288,20 @@ def study_steps(
             if left(
                 Run(home() / "runs" / run_name("study-", scale, task, arm, seed)),
                 replace(scale.finetuning, seed=seed),
+                written_examples(scale, task),
             )
         ]
     return steps
 
 
-def _check_training(run: Run, training: Training) -> None:
-    """ValueError, before anything is trained, for a run that was begun with another training."""
-    begun, planned = run.config()["training"], as_json(training)
+def _check_begun(run: Run, training: Training, examples: int | None) -> None:
+    """ValueError, before anything is trained, for a run that was begun with another training, or
+    with another number of training examples (where that is known before the task is read)."""
+    config = run.config()
+    begun, planned = config["training"], as_json(training)
+    if examples is not None:
+        begun = {**begun, "examples": config["examples"]}
+        planned = {**planned, "examples": examples}
     for name in planned:
         if begun.get(name) != planned[name]:
             raise ValueError(

@@ -50,9 +50,8 @@ def one_tiny_world(tmp_path_factory):
         return tinyworld.write(folder, **ordered)  # at once, if it is whole
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "distilkit.sources.tinyworld", SimpleNamespace(write=write, TASKS=tinyworld.TASKS)
-        )
+        others = {name: getattr(tinyworld, name) for name in ("TASKS", "DEFAULT_EXAMPLES")}
+        patch.setattr("distilkit.sources.tinyworld", SimpleNamespace(write=write, **others))
         yield
 
 

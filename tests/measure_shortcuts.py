@@ -73,6 +73,7 @@ def scores(task: str, data: DatasetDict) -> dict[str, float]:
         "words and bigrams": bags(train, valid, columns, 2),
         "lengths": scaled(lengths, train, valid, columns),
     }
+    shortcuts["lengths and overlap"] = shortcuts["lengths"]  # a single sentence has no overlap
     if len(columns) == 2:
         shortcuts["first sentence"] = bags(train, valid, columns[:1], 1)
         shortcuts["second sentence"] = bags(train, valid, columns[1:], 1)

@@ -314,7 +314,7 @@ def table_4(scale):
 
 
 def test_table_4_is_of_one_study_where_one_has_all_of_it(home):
-    """The shipped study has two of its rows, the study of the parts all four."""
+    """The shipped study has one of its rows, the study of the parts all four."""
     assert {each["where"].split("; ")[1] for each in table_4(SCALES["tiny"])} == {
         "data/tiny/parts.csv, " + seeds_of("parts") + ", 3 of 9 tasks, test sets"
     }

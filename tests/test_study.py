@@ -423,6 +423,9 @@ def test_what_was_trained_otherwise_is_refused_before_anything_is_trained(
     longer = replace(toy, finetuning=replace(toy.finetuning, steps=3))
     with pytest.raises(ValueError, match=r"was begun with steps = 2, here 3"):
         run_study(longer, (11, 12), ("teacher",), out=studied[0] / "no.csv")
+    more = replace(toy, examples=60)
+    with pytest.raises(ValueError, match=r"begun with examples = \d+, here 60"):
+        study.study_steps({11: more}, ("teacher",))
 
 
 def test_how_many_are_left_does_not_decide_the_threads(studied, toy, monkeypatch):
