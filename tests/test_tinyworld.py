@@ -9,12 +9,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import WORDPIECES
+from measure_shortcuts import scores
 from scipy.sparse import hstack
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from transformers import BertTokenizerFast
 
-from distilkit import tinyworld
+from distilkit import glue, tinyworld
+from distilkit.arms import macro_scores
+from distilkit.config import SHIPPED
 
 # GLUE's schema, written out once more by hand from its dataset card.
 SCHEMA = {
@@ -192,7 +195,7 @@ def _lengths(*columns):
 @pytest.mark.parametrize(
     ("task", "split", "one_side", "all_words"),
     [
-        ("mnli", "validation_matched", 0.42, 0.65),  # chance 0.33
+        ("mnli", "validation_matched", 0.42, 0.55),  # chance 0.33
         ("rte", "validation", 0.60, 0.70),  # chance 0.5, as below
         ("qnli", "validation", 0.60, 0.75),
         ("wnli", "validation", 0.60, 0.62),
@@ -207,6 +210,21 @@ def test_inference_needs_both_sentences(world, task, split, one_side, all_words)
     assert _accuracy(train, valid, _bag_of_words(alone)) < one_side
     assert _accuracy(train, valid, _bag_of_words(first, second)) < all_words
     assert _accuracy(train, valid, _lengths(first, second)) < one_side + 0.03
+
+
+def test_shortcuts_stay_far_below_the_teacher_as_its_card_says(world):
+    found = pd.DataFrame({task: scores(task, glue.load(task, world / "glue")) for task in SCHEMA}).T
+    card = (SHIPPED / "teacher" / "README.md").read_text()
+    rows = card.split("## What a task's label leaks")[1].split("\n\n")[2].splitlines()
+    heads, _, *rows = ([cell.strip() for cell in row.split("|")[1:-1]] for row in rows)
+    heads = [head.replace("words of both", "words") for head in heads]
+    said = pd.DataFrame(rows, columns=heads).set_index("task").drop(columns="teacher")
+    for task, shortcut in found.stack().index:  # one of 150 examples is 0.7 points
+        assert float(said.loc[task, shortcut]) == pytest.approx(found.loc[task, shortcut], abs=0.8)
+    shown = pd.read_csv(SHIPPED / "few_labels.csv")
+    macros = macro_scores(shown[shown.arm == "teacher"]).score  # five seeds
+    for shortcut in ("words", "words and bigrams", "lengths"):
+        assert found[shortcut].mean() < macros.min() - 20
 
 
 @pytest.mark.parametrize("task", ["mrpc", "qqp", "sst2", "cola"])
