@@ -31,10 +31,10 @@ lab: $(VENV)/ready              ## JupyterLab on the notebooks
 	$(BIN)/python -m jupyterlab $(LAB_AS_ROOT) notebooks/01_temperature.ipynb
 
 bench-panels: $(VENV)/ready     ## from key press to picture, in a browser
-	$(BIN)/python tests/bench_panels.py
+	$(BIN)/python tests/measurements/bench_panels.py
 
 soak: $(VENV)/ready             ## the long form: 30 kills, the sequence 20 times and from the cache
-	$(BIN)/python -m pytest --soak tests/test_soak.py tests/test_hub.py
+	$(BIN)/python -m pytest --soak tests/e2e/test_soak.py tests/e2e/test_hub.py
 
 clean:                          ## runs, caches, figures; the environment stays
 	rm -rf runs data/cache figures/tiny figures/small figures/base

@@ -58,7 +58,7 @@ def _exit_at_sigterm():
 
 def figures(options: argparse.Namespace) -> int:
     """Run the numbered notebooks headless; figures and tables land in figures/<scale>/."""
-    from distilkit.sequence import NotebookFailed, run_sequence
+    from distilkit.cli.run_notebooks import NotebookFailed, run_sequence
 
     chosen = _scale(options)
     print(f"scale {chosen.name}: {chosen.about}")
@@ -69,7 +69,7 @@ def figures(options: argparse.Namespace) -> int:
         return 1
     import pandas as pd
 
-    from distilkit.study import ARMS
+    from distilkit.study.study import ARMS
 
     results = pd.read_csv(chosen.figures / "results.csv", index_col="arm")
     seeds = len(chosen.seeds)
@@ -85,15 +85,15 @@ def figures(options: argparse.Namespace) -> int:
 
 def report(options: argparse.Namespace) -> None:
     """The scale's runs and figures as one HTML page, its tables as CSV and LaTeX."""
-    from distilkit.report import write_report
+    from distilkit.report.page import write_report
 
     print(write_report(scale(options.scale)))
 
 
 def head(options: argparse.Namespace) -> None:
     """Give an encoder a masked-word head and train it: a teacher for distil --teacher."""
-    from distilkit.encoder import masked_lm_from_encoder, train_head
-    from distilkit.sources import load_blocks, load_encoder
+    from distilkit.data.sources import load_blocks, load_encoder
+    from distilkit.models.encoder import masked_lm_from_encoder, train_head
 
     chosen = _scale(options)
     training = _replaced(chosen.distillation, options)
@@ -107,7 +107,7 @@ def head(options: argparse.Namespace) -> None:
 
 def teacher(options: argparse.Namespace) -> None:
     """Make a small teacher out of a pretrained encoder, on any text (hours; it resumes)."""
-    from distilkit.small_teacher import encoder_as_teacher, ship, small_teacher, teacher_texts
+    from distilkit.study.small_teacher import encoder_as_teacher, ship, small_teacher, teacher_texts
 
     texts, held_out = teacher_texts(options.text)
     large = encoder_as_teacher(options.encoder, texts, held_out, name=f"{options.name}-of-encoder")
@@ -119,7 +119,7 @@ def teacher(options: argparse.Namespace) -> None:
 
 def doctor(options: argparse.Namespace) -> int:
     """Check teacher, text, tasks and machine before time is spent (less than a minute)."""
-    from distilkit.doctor import doctor as examine
+    from distilkit.cli.doctor import doctor as examine
 
     table = examine(_scale(options), task=options.task, checkpoint=options.checkpoint)
     for check, found, good in table.itertuples(index=False):
@@ -129,7 +129,7 @@ def doctor(options: argparse.Namespace) -> int:
 
 def gate(options: argparse.Namespace) -> None:
     """Whether a teacher is worth distilling: what it answers, knows and scores (minutes)."""
-    from distilkit.gate import gate as run_gate
+    from distilkit.study.teacher_quality import gate as run_gate
 
     found = run_gate(_scale(options))
     print(found["answers"].to_string())
@@ -141,8 +141,8 @@ def gate(options: argparse.Namespace) -> None:
 
 def study(options: argparse.Namespace) -> None:
     """Every arm with every seed on the test sets (long, resumable); a table of all scores."""
-    from distilkit.arms import paired_difference, results_table
-    from distilkit.study import ARMS, SEEDS, join_studies, run_study
+    from distilkit.study.arms import paired_difference, results_table
+    from distilkit.study.study import ARMS, SEEDS, join_studies, run_study
 
     chosen = _scale(options)
     distillation = {name: getattr(options, name) for name in ("steps", "precision")}
@@ -192,8 +192,8 @@ def study(options: argparse.Namespace) -> None:
 
 def frontier(options: argparse.Namespace) -> None:
     """Smaller students, pruned ones, int8: what each loses and costs (long, resumable); a table."""
-    from distilkit.frontier import run_frontier
-    from distilkit.pareto import frontier_points
+    from distilkit.compress.frontier import run_frontier
+    from distilkit.compress.pareto import frontier_points
 
     if options.students and options.text:
         raise ValueError("--text is what students are distilled on: leave it or --students out")
@@ -209,8 +209,8 @@ def frontier(options: argparse.Namespace) -> None:
 
 def distil(options: argparse.Namespace) -> None:
     """Cut a student out of the teacher and train it by the triple loss."""
-    from distilkit.pretraining import distil as run_distillation
-    from distilkit.sources import load_blocks, load_teacher
+    from distilkit.data.sources import load_blocks, load_teacher
+    from distilkit.distillation import distil as run_distillation
     from distilkit.student import student_from_teacher
 
     chosen = _scale(options)
@@ -242,10 +242,10 @@ def distil(options: argparse.Namespace) -> None:
 
 def layers(options: argparse.Namespace) -> None:
     """Score every layer map of a teacher as it is cut; --train asks whether the ranking lasts."""
-    from distilkit.layer_search import probe_of, score_layer_maps
-    from distilkit.layer_study import rank_correlation, score_and_train
-    from distilkit.sources import load_blocks, load_teacher
+    from distilkit.data.sources import load_blocks, load_teacher
     from distilkit.student import default_layers
+    from distilkit.study.layer_search import probe_of, score_layer_maps
+    from distilkit.study.layer_study import rank_correlation, score_and_train
 
     chosen = _scale(options)
     if options.train is None:
@@ -279,9 +279,10 @@ def finetune(options: argparse.Namespace) -> None:
         AutoModelForSequenceClassification,
     )
 
-    from distilkit import finetuning, question_answering, squad
-    from distilkit.loading import load_tokenizer
-    from distilkit.sources import fewer_examples, load_task
+    from distilkit import finetuning
+    from distilkit.data import question_answering, squad
+    from distilkit.data.sources import fewer_examples, load_task
+    from distilkit.models.loading import load_tokenizer
 
     chosen = _scale(options)
     on_squad = options.task == "squad"
@@ -315,10 +316,10 @@ def submit(options: argparse.Namespace) -> None:
     """Write a fine-tuned model's answers to a GLUE test set as GLUE's server takes them."""
     from transformers import AutoModelForSequenceClassification
 
+    from distilkit.data.sources import load_task
+    from distilkit.data.submission import write_submission
     from distilkit.finetuning import fine_tuned
-    from distilkit.glue_submission import write_submission
-    from distilkit.loading import load_tokenizer
-    from distilkit.sources import load_task
+    from distilkit.models.loading import load_tokenizer
 
     data = load_task(_scale(options), options.task)
     model = fine_tuned(AutoModelForSequenceClassification, options.checkpoint)
@@ -332,8 +333,8 @@ def measure(options: argparse.Namespace) -> None:
     """Parameters, bytes, latency and throughput of checkpoints, alternated in one run."""
     from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification
 
-    from distilkit.loading import load_model
-    from distilkit.measure import compare
+    from distilkit.measure.measure import compare
+    from distilkit.models.loading import load_model
     from distilkit.student import positions
 
     kinds = {
@@ -354,7 +355,7 @@ def bench_step(options: argparse.Namespace) -> None:
     """Tokens/s, processor time and memory of one distillation step, the textbook's and ours."""
     import torch
 
-    from distilkit.bench_step import WIDTHS, Work, bench_step
+    from distilkit.measure.step_benchmark import WIDTHS, Work, bench_step
 
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     cuda = device == "cuda"
@@ -387,9 +388,9 @@ def bench_inference(options: argparse.Namespace) -> None:
     import pandas as pd
     from transformers import AutoModelForSequenceClassification
 
-    from distilkit.bench_inference import bench_inference, bench_pass, random_pair
-    from distilkit.loading import load_model, load_tokenizer
-    from distilkit.sources import load_task
+    from distilkit.data.sources import load_task
+    from distilkit.measure.inference_benchmark import bench_inference, bench_pass, random_pair
+    from distilkit.models.loading import load_model, load_tokenizer
 
     if options.checkpoints:
         kind = AutoModelForSequenceClassification
@@ -412,14 +413,14 @@ def bench_inference(options: argparse.Namespace) -> None:
 
 def bench_compression(_options: argparse.Namespace) -> None:
     """BERT-base beside its student, each in PyTorch, ONNX and int8: size and latency (minutes)."""
-    from distilkit.bench_compression import bench_compression
+    from distilkit.compress.compression_benchmark import bench_compression
 
     print(bench_compression().round(2).to_string(index=False))
 
 
 def bench_growth(_options: argparse.Namespace) -> None:
     """How time and memory of a step grow with length, batch, layers and vocabulary (minutes)."""
-    from distilkit.bench_growth import bench_growth
+    from distilkit.measure.growth_benchmark import bench_growth
 
     print(bench_growth().round(3).to_string(index=False))
 

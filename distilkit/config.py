@@ -65,8 +65,8 @@ class Objective:
     # (student, teacher) hidden states that the cosine term aligns, 0 = embeddings; None: the last
     # of both (the authors). Pairs below the top are TinyBERT's (Jiao et al. 2020, section 3).
     cosine_layers: tuple[tuple[int, int], ...] | None = None
-    # A fourth term, for a student that is no copy (distilkit.attention_transfer): the weight of
-    # KL(teacher's attention ‖ student's), at the layers of `cosine_layers`
+    # A fourth term, for a student that is no copy (distilkit.study.attention_transfer): the weight
+    # of KL(teacher's attention ‖ student's), at the layers of `cosine_layers`
     attention: float = 0.0
 
     def __post_init__(self) -> None:

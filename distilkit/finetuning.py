@@ -25,17 +25,17 @@ from transformers import (
 from transformers.utils import logging as hf_logging
 
 from distilkit.config import TaskObjective, Training, as_json
+from distilkit.data.examples import Examples
+from distilkit.data.tasks import Task, scores, task_examples
+from distilkit.data.tasks import task as task_named
+from distilkit.distillation import fingerprint
 from distilkit.eval_mode import eval_mode
-from distilkit.examples import Examples
-from distilkit.glue import Task, scores, task_examples
-from distilkit.glue import task as task_named
-from distilkit.loading import load_model
-from distilkit.loop import Loss, evaluate, train
 from distilkit.losses import at_least_float32, soft_target_loss
-from distilkit.pretraining import fingerprint
+from distilkit.models.loading import load_model
 from distilkit.processes import processes
 from distilkit.run import Run, open_run
 from distilkit.student import positions
+from distilkit.training_loop import Loss, evaluate, train
 
 LEAST_LENGTH = 8  # tokens: two sentences, [CLS] and [SEP] twice
 HEAD_SCALE = 0.02 * 768  # of a new head's weights, times the width: BERT-base's own
@@ -141,8 +141,8 @@ def finetune(
     Args:
         model: a sequence classifier with the task's number of labels; stays as it is.
         tokenizer: the model's; the teacher's too.
-        task: a row of :data:`distilkit.glue.TASKS`.
-        data: its splits (:func:`distilkit.glue.load`).
+        task: a row of :data:`distilkit.data.tasks.TASKS`.
+        data: its splits (:func:`distilkit.data.tasks.load`).
         training: how long, in which batches, with which AdamW.
         name: of the run's folder.
         teacher: a classifier fine-tuned on this task, for soft targets beside the labels; comes
@@ -253,7 +253,7 @@ def run_finetuning(
         teacher, objective: as for :func:`finetune`.
         config: what else decides the result; ``keep_model`` false leaves the weights out.
     """
-    import distilkit.glue_metric  # noqa: F401 - without `evaluate`, say so before hours are spent
+    import distilkit.data.metrics  # noqa: F401 - without `evaluate`, say so before hours are spent
 
     config = {
         "kind": "finetune",

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from distilkit.corpus import MaskedBlocks, in_pieces
+from distilkit.masking import MaskedBlocks, in_pieces
 
 
 def fingerprint(model: PreTrainedModel) -> dict[str, str]:

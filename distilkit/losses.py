@@ -9,7 +9,7 @@ accumulation or several processes a caller gives `count`, the number over *all* 
 the optimizer step, so that the micro-batches' losses add up to the mean over the whole batch.
 
 These are the formulas to read and to test against; over a vocabulary the loop uses
-:mod:`distilkit.lean_head`, which gives the same numbers without [N, V] in memory.
+:mod:`distilkit.fused_loss`, which gives the same numbers without [N, V] in memory.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
-from distilkit.pruning import SHAPES, cut_to_config
+from distilkit.models.pruning import SHAPES, cut_to_config
 
 DISTILBERT_LAYERS = (0, 2, 4, 7, 9, 11)  # of 12; the authors' extraction script
 

@@ -20,7 +20,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertForMaskedLM, BertTokenizerFast
 
-from distilkit import tinyworld
+from distilkit.data import tinyworld
 from distilkit.run import Run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -51,7 +51,7 @@ def one_tiny_world(tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         others = {name: getattr(tinyworld, name) for name in ("TASKS", "DEFAULT_EXAMPLES")}
-        patch.setattr("distilkit.sources.tinyworld", SimpleNamespace(write=write, **others))
+        patch.setattr("distilkit.data.sources.tinyworld", SimpleNamespace(write=write, **others))
         yield
 
 
@@ -258,7 +258,8 @@ def kernels_run_first(folder: Path, code: str) -> str:
 # For kernels: what is timed is timed for real, but at few tokens, in few turns and in the kernel.
 SHORT_MEASURING = """
 def _short():
-    from distilkit import bench_step as steps, measure
+    from distilkit.measure import step_benchmark as steps
+    from distilkit.measure import measure
     compare, bench_step = measure.compare, steps.bench_step
     few = {"length": 8, "runs": 2, "warmup": 1, "batch_size": 2, "throughput_runs": 1}
     measure.compare = lambda models, **how: compare(models, **how | few)

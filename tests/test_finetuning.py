@@ -21,6 +21,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from distilkit import finetuning
 from distilkit.config import TaskObjective, Training
+from distilkit.data.tasks import TASKS, task_examples
 from distilkit.finetuning import (
     check_classifier,
     evaluate_task,
@@ -30,7 +31,6 @@ from distilkit.finetuning import (
     sequence_classifier,
     task_loss,
 )
-from distilkit.glue import TASKS, task_examples
 from distilkit.run import Run
 from distilkit.student import student_from_teacher
 

@@ -11,6 +11,7 @@ from conftest import shake, small_bert
 from scipy.special import log_softmax, logsumexp, softmax
 
 from distilkit.config import Objective
+from distilkit.distillation import language_model_loss
 from distilkit.losses import (
     IGNORE,
     cosine_loss,
@@ -19,7 +20,6 @@ from distilkit.losses import (
     softmax_with_temperature,
     triple_loss,
 )
-from distilkit.pretraining import language_model_loss
 from distilkit.student import student_from_teacher
 
 TEMPERATURES = (0.25, 1, 2, 10)

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from transformers import BertTokenizerFast, DistilBertForMaskedLM
 
 from distilkit.config import Objective
-from distilkit.corpus import MaskedBlocks, pack
-from distilkit.lean_head import Head, lean_triple_loss
+from distilkit.fused_loss import Head, lean_triple_loss
 from distilkit.losses import IGNORE, cosine_loss, mlm_loss, soft_target_loss, triple_loss
-from distilkit.measure import parameter_count
-from distilkit.pruning import prune
+from distilkit.masking import MaskedBlocks, pack
+from distilkit.measure.measure import parameter_count
+from distilkit.models.pruning import prune
 from distilkit.student import default_layers, student_from_teacher
 
 settings.register_profile(

@@ -19,11 +19,11 @@ from transformers import (
 
 from distilkit import distil, finetune, load_blocks, load_teacher, sequence_classifier
 from distilkit.config import SCALES
-from distilkit.corpus import MaskedBlocks, pack
+from distilkit.data.sources import load_task
+from distilkit.data.tinyworld import vocabulary
 from distilkit.finetuning import fine_tuned
-from distilkit.sources import load_task
+from distilkit.masking import MaskedBlocks, pack
 from distilkit.student import student_from_teacher
-from distilkit.tinyworld import vocabulary
 
 LENGTH = 32
 

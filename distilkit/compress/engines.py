@@ -1,0 +1,144 @@
+"""The same classifier in three engines: PyTorch, ONNX Runtime in float32, ONNX Runtime in int8.
+
+What each costs: bytes on disk, the time of one pass, and the memory of a process that does nothing
+but answer. All passes take turns in one process, so a busy machine slows all of them alike.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from transformers import PreTrainedModel
+
+from distilkit.compress.onnx_export import export_onnx, onnx_logits, onnx_session, quantize_onnx
+from distilkit.measure import process_memory
+from distilkit.measure.measure import (
+    BYTES_PER_MB,
+    bytes_on_disk,
+    parameter_count,
+    random_inputs,
+    ready,
+    take_turns,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TORCH, FP32, INT8 = ENGINES = ("torch fp32", "onnx fp32", "onnx int8")
+_FILES = {FP32: "model.onnx", INT8: "model.int8.onnx"}
+
+
+def export_engines(model: PreTrainedModel, folder: str | Path) -> dict[str, Path]:
+    """Write a classifier for ONNX Runtime, in float32 and in int8; engine -> file."""
+    files = {engine: Path(folder) / name for engine, name in _FILES.items()}
+    quantize_onnx(export_onnx(model, files[FP32]), files[INT8])
+    return files
+
+
+def engine_costs(
+    models: Mapping[str, PreTrainedModel],
+    folder: str | Path,
+    *,
+    length: int,
+    threads: int = 1,
+    runs: int = 30,
+    warmup: int = 5,
+    memory: bool = True,
+) -> pd.DataFrame:
+    """Size, latency at batch 1 and memory of each model in each engine, all taking turns.
+
+    Args:
+        models: name -> a classifier in float32 on the CPU.
+        folder: where ``<name>/model.onnx``, ``model.int8.onnx`` and, for the memory, the model
+            itself are written.
+        length: tokens of the text, no padding.
+        threads: of the CPU, in every engine.
+        runs, warmup: timed passes of each, and those before.
+        memory: start a process for each as well (some seconds each).
+
+    Returns:
+        A row for each model and engine: ``model, engine, parameters, size_mb, latency_ms_p50,
+        latency_ms_p95, faster`` (the median over turns of the first row's time over this one's,
+        with its quartiles ``faster_low`` and ``faster_high``), ``memory_mib, length, threads``.
+
+    Raises:
+        ValueError: no models, a count below 1, or more tokens than a model can read.
+    """
+    import pandas as pd
+
+    if not models or min(length, threads, runs) < 1:
+        raise ValueError(
+            f"{len(models)} models, length = {length}, threads = {threads}, runs = {runs}: give "
+            "at least one of each"
+        )
+    places = {name: Path(folder) / f"{i}" for i, name in enumerate(models)}
+    rows, passes = [], {}
+    for name, model in models.items():
+        files: dict[str, Path] = {TORCH: places[name], **export_engines(model, places[name])}
+        for engine, file in files.items():
+            whole = bytes_on_disk(model) if engine == TORCH else file.stat().st_size
+            passes[name, engine] = _one_pass(model, engine, file, length, threads)
+            rows.append(
+                {
+                    "model": name,
+                    "engine": engine,
+                    "parameters": parameter_count(model),
+                    "size_mb": whole / BYTES_PER_MB,
+                }
+            )
+    with ready(models.values(), threads):
+        seconds = take_turns(passes, runs=runs, warmup=warmup)
+    first = np.array(seconds[rows[0]["model"], rows[0]["engine"]])
+    for row in rows:
+        name, engine = row["model"], row["engine"]
+        times = np.array(seconds[name, engine])
+        p50, p95 = np.percentile(1e3 * times, (50, 95))
+        low, middle, high = np.percentile(first / times, (25, 50, 75))
+        row |= {"latency_ms_p50": p50, "latency_ms_p95": p95}
+        row |= {"faster": middle, "faster_low": low, "faster_high": high}
+        if memory:
+            place = places[name] / _FILES.get(engine, "torch")
+            if engine == TORCH:
+                models[name].save_pretrained(place)
+            row["memory_mib"] = resident_mib(place, length=length, threads=threads)
+        row |= {"length": length, "threads": threads}
+    return pd.DataFrame(rows)
+
+
+def resident_mib(model: str | Path, *, length: int, threads: int = 1) -> float:
+    """Resident memory, in MiB, of a new process that loads a model and answers five times.
+
+    Args:
+        model: a folder as ``save_pretrained`` writes it, answered by PyTorch; or an ``.onnx`` file,
+            answered by ONNX Runtime in a process that never loads PyTorch.
+        length: tokens of the text.
+        threads: of the CPU.
+
+    Raises:
+        ValueError: that process failed.
+    """
+    command = [sys.executable, "-I", process_memory.__file__, str(model), str(length), str(threads)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    if done.returncode:
+        why = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]
+        raise ValueError(f"{model}: the process that was to answer with it failed ({why})")
+    return float(json.loads(done.stdout.splitlines()[-1])["resident_mib"])
+
+
+def _one_pass(
+    model: PreTrainedModel, engine: str, file: Path, length: int, threads: int
+) -> Callable[[], Any]:
+    """One text of random words; to be called where the model is in eval mode."""
+    inputs = random_inputs(model, 1, length, seed=0)  # [1, L]
+    if engine == TORCH:
+        return lambda: model(**inputs)
+    session = onnx_session(file, threads)
+    batch = {name: value.numpy() for name, value in inputs.items()}
+    batch["token_type_ids"] = np.zeros_like(batch["input_ids"])
+    return lambda: onnx_logits(session, batch)

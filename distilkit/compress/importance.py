@@ -1,0 +1,169 @@
+"""How much the loss depends on each attention head and feed-forward unit; which matter least.
+
+Michel, Levy and Neubig 2019 (arXiv 1905.10650), equation 2: give every head a mask ξ that its
+output is multiplied by; its importance is the mean over examples of ``|∂L(x)/∂ξ|`` at ξ = 1. By the
+chain rule that is ``|Σ output · ∂L/∂output|``, the first-order estimate of what the loss would
+change if the head were cut. For a feed-forward unit the same expression is the Taylor criterion of
+Molchanov et al. 2017 (arXiv 1611.06440), section 2.2: activation times gradient, summed over an
+example's positions, and the absolute value of that. So both are measured alike, in one pass.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from distilkit.eval_mode import eval_mode
+from distilkit.models.pruning import layers_of
+from distilkit.training_loop import Loss
+
+
+class Importance(NamedTuple):
+    """Mean ``|∂L(x)/∂ξ|`` over examples, for each layer, first to last, on the CPU."""
+
+    heads: tuple[Tensor, ...]  # each [heads of the layer]
+    units: tuple[Tensor, ...]  # each [units of the layer]
+
+
+class Cut(NamedTuple):
+    """What to remove, as :func:`distilkit.models.pruning.prune` takes it: ``prune(model,
+    *cut)``."""
+
+    heads: dict[int, list[int]]
+    units: dict[int, list[int]]
+
+
+def head_and_unit_importance(
+    model: PreTrainedModel, data: Any, loss: Loss, *, batch_size: int = 32
+) -> Importance:
+    """The importance of every head and unit for a loss on some data.
+
+    The masks stand where the heads' outputs enter the attention's output matrix and the units'
+    activations the second feed-forward matrix; the model's own forward runs, without dropout. The
+    scores are as they come, in units of the loss: Michel et al. and Molchanov et al. divide those
+    of each layer by their l2 norm (see :func:`least_important`).
+
+    Args:
+        model: a BERT, DistilBERT or RoBERTa, pruned or not; stays as it is, its gradients too.
+        data: examples as the loop takes them: ``task_examples(...)``, ``MaskedBlocks``; their first
+            epoch. A thousand examples will do where there are many.
+        loss: likewise: ``task_loss(task)``, ``language_model_loss(objective, teacher)``, with the
+            teacher in eval mode and on the model's device.
+        batch_size: examples a pass; decides memory and speed, not the result.
+
+    Raises:
+        TypeError: a model that cannot be pruned.
+        ValueError: no examples, or scores that are not finite.
+    """
+    if not len(data):
+        raise ValueError("no examples to measure the importance on")
+    layers = layers_of(model)
+    places = [
+        (part, size)
+        for layer in layers
+        for part, size in (
+            (layer.out_of_heads, layer.heads),
+            (layer.out_of_units, layer.units),
+        )
+    ]
+    starts = range(0, len(data), batch_size)
+
+    def batch(start: int) -> dict[str, Any]:
+        return data.batch(0, np.arange(start, min(start + batch_size, len(data))))
+
+    # made twice rather than all kept: a large text would fill the memory
+    counted = [batch(start)["counts"] for start in starts]
+    counts = {key: sum(each[key] for each in counted) for key in counted[0]}
+    totals = [torch.zeros(size, dtype=torch.float64) for _, size in places]
+    with eval_mode(model), _masked(places) as masks, torch.enable_grad():
+        for start in starts:
+            masks.clear()
+            inputs = {
+                name: value.to(model.device) if isinstance(value, Tensor) else value
+                for name, value in batch(start).items()
+            }
+            mean = loss(model, inputs, counts)["loss"]  # this batch's part of it
+            slopes = torch.autograd.grad(mean, [masks[i] for i in range(len(places))])
+            for total, slope in zip(totals, slopes, strict=True):  # each [B, heads or units]
+                total += slope.abs().sum(0).double().cpu()
+    if not all(torch.isfinite(total).all() for total in totals):
+        raise ValueError("the importance is not finite: look at the model's weights and its loss")
+    return Importance(tuple(totals[::2]), tuple(totals[1::2]))
+
+
+def least_important(
+    importance: Importance, *, heads_kept: float = 1.0, units_kept: float = 1.0
+) -> Cut:
+    """The heads and units to remove, so that these shares of all of them are kept.
+
+    They compete across layers, heads and units apart: the least scores of the whole model go, as
+    in Michel et al. 2019, section 4. But the best head and the best unit of each layer stay, and
+    scores are not divided by the l2 norm of their layer first: all of them are changes of the same
+    loss, and a layer that hardly matters would count as much as one that does.
+
+    Args:
+        importance: as :func:`head_and_unit_importance` measures it.
+        heads_kept, units_kept: above 0, at most 1; the number kept is rounded.
+
+    Raises:
+        ValueError: a share outside that range, or scores that are not finite.
+    """
+    return Cut(
+        _least("heads_kept", importance.heads, heads_kept),
+        _least("units_kept", importance.units, units_kept),
+    )
+
+
+def _least(what: str, scores: tuple[Tensor, ...], kept: float) -> dict[int, list[int]]:
+    if not (math.isfinite(kept) and 0 < kept <= 1):
+        raise ValueError(f"{what} = {kept!r}: give a share above 0, at most 1")
+    if not all(torch.isfinite(of_layer).all() for of_layer in scores):
+        raise ValueError("an importance that is not finite ranks nothing")
+    ranked = []
+    for layer, of_layer in enumerate(scores):
+        if len(of_layer):
+            best = int(of_layer.argmax())
+            ranked += [(i == best, s, layer, i) for i, s in enumerate(of_layer.tolist())]
+    ranked.sort(key=lambda row: row[:2])  # stable: of equals the earlier ones go
+    protected = sum(row[0] for row in ranked)
+    keep = max(protected, round(kept * len(ranked)))
+    cut: dict[int, list[int]] = {}
+    for _, _, layer, i in sorted(ranked[: len(ranked) - keep], key=lambda row: row[2:]):
+        cut.setdefault(layer, []).append(i)
+    return cut
+
+
+@contextmanager
+def _masked(places: list[tuple[nn.Linear, int]]) -> Iterator[dict[int, Tensor]]:
+    """While it is open, each place's input is multiplied by a mask of ones; the masks by place.
+
+    A mask is [B, heads or units], one for each example, so that gradients come example by example.
+    """
+    masks: dict[int, Tensor] = {}
+
+    def hook(place: int, size: int):
+        def multiply(_module: nn.Module, args: tuple[Tensor]) -> tuple[Tensor]:
+            (x,) = args  # B, L, heads · d (or units)
+            if place not in masks:  # a layer that works in chunks comes by several times
+                masks[place] = x.new_ones(len(x), size).requires_grad_()
+            parts = x.unflatten(-1, (size, x.shape[-1] // max(size, 1)))
+            return ((parts * masks[place][:, None, :, None]).flatten(-2),)
+
+        return multiply
+
+    handles = [
+        part.register_forward_pre_hook(hook(place, size))
+        for place, (part, size) in enumerate(places)
+    ]
+    try:
+        yield masks
+    finally:
+        for handle in handles:
+            handle.remove()

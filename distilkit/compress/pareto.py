@@ -1,0 +1,91 @@
+"""Size and speed against accuracy: one row a model, the Pareto front, and two questions to it."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TEACHER = ("teacher", "torch fp32")  # variant and engine that the points lost are counted from
+_COSTS = ["size_mb", "latency_ms_p50", "latency_ms_p95", "memory_mib", "parameters"]
+
+
+def frontier_points(table: pd.DataFrame) -> pd.DataFrame:
+    """One row for each variant and engine: the mean of its macro-scores over seeds, and its costs.
+
+    Args:
+        table: as :func:`distilkit.compress.frontier.run_frontier` returns it.
+
+    Returns:
+        ``variant, engine, score`` (points, mean over seeds of the mean over tasks), ``score_low``,
+        ``score_high`` (range over seeds), ``lost`` (the teacher's score in PyTorch less this one),
+        the costs (means), ``same_answer`` (mean share of PyTorch's arg-max) and
+        ``largest_difference`` (of a logit, over everything). A model with an undefined score
+        (NaN: a correlation with answers that are all the same) is left out, with a warning.
+
+    Raises:
+        ValueError: an empty table, one without the teacher, or infinite scores.
+    """
+    keys = ["variant", "engine"]
+    if not len(table) or np.isinf(table["score"]).any():
+        raise ValueError("the table has no rows, or scores that are infinite")
+    undefined = table.loc[table["score"].isna(), keys].drop_duplicates()
+    if len(undefined):
+        names = "; ".join(f"{variant} in {engine}" for variant, engine in undefined.to_numpy())
+        warnings.warn(f"left out, with an undefined score: {names}", stacklevel=2)
+        table = table.merge(undefined, how="left", on=keys, indicator="is")
+        table = table[table.pop("is") == "left_only"]
+    macro = table.groupby([*keys, "seed"], sort=False)["score"].mean().groupby(keys, sort=False)
+    whole = table.groupby(keys, sort=False)
+    points = whole[_COSTS].mean()
+    points["same_answer"] = whole["same_answer"].mean()
+    points["largest_difference"] = whole["largest_difference"].max()
+    points["score"], points["score_low"] = macro.mean(), macro.min()
+    points["score_high"] = macro.max()
+    if TEACHER not in points.index:
+        raise ValueError(f"no row of {TEACHER[0]!r} in {TEACHER[1]!r} with a defined score")
+    points["lost"] = points.loc[TEACHER, "score"] - points["score"]
+    return points.reset_index()
+
+
+def pareto_front(points: pd.DataFrame, cost: str) -> np.ndarray:
+    """Which models no other beats: none costs as little or less and scores as much or more.
+
+    Args:
+        points: as :func:`frontier_points` gives them.
+        cost: a column: ``size_mb``, ``latency_ms_p50``, ...
+
+    Returns:
+        Booleans, a model each. Of two that are equal in both, both are on the front.
+    """
+    costs, scores = points[cost].to_numpy(float), points["score"].to_numpy(float)
+    as_good = (costs[None] <= costs[:, None]) & (scores[None] >= scores[:, None])
+    better = (costs[None] < costs[:, None]) | (scores[None] > scores[:, None])
+    return ~(as_good & better).any(axis=1)
+
+
+def smallest_within(points: pd.DataFrame, within: float) -> pd.Series | None:
+    """The smallest model that loses at most so many points against the teacher in PyTorch.
+
+    Of equally small ones the fastest. None if every model loses more.
+    """
+    return _least(points[points["lost"] <= within], ["size_mb", "latency_ms_p50"])
+
+
+def fastest_under(
+    points: pd.DataFrame, size_mb: float, within: float = float("inf")
+) -> pd.Series | None:
+    """The fastest model (p50) of at most so many MB that loses at most `within` points.
+
+    Of equally fast ones the smallest. None if there is none.
+    """
+    fits = (points["size_mb"] <= size_mb) & (points["lost"] <= within)
+    return _least(points[fits], ["latency_ms_p50", "size_mb"])
+
+
+def _least(points: pd.DataFrame, by: list[str]) -> pd.Series | None:
+    return None if points.empty else points.sort_values(by, kind="stable").iloc[0]

@@ -1,0 +1,117 @@
+"""Text of any size as blocks on disk: tokenized once, kept, and mapped into memory.
+
+The blocks of :func:`distilkit.masking.pack`, written part by part, so that memory does not grow
+with the text. What was written is known to the last byte: a killed tokenization goes on after the
+last finished part, and a second process that wants the same blocks waits for the first and reuses
+them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+from tqdm.auto import tqdm
+from transformers import PreTrainedTokenizerBase
+
+from distilkit.checkpoint import write_json
+from distilkit.config import home
+from distilkit.masking import stream_blocks
+
+_FORMAT = 3  # changes with what is written
+
+
+def cached_blocks(
+    documents: Callable[[], Iterable[str]],
+    tokenizer: PreTrainedTokenizerBase,
+    length: int,
+    *,
+    source: Any,
+) -> np.ndarray:
+    """Blocks of the documents, from ``data/cache/`` if they are there.
+
+    Args:
+        documents: gives the texts from the first one on, the same at every call; not called when
+            the blocks are there.
+        tokenizer, length: as for :func:`distilkit.masking.pack`.
+        source: says which text this is, for ``json.dumps``; another text needs another source.
+
+    Returns:
+        [blocks, L], mapped from the file, read-only; uint16 if the vocabulary fits, else int32.
+
+    Raises:
+        ValueError: as :func:`distilkit.masking.stream_blocks` does.
+    """
+    meaning = {
+        "format": _FORMAT,
+        "source": source,
+        "length": length,
+        "tokenizer": tokenizer_digest(tokenizer),
+    }
+    key = hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()[:20]
+    folder = home() / "data" / "cache" / f"blocks-{key}"
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "blocks.bin"
+    with filelock.FileLock(folder / ".lock"):
+        state = _state(folder, file)
+        if not state["complete"]:
+            _write(documents, tokenizer, length, folder, file, state)
+            state = _state(folder, file)
+    return np.memmap(file, _type(tokenizer), mode="r", shape=(state["blocks"], length))
+
+
+def _type(tokenizer: PreTrainedTokenizerBase) -> type:
+    """Two bytes a token hold any vocabulary up to 65,536 entries: BERT's and RoBERTa's."""
+    return np.uint16 if len(tokenizer) <= 1 << 16 else np.int32
+
+
+def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
+    """SHA-256 of what decides how a text becomes token ids."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    rules = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab())
+    special = [tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id]
+    return hashlib.sha256(f"{type(tokenizer).__name__} {special} {rules}".encode()).hexdigest()
+
+
+def _state(folder: Path, file: Path) -> dict[str, Any]:
+    """What is surely in the file; nothing if the two do not fit each other."""
+    nothing = {"complete": False, "blocks": 0, "bytes": 0, "documents": 0, "carry": []}
+    try:
+        state = json.loads((folder / "state.json").read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return nothing
+    return state if file.is_file() and file.stat().st_size >= state["bytes"] else nothing
+
+
+def _write(
+    documents: Callable[[], Iterable[str]],
+    tokenizer: PreTrainedTokenizerBase,
+    length: int,
+    folder: Path,
+    file: Path,
+    state: dict[str, Any],
+) -> None:
+    texts = islice(documents(), state["documents"], None)
+    parts = stream_blocks(
+        texts, tokenizer, length, documents=state["documents"], carry=state["carry"]
+    )
+    bar = tqdm(desc="tokenize", unit=" docs", initial=state["documents"], leave=False)
+    with bar, file.open("ab") as out:
+        out.truncate(state["bytes"])  # what a killed process wrote after its last state
+        for part in parts:
+            blocks = part.blocks.astype(_type(tokenizer))
+            out.write(blocks.tobytes())
+            out.flush()
+            os.fsync(out.fileno())
+            bar.update(part.documents - state["documents"])
+            state["blocks"] += len(blocks)
+            state["bytes"] += blocks.nbytes
+            state |= {"documents": part.documents, "carry": part.carry.tolist()}
+            write_json(folder / "state.json", state | {"complete": part.last})

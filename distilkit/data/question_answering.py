@@ -1,0 +1,151 @@
+"""Fine-tuning on SQuAD v1.1, with or without a teacher: the paper's second distillation.
+
+Sanh et al. 2019, section 4.1 and table 2 ("DistilBERT (D)"): a BERT fine-tuned on SQuAD teaches
+while the student is fine-tuned. The same loop as everything else, another loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AutoModelForQuestionAnswering, PreTrainedModel, PreTrainedTokenizerBase
+
+from distilkit.config import TaskObjective, Training
+from distilkit.data.squad import Windows, best_answers, windows
+from distilkit.finetuning import (
+    by_example,
+    check_objective,
+    input_length,
+    inputs_of,
+    run_finetuning,
+    with_new_head,
+)
+from distilkit.losses import at_least_float32, soft_target_loss
+from distilkit.run import Run
+
+MAX_LENGTH, STRIDE = 384, 128  # tokens of a window, and shared by two
+BATCH = 32  # windows a forward pass, where nothing is trained
+_PADDING = -1e4  # the logit of a padding position: its probability underflows, its gradient is 0
+
+
+def question_answerer(checkpoint: str | Path, seed: int) -> PreTrainedModel:
+    """A checkpoint with a new head for start and end of an answer, the head drawn from `seed`.
+
+    Raises:
+        ValueError: the checkpoint lacks weights other than the head's.
+    """
+    return with_new_head(AutoModelForQuestionAnswering, checkpoint, seed)
+
+
+def finetune_squad(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    data: Mapping[str, Any],
+    training: Training,
+    *,
+    name: str,
+    teacher: PreTrainedModel | None = None,
+    objective: TaskObjective | None = None,
+    max_length: int | None = None,
+    stride: int | None = None,
+) -> Run:
+    """Train a copy of a question answerer on SQuAD; exact match and F1 in the run's result.
+
+    A finished run of this name and configuration is returned as it is, an unfinished one goes on.
+
+    Args:
+        model: with start and end logits (``AutoModelForQuestionAnswering``); stays as it is.
+        tokenizer: the model's; the teacher's too.
+        data: ``train`` and ``validation`` (:func:`distilkit.data.squad.load_squad`).
+        training: how long, in which batches, with which AdamW.
+        name: of the run's folder.
+        teacher: fine-tuned on SQuAD, for soft targets beside the labels; comes back in its own
+            mode and to its own device.
+        objective: the weights of the two; default 0.5 each at T = 2. Only with a teacher.
+        max_length, stride: of the windows; by default 384 and 128, or fewer if a model has fewer
+            positions.
+
+    Raises:
+        ValueError: an objective without a teacher, windows longer than a model's positions.
+    """
+    objective = check_objective(objective, teacher)
+    readers = (model,) if teacher is None else (model, teacher)
+    max_length = input_length(readers, max_length, MAX_LENGTH)
+    stride = min(STRIDE, max_length // 3) if stride is None else stride
+    shape = {"max_length": max_length, "stride": stride}
+    examples = windows(data["train"], tokenizer, seed=training.seed, **shape).examples
+    held_out = windows(data["validation"], tokenizer, **shape)
+    digests = {"train": examples.digest(), "validation": held_out.examples.digest()}
+    return run_finetuning(
+        model,
+        tokenizer,
+        examples,
+        training,
+        answer_loss(teacher, objective),
+        lambda trained: ({"validation": squad_scores(trained, held_out, data["validation"])}, {}),
+        name=name,
+        task="squad",
+        teacher=teacher,
+        objective=objective,
+        config={"data": digests, **shape},
+    )
+
+
+def answer_loss(
+    teacher: PreTrainedModel | None = None, objective: TaskObjective | None = None
+) -> Callable[[nn.Module, dict[str, Any], dict[str, int]], dict[str, Tensor]]:
+    """The loss for the loop: the mean of start's and end's cross-entropy, and of their T²·KL.
+
+    As in the authors' ``run_squad_w_distillation.py``, except that padding takes no part.
+    """
+
+    def loss(
+        model: PreTrainedModel, batch: dict[str, Any], counts: dict[str, int]
+    ) -> dict[str, Tensor]:
+        count = 2 * counts["examples"]  # two answers an example: where it starts, where it ends
+        logits = start_and_end(model, batch)  # 2·B, L
+        labels = batch["labels"].T.flatten()  # 2·B
+        against_labels = F.cross_entropy(logits, labels, reduction="sum") / count
+        if teacher is None:
+            return {"loss": against_labels, "task": against_labels}
+        with torch.no_grad():
+            targets = start_and_end(teacher, batch)  # 2·B, L
+        soft_target = soft_target_loss(logits, targets, objective.temperature, count=count)
+        total = objective.task * against_labels + objective.soft_target * soft_target
+        return {"loss": total, "task": against_labels, "soft_target": soft_target}
+
+    return loss
+
+
+def start_and_end(model: PreTrainedModel, batch: Mapping[str, Any]) -> Tensor:
+    """[2·B, L]: the logits of the answer's first token, then those of its last; none at padding."""
+    out = model(**inputs_of(model, batch))
+    logits = at_least_float32(torch.cat([out.start_logits, out.end_logits]))
+    return logits.masked_fill(batch["attention_mask"].repeat(2, 1) == 0, _PADDING)
+
+
+def squad_scores(
+    model: PreTrainedModel, split: Windows, data: Mapping[str, Any]
+) -> dict[str, float | None]:
+    """``exact_match`` and ``f1`` of a model on a split, each between 0 and 1."""
+    from distilkit.data.squad_metric import SquadMetric  # `evaluate` is needed only here
+
+    examples = split.examples
+
+    def outputs(batch: dict[str, Tensor]) -> Tensor:
+        return start_and_end(model, batch).unflatten(0, (2, -1)).transpose(0, 1)  # B, 2, L
+
+    found = by_example(model, examples, outputs, BATCH)
+    found = [logits[:, :n] for logits, n in zip(found, examples.lengths, strict=True)]
+    starts, ends = zip(*found, strict=True)
+    if not all(np.isfinite(logits).all() for logits in found):
+        raise FloatingPointError("squad: the model's predictions are not finite")
+    answers = best_answers(split, list(data["context"][:]), starts, ends)
+    references = [list(answer["text"]) for answer in data["answers"][:]]
+    return SquadMetric().compute(predictions=answers, references=references)

@@ -1,0 +1,150 @@
+"""What a scale names, loaded: teacher, text and tasks, from the Hub, from files, or made here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from transformers import (
+    AutoModel,
+    AutoModelForMaskedLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from distilkit.config import Scale, home
+from distilkit.data import tasks as glue
+from distilkit.data import tinyworld
+from distilkit.data.block_cache import cached_blocks
+from distilkit.data.block_stream import WINDOW, BlockStream
+from distilkit.data.documents import Text, open_text, text_of
+from distilkit.masking import MaskedBlocks, masking_weights
+from distilkit.models import loading
+from distilkit.models.loading import load_model
+from distilkit.processes import processes
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+
+
+def tiny_world(examples: int | None = None) -> Path:
+    """The folder of the embedded tiny world, written on first use (some seconds).
+
+    Args:
+        examples: of each task, for training; None:
+        :data:`distilkit.data.tinyworld.DEFAULT_EXAMPLES`.
+    """
+    folder = home() / "data" / "cache" / "tinyworld"
+    if examples is None:
+        return tinyworld.write(folder)
+    sizes = dict.fromkeys(tinyworld.TASKS, examples)
+    return tinyworld.write(folder.with_name(f"tinyworld-{examples}"), examples=sizes)
+
+
+def load_tokenizer(scale: Scale) -> PreTrainedTokenizerBase:
+    """The teacher's tokenizer."""
+    return loading.load_tokenizer(scale.teacher)
+
+
+def load_teacher(scale: Scale) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The scale's teacher, in eval mode and float32, and its tokenizer.
+
+    Raises:
+        ValueError: the checkpoint lacks weights: transformers would draw a random head.
+    """
+    tokenizer = load_tokenizer(scale)
+    teacher, info = load_model(AutoModelForMaskedLM, scale.teacher)
+    if info["missing_keys"]:
+        raise ValueError(
+            f"{scale.teacher} has no trained masked-word head (it lacks for instance "
+            f"{min(info['missing_keys'])}): give an encoder one with python -m distilkit head"
+        )
+    return teacher.eval(), tokenizer
+
+
+def load_encoder(scale: Scale) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The encoder that the scale names as its teacher, to be given a head, and its tokenizer.
+
+    Raises:
+        ValueError: the checkpoint has a masked-word head already.
+    """
+    encoder, info = load_model(AutoModel, scale.teacher)
+    if any(name.startswith("cls.predictions.") for name in info["unexpected_keys"]):
+        raise ValueError(
+            f"{scale.teacher} has a masked-word head already: distil --teacher takes it as it is"
+        )
+    return encoder.eval(), load_tokenizer(scale)
+
+
+def load_text(scale: Scale) -> tuple[Text, Text]:
+    """The scale's text: for training, and held out. Its ``read()`` gives the documents."""
+    if scale.text is None:
+        folder = tiny_world() / "text"
+        return text_of(folder / "train.parquet"), text_of(folder / "validation.parquet")
+    return open_text(scale.text, stream=scale.stream is not None)
+
+
+def load_blocks(
+    scale: Scale, tokenizer: PreTrainedTokenizerBase
+) -> tuple[MaskedBlocks, MaskedBlocks]:
+    """The scale's text as blocks for the loop: for training, and held out.
+
+    Tokenized once, into ``data/cache/``; a streamed text is tokenized as it is read.
+    """
+    train, held_out = load_text(scale)
+    seed, weights = scale.distillation.seed, None
+    if scale.stream is None:
+        blocks = cached_blocks(train.read, tokenizer, scale.length, source=train.identity())
+    else:
+        state, training = processes(), scale.distillation
+        turn = state.num_processes * training.micro_batch_size
+        if training.batch_size % turn:
+            raise ValueError(
+                f"Training.batch_size = {training.batch_size}: a streamed text needs a multiple of "
+                f"{turn}, a micro-batch of each process"
+            )
+        if training.workers > 1:
+            raise ValueError(
+                f"Training.workers = {training.workers}: a streamed text is read by one process; "
+                "give 0 or 1"
+            )
+        share = {
+            "group": training.micro_batch_size,
+            "rank": state.process_index,
+            "world": state.num_processes,
+        }
+        blocks = BlockStream(train, tokenizer, scale.length, blocks=scale.stream, **share)
+        # how rare a word is has to be the same for all processes: it is counted in the beginning
+        first = BlockStream(train, tokenizer, scale.length, blocks=min(scale.stream, WINDOW))
+        counted = first[np.arange(len(first))]
+        weights = masking_weights(counted, len(tokenizer), tokenizer.all_special_ids)
+    masked = MaskedBlocks(blocks, tokenizer, seed=seed, weights=weights)
+    aside = cached_blocks(held_out.read, tokenizer, scale.length, source=held_out.identity())
+    return masked, MaskedBlocks(aside, tokenizer, seed=0, weights=masked.weights)
+
+
+def load_task(scale: Scale, name: str) -> DatasetDict:
+    """A GLUE task's splits from where the scale takes them."""
+    folder = tiny_world(scale.examples) / "glue" if scale.glue is None else scale.glue
+    return glue.load(name, folder)
+
+
+def written_examples(scale: Scale, task: str) -> int | None:
+    """How many training examples the tiny world writes of a task; None for GLUE, to be read."""
+    if scale.glue is not None:
+        return None
+    return scale.examples or tinyworld.DEFAULT_EXAMPLES[task]
+
+
+def fewer_examples(train: Any, count: int | None) -> Any:
+    """So many of a task's training examples, the same for every seed and model; None: all.
+
+    Raises:
+        ValueError: fewer than one.
+    """
+    if count is None:
+        return train
+    if count < 1:
+        raise ValueError(f"--examples {count}: give at least 1")
+    return train.shuffle(seed=0).select(range(min(count, len(train))))

@@ -1,0 +1,331 @@
+"""The triple loss without the two [N, V] tensors: rows first, then the vocabulary chunk by chunk.
+
+Over a vocabulary of 30,522 the logits of 4,096 tokens take 0.5 GB for each model, and softmax and
+gradient several times that. Three habits avoid it:
+
+1. Rows (tokens) are selected *before* the projection onto the vocabulary.
+2. Projection, softmax, losses and the gradient are made chunk by chunk, so only [chunk, V] of
+   teacher and student ever stand in memory.
+3. Both vocabulary losses have closed-form gradients with respect to the logits, so the gradients
+   of hidden states and projection are formed in the forward pass, while the chunk is there:
+   ``d(T²·KL)/dz = T · (softmax(z/T) − softmax(t/T))`` (Hinton et al. 2015, equation 2) and
+   ``dCE/dz = softmax(z) − onehot``.
+
+The numbers are those of :func:`distilkit.losses.triple_loss` (tested against it in float64); a term
+whose weight is 0 is not computed, and reported as 0. Of a teacher's k likeliest tokens and the mass
+of the rest (:mod:`distilkit.data.top_k`) they are those of its formula.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from distilkit.config import Objective
+from distilkit.data.top_k import SoftTargets, TopK, at_temperature
+from distilkit.losses import TripleLoss, at_least_float32, cosine_loss
+
+# Logits of one model in a chunk: 32 MiB in float32. A GPU, which waits for every kernel's start,
+# takes eight times as many.
+CHUNK_ELEMENTS, GPU_CHUNK = 2**23, 8
+# Of a chunk, what softmax and losses see at a time on a CPU: it stays in the second cache.
+BLOCK_ELEMENTS = 2**17
+
+
+class Head(NamedTuple):
+    """The two parts of a masked-language-model head; parameters of the model itself."""
+
+    transform: Callable[[Tensor], Tensor]  # [N, H] -> [N, H]: dense, activation, LayerNorm
+    decoder: nn.Linear  # [N, H] -> [N, V], tied to the word embeddings
+
+
+def mlm_head(model: PreTrainedModel) -> Head:
+    """The MLM head of a BERT, DistilBERT or RoBERTa, cut where the vocabulary begins.
+
+    Raises:
+        TypeError: the model has no MLM head that this function knows.
+    """
+    if hasattr(model, "cls") and hasattr(model.cls, "predictions"):
+        return Head(model.cls.predictions.transform, model.cls.predictions.decoder)
+    if hasattr(model, "vocab_projector"):
+        return Head(
+            lambda h: model.vocab_layer_norm(model.activation(model.vocab_transform(h))),
+            model.vocab_projector,
+        )
+    if hasattr(model, "lm_head") and hasattr(model.lm_head, "dense"):
+        head = model.lm_head
+        return Head(lambda h: head.layer_norm(F.gelu(head.dense(h))), head.decoder)
+    raise TypeError(
+        f"{type(model).__name__} has no masked-language-model head: load the checkpoint with "
+        "AutoModelForMaskedLM"
+    )
+
+
+class _VocabularyLosses(torch.autograd.Function):
+    """Soft targets and MLM of rows against one vocabulary, gradients made in the forward pass."""
+
+    @staticmethod
+    def forward(ctx, hidden, weight, bias, teacher, targets, objective, counts, differentiate):
+        # hidden [N, H] student's rows after the transform; the first M = len(targets) are masked
+        # teacher: None, or (hidden [N, H'], weight [V, H'], bias [V]) of the teacher, or its
+        # SoftTargets
+        (n, _), v, m = hidden.shape, weight.shape[0], len(targets)
+        kind = hidden.device.type
+        low = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
+        exact = torch.float64 if weight.dtype == torch.float64 else torch.float32
+        soft = teacher is not None and objective.soft_target > 0
+        # The projections give z/T: dividing [N, H] and [V] is cheaper than dividing [N, V].
+        temperature = objective.temperature if soft else 1.0
+        soft_weight = objective.soft_target * temperature / max(counts["soft_target"], 1)
+        mlm_weight = objective.mlm / max(counts["mlm"], 1)
+        # The gradient of a chunk is made without the factor that all of its rows share.
+        shared = soft_weight if soft else mlm_weight
+        terms = _Terms(temperature, soft, mlm_weight / shared if shared else 0.0)
+
+        rows = max(1, CHUNK_ELEMENTS * (1 if kind == "cpu" else GPU_CHUNK) // v)
+        block = max(1, BLOCK_ELEMENTS // v) if kind == "cpu" else rows
+        if not shared:
+            n = 0  # neither term is wanted
+
+        sums = hidden.new_zeros(2, dtype=exact)  # of the soft targets' KL, of the MLM's loss
+        if differentiate:
+            d_hidden = torch.zeros_like(hidden, dtype=exact)
+            d_weight = torch.zeros_like(weight, dtype=exact)
+            d_bias = torch.zeros_like(bias, dtype=exact)
+
+        with torch.autocast(kind, enabled=False):
+            weight_low, bias_t = weight.to(low), bias.to(exact) / temperature
+            hidden_low = (hidden / temperature).to(low)
+            z_rows = _rows_of_logits(min(n, rows), v, hidden_low)
+            known = isinstance(teacher, SoftTargets)
+            if teacher is not None and not known:
+                t_hidden, t_weight, t_bias = teacher
+                t_hidden, t_weight = (t_hidden / temperature).to(low), t_weight.to(low)
+                t_bias = t_bias.to(exact) / temperature
+                t_rows = _rows_of_logits(min(n, rows), v, t_hidden)
+            for start, stop in _pieces(n, rows):
+                h = hidden_low[start:stop]
+                z = torch.mm(h, weight_low.t(), out=z_rows[: stop - start])  # chunk, V; no bias yet
+                if teacher is not None and not known:
+                    t = torch.mm(t_hidden[start:stop], t_weight.t(), out=t_rows[: stop - start])
+                for first, last in _pieces(stop - start, block):
+                    few = targets[start + first : min(start + last, m)]  # they come first
+                    z_block, t_block = z[first:last] + bias_t, None
+                    if known:
+                        t_block = SoftTargets(*(x[start + first : start + last] for x in teacher))
+                    elif teacher is not None:
+                        t_block = t[first:last] + t_bias
+                    if objective.mlm_target == "teacher":
+                        few = (t_block.ids[:, 0] if known else t_block.argmax(-1))[: len(few)]
+                    d_z = terms(z_block, t_block, few, sums, differentiate)
+                    if differentiate:
+                        z[first:last] = d_z  # in place of the logits, which nobody needs any more
+                if differentiate:
+                    d_bias += z.sum(0, dtype=exact)
+                    d_hidden[start:stop] = z @ weight_low
+                    if low == exact:
+                        d_weight.addmm_(z.t(), h)
+                    else:
+                        d_weight += z.t() @ h
+
+        if differentiate:
+            # plain attributes, not save_for_backward: backward scales them in place, once
+            ctx.gradients = (
+                d_hidden.mul_(shared).to(hidden.dtype),
+                d_weight.mul_(shared * temperature).to(weight.dtype),  # h was divided by T
+                d_bias.mul_(shared).to(bias.dtype),
+            )
+        soft_target = sums[0] * temperature**2 / max(counts["soft_target"], 1)
+        mlm = sums[1] / max(counts["mlm"], 1)
+        loss = objective.soft_target * soft_target + objective.mlm * mlm
+        ctx.mark_non_differentiable(soft_target, mlm)
+        return loss, soft_target, mlm
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, d_loss, *_):
+        if ctx.gradients is None:
+            raise RuntimeError("the lean head's gradients serve one backward pass; run it again")
+        gradients, ctx.gradients = ctx.gradients, None
+        return (*(g.mul_(d_loss.to(g.dtype)) for g in gradients), *(None,) * 5)
+
+
+def _pieces(rows: int, size: int) -> Iterator[tuple[int, int]]:
+    """(start, stop) of pieces of at most so many rows."""
+    return ((start, min(start + size, rows)) for start in range(0, rows, size))
+
+
+def _rows_of_logits(rows: int, vocabulary: int, like: Tensor) -> Tensor:
+    """[rows, V] to be written into, each row beginning at a multiple of 64 elements.
+
+    A product with rows of 30,522 elements, which begin anywhere, is a fifth slower; and memory that
+    is used for one chunk after the other comes from the system once.
+    """
+    return like.new_empty(rows, -(-vocabulary // 64) * 64)[:, :vocabulary]
+
+
+class _Terms(NamedTuple):
+    """Both vocabulary losses of some rows, and their gradient with respect to the logits."""
+
+    temperature: float
+    soft: bool  # soft targets are wanted
+    mlm_share: float  # MLM's weight over the factor shared by all rows; 0: no MLM
+
+    def __call__(
+        self,
+        z: Tensor,
+        t: Tensor | SoftTargets | None,
+        targets: Tensor,
+        sums: Tensor,
+        differentiate: bool,
+    ) -> Tensor | None:
+        """Add the rows' losses to `sums`; the gradient, without the shared factor.
+
+        z, t: [rows, V] logits of student and teacher over T; targets: of the first rows.
+        """
+        d_z = None
+        if self.soft and isinstance(t, SoftTargets):
+            kl, d_z = _kl_and_gradient(z, t)
+            sums[0] += kl
+        elif self.soft:
+            p, q = F.softmax(t, dim=-1), F.softmax(z, dim=-1)
+            # KL = Σ p (log p − log q) = Σ p (t − z) − lse(t) + lse(z), and exp(max) / q's or p's
+            # largest is the sum of exponentials, so no second exponential is taken.
+            log_sums = _log_sum_exp(z, q) - _log_sum_exp(t, p)
+            sums[0] += (torch.linalg.vecdot(p, t - z) + log_sums).sum()
+            if differentiate:
+                d_z = q.sub_(p)
+        if self.mlm_share and len(targets):
+            logits = z[: len(targets)] * self.temperature
+            q = F.softmax(logits, dim=-1)
+            chosen = logits.gather(1, targets[:, None])[:, 0]
+            sums[1] += (_log_sum_exp(logits, q) - chosen).sum()
+            if differentiate:
+                q.scatter_add_(1, targets[:, None], q.new_full((len(targets), 1), -1.0))
+                if d_z is None:
+                    d_z = torch.zeros_like(z)
+                d_z[: len(targets)].add_(q, alpha=self.mlm_share)
+        if differentiate and d_z is None:
+            d_z = torch.zeros_like(z)
+        return d_z
+
+
+def _kl_and_gradient(z: Tensor, t: SoftTargets) -> tuple[Tensor, Tensor]:
+    """``Σ_k p (log p − log q) + r (log r − log Q)``, summed over rows, and its gradient in z.
+
+    ``dKL/dz`` is q − p at the teacher's k tokens and ``q · (1 − r / Q)`` elsewhere: the student's
+    rest Q is to hold r, in whatever way. All rows [rows, V] are touched as often as by one softmax.
+    """
+    p, r = t.p.to(z.dtype), t.rest.to(z.dtype)
+    q = F.softmax(z, dim=-1)
+    log_sum = _log_sum_exp(z, q)
+    ours, chosen = q.gather(1, t.ids), z.gather(1, t.ids)
+    # summed without the k, for 1 − Σ_k q has no digits where it is small
+    rest = q.scatter_(1, t.ids, 0.0).sum(-1).clamp_min_(torch.finfo(q.dtype).tiny)
+    kl = torch.special.xlogy(p, p) - p * (chosen - log_sum[:, None])
+    kl_rest = torch.special.xlogy(r, r) - r * rest.log()
+    d_z = q.mul_((1 - r / rest)[:, None]).scatter_(1, t.ids, ours - p)
+    return kl.sum() + kl_rest.sum(), d_z
+
+
+def _log_sum_exp(logits: Tensor, probabilities: Tensor) -> Tensor:
+    """``log Σ exp(logits)`` of rows whose softmax is known: [rows, V], [rows, V] -> [rows]."""
+    return logits.amax(-1) - probabilities.amax(-1).log()
+
+
+def lean_triple_loss(
+    student_hidden: Tensor,
+    student_head: Head,
+    targets: Tensor,
+    objective: Objective,
+    *,
+    teacher_hidden: Tensor | None = None,
+    teacher_head: Head | None = None,
+    teacher_top: TopK | None = None,
+    cosine_pairs: Sequence[tuple[Tensor, Tensor]] | None = None,
+    counts: dict[str, int] | None = None,
+) -> TripleLoss:
+    """The triple loss of rows of hidden states, memory-lean; equals ``losses.triple_loss``.
+
+    Args:
+        student_hidden: [N, H], last hidden states of the N non-pad tokens, the M masked ones
+            first.
+        student_head: the student's MLM head (:func:`mlm_head`).
+        targets: [M], the original tokens of the masked rows.
+        objective: weights, temperature, which tokens.
+        teacher_hidden, teacher_head: [N, H'] and head of the teacher, the same rows; may be left
+            out if the objective does not need a teacher.
+        teacher_top: of the teacher's distributions the k likeliest tokens, in place of the two
+            above, for as many rows as there are soft targets.
+        cosine_pairs: hidden states (student's, teacher's), each [N, H''], that the cosine term
+            aligns, the mean over pairs; by default the two last hidden states.
+        counts: the denominators ``soft_target``, ``mlm`` and ``cosine``, over all micro-batches of
+            the optimizer step; by default the numbers of rows here.
+
+    Returns:
+        The weighted sum (differentiable) and its unweighted terms (for the log: detached).
+
+    Raises:
+        ValueError: the objective needs a teacher and there is none, the rows do not match, or
+            the two vocabularies differ.
+    """
+    n, m = len(student_hidden), len(targets)
+    if m > n:
+        raise ValueError(f"rows do not match: {n} rows, but {m} targets")
+    asks_head = objective.soft_target > 0 or objective.mlm_target == "teacher"
+    missing = teacher_hidden is None or teacher_head is None
+    if missing and (
+        (asks_head and teacher_top is None) or (objective.cosine > 0 and cosine_pairs is None)
+    ):
+        raise ValueError("this objective needs teacher_hidden and teacher_head")
+    if objective.needs_teacher and not missing:
+        if len(teacher_hidden) != n:
+            raise ValueError(f"rows do not match: student {n}, teacher {len(teacher_hidden)}")
+        if teacher_head.decoder.out_features != student_head.decoder.out_features:
+            raise ValueError(
+                f"the teacher's vocabulary has {teacher_head.decoder.out_features} entries, the "
+                f"student's {student_head.decoder.out_features}: they must share a tokenizer"
+            )
+    soft_rows = n if objective.soft_target > 0 and objective.tokens == "all" else m
+    counts = counts or {"soft_target": soft_rows, "mlm": m, "cosine": n}
+
+    teacher = None
+    if asks_head and teacher_top is not None:
+        if len(teacher_top.ids) < soft_rows:
+            raise ValueError(
+                f"rows do not match: soft targets for {soft_rows}, teacher_top of "
+                f"{len(teacher_top.ids)}"
+            )
+        of_rows = TopK(*(part[:soft_rows] for part in teacher_top))
+        vocabulary = student_head.decoder.out_features
+        teacher = at_temperature(of_rows, vocabulary, objective.temperature)
+    elif asks_head:
+        with torch.no_grad():
+            rows = teacher_head.transform(teacher_hidden[:soft_rows])
+        teacher = (rows, teacher_head.decoder.weight, _bias(teacher_head.decoder))
+    vocabulary_loss, soft_target, mlm = _VocabularyLosses.apply(
+        student_head.transform(student_hidden[:soft_rows]),
+        student_head.decoder.weight,
+        _bias(student_head.decoder),
+        teacher,
+        targets,
+        objective,
+        counts,
+        torch.is_grad_enabled(),
+    )
+    cosine = at_least_float32(student_hidden).new_zeros(())
+    if objective.cosine > 0:
+        pairs = cosine_pairs or [(student_hidden, teacher_hidden)]
+        for ours, theirs in pairs:
+            cosine = cosine + cosine_loss(ours, theirs, count=counts["cosine"]) / len(pairs)
+    loss = vocabulary_loss + objective.cosine * cosine
+    return TripleLoss(loss, soft_target, mlm, cosine.detach())
+
+
+def _bias(decoder: nn.Linear) -> Tensor:
+    return decoder.weight.new_zeros(decoder.out_features) if decoder.bias is None else decoder.bias

@@ -1,0 +1,81 @@
+"""A checkpoint as a model or a tokenizer, or a clear word why not.
+
+What comes back is transformers' own object. What is added: the checkpoint is fetched whole
+(:mod:`distilkit.models.hub`), no code of its author's is run, and what transformers would answer
+with a traceback, with random numbers or with an empty vocabulary is refused by name.
+"""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from distilkit.models.hub import fetch
+from distilkit.models.pruning import is_pruned, read_pruned
+
+_VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
+
+
+def load_model(
+    kind: Any, checkpoint: str | Path, **options: Any
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """``kind.from_pretrained`` in float32, and what transformers says of missing weights.
+
+    A pruned model, which ``from_pretrained`` cannot read, is read by
+    :func:`distilkit.models.pruning.read_pruned`.
+
+    Args:
+        kind: a class of transformers', for instance ``AutoModelForMaskedLM``.
+        checkpoint: Hub id or folder.
+        options: for ``from_pretrained``.
+
+    Raises:
+        ValueError: the weights cannot be read, have other shapes than config.json says, or are
+            not finite.
+        OSError: what :func:`distilkit.models.hub.fetch` raises, and a folder without a model.
+    """
+    folder = fetch(checkpoint)
+    if is_pruned(folder):
+        model, missing, unexpected = read_pruned(kind, folder, **options)
+        return model, {"missing_keys": missing, "unexpected_keys": unexpected}
+    try:
+        model, info = kind.from_pretrained(
+            folder,
+            output_loading_info=True,
+            dtype=torch.float32,  # a checkpoint in half precision is computed with in full
+            trust_remote_code=False,
+            **options,
+        )
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        lines = [line for line in str(error).splitlines() if line.strip()] or [""]
+        why = f"{type(error).__name__}: {lines[0]}"
+        if "mismatched" in str(error):
+            why = "some weights have another shape than its config.json says"
+        raise ValueError(
+            f"{checkpoint}: its weights cannot be read ({why}). Give a folder with "
+            "model.safetensors as save_pretrained writes it, or fetch it anew"
+        ) from error
+    ill = [name for name, value in model.named_parameters() if not torch.isfinite(value).all()]
+    if ill:
+        raise ValueError(f"{checkpoint}: weights are not finite, for instance {ill[0]}")
+    return model, info
+
+
+def load_tokenizer(checkpoint: str | Path) -> PreTrainedTokenizerBase:
+    """The checkpoint's tokenizer.
+
+    Raises:
+        FileNotFoundError: it holds none: transformers would make one without words.
+    """
+    folder = fetch(checkpoint)
+    if not any(file for pattern in _VOCABULARIES for file in folder.glob(pattern)):
+        raise FileNotFoundError(
+            f"{checkpoint} holds no tokenizer ({', '.join(_VOCABULARIES)}): copy it there from the "
+            "model it belongs to"
+        )
+    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)

@@ -1,0 +1,364 @@
+"""Structured pruning: whole attention heads and feed-forward units are cut out of a model.
+
+Michel, Levy and Neubig 2019 (arXiv 1905.10650), section 2.3: a head's mask is 0 or 1, and a head
+whose mask is 0 need not be computed. Here it is not even there: the rows of the query, key and
+value matrices and the columns of the output matrix that belong to it are left out, and likewise a
+unit's row of the first feed-forward matrix and its column of the second. The smaller model gives
+the logits of the whole one with those heads and units set to 0, and is a plain Hugging Face model.
+
+Layers may end up with different numbers of heads and units, which no Hugging Face config can say.
+So the config gets one attribute more, ``pruned``, with the numbers left in each layer; it travels
+with ``save_pretrained``. Stock ``from_pretrained`` refuses such a folder (the shapes do not match);
+:func:`load_pruned` reads it, and so does everything in the kit that takes a checkpoint.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping, Sequence
+from numbers import Integral
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+from transformers import (
+    AutoConfig,
+    BertForMaskedLM,
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertModel,
+    DistilBertForMaskedLM,
+    DistilBertForQuestionAnswering,
+    DistilBertForSequenceClassification,
+    DistilBertModel,
+    PreTrainedModel,
+    RobertaForMaskedLM,
+    RobertaForQuestionAnswering,
+    RobertaForSequenceClassification,
+    RobertaModel,
+)
+
+from distilkit.models.hub import fetch
+
+SHAPES = "pruned"  # of the config: {"heads": [left in each layer], "units": [likewise]}
+
+_CLASSES = {
+    kind.__name__: kind
+    for kind in (
+        BertModel,
+        BertForMaskedLM,
+        BertForSequenceClassification,
+        BertForQuestionAnswering,
+        DistilBertModel,
+        DistilBertForMaskedLM,
+        DistilBertForSequenceClassification,
+        DistilBertForQuestionAnswering,
+        RobertaModel,
+        RobertaForMaskedLM,
+        RobertaForSequenceClassification,
+        RobertaForQuestionAnswering,
+    )
+}
+
+
+class Layer(NamedTuple):
+    """What pruning cuts of one layer; the model's own modules. d is the size of a head."""
+
+    attention: nn.Module  # counts its heads
+    into_heads: tuple[nn.Linear, nn.Linear, nn.Linear]  # query, key, value: [heads · d, H]
+    out_of_heads: nn.Linear  # [H, heads · d]
+    into_units: nn.Linear  # [units, H]
+    out_of_units: nn.Linear  # [H, units]
+
+    @property
+    def heads(self) -> int:
+        return self.out_of_heads.in_features // self.head_size
+
+    @property
+    def head_size(self) -> int:
+        return self.attention.attention_head_size
+
+    @property
+    def units(self) -> int:
+        return self.out_of_units.in_features
+
+
+def layers_of(model: PreTrainedModel) -> list[Layer]:
+    """The layers of a BERT, DistilBERT or RoBERTa, first to last.
+
+    Raises:
+        TypeError: another class, or a model whose matrices are no plain ones (int8, adapters).
+    """
+    if _CLASSES.get(type(model).__name__) is not type(model):
+        raise TypeError(
+            f"pruning knows no {type(model).__name__}: give a BERT, DistilBERT or RoBERTa "
+            f"({', '.join(_CLASSES)})"
+        )
+    base = model.base_model
+    if hasattr(base, "transformer"):
+        layers = [
+            Layer(
+                layer.attention,
+                (layer.attention.q_lin, layer.attention.k_lin, layer.attention.v_lin),
+                layer.attention.out_lin,
+                layer.ffn.lin1,
+                layer.ffn.lin2,
+            )
+            for layer in base.transformer.layer
+        ]
+    else:
+        layers = [
+            Layer(
+                layer.attention.self,
+                (
+                    layer.attention.self.query,
+                    layer.attention.self.key,
+                    layer.attention.self.value,
+                ),
+                layer.attention.output.dense,
+                layer.intermediate.dense,
+                layer.output.dense,
+            )
+            for layer in base.encoder.layer
+        ]
+    for layer in layers:
+        for part in (*layer.into_heads, *layer[2:]):
+            if type(part) is not nn.Linear:
+                raise TypeError(
+                    f"the model has a {type(part).__name__} in place of a plain nn.Linear: prune "
+                    "it before it is quantized or given adapters"
+                )
+    return layers
+
+
+def prune(
+    model: PreTrainedModel,
+    heads: Mapping[int, Sequence[int]] | None = None,
+    units: Mapping[int, Sequence[int]] | None = None,
+) -> PreTrainedModel:
+    """A copy of a model without the named attention heads and feed-forward units.
+
+    Its logits are those of `model` with the outputs of these heads and units set to 0. A layer may
+    lose all of its heads or units; what is left of it then are the biases. A pruned model can be
+    pruned again: the numbers are always those of the model that is given.
+
+    Save it with ``save_pretrained``, read it with :func:`load_pruned`.
+
+    Args:
+        model: a BERT, DistilBERT or RoBERTa with any head or none; stays as it is.
+        heads: what to remove: layer -> heads, all numbered from 0.
+        units: likewise; there are ``intermediate_size`` (``hidden_dim``) units in a layer.
+
+    Returns:
+        A model of the same class, in the same mode and precision, on the same device.
+
+    Raises:
+        TypeError: a model that cannot be pruned.
+        ValueError: a layer, head or unit that the model does not have, or that is named twice.
+    """
+    layers = layers_of(model)
+    left_heads = _left("heads", heads or {}, [layer.heads for layer in layers])
+    left_units = _left("units", units or {}, [layer.units for layer in layers])
+    pruned = copy.deepcopy(model)
+    _cut(pruned, left_heads, left_units)
+    return pruned
+
+
+def load_pruned(checkpoint: str | Path) -> PreTrainedModel:
+    """A pruned model as ``save_pretrained`` wrote it, in float32 and eval mode.
+
+    Every weight comes from the file, none is drawn.
+
+    Args:
+        checkpoint: a folder (or Hub id).
+
+    Raises:
+        ValueError: no pruned model, one of a class that is not read, or damaged: config and weights
+            cannot be read, do not fit each other, are incomplete or not finite.
+        OSError: what :func:`distilkit.models.hub.fetch` raises.
+    """
+    folder = fetch(checkpoint)
+    named = _config(folder).get("architectures")
+    named = named[0] if isinstance(named, list) and named else named
+    if not isinstance(named, str) or named not in _CLASSES:
+        raise ValueError(
+            f"{checkpoint}: its config.json names the class {named!r}; read are "
+            f"{', '.join(_CLASSES)}"
+        )
+    model, missing, unexpected = read_pruned(_CLASSES[named], folder)
+    if missing or unexpected:
+        raise ValueError(
+            f"{checkpoint} is no whole {named}: {len(missing)} weights are missing, "
+            f"{len(unexpected)} are left over (for instance {min(missing | unexpected)})"
+        )
+    return model
+
+
+def is_pruned(folder: Path) -> bool:
+    """Whether the checkpoint in a folder says that it is a pruned model."""
+    try:
+        return SHAPES in _config(folder)
+    except ValueError:
+        return False  # transformers says what is wrong with it
+
+
+def read_pruned(
+    kind: Any, folder: Path, **options: Any
+) -> tuple[PreTrainedModel, set[str], set[str]]:
+    """A pruned checkpoint as a model of any kind; the weights that it lacks stay random.
+
+    Args:
+        kind: a class of transformers', for instance ``AutoModelForSequenceClassification``.
+        folder: the checkpoint's.
+        options: for the config (``num_labels`` and the like).
+
+    Returns:
+        The model, in float32 and eval mode; names of weights that the file lacks; names of weights
+        that only the file has.
+
+    Raises:
+        ValueError: as for :func:`load_pruned`.
+    """
+    if SHAPES not in _config(folder):
+        raise ValueError(
+            f"{folder} is no pruned model (its config.json has no {SHAPES!r}): load it with "
+            "from_pretrained"
+        )
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, **options)
+        config.dtype = torch.float32
+        with torch.random.fork_rng():  # what is drawn is replaced, or the caller's to replace
+            model = kind.from_config(config) if hasattr(kind, "from_config") else kind(config)
+        cut_to_config(model)
+    except Exception as error:  # three libraries' exceptions meet here, none of them is swallowed
+        raise ValueError(
+            f"{folder / 'config.json'} makes no pruned model ({type(error).__name__}: {error})"
+        ) from error
+    try:
+        state = load_file(folder / "model.safetensors")
+    except (SafetensorError, OSError) as error:
+        raise ValueError(
+            f"{folder}: its weights cannot be read ({type(error).__name__}: {error}). Give a "
+            "folder with model.safetensors as save_pretrained writes it, or fetch it anew"
+        ) from error
+
+    prefix = f"{model.base_model_prefix}."  # of the encoder's names where there is a head
+    if model.base_model is model:
+        state = {name.removeprefix(prefix): value for name, value in state.items()}
+    elif not any(name.startswith(prefix) for name in state):
+        state = {prefix + name: value for name, value in state.items()}
+    own = model.state_dict(keep_vars=True)
+    fitting = {name: value for name, value in state.items() if name in own}
+    for name, value in fitting.items():
+        if value.shape != own[name].shape:
+            raise ValueError(
+                f"{folder}: {name} is {list(value.shape)}, by config.json ({SHAPES!r}) it has to "
+                f"be {list(own[name].shape)}: the two files do not belong together"
+            )
+        if not torch.isfinite(value).all():
+            raise ValueError(f"{folder}: weights are not finite, for instance {name}")
+    model.load_state_dict(fitting, strict=False)
+    read = {id(own[name]) for name in fitting}  # a tied weight is stored once
+    missing = {name for name, value in own.items() if id(value) not in read}
+    return model.eval(), missing, state.keys() - own.keys()
+
+
+def cut_to_config(model: PreTrainedModel) -> None:
+    """Leave in each layer of a new model, in place, as many heads and units as its config tells.
+
+    Raises:
+        TypeError: a model that cannot be pruned.
+        ValueError: the config tells nothing, or what cannot be true.
+    """
+    layers, shapes, left = layers_of(model), getattr(model.config, SHAPES, None), []
+    for part in ("heads", "units"):
+        counts = shapes.get(part) if isinstance(shapes, dict) else None
+        most = [getattr(layer, part) for layer in layers]
+        if (
+            not isinstance(counts, list)
+            or len(counts) != len(most)
+            or not all(type(n) is int and 0 <= n <= m for n, m in zip(counts, most, strict=True))
+        ):
+            raise ValueError(
+                f"the config's {SHAPES!r} must hold {part!r}, {len(most)} numbers from 0 to "
+                f"{max(most, default=0)}, and holds {counts!r}"
+            )
+        left.append([range(count) for count in counts])
+    _cut(model, *left)
+
+
+# ---- in the engine room
+
+
+def _cut(
+    model: PreTrainedModel, heads: Sequence[Sequence[int]], units: Sequence[Sequence[int]]
+) -> None:
+    """Leave these heads and units in each layer, in place; write their numbers into the config."""
+    layers = layers_of(model)
+    for layer, some_heads, some_units in zip(layers, heads, units, strict=True):
+        d = layer.head_size
+        of_heads = [head * d + i for head in some_heads for i in range(d)]
+        for part in layer.into_heads:
+            _select(part, 0, of_heads)
+        _select(layer.out_of_heads, 1, of_heads)
+        _select(layer.into_units, 0, some_units)
+        _select(layer.out_of_units, 1, some_units)
+        # forward reshapes by the size of a head and never asks; whoever reads these shall be right
+        for name in ("n_heads", "num_attention_heads"):
+            if hasattr(layer.attention, name):
+                setattr(layer.attention, name, len(some_heads))
+        if hasattr(layer.attention, "all_head_size"):
+            layer.attention.all_head_size = len(of_heads)
+    setattr(
+        model.config,
+        SHAPES,
+        {"heads": [layer.heads for layer in layers], "units": [layer.units for layer in layers]},
+    )
+
+
+def _select(linear: nn.Linear, dim: int, kept: Sequence[int]) -> None:
+    """Leave these rows (dim 0, of the bias too) or columns (dim 1) of a matrix."""
+    index = torch.tensor(kept, dtype=torch.long, device=linear.weight.device)
+    names = ["weight", "bias"] if dim == 0 and linear.bias is not None else ["weight"]
+    for name in names:
+        old = getattr(linear, name)
+        new = old.detach().index_select(dim, index)
+        setattr(linear, name, nn.Parameter(new, requires_grad=old.requires_grad))
+    linear.out_features, linear.in_features = linear.weight.shape
+
+
+def _left(what: str, removed: Mapping[int, Sequence[int]], counts: Sequence[int]) -> list[list]:
+    """What stays in each layer if this is removed; ValueError if it cannot be."""
+    whole = [*removed, *(i for some in removed.values() for i in some)]
+    if wrong := [i for i in whole if isinstance(i, bool) or not isinstance(i, Integral)]:
+        raise ValueError(f"{what}: {wrong[0]!r} is no whole number; give {{layer: [{what}]}}")
+    if outside := [layer for layer in removed if not 0 <= layer < len(counts)]:
+        raise ValueError(
+            f"{what}: no layer {outside[0]}; the model's {len(counts)} layers are numbered 0 to "
+            f"{len(counts) - 1}"
+        )
+    for layer, some in removed.items():
+        if outside := [i for i in some if not 0 <= i < counts[layer]]:
+            raise ValueError(
+                f"{what}: layer {layer} has {counts[layer]} of them, numbered from 0; there is no "
+                f"number {outside[0]}"
+            )
+        if len(set(some)) < len(some):
+            raise ValueError(f"{what}: layer {layer} names one twice: {sorted(some)}")
+    gone = [set(removed.get(layer, ())) for layer in range(len(counts))]
+    return [[i for i in range(n) if i not in out] for n, out in zip(counts, gone, strict=True)]
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:  # JSON's and Unicode's errors are ValueErrors
+        raise ValueError(f"{path} cannot be read ({error})") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} is damaged: a {type(config).__name__} in place of an object")
+    return config

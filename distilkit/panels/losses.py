@@ -1,0 +1,168 @@
+"""A loss microscope for a notebook: sentences whose every token shows its three losses.
+
+What is shown is computed once, by :mod:`distilkit.study.token_losses`; choosing a token and moving
+the weights is done in the browser by ``losses.js``.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from distilkit.config import Objective
+from distilkit.masking import MaskedBlocks
+from distilkit.models.fill_mask import pieces
+from distilkit.panels.panel import Panel, check_slider
+from distilkit.study.token_losses import TERMS, gradient_products, rows_of, token_losses
+
+TOP = 5  # words of teacher and student at a token
+HEAVIEST = 10.0  # the weights' sliders end there
+MOST = 64  # tokens of a sentence: a reader looks at these, not at 512
+
+
+def loss_panel(
+    student: PreTrainedModel,
+    teacher: PreTrainedModel,
+    blocks: MaskedBlocks,
+    *,
+    objective: Objective | None = None,
+    ids: Sequence[int] = (0, 1, 2, 3),
+    epoch: int = 0,
+    about: dict[str, Any] | None = None,
+    folder: Path | None = None,
+) -> Panel:
+    """Blocks of text, token by token: masked, kept or replaced, and what each loss says there.
+
+    A token that is chosen shows the five likeliest words of teacher and student. Three sliders set
+    the weights: each term's share of the total, the length of its gradient with respect to the
+    student's parameters, and the cosines between the gradients follow.
+
+    Args:
+        student, teacher: masked-language models of one vocabulary, in eval mode.
+        blocks: masked text; blocks longer than 64 tokens are cut there.
+        objective: the weights to begin with, and the temperature; the authors' by default.
+        ids: which blocks.
+        epoch: whose masks.
+        about: more for the saved files' metadata.
+        folder: where Save writes; by default the scale's ``figures/<scale>/``.
+
+    Returns:
+        A widget; ``panel.value`` holds all that is shown, ``panel.settings`` the ``weights``, the
+        chosen ``token`` and the term that colours.
+
+    Raises:
+        ValueError: no such block, a weight above 10, or an objective of more than the three terms.
+    """
+    ids = np.asarray(ids, dtype=np.int64)
+    if not len(ids) or ids.min() < 0 or ids.max() >= len(blocks):
+        raise ValueError(f"ids = {ids.tolist()}: give block numbers from 0 to {len(blocks) - 1}")
+    objective = objective or Objective()
+    if objective.attention or objective.cosine_layers:
+        raise ValueError("objective: attention and cosine_layers are not among the three terms")
+    settings = {"weights": [getattr(objective, term) for term in TERMS], "shown": "total"}
+    batch = _batch(blocks, epoch, ids)
+    each = token_losses(student, teacher, batch, objective)
+    sentences = _sentences(student, teacher, batch, each, blocks.tokenizer)
+    settings["token"] = _largest(sentences)
+
+    def check(settings: dict[str, Any]) -> None:
+        for weight in settings["weights"]:
+            check_slider("weight", weight, 0.0, HEAVIEST)
+
+    check(settings)
+    value = {
+        "terms": TERMS,
+        "means": [_mean(each[term]) for term in TERMS],
+        "counts": [int((~each[term].isnan()).sum()) for term in TERMS],
+        "products": gradient_products(student, teacher, batch, objective).tolist(),
+        "temperature": objective.temperature,
+        "sentences": sentences,
+        "about": about or {},
+    }
+    still = f"<p>{html.escape(blocks.tokenizer.decode(batch['input_ids'][0]))}</p>"
+    options = {"check": check, "still": still, "folder": folder}
+    return Panel("losses.js", value, settings, **options)
+
+
+def _largest(sentences: list[list[dict[str, Any]]]) -> int:
+    """The token whose MLM loss is largest: where there is most to see."""
+    tokens = [token for sentence in sentences for token in sentence]
+    return max(range(len(tokens)), key=lambda i: tokens[i]["losses"][1] or 0.0)
+
+
+def _batch(blocks: MaskedBlocks, epoch: int, ids: np.ndarray) -> dict[str, Any]:
+    """A micro-batch as the training makes it, of each block's first tokens."""
+    whole = blocks.batch(epoch, ids)
+    length = whole["input_ids"].shape[1]
+    if length <= MOST:
+        return whole
+    masked = len(whole["targets"])
+    here = whole["rows"] % length < MOST
+    cut = whole["rows"][here]
+    attention = whole["attention_mask"]
+    return {
+        "input_ids": whole["input_ids"][:, :MOST],
+        "attention_mask": None if attention is None else attention[:, :MOST],
+        "rows": cut // length * MOST + cut % length,
+        "targets": whole["targets"][here[:masked]],
+    }
+
+
+def _mean(values: Tensor) -> float:
+    mean = values.nanmean().item()
+    return 0.0 if math.isnan(mean) else mean  # the term looks at no token of these
+
+
+def _sentences(
+    student: PreTrainedModel,
+    teacher: PreTrainedModel,
+    batch: dict[str, Any],
+    each: dict[str, Tensor],
+    tokenizer: PreTrainedTokenizerBase,
+) -> list[list[dict[str, Any]]]:
+    """Every token as plain JSON: word, fate, losses, the likeliest words of both."""
+    ids = batch["input_ids"]
+    originals = dict(zip(batch["rows"].tolist(), batch["targets"].tolist(), strict=False))
+    likeliest = {}
+    for model in (teacher, student):
+        with torch.no_grad():
+            best = rows_of(model, batch)[0].float().softmax(-1).topk(TOP)
+        words = [pieces(tokenizer, row) for row in best.indices.tolist()]
+        pairs = [
+            [[word, round(p, 5)] for word, p in zip(*row, strict=True)]
+            for row in zip(words, best.values.tolist(), strict=True)
+        ]
+        likeliest[id(model)] = dict(zip(batch["rows"].tolist(), pairs, strict=True))
+    places = sorted(likeliest[id(teacher)])  # flat, padding left out
+    sentences: list[list[dict[str, Any]]] = [[] for _ in ids]
+    for place in places:
+        row, column = divmod(place, ids.shape[1])
+        shown, original = int(ids[row, column]), originals.get(place)
+        losses = [each[term][row, column].item() for term in TERMS]
+        sentences[row].append(
+            {
+                "word": tokenizer.convert_ids_to_tokens(shown),
+                "fate": _fate(shown, original, tokenizer.mask_token_id),
+                "original": None if original is None else tokenizer.convert_ids_to_tokens(original),
+                "losses": [None if math.isnan(loss) else round(loss, 6) for loss in losses],
+                "teacher": likeliest[id(teacher)][place],
+                "student": likeliest[id(student)][place],
+            }
+        )
+    return sentences
+
+
+def _fate(shown: int, original: int | None, mask: int) -> str:
+    if original is None:
+        return ""
+    if shown == mask:
+        return "masked"
+    return "kept" if shown == original else "replaced"

@@ -1,0 +1,91 @@
+"""Temperature under the reader's hand: softmax(z / T), and what T² is there for.
+
+Hinton, Vinyals and Dean 2015 (arXiv 1503.02531), section 2: equation 1 above, and with a student
+below it equations 2 to 4. ``temperature.js`` draws it.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import math
+from collections.abc import Sequence
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+from distilkit.panels.panel import HIGHEST, LOWEST, Panel, check_slider
+from distilkit.plots.curves import plot_temperatures
+
+
+def temperature_panel(
+    logits: Sequence[float],
+    labels: Sequence[str],
+    student_logits: Sequence[float] | None = None,
+    *,
+    temperature: float = 2.0,
+    about: dict[str, Any] | None = None,
+    folder: Path | None = None,
+) -> Panel:
+    """A slider for T from 0.1 to 20 (logarithmic) over bars of softmax(z) and softmax(z / T).
+
+    A line of text gives entropy (nats) and effective number of classes, exp(entropy). With a
+    student, a second view shows both at the same T, KL, T²·KL and the gradient of each with respect
+    to the student's logits. Logits can be edited in the panel. Save writes what is seen as SVG and
+    PNG, with T and the logits in their metadata.
+
+    Args:
+        logits: [C], finite; the teacher's, if there is a student.
+        labels: C names.
+        student_logits: [C], finite.
+        temperature: to begin with.
+        about: more for the saved files' metadata, for instance ``provenance(scale)``.
+        folder: where Save writes; by default the scale's ``figures/<scale>/``.
+
+    Returns:
+        A widget; ``panel.settings`` holds ``temperature``, ``logits``, ``student_logits`` as they
+        are in the browser, and can be set.
+
+    Raises:
+        ValueError: logits that are empty, not finite or of different lengths, another number of
+            labels, or a temperature outside the slider.
+    """
+    labels = [str(label) for label in labels]
+    settings = {
+        "temperature": float(temperature),
+        "logits": [float(x) for x in logits],  # tensors and arrays too
+        "student_logits": None if student_logits is None else [float(x) for x in student_logits],
+    }
+
+    def check(settings: dict[str, Any]) -> None:
+        _check(settings, labels)
+
+    check(settings)
+    value = {"labels": labels, "about": about or {}}
+    still = _still(settings, labels) if len(labels) > 1 else ""
+    options = {"check": check, "still": still, "folder": folder}
+    return Panel("temperature.js", value, settings, **options)
+
+
+def _check(settings: dict[str, Any], labels: list[str]) -> None:
+    for name in ("logits", "student_logits"):
+        z = settings[name]
+        if z is None and name == "student_logits":
+            continue
+        if not z or not all(isinstance(x, Real) and math.isfinite(x) for x in z):
+            raise ValueError(f"{name} = {z}: give at least one finite number")
+        if len(z) != len(labels):
+            raise ValueError(f"{name}: {len(z)} numbers for {len(labels)} labels")
+    check_slider("temperature", settings["temperature"], LOWEST, HIGHEST)
+
+
+def _still(settings: dict[str, Any], labels: list[str]) -> str:
+    """What is seen where no script runs: softmax(z) beside softmax(z / T)."""
+    temperatures = (1.0, settings["temperature"])
+    figure = plot_temperatures(settings["logits"], temperatures, labels)
+    png, size = figure._repr_png_()
+    says = f"softmax of {labels} at T = 1 and T = {temperatures[1]:g}"
+    return (
+        f'<img alt="{html.escape(says)}" width="{size["width"]}" '
+        f'src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+    )

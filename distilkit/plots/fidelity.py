@@ -1,0 +1,147 @@
+"""Where the student answers otherwise, and how sure the two are, in one figure."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from distilkit.plots.style import (
+    BLUE,
+    FULL_IN,
+    GREY,
+    INK,
+    ORANGE,
+    PALE,
+    TEXT_PT,
+    check_table,
+    figure_style,
+    freeze_layout,
+    new_figure,
+    note_below,
+    shorten,
+    value_grid,
+)
+from distilkit.study.calibration import reliability
+from distilkit.study.intervals import share_interval
+
+MOST_ROWS = 24  # groups that are shown
+_LABEL_PT = 128
+_LOOKS = {
+    "teacher": {"color": BLUE, "marker": "o", "linestyle": "-"},
+    "student": {"color": ORANGE, "marker": "s", "linestyle": (0, (4, 1.5))},
+}
+
+
+def plot_fidelity(groups: pd.DataFrame, examples: pd.DataFrame) -> Figure:
+    """Left, group by group, agreement and the teacher's lead; right, calibration. 6.9 in wide.
+
+    A row is a group with its number of examples, the one with least agreement on top; of more than
+    :data:`MOST_ROWS` the largest are shown, which says nothing about how they come out. Lines are
+    95 % intervals; a lead whose interval holds 0 is grey. Right, the reliability diagram (Guo et
+    al. 2017, figure 1) over all classification: of the answers with some confidence, how many are
+    right, with 95 % intervals of one seed's examples; below, how many have it.
+
+    Args:
+        groups: as :func:`distilkit.study.fidelity.by_group` gives them.
+        examples: as :func:`distilkit.study.fidelity.compare_runs` gives them.
+
+    Raises:
+        ValueError: for an empty table, missing columns, or groups that all are empty.
+    """
+    spans = [f"{name}_{end}" for name in ("gap", "agreement") for end in ("low", "high")]
+    groups = check_table("groups", groups, ["n", "gap", "agreement", *spans])
+    models = [f"{model}_{what}" for model in _LOOKS for what in ("confidence", "correct")]
+    examples = check_table("examples", examples, ["seed", *models])
+    filled = groups[groups["n"] > 0]
+    if filled.empty:
+        raise ValueError("groups has no group with an example")
+    shown = filled.sort_values("n", ascending=False, kind="stable").head(MOST_ROWS)
+    shown = shown.sort_values(["agreement", "n"], ascending=[True, False], kind="stable")
+    with figure_style():
+        figure = new_figure(FULL_IN, max(3.6, 1.15 + 0.165 * len(shown)))
+        axes = figure.subplot_mosaic(
+            [["agreement", "gap", "reliability"], ["agreement", "gap", "counts"]],
+            width_ratios=(1, 1, 1.35),
+            height_ratios=(2.2, 1),
+        )
+        _forest(axes["agreement"], shown, "agreement", BLUE)
+        lead = (shown["gap_low"] > 0) | (shown["gap_high"] < 0)
+        _forest(axes["gap"], shown, "gap", np.where(lead, BLUE, GREY))
+        rows = [shorten(f"{_name(key)} ({n:,})", _LABEL_PT) for key, n in shown["n"].items()]
+        axes["agreement"].set_yticks(range(len(rows)), rows)
+        axes["agreement"].set_xlim(0, 102)
+        axes["agreement"].set_title("Same answer, %", fontsize=TEXT_PT)
+        axes["gap"].set_yticks([])
+        axes["gap"].axvline(0, color=INK, linewidth=0.8, zorder=1)
+        axes["gap"].set_title("Teacher's lead, points", fontsize=TEXT_PT)
+        _calibration(axes["reliability"], axes["counts"], examples)
+        keys = [Line2D([], [], label=m, markersize=3.5, **look) for m, look in _LOOKS.items()]
+        figure.legend(handles=keys, loc="outside upper right", ncols=len(keys))
+        note_below(figure, _note(groups, shown))
+        return freeze_layout(figure)
+
+
+def _name(key: object) -> str:
+    return ": ".join(str(part) for part in key) if isinstance(key, tuple) else str(key)
+
+
+def _note(groups: pd.DataFrame, shown: pd.DataFrame) -> str:
+    left_out = len(groups) - len(shown)
+    text = "Lines: 95 % intervals (of twenty, one misses); a lead is grey if its own holds 0."
+    if left_out:
+        text += (
+            f" Shown are the {len(shown)} largest of {len(groups)} groups, {shown['n'].sum():,} of "
+            f"{groups['n'].sum():,} examples."
+        )
+    return f"{text} Dotted: a calibrated model."
+
+
+def _forest(axes: Axes, shown: pd.DataFrame, name: str, colour: str | np.ndarray) -> None:
+    """A point and its interval a row, from the top down."""
+    rows = np.arange(len(shown))
+    low, high = shown[f"{name}_low"], shown[f"{name}_high"]
+    axes.hlines(rows, low, high, colors=colour, linewidth=1.2)
+    axes.scatter(shown[name], rows, s=11, c=colour, zorder=3)
+    axes.set_ylim(len(shown) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    for row in rows[1:]:
+        axes.axhline(row - 0.5, color=PALE, linewidth=0.4, zorder=0.5)
+    value_grid(axes, "x")
+
+
+def _calibration(upper: Axes, lower: Axes, examples: pd.DataFrame) -> None:
+    """The reliability diagram, and under it how many answers are how sure."""
+    seeds = examples["seed"].nunique()
+    first = 1.0
+    for model, look in _LOOKS.items():
+        kept = examples[examples[f"{model}_confidence"].notna()]
+        table = reliability(kept[f"{model}_confidence"], kept[f"{model}_correct"].astype(float))
+        used = table[table["n"] > 0]
+        if used.empty:  # regression only
+            upper.annotate("undefined: no classes", (0.05, 0.5), xycoords="axes fraction")
+            break
+        first = min(first, used["low"].min())
+        low, high = share_interval(used["accuracy"], used["n"] / seeds)
+        x = 100 * used["confidence"]
+        upper.vlines(x, 100 * low, 100 * high, colors=look["color"], linewidth=0.9)
+        upper.plot(x, 100 * used["accuracy"], markersize=3.5, linewidth=1.2, **look)
+        tail = table.loc[used.index[0] :]
+        lower.stairs(
+            100 * tail["n"] / tail["n"].sum(),
+            100 * np.append(tail["low"], 1.0),
+            edgecolor=look["color"],
+            linestyle=look["linestyle"],
+            linewidth=1.2,
+        )
+    upper.plot([0, 100], [0, 100], color=INK, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
+    for axes in (upper, lower):
+        axes.set_xlim(100 * first if first < 1 else 0, 101)
+        value_grid(axes)
+    upper.set_ylim(0, 102)
+    lower.set_ylim(bottom=0)
+    upper.set_xticklabels([])
+    upper.set_title("Right answers, %", fontsize=TEXT_PT)
+    lower.set_title("Answers, %", fontsize=TEXT_PT)
+    lower.set_xlabel("confidence, %")

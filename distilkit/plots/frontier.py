@@ -1,0 +1,159 @@
+"""The compression frontier: accuracy against size, and against latency."""
+
+import math
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from distilkit.compress.pareto import frontier_points, pareto_front
+from distilkit.plots.labels import along, in_points, name_points
+from distilkit.plots.style import (
+    BLUE,
+    FULL_IN,
+    GREY,
+    INK,
+    ORANGE,
+    PALE,
+    figure_style,
+    freeze_layout,
+    legend_above,
+    new_figure,
+    note_below,
+    value_grid,
+)
+
+_LOOKS = ((GREY, "s"), (BLUE, "o"), (ORANGE, "D"))  # colour and mark of each engine
+BEST, _LEAST_ERROR = 100.0, 0.05  # points
+_SCORES = (99.9, 99.8, 99.5, 99, 98, 97, 95, 92, 90, 85, 80, 70, 60, 50, 20, 0, -50)
+_COSTS = {"size_mb": "size on disk (MB)", "latency_ms_p50": "latency p50 (ms)"}
+
+
+def plot_frontier(table: pd.DataFrame) -> Figure:
+    """Score against size and against latency, a mark for each variant and engine. 6.9 in wide.
+
+    Whiskers are the range over seeds; a thin line joins a variant's engines; the step line is the
+    Pareto front: left and above of it there is nothing.
+
+    Args:
+        table: as :func:`distilkit.compress.frontier.run_frontier` returns it.
+
+    Raises:
+        ValueError: what :func:`distilkit.compress.pareto.frontier_points` raises.
+    """
+    points = frontier_points(table)
+    with figure_style():
+        figure = new_figure(FULL_IN, 4.0)
+        panels = figure.subplots(1, 2, sharey=True)
+        for axes, (cost, label) in zip(panels, _COSTS.items(), strict=True):
+            _draw(axes, points, cost)
+            axes.set_xlabel(f"{label}, logarithmic")
+        panels[0].set_ylabel("score (points)")
+        marks = [
+            Line2D([], [], color=colour, marker=mark, markersize=4.5, linestyle="", label=engine)
+            for engine, (colour, mark) in _looks(points).items()
+        ]
+        front = Line2D([], [], color=INK, linewidth=0.9, label="Pareto front")
+        legend_above(figure, [*marks, front])
+        seeds, tasks = table["seed"].nunique(), list(dict.fromkeys(table["task"]))
+        spread = f"whisker: range of {seeds} seeds" if seeds > 1 else "one seed"
+        note_below(
+            figure,
+            f"Score: mean over the validation sets of {', '.join(tasks)}; {spread}; equal "
+            f"steps upwards halve the distance to 100. Latency: batch 1, "
+            f"{table['length'].iloc[0]} tokens, threads: {table['threads'].iloc[0]}.",
+        )
+        freeze_layout(figure)
+        for axes, cost in zip(panels, _COSTS, strict=True):
+            _name(axes, points, cost)
+        return figure
+
+
+def _looks(points: pd.DataFrame) -> dict[str, tuple[str, str]]:
+    return dict(zip(dict.fromkeys(points["engine"]), _LOOKS, strict=False))
+
+
+def _draw(axes: Axes, points: pd.DataFrame, cost: str) -> None:
+    front = points[pareto_front(points, cost)].sort_values(cost)
+    right = points[cost].max() * 1.35
+    x, y = [*front[cost], right], [*front["score"], front["score"].iloc[-1]]
+    axes.plot(
+        np.repeat(x, 2)[1:],  # a staircase: on at the same score, then up
+        np.repeat(y, 2)[:-1],
+        color=INK,
+        linewidth=0.9,
+        zorder=1.2,
+    )
+    for _, of_variant in points.groupby("variant", sort=False):
+        line = of_variant.sort_values(cost)
+        axes.plot(line[cost], line["score"], color=PALE, linewidth=1.2, zorder=1)
+    looks = _looks(points)
+    for row in points.itertuples():
+        colour, mark = looks[row.engine]
+        x = getattr(row, cost)
+        axes.plot([x, x], [row.score_low, row.score_high], color=colour, linewidth=0.8, zorder=1.5)
+        axes.plot(x, row.score, mark, color=colour, markersize=4.5, zorder=2)
+    axes.set_xscale("log")
+    axes.set_xlim(points[cost].min() / 1.7, right)
+    _plain_ticks(axes)
+    _by_errors(axes, points["score_low"].min(), points["score_high"].max())
+    value_grid(axes)
+
+
+def _by_errors(axes: Axes, low: float, high: float) -> None:
+    """Scores on an axis on which half the distance from 100 is always the same step.
+
+    Where the best models lie close together and the worst far below, a plain axis shows the worst.
+    """
+
+    def steps(score):
+        return -np.log2(np.maximum(BEST - np.asarray(score, dtype=float), _LEAST_ERROR))
+
+    def back(step):
+        return BEST - 2.0 ** -np.asarray(step, dtype=float)
+
+    axes.set_yscale("function", functions=(steps, back))
+    bottom, top = steps(low), steps(high)
+    margin = 0.15 * max(top - bottom, 1.0)
+    bottom, top = back(bottom - margin), back(top + margin)
+    axes.set_ylim(bottom, top)
+    ticks = [tick for tick in _SCORES if bottom <= tick <= top]
+    whole = range(math.ceil(bottom), math.floor(top) + 1)
+    if len(ticks) < 4 <= len(whole):  # all scores lie close together
+        ticks = whole[:: math.ceil(len(whole) / 8)]
+    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set_yticks([], minor=True)
+
+
+def _plain_ticks(axes: Axes) -> None:
+    """1, 2, 5, 10, ... within the axis, as plain numbers."""
+    low, high = axes.get_xlim()
+    decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    ticks = [d * 10.0**e for e in decades for d in (1, 2, 5) if low <= d * 10.0**e <= high]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set_xticks([], minor=True)
+
+
+def _name(axes: Axes, points: pd.DataFrame, cost: str) -> None:
+    """One name a variant, at the engine whose marks are farthest apart; the layout is final."""
+
+    def nearest(engine: str) -> float:
+        """The least distance of two of its marks."""
+        of_engine = points[points["engine"] == engine]
+        places = in_points(axes, of_engine[cost], of_engine["score"])
+        return min((math.dist(a, b) for a, b in combinations(places, 2)), default=math.inf)
+
+    engine = max(_looks(points), key=nearest)
+    named = points[points["engine"] == engine]
+    places = in_points(axes, points[cost], points["score"])
+    marks = [(x - 3, y - 3, x + 3, y + 3) for x, y in places]
+    obstacles = []
+    lines = [(front.get_xdata(), front.get_ydata()) for front in axes.lines]  # whiskers too
+    for x, y in lines:
+        obstacles += along(in_points(axes, x, y))
+    names = [variant.replace(", ", ",\n") for variant in named["variant"]]
+    place = named[cost], named["score"]
+    name_points(axes, *place, names, radii=[3] * len(names), obstacles=obstacles, marks=marks)

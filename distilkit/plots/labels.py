@@ -1,0 +1,128 @@
+"""Names beside points, where they cover least."""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from distilkit.plots.style import GREY, TEXT_PT, text_width_pt
+
+
+def in_points(axes: Axes, x, y) -> np.ndarray:
+    """Where data lie in the figure, [n, 2], in typographic points; the layout must be final."""
+    return axes.transData.transform(np.column_stack([x, y])) * 72 / axes.figure.dpi
+
+
+def name_points(
+    axes: Axes,
+    x,
+    y,
+    names: Sequence[str],
+    *,
+    radii: Sequence[float],
+    obstacles: Sequence[tuple] = (),
+    marks: Sequence[tuple] = (),
+) -> None:
+    """Put each name near its point, where it covers least; the layout must be final.
+
+    Far places get a thin line to the point. Three rounds, so that the first names can make way for
+    the later ones.
+
+    Args:
+        axes: that hold the points.
+        x, y: of the points, in data.
+        names: one each, of one or several lines.
+        radii: of the points' marks, in typographic points.
+        obstacles: boxes (x0, y0, x1, y1) in typographic points that names should leave free.
+        marks: likewise, and no thin line should cross them.
+    """
+    x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    window = tuple(axes.get_window_extent().extents * 72 / axes.figure.dpi)
+    centres = in_points(axes, x, y)
+    taken = [(a - r, b - r, a + r, b + r) for (a, b), r in zip(centres, radii, strict=True)]
+    own = list(taken)
+    taken += [*obstacles, *marks]
+    boxes: dict[int, tuple] = {}
+    lines: dict[int, list[tuple]] = {}  # from a far name to its point
+    for _ in range(3):
+        for i, name in enumerate(names):
+            words = [box for j, box in boxes.items() if j != i]
+            others = taken + words + [box for j, line in lines.items() if j != i for box in line]
+            solid = [*words, *own, *marks]
+
+            def cost(spot: tuple, i: int = i, others=others, solid=solid) -> float:
+                line = _line(spot, centres[i], radii[i])[:-1]  # its end lies on the point itself
+                crossed = sum(_overlap(one, other) for one in line for other in solid)
+                return _cost(spot, others, window) + 20 * crossed
+
+            boxes[i] = min(_spots(centres[i], radii[i], name), key=cost)[:4]
+            lines[i] = _line(boxes[i], centres[i], radii[i])
+    for i, (x0, y0, x1, y1) in boxes.items():
+        a, b = centres[i]
+        axes.annotate(
+            names[i],
+            (x[i], y[i]),
+            ((x0 + x1) / 2 - a, (y0 + y1) / 2 - b),
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            linespacing=1.1,
+        )
+        if lines[i]:
+            to_pt = 72 / axes.figure.dpi
+            ends = np.array([_nearest(boxes[i], (a, b)), (a, b)])
+            ends = axes.transData.inverted().transform(ends / to_pt)
+            axes.plot(*ends.T, color=GREY, linewidth=0.6, zorder=1.5)
+
+
+def along(corners: np.ndarray) -> list[tuple]:
+    """Small boxes (x0, y0, x1, y1) along a line of these corners, all in typographic points."""
+    boxes = []
+    for (x0, y0), (x1, y1) in pairwise(corners):
+        for share in np.linspace(0, 1, max(1, int(math.dist((x0, y0), (x1, y1)) / 4)) + 1):
+            x, y = x0 + share * (x1 - x0), y0 + share * (y1 - y0)
+            boxes.append((x - 2, y - 2, x + 2, y + 2))
+    return boxes
+
+
+def _line(box: tuple, centre: tuple, radius: float) -> list[tuple]:
+    """The thin line from a name to its point, as small boxes; none if it is near."""
+    end = _nearest(box, centre)
+    far = math.dist(end, centre) > radius + 5
+    return along(np.array([end, centre])) if far else []
+
+
+def _nearest(box: tuple, centre: tuple) -> tuple[float, float]:
+    x0, y0, x1, y1 = box[:4]
+    return min(max(centre[0], x0), x1), min(max(centre[1], y0), y1)
+
+
+def _spots(centre: tuple, radius: float, name: str) -> list[tuple]:
+    """Boxes (x0, y0, x1, y1, distance) for a name around its point, near ones first."""
+    (x, y), lines = centre, name.splitlines()
+    width = 2 + max(text_width_pt(line) for line in lines)  # names do not touch
+    height = 1.2 * TEXT_PT * len(lines)
+    spots = []
+    for distance in (2, 8, 16, 26, 38):
+        reach = radius + distance
+        for right, up in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1)):
+            slant = 0.75 if right and up else 1
+            x0 = x + right * reach * slant - (1 - right) / 2 * width
+            y0 = y + up * reach * slant - (1 - up) / 2 * height
+            flush = (x0, x - radius, x + radius - width) if up and not right else (x0,)
+            spots += [(x0, y0, x0 + width, y0 + height, distance) for x0 in flush]
+    return spots
+
+
+def _cost(spot: tuple, others: list[tuple], window: tuple) -> float:
+    """Square points covered, much more for leaving the axes, a little for distance."""
+    area = (spot[2] - spot[0]) * (spot[3] - spot[1])
+    outside = area - _overlap(spot, window)
+    return 20 * outside + 5 * sum(_overlap(spot, other) for other in others) + spot[4]
+
+
+def _overlap(a: tuple, b: tuple) -> float:
+    """The area that two boxes (x0, y0, x1, y1) share."""
+    return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))

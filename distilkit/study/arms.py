@@ -1,0 +1,232 @@
+"""Arms: the same tasks and the same seeds for several starting points, in one table.
+
+"Median of 5 runs with different seeds" is how the paper reports GLUE (Sanh et al. 2019, table 1);
+here every seed is kept, so that a figure can show the spread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
+
+from distilkit.config import Scale, home
+from distilkit.data.sources import load_task
+from distilkit.data.tasks import task as task_named
+from distilkit.finetuning import fine_tuned, finetune, sequence_classifier
+from distilkit.run import Run
+from distilkit.side_by_side import side_by_side
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+POINTS = 100  # GLUE reports every metric times 100
+LEAST_TEACHER_SCORE = 10  # points; a share of less than this says nothing
+
+
+def finetune_arms(
+    arms: Mapping[str, str | Path],
+    tokenizer: PreTrainedTokenizerBase,
+    scale: Scale,
+    *,
+    split: str = "validation",
+    prefix: str = "",
+    keep: Sequence[str] = (),
+    taught: Sequence[str] = (),
+) -> pd.DataFrame:
+    """Fine-tune each arm on each of the scale's tasks with each of its seeds.
+
+    Every fine-tuning is a run ``<prefix><scale>-<arm>-<task>-<seed>``, so an interrupted sweep
+    goes on where it was. Fine-tuned weights are not kept unless asked for: a sweep would fill the
+    disk.
+
+    Args:
+        arms: arm -> a checkpoint for ``from_pretrained`` (folder or Hub id).
+        tokenizer: the arms' tokenizer.
+        scale: tasks, seeds, and how to fine-tune.
+        split: "validation" or "test": where the scores come from. The other is not looked at.
+        prefix: of the runs' names.
+        keep: arms whose fine-tuned weights are kept.
+        taught: arms that learn from the soft targets of the arm ``teacher`` too, fine-tuned on the
+            same task with the same seed and kept (:class:`distilkit.config.TaskObjective`).
+
+    Returns:
+        A row per arm, seed, task and metric: ``arm, seed, task, metric, score, train_seconds``.
+        Scores in points (-100 to 100); only the metric that counts (``glue.TASKS[task].score``),
+        for MNLI on the matched set. A correlation with answers that are all the same is counted as
+        0, as scikit-learn does: such a model must not drop out of a comparison. On a CPU several
+        runs go on at once (:mod:`distilkit.side_by_side`); their ``train_seconds`` overlap.
+
+    Raises:
+        ValueError: before anything is trained: `split` is something else, or a task has none, or
+            its examples have no labels (GLUE's own test sets have none); an arm is to be taught and
+            no arm ``teacher`` is kept.
+    """
+    import pandas as pd
+
+    if taught and not ("teacher" in arms and "teacher" in keep):
+        raise ValueError(f"taught = {tuple(taught)}: needs an arm 'teacher', and it in `keep`")
+
+    if split not in ("validation", "test"):
+        raise ValueError(f"split = {split!r}: give 'validation' or 'test'")
+
+    for task in scale.tasks:
+        train_and_measured(split, task, scale, home())
+    rows: dict[tuple[str, str, int], dict[str, Any]] = {}
+    plan = [(task, arm, seed) for task in scale.tasks for arm in arms for seed in scale.seeds]
+    for learners in (False, True):  # who teaches comes first
+        part = [each for each in plan if (each[1] in taught) == learners]
+        calls = [
+            (*each, arms[each[1]], tokenizer, scale, split, prefix, each[1] in keep, learners)
+            for each in part
+        ]
+        names = [run_name(prefix, scale, *each) for each in part]
+        if all(Run(home() / "runs" / name).finished for name in names):  # only to be read
+            found = [_finetuned(*call) for call in calls]
+        else:
+            found = side_by_side(_finetuned, calls, "fine-tune")
+        rows |= zip(part, found, strict=True)
+    return pd.DataFrame([rows[each] for each in plan])
+
+
+def run_name(prefix: str, scale: Scale, task: str, arm: str, seed: int) -> str:
+    """Of the run in which :func:`finetune_arms` fine-tunes an arm."""
+    return f"{prefix}{scale.name}-{arm}-{task}-{seed}"
+
+
+def _finetuned(
+    task: str,
+    arm: str,
+    seed: int,
+    checkpoint: str | Path,
+    tokenizer: PreTrainedTokenizerBase,
+    scale: Scale,
+    split: str,
+    prefix: str,
+    keep: bool,
+    taught: bool,
+) -> dict[str, Any]:
+    """One row of the table of :func:`finetune_arms`."""
+    data = train_and_measured(split, task, scale, home())
+    teacher = None
+    if taught:
+        of_teacher = Run(home() / "runs" / run_name(prefix, scale, task, "teacher", seed))
+        teacher = fine_tuned(AutoModelForSequenceClassification, of_teacher.model)
+    run = finetune(
+        sequence_classifier(checkpoint, task, seed),
+        tokenizer,
+        task,
+        data,
+        replace(scale.finetuning, seed=seed),
+        name=run_name(prefix, scale, task, arm, seed),
+        teacher=teacher,
+        keep_model=keep,
+    )
+    result = run.result()
+    metric = task_named(task).score
+    value = result["scores"][list(data)[-1]][metric]
+    return {
+        "arm": arm,
+        "seed": seed,
+        "task": task,
+        "metric": metric,
+        "score": 0.0 if value is None else POINTS * value,
+        "train_seconds": result["seconds"],
+    }
+
+
+@lru_cache(maxsize=1)
+def train_and_measured(split: str, task: str, scale: Scale, _home: Path) -> dict[str, Any]:
+    """The training examples of a task and those that it is measured on, which come last.
+
+    The last task stays in memory: other arms and seeds follow. (`_home` is where the tiny scale's
+    tasks are written.)
+    """
+    measured = getattr(task_named(task), split)[0]
+    splits = load_task(scale, task)
+    if measured not in splits or min(splits[measured]["label"][:], default=-1) < 0:
+        raise ValueError(
+            f"{task} has no labelled examples in {measured!r}: measure on the validation sets, or "
+            "take tasks whose test labels are public"
+        )
+    return {name: splits[name] for name in ("train", measured)}
+
+
+def macro_scores(scores: pd.DataFrame, *, without: tuple[str, ...] = ()) -> pd.DataFrame:
+    """The mean over tasks, for each arm and seed; undefined (NaN) if any task's score is.
+
+    Args:
+        scores: as :func:`finetune_arms` returns it.
+        without: tasks left out. The paper's macro-score holds WNLI, where its models sit at the
+            majority class; GLUE's own authors advise against reading anything into that task.
+
+    Returns:
+        ``arm, seed, score``.
+    """
+    kept = scores[~scores.task.isin(without)]
+    groups = kept.groupby(["arm", "seed"], sort=False)["score"]
+    return groups.agg(lambda values: values.mean(skipna=False)).reset_index()
+
+
+def results_table(scores: pd.DataFrame) -> pd.DataFrame:
+    """Median over seeds for each arm and task, and the macro-score, as a table to print.
+
+    Columns: the tasks, ``macro``, ``macro without wnli`` (if WNLI is there), and the macro's
+    ``low`` and ``high`` over seeds.
+    """
+    table = scores.pivot_table(
+        index="arm", columns="task", values="score", aggfunc="median", sort=False, dropna=False
+    )
+    macro = macro_scores(scores).groupby("arm", sort=False)["score"]
+    table["macro"], table["low"], table["high"] = macro.median(), macro.min(), macro.max()
+    if "wnli" in table:
+        without = macro_scores(scores, without=("wnli",)).groupby("arm")["score"].median()
+        table.insert(len(table.columns) - 2, "macro without wnli", without)
+    table.columns.name = None
+    return table
+
+
+def retained(scores: pd.DataFrame, student: str, teacher: str) -> pd.DataFrame:
+    """What share of the teacher's score the student keeps, in percent, seed by seed.
+
+    Returns:
+        ``task, retained, low, high`` (median, lowest and highest over seeds), a row per task and
+        one for the macro-score. NaN where the teacher's score is below
+        :data:`LEAST_TEACHER_SCORE` with any seed: a share of next to nothing says nothing.
+    """
+    import pandas as pd
+
+    table = pd.concat([scores, macro_scores(scores).assign(task="macro")])
+    table = table.pivot_table(
+        index=["task", "seed"], columns="arm", values="score", sort=False, dropna=False
+    )
+    weak = table[teacher].fillna(0).groupby("task").transform("min") < LEAST_TEACHER_SCORE
+    share = (100 * table[student] / table[teacher]).mask(weak)
+    by_task = share.groupby("task", sort=False)
+    return pd.DataFrame(
+        {"retained": by_task.median(), "low": by_task.min(), "high": by_task.max()}
+    ).reset_index()
+
+
+def paired_difference(scores: pd.DataFrame, arm: str, control: str) -> dict[str, float]:
+    """How far `arm` is above `control` in macro-score, seed by seed, in points.
+
+    Returns:
+        ``mean`` of the paired differences, ``low`` and ``high`` of their 95 % t-interval (NaN for
+        one seed), ``seeds``.
+    """
+    wide = macro_scores(scores).pivot(index="seed", columns="arm", values="score")
+    return t_interval((wide[arm] - wide[control]).dropna())
+
+
+def t_interval(values: pd.Series) -> dict[str, float]:
+    """``mean`` of a value for each seed, ``low`` and ``high`` of its 95 % t-interval, ``seeds``."""
+    from scipy.stats import t
+
+    n, mean = len(values), values.mean()
+    half = t.ppf(0.975, n - 1) * values.std(ddof=1) / n**0.5 if n > 1 else float("nan")
+    return {"mean": mean, "low": mean - half, "high": mean + half, "seeds": n}

@@ -1,0 +1,133 @@
+"""Is a classifier right as often as it is sure? Guo et al. 2017, arXiv 1706.04599, section 2.
+
+Confidence is the probability of the answer given. A classifier is calibrated if of its answers with
+confidence p a share p is right.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BINS = 15  # of equal width over [0, 1], as in the paper's tables
+DRAWS = 200  # of a calibrated classifier's answers
+
+
+def reliability(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS) -> pd.DataFrame:
+    """The numbers of a reliability diagram (section 2: acc and conf of a bin).
+
+    Args:
+        confidence: [n], probabilities of the answers given.
+        correct: [n], whether they are right.
+        bins: of equal width; a confidence is in the bin (low, high] that holds it.
+
+    Returns:
+        A row a bin: ``low, high, n, confidence, accuracy``, the last two means of its answers,
+        between 0 and 1; NaN in a bin without any.
+
+    Raises:
+        ValueError: a confidence that is no probability.
+    """
+    import pandas as pd
+
+    confidence, correct = _checked(confidence, correct)
+    edges, bin_of = np.linspace(0, 1, bins + 1), _bin_of(confidence, bins)
+    n = np.bincount(bin_of, minlength=bins)
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        sums = np.bincount(bin_of, values, bins)
+        return np.divide(sums, n, out=np.full(bins, np.nan), where=n > 0)
+
+    columns = {"low": edges[:-1], "high": edges[1:], "n": n}
+    return pd.DataFrame({**columns, "confidence": mean(confidence), "accuracy": mean(correct)})
+
+
+def expected_calibration_error(
+    confidence: np.ndarray, correct: np.ndarray, bins: int = BINS
+) -> float:
+    """``Σ n_b / n · |accuracy_b − confidence_b|`` over the bins b (equation 3); NaN of no answer.
+
+    Between 0 and 1. A few answers give more than 0 however well calibrated they are:
+    :func:`calibrated_error` says how much.
+
+    Raises:
+        ValueError: a confidence that is no probability.
+    """
+    confidence, correct = _checked(confidence, correct)
+    if not len(confidence):
+        return float("nan")
+    gaps = np.bincount(_bin_of(confidence, bins), correct - confidence, bins)
+    return float(np.abs(gaps).sum() / len(confidence))
+
+
+def calibrated_error(confidence: np.ndarray, bins: int = BINS) -> float:
+    """The expected calibration error of a calibrated classifier with these confidences.
+
+    The mean over :data:`DRAWS` draws in which each answer is right with its own confidence
+    (Bröcker and Smith 2007, "consistency resampling"). An error that is not above it says nothing
+    against a classifier.
+    """
+    confidence = np.asarray(confidence, np.float64)
+    random = np.random.default_rng(0)
+    draws = (random.random(len(confidence)) < confidence for _ in range(DRAWS))
+    return float(np.mean([expected_calibration_error(confidence, drawn, bins) for drawn in draws]))
+
+
+def calibration_table(examples: pd.DataFrame) -> pd.DataFrame:
+    """Teacher and student, task by task and over all examples of classification.
+
+    Args:
+        examples: as :func:`distilkit.study.fidelity.compare_runs` gives them.
+
+    Returns:
+        Index ``task, model``; ``n`` examples; ``accuracy``, ``confidence`` (mean), ``ece`` and
+        ``ece_if_calibrated`` (:func:`calibrated_error`) in percent; ``brier`` (the sum over classes
+        of squared errors, 0 to 2) and ``nll`` (nats), means over examples. Each is computed seed by
+        seed and averaged. No rows for regression.
+    """
+    import pandas as pd
+
+    kept = examples[examples.teacher_confidence.notna()]
+    groups = [*kept.groupby("task", sort=False), *([("all", kept)] if len(kept) else [])]
+    rows = []
+    for task, group in groups:
+        for model in ("teacher", "student"):
+            columns = [f"{model}_{name}" for name in ("correct", "confidence", "brier", "nll")]
+            by_seed = [part for _, part in group.groupby("seed")[columns]]
+            found = pd.DataFrame(_one_seed(*(part[c] for c in columns)) for part in by_seed)
+            rows.append({"task": task, "model": model, "n": len(by_seed[0]), **found.mean()})
+    names = ["task", "model", "n", "accuracy", "confidence", "ece", "ece_if_calibrated"]
+    return pd.DataFrame(rows, columns=[*names, "brier", "nll"]).set_index(["task", "model"])
+
+
+def _one_seed(
+    correct: pd.Series, confidence: pd.Series, brier: pd.Series, nll: pd.Series
+) -> dict[str, float]:
+    return {
+        "accuracy": 100 * correct.mean(),
+        "confidence": 100 * confidence.mean(),
+        "ece": 100 * expected_calibration_error(confidence, correct),
+        "ece_if_calibrated": 100 * calibrated_error(confidence),
+        "brier": brier.mean(),
+        "nll": nll.mean(),
+    }
+
+
+def _checked(confidence: np.ndarray, correct: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    confidence, correct = np.asarray(confidence, np.float64), np.asarray(correct, np.float64)
+    if confidence.ndim != 1 or confidence.shape != correct.shape:
+        raise ValueError(
+            f"confidence {confidence.shape} and correct {correct.shape}: give one of each for "
+            "every example"
+        )
+    if not ((confidence >= 0) & (confidence <= 1)).all():
+        raise ValueError("a confidence is a probability: give numbers from 0 to 1")
+    return confidence, correct
+
+
+def _bin_of(confidence: np.ndarray, bins: int) -> np.ndarray:
+    return np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)

@@ -1,0 +1,274 @@
+"""Every layer map of a teacher, scored before anything is trained.
+
+Which layers should a student copy? A teacher of n layers has C(n, k) students of k layers. Sanh et
+al. 2019, section 3, take "one layer out of two" and say no more; the authors' script names 0, 2, 4,
+7, 9, 11 of 12. All 924 maps of a 12-layer teacher can be scored as they are cut, for two reasons:
+
+1. Maps with the same first layers share the hidden states up to there. So the maps are walked as
+   the tree of their prefixes, depth first, and each layer is applied once to each prefix:
+   C(n + 1, k) − 1 applications in place of k · C(n, k), 1,715 in place of 5,544.
+2. The teacher's own states serve the prefixes (0), (0, 1), ... and its answers all maps; only the
+   last hidden state of a map goes through the head, and of it only the rows that are scored.
+
+The numbers are those of the students that :func:`distilkit.student.student_from_teacher` would make
+(tested in float64). What they say of a student that has been trained is another question, which
+:mod:`distilkit.study.layer_study` asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from math import comb
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel
+
+from distilkit.config import Objective
+from distilkit.fused_loss import Head, mlm_head
+from distilkit.losses import at_least_float32
+from distilkit.masking import MaskedBlocks
+from distilkit.student import DISTILBERT_LAYERS, check_teacher, default_layers, positions
+from distilkit.training_loop import evaluate
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PROBE_TOKENS = 2048
+BATCH_TOKENS = 1024  # [tokens, V] stand in memory three times: the teacher's p, a map's log q, p·q
+
+LayerMap = tuple[int, ...]
+
+
+def score_layer_maps(
+    teacher: PreTrainedModel,
+    probe: MaskedBlocks,
+    student_layers: int | None = None,
+    *,
+    objective: Objective | None = None,
+) -> pd.DataFrame:
+    """Every map of the teacher's layers to so many, scored on a probe text as it is cut.
+
+    Args:
+        teacher: BertForMaskedLM or RobertaForMaskedLM; stays as it is.
+        probe: a small text (:func:`probe_of`), masked as in its epoch 0.
+        student_layers: k, by default half of the teacher's n.
+        objective: its temperature, and whether soft targets count at all tokens or masked ones.
+
+    Returns:
+        A row a map, best first: ``layers``; ``name``, as :func:`named_maps` has it, or "";
+        ``soft_target``, T²·KL(teacher ‖ student) in nats, the mean over all non-pad tokens (or over
+        the masked ones, if the objective says so); ``masked_accuracy``, the share of the masked
+        tokens where the likeliest word is the original one; ``rank`` by soft_target, from 1.
+
+    Raises:
+        TypeError: the teacher has no masked-word head, or no student can be made from it.
+        ValueError: the teacher has fewer layers than that, or does not fit the probe.
+    """
+    import pandas as pd
+
+    depth = teacher.config.num_hidden_layers
+    names = named_maps(depth, student_layers)
+    k = len(default_layers(depth, student_layers))
+    head = mlm_head(teacher)
+    check_teacher(teacher)
+
+    with tqdm(
+        total=comb(depth, k) * -(-len(probe) // _batch_size(probe)), desc="layer maps", unit="pass"
+    ) as bar:
+
+        def last_states(
+            _: dict[str, Any], passed: TeacherPass
+        ) -> Iterator[tuple[LayerMap, Tensor]]:
+            for layers, hidden in states_of_maps(passed, k):
+                yield layers, hidden
+                bar.update()
+
+        found = _score(teacher, probe, objective or Objective(), head, last_states)
+    rows = (
+        {"layers": layers, "name": label_of(layers, names), **scores}
+        for layers, scores in found.items()
+    )
+    table = pd.DataFrame(rows)
+    table = table.sort_values(["soft_target", "layers"], ignore_index=True)
+    return table.assign(rank=table.index + 1)
+
+
+def score_student(
+    student: PreTrainedModel,
+    teacher: PreTrainedModel,
+    blocks: MaskedBlocks,
+    objective: Objective | None = None,
+) -> dict[str, float]:
+    """``soft_target`` and ``masked_accuracy`` of a student, trained or not, as for the maps.
+
+    Raises:
+        TypeError: a model has no masked-word head.
+        ValueError: a model does not fit the text.
+    """
+    _check_probe(student, blocks)
+
+    def last_states(inputs: dict[str, Any], _: TeacherPass) -> Iterator[tuple[None, Tensor]]:
+        yield None, student.base_model(**inputs).last_hidden_state
+
+    def measure(student: PreTrainedModel) -> dict[str, float]:
+        found = _score(teacher, blocks, objective or Objective(), mlm_head(student), last_states)
+        return found[None]
+
+    return evaluate(student, measure)
+
+
+def named_maps(teacher_layers: int, student_layers: int | None = None) -> dict[str, LayerMap]:
+    """The maps that have a name: the default, one layer out of two, the first and the last layers.
+
+    For 12 -> 6 the default is the authors', and is called so. "Every second" is there where it
+    gives so many layers. Two names may mean the same map.
+    """
+    n, default = teacher_layers, default_layers(teacher_layers, student_layers)
+    k = len(default)
+    names = {"the authors'" if (n, default) == (12, DISTILBERT_LAYERS) else "default": default}
+    for first in (0, 1):
+        if len(range(first, n, 2)) == k:
+            names[f"every second from {first}"] = tuple(range(first, n, 2))
+    return names | {"first": tuple(range(k)), "last": tuple(range(n - k, n))}
+
+
+def label_of(layers: LayerMap, names: dict[str, LayerMap]) -> str:
+    """All names of a map, or ""."""
+    return ", ".join(name for name, named in names.items() if named == layers)
+
+
+def layer_applications(teacher_layers: int, student_layers: int) -> int:
+    """How many (prefix, layer) pairs the tree of all maps has: C(n + 1, k) − 1.
+
+    A prefix of j layers can be completed if its last one leaves k − j above it: there are
+    C(n − k + j, j) of them, and Σ_j C(n − k + j, j) over j = 1 ... k is that. The first k of the
+    teacher's own layers are among them, and cost nothing more.
+    """
+    return comb(teacher_layers + 1, student_layers) - 1
+
+
+def probe_of(blocks: MaskedBlocks, tokens: int = PROBE_TOKENS) -> MaskedBlocks:
+    """A text's first blocks, about so many tokens, under masks that depend on no run's seed."""
+    first = np.arange(min(len(blocks), max(1, tokens // blocks.blocks.shape[1])))
+    return MaskedBlocks(blocks.blocks[first], blocks.tokenizer, seed=0, weights=blocks.weights)
+
+
+class TeacherPass(NamedTuple):
+    """What the teacher's own forward pass leaves for the maps."""
+
+    states: tuple[Tensor, ...]  # n + 1 hidden states [B, L, H]: embeddings, then after each layer
+    apply: Callable[[int, Tensor], Tensor]  # (layer, hidden) -> hidden, as the encoder calls it
+
+
+def teacher_pass(teacher: PreTrainedModel, inputs: dict[str, Any]) -> TeacherPass:
+    """Run the teacher, and keep how its encoder calls a layer (the mask as attention wants it)."""
+    stack, calls = teacher.base_model.encoder.layer, []
+    hook = stack[0].register_forward_pre_hook(
+        lambda _, args, kwargs: calls.append((args[1:], kwargs)), with_kwargs=True
+    )
+    try:
+        states = teacher.base_model(**inputs, output_hidden_states=True).hidden_states
+    finally:
+        hook.remove()
+    args, kwargs = calls[0]
+    return TeacherPass(states, lambda layer, hidden: stack[layer](hidden, *args, **kwargs))
+
+
+def states_of_maps(
+    passed: TeacherPass, student_layers: int, begun: LayerMap = (), hidden: Tensor | None = None
+) -> Iterator[tuple[LayerMap, Tensor]]:
+    """``(layers, last hidden state [B, L, H])`` of every map, in lexicographic order.
+
+    A walk through the tree of prefixes: no more than `student_layers` states are held at once.
+    """
+    left = student_layers - len(begun)
+    if not left:
+        yield begun, hidden
+        return
+    depth = len(passed.states) - 1
+    for layer in range(begun[-1] + 1 if begun else 0, depth - left + 1):
+        layers = (*begun, layer)
+        if layer == len(begun):  # 0, 1, 2, ...: so far this is the teacher
+            after = passed.states[layer + 1]
+        else:
+            after = passed.apply(layer, passed.states[0] if hidden is None else hidden)
+        yield from states_of_maps(passed, student_layers, layers, after)
+
+
+def _score(
+    teacher: PreTrainedModel,
+    blocks: MaskedBlocks,
+    objective: Objective,
+    head: Head,
+    last_states: Callable[[dict[str, Any], TeacherPass], Iterable[tuple[Any, Tensor]]],
+) -> dict[Any, dict[str, float]]:
+    """Both scores of every last hidden state that `last_states` yields for a batch, by its key."""
+    _check_probe(teacher, blocks)
+    size = _batch_size(blocks)
+    temperature, sums = objective.temperature, {}
+    rows_scored = masked = 0
+
+    def measure(teacher: PreTrainedModel) -> None:
+        nonlocal rows_scored, masked
+        teachers_head = mlm_head(teacher)
+        for start in range(0, len(blocks), size):
+            batch = blocks.batch(0, np.arange(start, min(start + size, len(blocks))))
+            batch = {
+                k: v.to(teacher.device) if isinstance(v, Tensor) else v for k, v in batch.items()
+            }
+            inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+            words, rows = batch["targets"], batch["rows"]  # M; N, the masked ones first
+            if objective.tokens == "masked":
+                rows = rows[: len(words)]
+            rows_scored, masked = rows_scored + len(rows), masked + len(words)
+            passed = teacher_pass(teacher, inputs)
+            log_p = _log_softmax(passed.states[-1], rows, teachers_head, temperature)  # N, V
+            p = log_p.exp()
+            negative_entropy = torch.linalg.vecdot(p, log_p)  # N
+            del log_p
+            for key, hidden in last_states(inputs, passed):
+                log_q = _log_softmax(hidden, rows, head, temperature)  # N, V
+                kl = (negative_entropy - torch.linalg.vecdot(p, log_q)).sum().item()
+                hits = (log_q[: len(words)].argmax(-1) == words).sum().item()
+                kl_before, hits_before = sums.get(key, (0.0, 0))
+                sums[key] = kl_before + kl, hits_before + hits
+
+    evaluate(teacher, measure)
+    return {
+        key: {
+            "soft_target": temperature**2 * kl / max(rows_scored, 1),
+            "masked_accuracy": hits / max(masked, 1),
+        }
+        for key, (kl, hits) in sums.items()
+    }
+
+
+def _batch_size(blocks: MaskedBlocks) -> int:
+    return max(1, BATCH_TOKENS // blocks.blocks.shape[1])
+
+
+def _log_softmax(hidden: Tensor, rows: Tensor, head: Head, temperature: float) -> Tensor:
+    """The logarithm of the softmax at T of the selected tokens of [B, L, H]: [N, V]."""
+    selected = hidden.flatten(0, 1).index_select(0, rows)
+    logits = head.decoder(head.transform(selected))
+    return F.log_softmax(at_least_float32(logits) / temperature, dim=-1)
+
+
+def _check_probe(model: PreTrainedModel, blocks: MaskedBlocks) -> None:
+    mlm_head(model)  # raises TypeError for a model without one
+    length, longest = blocks.blocks.shape[1], positions(model)
+    if length > longest:
+        raise ValueError(
+            f"blocks of {length} tokens, but the {type(model).__name__} has {longest} positions: "
+            "pack the probe into shorter blocks"
+        )
+    if len(blocks.weights) > model.config.vocab_size:
+        raise ValueError(
+            f"the tokenizer has {len(blocks.weights)} entries, the model {model.config.vocab_size}"
+            ": they do not belong together"
+        )

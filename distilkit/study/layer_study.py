@@ -1,0 +1,149 @@
+"""Does the ranking of the layer maps last once their students are trained?
+
+:mod:`distilkit.study.layer_search` scores every map as it is cut. Here some of their students are
+trained, all by the same triple loss for as many steps, and scored again on held-out text. Maps
+spread over the whole ranking are trained with one seed, which gives a rank correlation; those with
+a name, the best and the worst with several, which says how much of a difference is chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from transformers import AutoModelForMaskedLM
+
+from distilkit.checkpoint import write_whole
+from distilkit.config import Scale
+from distilkit.data.sources import load_blocks, load_teacher
+from distilkit.distillation import distil
+from distilkit.models.loading import load_model
+from distilkit.side_by_side import side_by_side
+from distilkit.student import default_layers, student_from_teacher
+from distilkit.study.layer_search import LayerMap, probe_of, score_layer_maps, score_student
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SPREAD = 20  # maps at most that are trained with the first seed, for the rank correlation
+SEEDS = (1, 2, 3)
+
+
+def score_and_train(
+    scale: Scale,
+    seeds: Sequence[int] = SEEDS,
+    *,
+    student_layers: int | None = None,
+    out: Path,
+    name: str | None = None,
+) -> pd.DataFrame:
+    """Score all maps of the scale's teacher, train the students of some, score them again.
+
+    Finished runs are only read, an unfinished one goes on from its checkpoint. Of the training
+    text, the first :data:`distilkit.study.layer_search.PROBE_TOKENS` tokens are the probe of the
+    scores before; the scores after are those of the whole held-out text.
+
+    Args:
+        scale: teacher, text, objective, and the training of each student.
+        seeds: of order, masks and dropout; the first is that of the rank correlation.
+        student_layers: by default half of the teacher's.
+        out: a csv file, replaced when all is done.
+        name: what the run folders begin with; by default ``layers-<scale>-<steps>-steps``.
+
+    Returns:
+        What is in the file (:func:`read_trained`), a row a trained student.
+
+    Raises:
+        ValueError: the teacher has fewer layers than the student is to have, or a run of this name
+            was trained otherwise (:func:`distilkit.run.open_run`).
+    """
+    import pandas as pd
+
+    teacher, tokenizer = load_teacher(scale)
+    default_layers(teacher.config.num_hidden_layers, student_layers)  # refuses others at once
+    blocks, _ = load_blocks(scale, tokenizer)
+    scores = score_layer_maps(teacher, probe_of(blocks), student_layers, objective=scale.objective)
+    todo = plan(scores, seeds)
+    name = name or f"layers-{scale.name}-{scale.distillation.steps or 'all'}-steps"
+    after = side_by_side(train_map, [(scale, *each, name) for each in todo], "layer maps")
+    before = scores.set_index("layers")
+    rows = [
+        {
+            "layers": _written(layers),
+            "seed": seed,
+            "steps": result["steps"],
+            "soft_target_cut": before.soft_target[layers],
+            "masked_accuracy_cut": before.masked_accuracy[layers],
+            "soft_target": result["soft_target"],
+            "masked_accuracy": result["masked_accuracy"],
+        }
+        for (layers, seed), result in zip(todo, after, strict=True)
+    ]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(out, pd.DataFrame(rows).round(5).to_csv(index=False).encode())
+    return read_trained(out)
+
+
+def plan(scores: pd.DataFrame, seeds: Sequence[int]) -> list[tuple[LayerMap, int]]:
+    """(layers, seed) of every student to be trained, seed by seed in the order of the scores."""
+    spread = set(np.linspace(0, len(scores) - 1, SPREAD).round().astype(int))
+    ends = {0, len(scores) - 1}
+    return [
+        (row.layers, seed)
+        for seed in seeds
+        for row in scores.itertuples()
+        if row.name or row.Index in ends or (seed == seeds[0] and row.Index in spread)
+    ]
+
+
+def train_map(scale: Scale, layers: LayerMap, seed: int, name: str) -> dict[str, float]:
+    """The student of one map, trained if it is not there yet, and its scores on held-out text.
+
+    The run is ``<name>-<layers>-seed-<seed>``.
+
+    Returns:
+        ``soft_target`` and ``masked_accuracy`` as
+        :func:`distilkit.study.layer_search.score_student` has them, and ``steps``.
+    """
+    scale = replace(scale, distillation=replace(scale.distillation, seed=seed))
+    teacher, tokenizer = load_teacher(scale)
+    blocks, held_out = load_blocks(scale, tokenizer)
+    run = distil(
+        student_from_teacher(teacher, layers),
+        teacher,
+        blocks,
+        scale.distillation,
+        objective=scale.objective,
+        name=f"{name}-{_written(layers)}-seed-{seed}",
+    )
+    student, _ = load_model(AutoModelForMaskedLM, str(run.model))
+    scores = score_student(student, teacher, held_out, scale.objective)
+    return {"steps": run.result()["steps"], **scores}
+
+
+def read_trained(path: Path) -> pd.DataFrame:
+    """The table of :func:`score_and_train`.
+
+    ``layers`` (a tuple), ``seed``, ``steps``; ``soft_target_cut`` and ``masked_accuracy_cut``, on
+    the probe, before the training; ``soft_target`` and ``masked_accuracy``, on held-out text,
+    after.
+    """
+    import pandas as pd
+
+    return pd.read_csv(
+        path, converters={"layers": lambda text: tuple(int(i) for i in text.split("-"))}
+    )
+
+
+def rank_correlation(trained: pd.DataFrame, before: str, after: str) -> float:
+    """Spearman's, over the maps that the first seed trained; NaN if a column is constant."""
+    first = trained[trained.seed == trained.seed.iloc[0]]
+    with np.errstate(invalid="ignore"):  # 0/0 where all maps are alike
+        return float(first[before].rank().corr(first[after].rank()))
+
+
+def _written(layers: LayerMap) -> str:
+    return "-".join(map(str, layers))

@@ -1,0 +1,198 @@
+"""How a small teacher is made; the card in ``data/tiny/teacher`` says how the shipped one was.
+
+A BERT of a few million parameters learns next to nothing of English from masked words alone in the
+hours that a laptop has: it stays for long on the plateau of word frequencies. It learns quickly
+from another model, whose answers at every token say far more than the one right word (Turc et al.
+2019, arXiv 1908.08962; Jiao et al. 2020, arXiv 1909.10351). So two steps, both by the kit's loop:
+
+1. A pretrained encoder gets a smaller vocabulary and a masked-language-model head, and all of it is
+   trained as such on the text, held to the hidden states that it had.
+2. A small BERT, from random weights, is distilled from it on the same text: soft targets at all
+   tokens, the masked words themselves, hidden states through learned projections, and where each
+   head looks. The text is cut into sentences, each closed by [SEP] as in a task with two of them.
+
+Both are runs like any other: killed, they go on where they were.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoModel,
+    AutoTokenizer,
+    BertConfig,
+    BertForMaskedLM,
+    PreTrainedTokenizerBase,
+)
+
+from distilkit.config import Objective, Training, home
+from distilkit.data import tinyworld
+from distilkit.data.documents import read_texts
+from distilkit.distillation import distil
+from distilkit.masking import MaskedBlocks, pack
+from distilkit.models.encoder import (
+    commonest_pieces,
+    cut_vocabulary,
+    masked_lm_from_encoder,
+    train_head,
+)
+from distilkit.run import Run
+
+VOCABULARY = 5000
+LENGTH = 64  # tokens in a block, and positions of the small model: it ships none untrained
+SHAPE = {
+    "hidden_size": 192,
+    "num_hidden_layers": 6,
+    "intermediate_size": 768,
+    "max_position_embeddings": LENGTH,
+    "initializer_range": 0.03,  # BERT's 0.02 is made for 768
+    "hidden_dropout_prob": 0.0,  # what hardly sees a text twice cannot overfit
+    "attention_probs_dropout_prob": 0.0,
+}
+OF_ENCODER = Training(
+    steps=1500,
+    batch_size=32,
+    micro_batch_size=32,
+    learning_rate=3e-4,
+    eps=1e-8,
+    weight_decay=0.01,
+    max_grad_norm=1.0,
+    seed=1,
+    precision="bf16",
+    log_every=20,
+    validate_every=500,
+    checkpoint_every=250,
+)
+SMALL = Training(
+    steps=12_000,
+    batch_size=32,
+    micro_batch_size=32,
+    learning_rate=1.5e-3,
+    eps=1e-8,
+    weight_decay=0.01,
+    seed=1,
+    precision="bf16",
+    log_every=20,
+    validate_every=500,
+    checkpoint_every=250,
+)
+HELD_OUT = 200
+
+
+def teacher_texts(files: Sequence[str | Path]) -> tuple[list[str], list[str]]:
+    """What the teacher learns from and is measured on: the files', and the tiny world's text.
+
+    One document in :data:`HELD_OUT` of each file is held out.
+    """
+    texts, held_out = [], []
+    for file in files:
+        documents = read_texts(file)
+        texts += [text for i, text in enumerate(documents) if (i + 1) % HELD_OUT]
+        held_out += documents[HELD_OUT - 1 :: HELD_OUT]
+    few = dict.fromkeys(tinyworld.TASKS, 8)  # only the text is wanted
+    world = tinyworld.write(
+        home() / "data" / "cache" / "tinyworld-of-teacher",
+        tinyworld.TEACHER_SEED,  # another world than the students'
+        tinyworld.TEACHER_DOCUMENTS,
+        few,
+    )
+    texts += read_texts(world / "text" / "train.parquet")
+    return texts, held_out + read_texts(world / "text" / "validation.parquet")[::4]
+
+
+def encoder_as_teacher(
+    encoder: str | Path,
+    texts: Sequence[str],
+    held_out: Sequence[str],
+    *,
+    name: str = "teacher-of-encoder",
+    training: Training = OF_ENCODER,
+) -> Run:
+    """Step 1: a pretrained encoder becomes a masked-language model with a smaller vocabulary.
+
+    Args:
+        encoder: folder or Hub id of a BertModel with its WordPiece tokenizer.
+        texts, held_out: documents to learn from, and to measure on.
+        name: of the run.
+        training: how long, in which batches.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(encoder)
+    pieces = commonest_pieces(
+        texts, tokenizer, VOCABULARY, always=[" ".join(tinyworld.vocabulary())]
+    )
+    model = masked_lm_from_encoder(
+        AutoModel.from_pretrained(encoder, dtype=torch.float32), training.seed
+    )
+    model, tokenizer = cut_vocabulary(model, tokenizer, pieces)
+    blocks, validation = _blocks(texts, held_out, tokenizer, training.seed)
+    return train_head(model, blocks, training, name=name, validation=validation)
+
+
+def small_teacher(
+    teacher: str | Path,
+    texts: Sequence[str],
+    held_out: Sequence[str],
+    *,
+    name: str = "teacher",
+    training: Training = SMALL,
+) -> Run:
+    """Step 2: a small BERT from random weights learns all it knows from the large one.
+
+    Args:
+        teacher: folder of a BertForMaskedLM and its tokenizer, as step 1 leaves them.
+        texts, held_out, name, training: as for :func:`encoder_as_teacher`.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(teacher)
+    large = BertForMaskedLM.from_pretrained(teacher, dtype=torch.float32).eval()
+    with torch.random.fork_rng():
+        torch.manual_seed(training.seed)
+        heads = large.config.num_attention_heads  # compared one by one, so as many, and narrower
+        shape = {"vocab_size": len(tokenizer), "num_attention_heads": heads, **SHAPE}
+        small = BertForMaskedLM(BertConfig(**shape))
+    tokenizer.model_max_length = small.config.max_position_embeddings  # the large one's was another
+    depth, theirs = small.config.num_hidden_layers, large.config.num_hidden_layers
+    # every hidden state of the large one has a partner as far up in the small one
+    pairs = tuple((round(layer * depth / theirs), layer) for layer in range(theirs + 1))
+    # states and attention weigh as much as the soft targets: what the large one knows of comparing
+    # sentences shows in them, and hardly in the words it expects
+    objective = Objective(mlm=1.0, cosine=20.0, cosine_layers=pairs, attention=20.0)
+    blocks, validation = _blocks(sentences(texts), sentences(held_out), tokenizer, training.seed)
+    return distil(
+        small, large, blocks, training, name=name, objective=objective, validation=validation
+    )
+
+
+def sentences(texts: Iterable[str]) -> list[str]:
+    """The texts' sentences, in their order: cut where space follows a full stop, ! or ?."""
+    return [part for text in texts for part in re.split(r"(?<=[.!?])\s+", text) if part]
+
+
+def ship(model: str | Path, folder: str | Path) -> Path:
+    """Model and tokenizer in `folder`, in half precision: half the bytes, nothing lost in use.
+
+    No text of the pretraining had a second segment, so its vector is still random, and as large as
+    a word's: fine-tuned on pairs, the second sentence would look like another language. It starts
+    as a copy of the first one's.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    small = BertForMaskedLM.from_pretrained(model, dtype=torch.float16)
+    segments = small.bert.embeddings.token_type_embeddings.weight
+    with torch.no_grad():
+        segments[1:] = segments[0]
+    small.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return Path(folder)
+
+
+def _blocks(
+    texts: Sequence[str], held_out: Sequence[str], tokenizer: PreTrainedTokenizerBase, seed: int
+) -> tuple[MaskedBlocks, MaskedBlocks]:
+    blocks = MaskedBlocks(pack(texts, tokenizer, LENGTH), tokenizer, seed=seed)
+    validation = MaskedBlocks(
+        pack(held_out, tokenizer, LENGTH), tokenizer, seed=0, weights=blocks.weights
+    )
+    return blocks, validation

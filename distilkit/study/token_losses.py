@@ -1,0 +1,126 @@
+"""The triple loss under a microscope: what each token adds, and where each term pulls.
+
+Sanh et al. 2019, section 2, on a batch small enough to look at; the formulas are those of
+:mod:`distilkit.losses`. Shapes: B sentences of L tokens, N of them not padding, V words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from distilkit.config import Objective
+from distilkit.losses import IGNORE, cosine_loss, mlm_loss, soft_target_loss, triple_loss
+
+TERMS = ("soft_target", "mlm", "cosine")
+
+
+def rows_of(model: PreTrainedModel, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    """Logits [N, V] and last hidden states [N, H] of a batch's non-pad tokens, masked ones first.
+
+    On the CPU, wherever the model is.
+
+    Args:
+        model: a masked-language model, student or teacher.
+        batch: as :meth:`distilkit.masking.MaskedBlocks.batch` makes it.
+    """
+    attention = batch["attention_mask"]
+    out = model(
+        input_ids=batch["input_ids"].to(model.device),
+        attention_mask=None if attention is None else attention.to(model.device),
+        output_hidden_states=True,
+    )
+    logits, hidden = out.logits.cpu(), out.hidden_states[-1].cpu()
+    return logits.flatten(0, 1)[batch["rows"]], hidden.flatten(0, 1)[batch["rows"]]
+
+
+def targets_of(batch: Mapping[str, Any]) -> Tensor:
+    """[N]: the original token at the masked rows, which come first, and -100 elsewhere."""
+    targets = torch.full((len(batch["rows"]),), IGNORE)
+    targets[: len(batch["targets"])] = batch["targets"]
+    return targets
+
+
+def token_losses(
+    student: PreTrainedModel,
+    teacher: PreTrainedModel,
+    batch: Mapping[str, Any],
+    objective: Objective,
+) -> dict[str, Tensor]:
+    """Each term at each token, unweighted.
+
+    Args:
+        student, teacher: masked-language models, in eval mode.
+        batch: as :meth:`distilkit.masking.MaskedBlocks.batch` makes it; small: [N, V] is held.
+        objective: temperature, and where soft targets count.
+
+    Returns:
+        ``soft_target``, ``mlm``, ``cosine``: [B, L] each, NaN where a term does not look. The mean
+        over the other tokens is the term of the triple loss.
+    """
+    with torch.no_grad():
+        s, s_hidden = rows_of(student, batch)
+        t, t_hidden = rows_of(teacher, batch)
+    targets = targets_of(batch)
+    if objective.mlm_target == "teacher":
+        targets = torch.where(targets == IGNORE, targets, t.argmax(-1))
+    masked = len(batch["targets"])
+    soft = masked if objective.tokens == "masked" else len(s)
+    each = range(len(s))
+    values = {
+        "soft_target": [
+            soft_target_loss(s[i : i + 1], t[i : i + 1], objective.temperature) for i in each[:soft]
+        ],
+        "mlm": [mlm_loss(s[i : i + 1], targets[i : i + 1]) for i in each[:masked]],
+        "cosine": [cosine_loss(s_hidden[i : i + 1], t_hidden[i : i + 1]) for i in each],
+    }
+    tokens = {}
+    for term, found in values.items():
+        flat = torch.full((batch["input_ids"].numel(),), float("nan"))
+        if found:
+            flat[batch["rows"][: len(found)]] = torch.stack(found).float()
+        tokens[term] = flat.view(batch["input_ids"].shape)
+    return tokens
+
+
+def gradient_products(
+    student: PreTrainedModel,
+    teacher: PreTrainedModel,
+    batch: Mapping[str, Any],
+    objective: Objective,
+) -> Tensor:
+    """The inner products of the three terms' gradients with respect to the student's parameters.
+
+    With weights w, the gradient of the triple loss has the length sqrt(wᵀ G w); the length of term
+    i's alone is sqrt(G_ii), the cosine between two is G_ij / sqrt(G_ii G_jj).
+
+    Args:
+        student, teacher, batch, objective: as for :func:`token_losses`. No parameter's ``.grad`` is
+            touched.
+
+    Returns:
+        G, [3, 3], float64, in the order of :data:`TERMS`.
+    """
+    parameters = [p for p in student.parameters() if p.requires_grad]
+    with torch.no_grad():
+        t, t_hidden = rows_of(teacher, batch)
+    with torch.enable_grad():
+        s, s_hidden = rows_of(student, batch)
+        terms = triple_loss(s, t, s_hidden, t_hidden, targets_of(batch), objective)
+        gradients = [
+            torch.autograd.grad(
+                getattr(terms, term), parameters, retain_graph=True, allow_unused=True
+            )
+            for term in TERMS
+        ]
+    products = torch.zeros(3, 3, dtype=torch.float64)
+    for i, a in enumerate(gradients):
+        for j, b in enumerate(gradients):
+            for x, y in zip(a, b, strict=True):
+                if x is not None and y is not None:  # the cosine term does not reach the head
+                    products[i, j] += (x.double() * y.double()).sum()
+    return products

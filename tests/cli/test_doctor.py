@@ -1,0 +1,152 @@
+"""The doctor says good of what is good, and names each thing that is not."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import small_bert
+from hub_server import Fault, HubServer
+from test_hub import client
+from transformers import BertForSequenceClassification, BertTokenizerFast
+
+from distilkit.__main__ import main
+from distilkit.cli.doctor import doctor
+from distilkit.config import SCALES
+
+TINY = SCALES["tiny"]
+
+
+def write_text(path):
+    path.write_text("".join(f"w{i} w{i + 1} w{2 * i} w3 w4 w5\n" for i in range(90)))
+
+
+def found_by(scale, **more):
+    return doctor(scale, **more).set_index("check")
+
+
+def test_the_tiny_scale_is_in_good_health(home, capsys):
+    table = found_by(TINY)
+    assert table.good.all(), table.to_string()
+    assert len(table) == 7
+    assert "student's embeddings are the teacher's" in table.index
+    assert "the Hub answers" not in table.index  # nobody needs it
+    assert main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("good  ") == 7
+    assert "steps at" in out
+
+
+def test_a_teacher_that_knows_nothing(home, tmp_path, tokenizer):
+    small_bert(4).save_pretrained(tmp_path / "t")
+    tokenizer.save_pretrained(tmp_path / "t")
+    write_text(tmp_path / "a.txt")
+    plan = replace(TINY, teacher=str(tmp_path / "t"), text=str(tmp_path / "a.txt"), length=16)
+    table = found_by(plan)
+    assert not table.good["teacher beats chance on masked words"]
+    assert table.good["one batch can be learnt by heart"]
+    assert table.good["student's embeddings are the teacher's"]
+    assert main(["doctor", "--teacher", plan.teacher, "--text", plan.text]) == 1
+
+
+def test_a_tokenizer_of_another_model(home, tmp_path):
+    small_bert(4).save_pretrained(tmp_path / "t")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(300))]
+    BertTokenizerFast(vocab={w: i for i, w in enumerate(words)}).save_pretrained(tmp_path / "t")
+    table = found_by(replace(TINY, teacher=str(tmp_path / "t")))
+    assert list(table.good) == [False]
+    assert table.found.iloc[0] == "305 entries, 205 rows"
+
+
+def test_a_plan_too_large_for_the_machine(home):
+    table = found_by(replace(TINY, distillation=replace(TINY.distillation, micro_batch_size=10**8)))
+    assert not table.good["memory"]
+
+
+def test_a_micro_batch_that_was_tried_and_does_not_fit(home, monkeypatch):
+    """As on a GPU: PyTorch's own error becomes the memory's row, and nothing else."""
+    module = importlib.import_module("distilkit.cli.doctor")
+    real = module.language_model_loss
+
+    def full(objective, teacher=None):
+        loss = real(objective, teacher)
+
+        def fails(model, batch, counts):
+            if len(batch["input_ids"]) == TINY.distillation.micro_batch_size:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return loss(model, batch, counts)
+
+        return fails
+
+    monkeypatch.setattr(module, "language_model_loss", full)
+    table = found_by(TINY)
+    assert list(table.index[~table.good]) == ["memory"]
+    assert "was tried and does not fit" in table.found["memory"]
+
+
+@pytest.mark.parametrize("kind", ["blind", "swapped", "good"])
+def test_a_classifier_that_is_to_teach(home, tmp_path, tokenizer, kind):
+    """Its labels in the task's order, and better than the commonest answer."""
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 2, 150)
+    sentences = [
+        f"w{label} " + " ".join(f"w{k}" for k in random.integers(2, 99, 4)) for label in labels
+    ]
+    (tmp_path / "glue" / "sst2").mkdir(parents=True)
+    for split in ("train", "validation"):
+        data = pd.DataFrame({"sentence": sentences, "label": labels})
+        data.to_parquet(tmp_path / "glue" / "sst2" / f"{split}.parquet")
+    names = ["negative", "positive"] if kind != "swapped" else ["positive", "negative"]
+    torch.manual_seed(0)
+    model = BertForSequenceClassification(
+        small_bert(1, num_labels=2, id2label=dict(enumerate(names))).config
+    ).eval()
+    if kind == "good":  # the first word's embedding, copied through, says the label
+        optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+        batch = tokenizer(sentences, return_tensors="pt", padding=True)
+        for _ in range(30):
+            optimizer.zero_grad()
+            model(**batch, labels=torch.from_numpy(labels)).loss.backward()
+            optimizer.step()
+    model.save_pretrained(tmp_path / "c")
+    small_bert(2).save_pretrained(tmp_path / "t")
+    tokenizer.save_pretrained(tmp_path / "t")
+    write_text(tmp_path / "a.txt")
+    plan = replace(
+        TINY,
+        teacher=str(tmp_path / "t"),
+        text=str(tmp_path / "a.txt"),
+        glue=str(tmp_path / "glue"),
+        length=16,
+    )
+    row = found_by(plan, task="sst2", checkpoint=str(tmp_path / "c")).loc[
+        "classifier beats chance on sst2"
+    ]
+    assert row.good == (kind == "good"), row.found
+    assert ("another order" in row.found) == (kind == "swapped")
+    with pytest.raises(ValueError, match="or neither"):
+        doctor(plan, task="sst2")
+
+
+@pytest.mark.processes
+@pytest.mark.hub
+def test_a_stalled_hub_is_given_up(tmp_path):
+    (tmp_path / "models").mkdir()
+    code = "from distilkit.__main__ import main\n"
+    code += "raise SystemExit(main(['doctor', '--scale', 'small']))"
+    with HubServer(tmp_path, faults=[Fault(".", "stall:100", 1000)]) as hub:
+        status, out, _ = client(code, tmp_path, hub.endpoint)
+    assert status == 1
+    assert out.startswith("BAD   the Hub answers: http://127.0.0.1")
+    assert "set HF_HUB_OFFLINE=1" in out
+
+
+def test_a_hub_where_nobody_listens(monkeypatch, capsys):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    assert main(["doctor", "--scale", "small"]) == 1
+    assert "BAD   the Hub answers: http://127.0.0.1:9: ConnectError" in capsys.readouterr().out

@@ -1,0 +1,183 @@
+"""Two processes are one: same samples, masks and dropout, same weights; nobody waits for ever."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from conftest import children, small_bert
+from safetensors.torch import load_file
+
+from distilkit.__main__ import main
+from distilkit.run import Run
+
+pytestmark = pytest.mark.processes
+
+
+@pytest.fixture
+def given(home, tmp_path, texts, tokenizer):
+    """A teacher, a text, and arguments of `distil` that name them."""
+    torch.manual_seed(0)
+    small_bert(4).save_pretrained(tmp_path / "teacher")
+    tokenizer.save_pretrained(tmp_path / "teacher")
+    (tmp_path / "text.txt").write_text("".join(f"{text}\n" for text in texts))
+    return [
+        *("--teacher", str(tmp_path / "teacher"), "--text", str(tmp_path / "text.txt")),
+        *("--batch-size", "20", "--micro-batch-size", "4", "--precision", "fp32"),
+    ]
+
+
+def launch(processes, *arguments, **options):
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    start += [f"--nproc-per-node={processes}", "-m", "distilkit", *map(str, arguments)]
+    return subprocess.Popen(start, env=environment, **options)
+
+
+def finish(processes, *arguments):
+    """What the command printed; one process is this one, which has its libraries loaded."""
+    if processes == 1:
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            assert main([str(argument) for argument in arguments]) == 0
+        return printed.getvalue()
+    done = launch(
+        processes, *arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    out, _ = done.communicate(timeout=300)
+    assert done.returncode == 0, out
+    return out
+
+
+def weights(home, name):
+    return load_file(home / "runs" / name / "model" / "model.safetensors")
+
+
+def rows(home, name):
+    path = home / "runs" / name / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def assert_close(ours, theirs):
+    assert ours.keys() == theirs.keys()
+    for key, value in ours.items():
+        # adding the same to all keys changes no attention: this gradient is 0 but for rounding,
+        # and AdamW makes steps of full size of it
+        if key.endswith(("k_lin.bias", "key.bias")):
+            continue
+        assert (value - theirs[key]).abs().max() < 1e-6, key
+
+
+def test_two_processes_train_as_one_does(home, given):
+    """Dropout is on, a step has five micro-batches, an epoch's last one fewer."""
+    for processes in (1, 2):
+        rest = ["--epochs", 8, "--name", f"by-{processes}", "--shard-teacher"]  # alone: no shards
+        out = finish(processes, "distil", *given, *rest)
+        assert out.count("validation_loss") == 1  # process 0 alone tells
+        assert "steps: 24" in out  # 45 blocks by 20, eight times: not the scale's own steps
+    assert_close(weights(home, "by-1"), weights(home, "by-2"))
+    one, two = rows(home, "by-1"), rows(home, "by-2")
+    assert [(row["step"], row["split"]) for row in one] == [
+        (row["step"], row["split"]) for row in two
+    ]
+    assert len(one) > 4
+    for a, b in zip(one, two, strict=True):
+        for key in a.keys() - {"split", "seconds", "tokens_per_second"}:
+            # a small KL is a difference of logarithms, which float32 rounds to some 1e-7
+            assert a[key] == pytest.approx(b[key], rel=1e-5, abs=5e-7), key
+
+
+def test_evaluation_counts_every_example_once(home, given, tmp_path):
+    """300 validation examples, shared by two, score as they do by one."""
+    rest = ["--task", "rte", "--examples", "64", "--epochs", "1", "--batch-size", "16"]
+    rest += ["--micro-batch-size", "8", "--precision", "fp32", "--seed", "3"]
+    for processes in (1, 2):
+        finish(processes, "finetune", tmp_path / "teacher", *rest, "--name", f"rte-{processes}")
+    one, two = (
+        json.loads((home / "runs" / f"rte-{n}" / "result.json").read_text()) for n in (1, 2)
+    )
+    assert one["scores"] == two["scores"]
+    assert one["tokens"] == two["tokens"]
+    assert_close(weights(home, "rte-1"), weights(home, "rte-2"))
+    kept = [Run(home / "runs" / f"rte-{n}").predictions()["validation"] for n in (1, 2)]
+    assert np.abs(kept[0] - kept[1]).max() < 1e-5
+
+
+def wait_for_steps(home, name, steps, process):
+    while len(rows(home, name)) < steps:
+        assert process.poll() is None, "it ended too early"
+        time.sleep(0.05)
+
+
+def test_a_killed_process_ends_the_others(home, given):
+    process = launch(
+        2, "distil", *given, "--steps", 100_000, "--name", "k", stderr=subprocess.DEVNULL
+    )
+    try:
+        wait_for_steps(home, "k", 3, process)
+        workers = children(process.pid)
+        assert len(workers) == 2
+        os.kill(workers[1], signal.SIGKILL)
+        assert process.wait(60) != 0  # raises if it does not end in a minute
+        for worker in workers:
+            with pytest.raises(ProcessLookupError):
+                os.kill(worker, 0)
+    finally:
+        process.kill()
+    assert not (home / "runs" / "k" / "result.json").exists()
+
+
+def test_stopped_together_and_gone_on_with_by_one(home, given, capsys):
+    arguments = ["distil", *given, "--steps", 120]
+    process = launch(2, *arguments, "--name", "stopped", stderr=subprocess.DEVNULL)
+    try:
+        wait_for_steps(home, "stopped", 3, process)
+        for worker in children(process.pid):
+            os.kill(worker, signal.SIGTERM)
+        process.wait(60)
+    finally:
+        process.kill()
+    (checkpoint,) = (home / "runs" / "stopped" / "checkpoints").iterdir()
+    assert int(checkpoint.name.removeprefix("step-")) < 119
+    assert main([*map(str, arguments), "--name", "stopped"]) == 2
+    assert "processes 2, here 1" in capsys.readouterr().err
+    finish(1, "--allow-inexact", *arguments, "--name", "stopped")
+    finish(1, *arguments, "--name", "whole")
+    assert_close(weights(home, "stopped"), weights(home, "whole"))
+
+
+SHARDED = """
+import sys, torch
+sys.path[:0] = {tests!r}
+from conftest import children, small_bert
+from distilkit.processes import processes, shard_layers
+teacher, ids = small_bert(4), torch.arange(5, 37)[None].repeat(3, 1)
+state = processes()
+with torch.no_grad():
+    whole = teacher(ids).logits
+    held = sum(p.numel() for p in teacher.bert.encoder.parameters())
+    assert shard_layers(teacher) is teacher
+    assert torch.equal(teacher(ids).logits, whole)
+own = sum(p.to_local().numel() for p in teacher.bert.encoder.parameters())
+assert held / 2 * 0.98 < own < held / 2 * 1.02, (own, held)
+assert teacher.bert.embeddings.word_embeddings.weight.shape == (205, 32)
+print("half", flush=True)
+state.destroy_process_group()
+"""
+
+
+def test_a_sharded_teacher_says_the_same_and_is_half_as_large(tmp_path):
+    script = tmp_path / "sharded.py"
+    script.write_text(SHARDED.format(tests=list(sys.path)))
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run([*start, script], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("half") == 2

@@ -1,0 +1,290 @@
+"""The benches: that the textbook's step is the formula, and what their tables hold."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from conftest import shake, small_bert
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
+
+from distilkit.__main__ import main
+from distilkit.config import Objective
+from distilkit.distillation import language_model_loss
+from distilkit.losses import IGNORE, triple_loss
+from distilkit.masking import MaskedBlocks
+from distilkit.measure import flops as cost
+from distilkit.measure import growth_benchmark as bench_growth
+from distilkit.measure.inference_benchmark import bench_inference, bench_pass, random_pair
+from distilkit.measure.measure import parameter_count
+from distilkit.measure.step_benchmark import (
+    LARGE_MALLOC,
+    VARIANTS,
+    Work,
+    batches,
+    bench_step,
+    in_a_process,
+    make_step,
+    models,
+    textbook_loss,
+)
+from distilkit.student import student_from_teacher
+
+TINY = {
+    "num_hidden_layers": 2,
+    "hidden_size": 32,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "vocab_size": 499,
+}
+WORK = Work(shape=TINY, batch_size=4, length=24)
+
+
+@pytest.fixture(scope="module")
+def pair():
+    teacher = small_bert(2)
+    student = student_from_teacher(teacher).eval()
+    torch.manual_seed(7)
+    shake(student)
+    return student, teacher
+
+
+def ragged_batch(tokenizer, seed: int) -> dict:
+    """Rows of 6 to 20 tokens, padded, as both want them."""
+    random = np.random.default_rng(seed)
+    blocks = np.full((6, 20), tokenizer.pad_token_id, dtype=np.int32)
+    for row in blocks:
+        length = random.integers(6, 21)
+        row[:length] = random.integers(5, 205, length)
+        row[0], row[length - 1] = tokenizer.cls_token_id, tokenizer.sep_token_id
+    batch = MaskedBlocks(blocks, tokenizer, seed=seed).batch(0, np.arange(6))
+    labels = torch.full((blocks.size,), IGNORE)
+    labels[batch["rows"][: len(batch["targets"])]] = batch["targets"]
+    return {**batch, "labels": labels.view(6, 20)}
+
+
+@pytest.mark.parametrize("tokens", ["all", "masked"])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_textbook_and_ours_are_the_formula_in_float64(pair, tokenizer, tokens, seed):
+    """Loss to 1e-6 and gradient to 2e-6 relative, on fresh ragged batches."""
+    objective, batch = replace(Objective(), tokens=tokens), ragged_batch(tokenizer, seed)
+    inputs = {key: batch[key] for key in ("input_ids", "attention_mask")}
+    exact, theirs = (copy.deepcopy(model).double() for model in pair)
+    real = batch["attention_mask"].bool()
+    out = [model(**inputs, output_hidden_states=True) for model in (exact, theirs)]
+    logits, hidden = (
+        [o.logits[real] for o in out],
+        [o.hidden_states[-1][real] for o in out],
+    )
+    expected = triple_loss(*logits, *hidden, batch["labels"][real], objective).loss
+    expected.backward()
+    reference = torch.cat([p.grad.flatten() for p in exact.parameters()])
+
+    for variant in ("textbook", "ours"):
+        student = copy.deepcopy(pair[0])
+        if variant == "textbook":
+            loss = textbook_loss(student, pair[1], batch, objective)
+        else:
+            loss = language_model_loss(objective, pair[1])(student, batch, batch["counts"])["loss"]
+        loss.backward()
+        gradient = torch.cat([p.grad.flatten() for p in student.parameters()]).double()
+        assert loss.item() == pytest.approx(expected.item(), rel=1e-6), variant
+        assert (gradient - reference).norm() <= 2e-6 * reference.norm(), variant
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_step_moves_the_weights_against_the_loss(variant):
+    teacher, student = models(WORK)
+    step = make_step(variant, student.eval(), teacher, Objective())
+    batch = next(batches(WORK, TINY["vocab_size"]))
+    batch["attention_mask"] = torch.ones_like(batch["input_ids"])
+    losses = [step(batch).item() for _ in range(60)]
+    assert losses[-1] < losses[0]
+
+
+def test_random_batches_are_full_blocks_with_15_percent_masked():
+    source = batches(WORK, TINY["vocab_size"])
+    one, other = next(source), next(source)
+    assert not torch.equal(one["input_ids"], other["input_ids"])
+    again = next(batches(WORK, TINY["vocab_size"]))
+    assert torch.equal(one["input_ids"], again["input_ids"])
+    assert one["counts"] == {"examples": 4, "tokens": 96, "masked": 16}  # 4 of 24 each
+    assert sorted(one["rows"].tolist()) == list(range(96))
+    masked = one["rows"][:16]
+    assert torch.equal(one["labels"].flatten()[masked], one["targets"])
+    assert (one["labels"] != IGNORE).sum(1).tolist() == [4] * 4
+
+
+def test_real_text_and_a_checkpoint(tmp_path, tokenizer, texts):
+    small_bert(2).save_pretrained(tmp_path / "teacher")
+    tokenizer.save_pretrained(tmp_path / "teacher")
+    (tmp_path / "text.txt").write_text("\n".join(texts))
+    work = replace(
+        WORK, width=str(tmp_path / "teacher"), shape=None, text=str(tmp_path / "text.txt")
+    )
+    teacher, _ = models(work)
+    batch = next(batches(work, teacher.config.vocab_size))
+    words = AutoTokenizer.from_pretrained(tmp_path / "teacher").convert_ids_to_tokens(
+        batch["input_ids"][0]
+    )
+    assert words[0] == "[CLS]"
+    assert sum(word.startswith("w") for word in words) > 12
+
+
+def test_the_bench_of_a_step_end_to_end(tmp_path, capsys):
+    small_bert(2).save_pretrained(tmp_path / "teacher")
+    path = tmp_path / "step.json"
+    options = ["--widths", str(tmp_path / "teacher"), "--tokens", "masked", "--steps", "2"]
+    options += ["--batch-size", "4", "--length", "16", "--json", str(path)]
+    assert main(["bench", "step", *options, "--malloc", "large", "--device", "cpu"]) == 0
+    rows = json.loads(path.read_text())
+    assert [row["variant"] for row in rows] == ["textbook", "fp32", "bf16"]
+    for row in rows:
+        assert row["work"] == f"{tmp_path / 'teacher'}, masked, large malloc"
+        for name in ("tokens_per_s", "cpu_s_per_ktok", "share_of_peak", "ratio_to_textbook"):
+            assert 0 < row[name] < math.inf, name
+        assert row["peak_rss_mib"] > 50
+        assert row["ratio_low"] <= row["ratio_to_textbook"] <= row["ratio_high"]
+    assert rows[0]["ratio_to_textbook"] == 1
+    printed = capsys.readouterr().out
+    assert re.search(r"ratio_to_textbook", printed)
+    assert f"{rows[1]['ratio_to_textbook']:.2f}" in printed
+
+
+def settings() -> dict[str, str | None]:
+    return {name: os.environ.get(name) for name in LARGE_MALLOC}
+
+
+def test_the_allocator_is_set_up_where_it_is_asked_for_only():
+    assert in_a_process(replace(WORK, malloc="large"), settings) == LARGE_MALLOC
+    assert set(in_a_process(WORK, settings).values()) == {None}
+    assert set(settings().values()) == {None}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 0}, "steps = 0"),
+        ({"path": "/nowhere/at/all.json"}, "no folder /nowhere/at"),
+    ],
+)
+def test_wrong_input_is_refused_before_time_is_spent(options, message):
+    with pytest.raises(ValueError, match=message):
+        bench_step([WORK], **options)
+
+
+# ---- formulas
+
+
+@pytest.mark.parametrize("length", [16, 64])
+def test_operations_by_formula_are_those_that_torch_counts(length):
+    """Forward of the teacher, forward and backward of the student, logits of all tokens."""
+    teacher, student = models(replace(WORK, length=length))
+    for model in (teacher, student):
+        model.config._attn_implementation = "eager"  # its two products are seen one by one
+    batch = next(batches(replace(WORK, length=length), TINY["vocab_size"]))
+    with FlopCounterMode(display=False) as counter:
+        with torch.no_grad():
+            teacher(batch["input_ids"])
+        student(batch["input_ids"]).logits.sum().backward()
+    counted = counter.get_total_flops() / batch["input_ids"].numel()
+    assert cost.flops_per_token(teacher.config, student.config, length) == pytest.approx(
+        counted, rel=1e-3
+    )
+
+
+def test_masked_rows_alone_save_the_heads_operations():
+    config = BertConfig()
+    student = student_from_teacher(BertForMaskedLM(BertConfig(**TINY))).config
+    everything, few = (cost.flops_per_token(config, student, 128, share) for share in (1, 0.15))
+    assert everything > few > cost.flops_per_token(config, student, 128, 0.0)
+
+
+def test_bytes_by_formula_hold_weights_and_grow_with_the_batch():
+    teacher, student = models(WORK)
+    weights = 4 * (4 * parameter_count(student) + parameter_count(teacher))
+    small, large = (cost.step_bytes(teacher, student, batch, 64) for batch in (1, 8))
+    assert weights < small < large
+    assert cost.step_bytes(teacher, student, 8, 64, fused_attention=True) < large
+
+
+def test_growth(monkeypatch):
+    """The slope of a plain least-squares line, and a row for each plan.
+
+    Here in this process, with peaks that grow as a formula says; that a process of its own tells
+    its peak is seen in the bench of a step.
+    """
+
+    def here(work, function, *arguments):
+        if function is bench_growth.peak_memory_mb:
+            return 100.0
+        if function is bench_growth.peak_of:
+            held = work.batch_size**2 * work.length * work.shape["vocab_size"] ** 0.5
+            return {"peak_rss_mib": 100e6 / 2**20 + held}
+        return function(*arguments)
+
+    monkeypatch.setattr(bench_growth, "PLAN", WORK)
+    monkeypatch.setattr(bench_growth, "in_a_process", here)
+    table = bench_growth.bench_growth(turns=1, doublings=(0, 1, 2))
+    assert table[table.what == "length"].value.tolist() == [24, 48, 96]
+    assert (table[["seconds", "mib", "formula_mib", "gflop"]] > 0).all(axis=None)
+    exponents = {"length": 1, "batch": 2, "layers": 0, "vocabulary": 0.5}
+    assert table.groupby("what").memory_exponent.first().to_dict() == pytest.approx(
+        exponents, abs=1e-6
+    )
+    for _, part in table.groupby("what"):
+        line = scipy.stats.linregress(np.log(part.value), np.log(part.seconds))
+        assert part.time_exponent.tolist() == pytest.approx([line.slope] * 3)
+    with pytest.raises(ValueError, match="2 points"):
+        bench_growth.bench_growth(doublings=(1, 1))
+
+
+# ---- inference
+
+
+def test_inference_by_length_and_threads():
+    teacher, student = models(WORK)
+    table = bench_inference(
+        {"teacher": teacher, "student": student.eval()},
+        lengths=(8, 16),
+        threads=(1,),
+        runs=3,
+        batches=1,
+    )
+    assert table[["length", "model"]].to_numpy().tolist() == [
+        [8, "teacher"],
+        [8, "student"],
+        [16, "teacher"],
+        [16, "student"],
+    ]
+    assert (table.p50_ms <= table.p95_ms).all()
+    assert table[table.model == "teacher"].faster.tolist() == [1, 1]
+    assert (table.per_s_low <= table.per_s).all()
+
+
+def test_the_papers_pass_over_pairs(tokenizer):
+    teacher, student = models(WORK)
+    pairs = [("w1 w2", "w3"), ("w4", "w5 w6 w7"), ("w8 " * 80, "w9 " * 80)]  # the last is cut
+    table = bench_pass({"teacher": teacher, "student": student}, tokenizer, pairs)
+    assert table.model.tolist() == ["teacher", "student"]
+    assert table.pairs.tolist() == [3, 3]
+    assert table.faster[0] == 1
+    assert table.faster[1] == pytest.approx(table.seconds[0] / table.seconds[1])
+    with pytest.raises(ValueError, match="0 pairs"):
+        bench_pass({"teacher": teacher}, tokenizer, [])
+
+
+def test_the_random_pair_has_the_papers_dimensions():
+    pair = random_pair()
+    assert parameter_count(pair["teacher"]) == 109_483_009  # one output of 768 weights and a bias
+    fewer = 1 - parameter_count(pair["student"]) / parameter_count(pair["teacher"])
+    assert 0.38 < fewer < 0.41

@@ -1,0 +1,659 @@
+"""Figures: what they show, that nothing is cut off, that a save is the same bytes every time."""
+
+import functools
+import itertools
+import os
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import frontier_table
+from matplotlib.colors import to_hex
+from matplotlib.patches import Rectangle
+from matplotlib.text import Text
+from PIL import Image
+from scipy.special import softmax
+from scipy.stats import entropy
+
+from distilkit.config import SHIPPED
+from distilkit.plots import curves as plots
+from distilkit.plots.frontier import plot_frontier
+from distilkit.plots.style import COLUMN_IN, FULL_IN, number, text_width_pt, wrap
+from distilkit.study import paper
+
+ROOT = Path(__file__).resolve().parents[2]
+WORDS = [
+    *("day", "beginning", "world", "moment", "week", "first", "end", "night"),
+    *("unbelievably-long-word-piece", "$5", "$6"),
+]
+SCORE_COLUMNS = ["score", "score_low", "score_high"]
+
+
+# ------------------------------------------------------------------------------- made-up data
+
+
+def curves(n: int = 200) -> pd.DataFrame:
+    step = np.arange(1, n + 1) * 10
+    noise = np.random.default_rng(0).normal(size=(n, 3)) * (0.2, 0.3, 0.01)
+    decay = np.exp(-step / 300)[:, None] * (6, 5, 0.4) + (1.2, 2.5, 0.1)
+    table = pd.DataFrame(decay + noise, columns=["soft_target", "mlm", "cosine"])
+    return table.assign(step=step, learning_rate=5e-4, loss=1.0)
+
+
+def glue(tasks=paper.GLUE_TASKS, arms=("teacher", "student"), seeds: int = 3) -> pd.DataFrame:
+    random = np.random.default_rng(1)
+    published = paper.glue_scores().loc["BERT-base"]
+    metric = {"CoLA": "matthews", "MRPC": "f1", "STS-B": "pearson"}
+    rows = [
+        (arm, seed, task, metric.get(task, "accuracy"), published[task] - 3 * i + random.normal())
+        for i, arm in enumerate(arms)
+        for task in tasks
+        for seed in range(seeds)
+    ]
+    return pd.DataFrame(rows, columns=["arm", "seed", "task", "metric", "score"])
+
+
+def costs(n: int = 4) -> pd.DataFrame:
+    names = ["BERT-base", "DistilBERT", "DistilBERT int8 (ONNX Runtime)", "DistilBERT pruned"]
+    return pd.DataFrame(
+        {
+            "model": names,
+            "parameters": [110e6, 66e6, 66e6, 60e6],
+            "size_mb": [438.0, 265, 68, 240],
+            "latency_ms_p50": [66.8, 41, 18, 37.5],
+            "latency_ms_p95": [75.0, 44, 25, 39],
+            "throughput_per_s": [15.0, 24, 55, 26],
+            "score": [79.5, 77, 75.9, 75.5],
+            "score_low": [79, 76.5, 75, 74],
+            "score_high": [80, 77.6, 76.4, 76.8],
+        }
+    ).head(n)
+
+
+def shares() -> pd.DataFrame:
+    table = paper.retained().assign(retained=lambda t: t["retained"] + 1)
+    return table.assign(low=table["retained"] - 1.5, high=table["retained"] + 1)
+
+
+MANY_ARMS = ("teacher", "student, distilled", "student, MLM only", "student, from scratch")
+LONG_ARMS = (
+    "google/bert_uncased_L-4_H-256_A-4 fine-tuned as the teacher of all",
+    "a student " * 12,
+)
+
+
+def compressed(seeds: tuple[int, ...] = (1, 2, 3)) -> pd.DataFrame:
+    """A frontier of four variants, as run_frontier gives it."""
+    return frontier_table({"teacher": 97.0, "3 layers": 95.0, "3 layers, 50 % kept": 91.0}, seeds)
+
+
+FIGURES = {
+    "temperatures": lambda: plots.plot_temperatures([4, 2, 1, 0.5, -1]),
+    "temperatures_words": lambda: plots.plot_temperatures(np.linspace(5, -2, 11), labels=WORDS),
+    "temperatures_short": lambda: plots.plot_temperatures([1, 0], (1, 3), labels=["yes", "no"]),
+    "temperatures_many": lambda: plots.plot_temperatures(np.sin(np.arange(40)), (1, 2, 3, 4, 5)),
+    "one_hot": lambda: plots.plot_one_hot_and_soft(softmax(np.linspace(3, 0, 11)), 2, WORDS, 2.0),
+    "one_hot_two": lambda: plots.plot_one_hot_and_soft([0.99999, 0.00001], 1, ["a", "b"], 1),
+    "one_hot_many": lambda: plots.plot_one_hot_and_soft(
+        np.full(60, 1 / 60), 59, [f"a long word, number {i}" for i in range(60)], 10
+    ),
+    "layers_12": lambda: plots.plot_layer_map(12, (0, 2, 4, 7, 9, 11), "bert-base-uncased"),
+    "layers_all": lambda: plots.plot_layer_map(4, range(4)),
+    "layers_1": lambda: plots.plot_layer_map(1, [0]),
+    "layers_24": lambda: plots.plot_layer_map(24, range(0, 24, 2), *LONG_ARMS),
+    "losses": lambda: plots.plot_losses(curves(), curves().iloc[49::50]),
+    "losses_short": lambda: plots.plot_losses(curves(6)),
+    "losses_two": lambda: plots.plot_losses(curves().drop(columns="cosine")),
+    "losses_late": lambda: plots.plot_losses(curves().assign(step=lambda t: t["step"] * 500)),
+    "glue_9x4": lambda: plots.plot_glue_bars(glue(arms=MANY_ARMS)),
+    "glue_3x2": lambda: plots.plot_glue_bars(glue(("SST-2", "MRPC", "RTE"), seeds=1)),
+    "glue_long": lambda: plots.plot_glue_bars(glue(arms=LONG_ARMS).assign(metric="some_long_name")),
+    "glue_nan": lambda: plots.plot_glue_bars(
+        glue().assign(score=lambda t: t["score"].where(t["task"] != "CoLA"))
+    ),
+    "cost": lambda: plots.plot_size_speed_accuracy(costs()),
+    "cost_two": lambda: plots.plot_size_speed_accuracy(costs(2)),
+    "cost_no_score": lambda: plots.plot_size_speed_accuracy(costs().drop(columns=SCORE_COLUMNS)),
+    "cost_one": lambda: plots.plot_size_speed_accuracy(costs(1)),
+    "paper": lambda: plots.plot_beside_paper(shares(), paper.retained()),
+    "paper_three": lambda: plots.plot_beside_paper(shares().iloc[[2, 5, 6]], paper.retained()),
+    "paper_nan": lambda: plots.plot_beside_paper(
+        shares().assign(retained=np.nan, low=np.nan, high=np.nan), paper.retained()
+    ),
+    "frontier": lambda: plot_frontier(compressed()),
+    "frontier_one_seed": lambda: plot_frontier(compressed((1,))),
+    "frontier_shipped": lambda: plot_frontier(pd.read_csv(SHIPPED / "frontier.csv")),
+}
+COLUMN_WIDE = {name for name in FIGURES if name.startswith("layers")}
+
+
+# ------------------------------------------------------------------------ every figure of the kit
+
+
+@functools.cache
+def figure_named(name: str):
+    return FIGURES[name]()
+
+
+def shown_texts(figure) -> list[Text]:
+    """Every text that is drawn: labels of ticks outside the axes are not."""
+    texts = [*figure.texts, *itertools.chain(*(legend.texts for legend in figure.legends))]
+    for axes in figure.axes:
+        texts += [*axes.texts, axes.title, axes._left_title, axes._right_title]
+        if not axes.axison:
+            continue
+        for axis in (axes.xaxis, axes.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            ticks = zip(axis.get_majorticklocs(), axis.get_major_ticks(), strict=True)
+            texts += [tick.label1 for place, tick in ticks if low <= place <= high]
+            texts += [axis.label, axis.offsetText]
+    return [text for text in texts if text.get_visible() and text.get_text().strip()]
+
+
+def box(artist) -> tuple[float, float, float, float]:
+    return tuple(artist.get_window_extent().extents)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_nothing_is_cut_off_and_no_two_texts_overlap(name):
+    figure = figure_named(name)
+    figure.draw_without_rendering()
+    width, height = figure.bbox.width, figure.bbox.height
+    for axes in figure.axes:
+        x0, y0, x1, y1 = axes.get_tightbbox().extents
+        assert min(x0, y0, width - x1, height - y1) >= -1, axes
+    texts = shown_texts(figure)
+    assert texts
+    for text in texts:
+        x0, y0, x1, y1 = box(text)
+        assert min(x0, y0, width - x1, height - y1) >= 0, text.get_text()
+    for one, other in itertools.combinations(texts, 2):
+        a, b = box(one), box(other)
+        across = min(a[2], b[2]) - max(a[0], b[0])
+        along = min(a[3], b[3]) - max(a[1], b[1])
+        # Boxes of text hold room for descenders: up to 2 pixels (1.3 pt) may touch.
+        assert not (across > 0.5 and along > 2), (one.get_text(), other.get_text())
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_text_is_eight_or_nine_points(name):
+    assert {text.get_fontsize() for text in shown_texts(figure_named(name))} <= {8.0, 9.0}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_saved_size_and_text_kept_as_text(name, tmp_path):
+    figure = figure_named(name)
+    svg, png = plots.save_figure(figure, name, tmp_path)
+    width_in = COLUMN_IN if name in COLUMN_WIDE else FULL_IN
+    assert png_size(png)[0] == round(width_in * 300)
+    root = ET.fromstring(svg.read_bytes())
+    assert root.attrib["width"] == f"{width_in * 72:g}pt"
+    svg_texts = root.iter("{http://www.w3.org/2000/svg}text")
+    in_svg = "\n".join("".join(text.itertext()) for text in svg_texts)
+    for text in shown_texts(figure):
+        for line in text.get_text().splitlines():
+            assert line in in_svg
+
+
+def test_a_fresh_process_writes_the_same_bytes(tmp_path):
+    """Another hash seed, other user settings, shown on screen before: the same files."""
+    names = [
+        "temperatures",
+        "one_hot",
+        "layers_12",
+        "losses",
+        "glue_9x4",
+        "cost",
+        "paper",
+        "frontier",
+    ]
+    for name in names:
+        plots.save_figure(FIGURES[name](), name, tmp_path / "here", seed=56)
+    script = (
+        "import sys, matplotlib; sys.path.insert(0, 'tests'); import test_plots as t\n"
+        "theirs = {'font.size': 20, 'hatch.linewidth': 5, 'axes.grid': True}\n"
+        "matplotlib.rcParams.update(theirs)\n"
+        "for name in sys.argv[2:]:\n"
+        "    figure = t.FIGURES[name]()\n"
+        "    figure._repr_png_()\n"
+        "    t.plots.save_figure(figure, name, sys.argv[1], seed=56)\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "there"), *names],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONHASHSEED": "2", "PYTHONPATH": str(ROOT)},
+        check=True,
+    )
+    here = {path.name: path.read_bytes() for path in (tmp_path / "here").iterdir()}
+    there = {path.name: path.read_bytes() for path in (tmp_path / "there").iterdir()}
+    assert len(here) == 16
+    assert [name for name in here if here[name] != there.get(name)] == []
+
+
+def test_calls_leave_the_users_matplotlib_alone(tmp_path):
+    import matplotlib.pyplot as plt
+
+    matplotlib.rcParams["lines.linewidth"] = 3.21
+    try:
+        before = dict(matplotlib.rcParams)
+        for name in ("temperatures", "layers_12", "losses", "glue_3x2", "cost", "paper"):
+            figure = FIGURES[name]()
+            figure._repr_png_()
+            plots.save_figure(figure, name, tmp_path)
+        with pytest.raises(ValueError, match="logits"):
+            plots.plot_temperatures([1, np.nan])
+        assert dict(matplotlib.rcParams) == before
+        assert plt.get_fignums() == []
+    finally:
+        matplotlib.rcdefaults()
+
+
+def test_importing_plots_does_not_import_pyplot():
+    script = (
+        "import sys, distilkit.plots.curves as p; p.plot_temperatures([1, 2]);"
+        "sys.exit('matplotlib.pyplot' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
+
+
+@pytest.mark.notebooks
+def test_a_notebook_shows_a_figure_without_any_magic():
+    import nbformat
+    from nbclient import NotebookClient
+
+    cell = "from distilkit.plots.curves import plot_temperatures\nplot_temperatures([2, 1, 0])"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
+    NotebookClient(
+        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(ROOT)}}
+    ).execute()
+    (output,) = notebook.cells[0].outputs
+    assert "image/png" in output["data"]
+    assert output["metadata"]["image/png"]["width"] == round(FULL_IN * 110)
+
+
+# ------------------------------------------------------------------------------------ saving
+
+
+def png_size(path: Path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        return image.size
+
+
+def png_texts(path: Path) -> dict[str, str]:
+    with Image.open(path) as image:
+        image.load()
+        return dict(image.text)
+
+
+def test_metadata_is_kept_as_inert_text(tmp_path):
+    run = '<script>alert(1)</script> & "ünï" ]]> -->\x00\x1b'
+    svg, png = plots.save_figure(
+        plots.plot_temperatures([1, 2]), "03_losses", tmp_path / "new" / "folder",
+        run=run, seed=56, commit=None,
+    )  # fmt: skip
+    assert (svg.name, png.name) == ("03_losses.svg", "03_losses.png")
+    assert sorted(path.name for path in svg.parent.iterdir()) == ["03_losses.png", "03_losses.svg"]
+    kept = run.rstrip("\x00\x1b")
+    assert png_texts(png) == {"Title": "03_losses", "run": kept, "seed": "56"}
+    root = ET.fromstring(svg.read_bytes())
+    tags = {element.tag.rpartition("}")[2].lower() for element in root.iter()}
+    assert "script" not in tags
+    keywords = [e.text for e in root.iter("{http://www.w3.org/1999/02/22-rdf-syntax-ns#}li")]
+    assert keywords == [f"run: {kept}", "seed: 56"]
+    assert b"<script" not in svg.read_bytes()
+
+
+def test_files_hold_no_date_and_no_version(tmp_path):
+    svg, png = plots.save_figure(plots.plot_temperatures([1, 2]), "a", tmp_path)
+    assert matplotlib.__version__.encode() not in svg.read_bytes() + png.read_bytes()
+    assert not re.search(rb"<dc:date>|20\d\d-\d\d-\d\dT", svg.read_bytes())
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "../a", "a.svg", "a b", "ä", "a\n"])
+def test_names_that_could_leave_the_folder_are_refused(name, tmp_path):
+    with pytest.raises(ValueError, match="letters"):
+        plots.save_figure(plots.plot_temperatures([1, 2]), name, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    figure = plots.plot_temperatures([1, 2])
+    svg, _ = plots.save_figure(figure, "a", tmp_path)
+    before = svg.read_bytes()
+
+    def full(*_):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="no space"):
+        plots.save_figure(plots.plot_temperatures([3, 2]), "a", tmp_path)
+    assert svg.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "a.svg"]
+
+
+# ------------------------------------------------------------------------------ what is drawn
+
+
+def bars(axes) -> list[Rectangle]:
+    return [bar for container in axes.containers for bar in container]
+
+
+def texts_of(figure) -> str:
+    return "\n".join(text.get_text() for text in shown_texts(figure))
+
+
+def test_temperature_bars_are_softmax():
+    logits, temperatures = [4.0, 2, 1, 0.5, -1], (0.25, 0.5, 1, 2, 5, 10)
+    figure = plots.plot_temperatures(logits, temperatures)
+    for axes, t in zip(figure.axes, temperatures, strict=True):
+        expected = softmax(np.array(logits) / t)
+        np.testing.assert_allclose([bar.get_height() for bar in bars(axes)], expected, atol=1e-12)
+        title = axes._left_title.get_text()
+        assert f"{entropy(expected):.2f} nats" in title
+        assert f"{np.exp(entropy(expected)):.1f} classes" in title
+        assert axes.get_ylim() == (0, 1)
+        assert ("plain softmax" in title) == (t == 1)
+    colours = {to_hex(bars(axes)[0].get_facecolor()) for axes in figure.axes}
+    assert len(colours) == 2
+
+
+def test_temperatures_hold_out_against_huge_logits():
+    figure = plots.plot_temperatures([1000.0, 0, -1000], (0.01,))
+    assert [bar.get_height() for bar in bars(figure.axes[0])] == [1, 0, 0]
+
+
+def test_one_hot_and_soft_targets():
+    p = softmax(np.linspace(0, 3, 11))  # rising: the figure sorts
+    figure = plots.plot_one_hot_and_soft(p, 3, WORDS, 2.0)
+    left, right = figure.axes
+    order = np.argsort(-p)
+    np.testing.assert_allclose([bar.get_width() for bar in bars(right)], p[order])
+    assert [bar.get_width() for bar in bars(left)] == [float(i == 3) for i in order]
+    words = [label.get_text() for label in left.get_yticklabels()]
+    assert words[0] == "$6"
+    assert "beginning" in words
+    assert f"“dark knowledge”, {1 - p[3]:.3f} on other words" in texts_of(figure)
+
+
+def test_the_target_is_shown_even_when_the_teacher_gives_it_nothing():
+    p = np.r_[np.full(59, 1 / 59), 0]
+    figure = plots.plot_one_hot_and_soft(p, 59, [f"w{i}" for i in range(60)], 1)
+    assert figure.axes[0].get_yticklabels()[-1].get_text() == "w59"
+    assert "Shown: 23.7 %" in texts_of(figure)  # 14 of 59
+
+
+def test_layer_map_names_what_is_copied():
+    figure = plots.plot_layer_map(4, (0, 3), "big", "small")
+    text = texts_of(figure).splitlines()
+    assert [text.count(f"layer {i}") for i in range(4)] == [2, 2, 1, 1]
+    assert {"big", "small", "pooler", "dropped", "token types", "row 0 folded in"} <= set(text)
+    arrows = [p for p in figure.axes[0].patches if type(p).__name__ == "FancyArrowPatch"]
+    assert len(arrows) == 2 + 2 + 1  # layers, embeddings and head, token types
+
+
+def test_loss_panels_hold_the_data():
+    table, validation = curves(), curves().iloc[[99, 199]]
+    figure = plots.plot_losses(table, validation)
+    for axes, term in zip(figure.axes, ("soft_target", "mlm", "cosine"), strict=True):
+        raw, mean, points = axes.lines
+        np.testing.assert_array_equal(raw.get_ydata(), table[term])
+        np.testing.assert_array_equal(points.get_xdata(), [1000, 2000])
+        assert mean.get_ydata()[100] == pytest.approx(table[term][95:106].mean())
+    assert [t.get_text() for t in figure.legends[0].texts] == [
+        "each logged step",
+        "running mean of 11",
+        "validation",
+    ]
+
+
+def test_an_absent_term_gets_no_panel():
+    assert len(plots.plot_losses(curves().assign(cosine=np.nan)).axes) == 2
+
+
+def test_glue_bars_are_medians_and_the_macro_is_the_mean_over_tasks():
+    scores = glue(("SST-2", "RTE", "WNLI"), seeds=3)
+    figure = plots.plot_glue_bars(scores)
+    wide = scores.pivot(index=["arm", "seed"], columns="task", values="score")
+    wide = wide.assign(macro=wide.mean(axis=1), without=wide[["SST-2", "RTE"]].mean(axis=1))
+    median = wide.groupby("arm").median().loc[["teacher", "student"]]
+    expected = median[["SST-2", "RTE", "WNLI", "macro", "without"]].to_numpy().ravel()
+    np.testing.assert_allclose([bar.get_height() for bar in bars(figure.axes[0])], expected)
+    labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert labels == ["SST-2\nacc.", "RTE\nacc.", "WNLI\nacc.", "macro", "macro without WNLI"]
+
+
+def test_the_kits_own_task_names_are_written_as_in_the_paper():
+    figure = plots.plot_glue_bars(glue(("SST-2", "STS-B")).replace({"SST-2": "sst2"}))
+    labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert labels == ["SST-2\nacc.", "STS-B\nPearson", "macro"]
+
+
+def test_a_macro_that_is_given_is_drawn_as_given():
+    given = pd.DataFrame(
+        [("a", 0, "RTE", "accuracy", 60.0), ("a", 0, "macro", "", 12.0)],
+        columns=["arm", "seed", "task", "metric", "score"],
+    )
+    assert [bar.get_height() for bar in bars(plots.plot_glue_bars(given).axes[0])] == [60, 12]
+
+
+def test_two_metrics_of_a_task_count_once_in_the_macro():
+    table = pd.DataFrame(
+        [
+            ("a", 0, "QQP", "accuracy", 80.0),
+            ("a", 0, "QQP", "f1", 60.0),
+            ("a", 0, "RTE", "f1", 10.0),
+        ],
+        columns=["arm", "seed", "task", "metric", "score"],
+    )
+    assert bars(plots.plot_glue_bars(table).axes[0])[-1].get_height() == 40
+
+
+def test_undefined_scores_are_words_and_not_zeros():
+    scores = glue(("CoLA", "RTE"), arms=("teacher", "student"), seeds=2)
+    of_student = scores["arm"] == "student"
+    undefined = scores.assign(score=scores["score"].mask(of_student & (scores["task"] == "CoLA")))
+    figure = plots.plot_glue_bars(undefined)
+    assert texts_of(figure).count("undefined") == 2  # CoLA and the macro
+    assert len(bars(figure.axes[0])) == 4
+    once = scores.assign(score=scores["score"].mask(scores.index == 0))
+    assert "1 of 2 undefined" in texts_of(plots.plot_glue_bars(once))
+    missing = scores[~(of_student & (scores["task"] == "RTE"))]
+    figure = plots.plot_glue_bars(missing)
+    assert {"not run", "undefined"} <= set(texts_of(figure).splitlines())
+
+
+def test_negative_scores_hang_below_zero():
+    figure = plots.plot_glue_bars(glue(("CoLA",)).assign(score=-7.0))
+    assert figure.axes[0].get_ylim()[0] < -7
+
+
+def test_cost_annotations():
+    figure = plots.plot_size_speed_accuracy(costs())
+    text = texts_of(figure)
+    for part in ("438 MB (1.00×)", "265 MB (0.61×)", "41.0 ms (0.61×)", "24.0 per s (1.60×)"):
+        assert part in text
+    assert "66.0 M parameters" in text
+    size, speed, score = figure.axes
+    assert [bar.get_width() for bar in bars(size)] == [438, 265, 68, 240]
+    assert [bar.get_width() for bar in bars(speed)] == [66.8, 41, 18, 37.5]
+    areas = [dot.get_sizes()[0] for dot in score.collections]
+    np.testing.assert_allclose(np.array(areas) / areas[0], np.array([438, 265, 68, 240]) / 438)
+
+
+def test_models_without_a_score_stay_out_of_the_score_panel():
+    some = costs().assign(score=[79.5, np.nan, 75.9, np.nan])
+    assert len(plots.plot_size_speed_accuracy(some).axes[2].collections) == 2
+    assert len(plots.plot_size_speed_accuracy(costs().assign(score=np.nan)).axes) == 2
+
+
+def test_beside_paper_draws_both_and_says_what_slipped():
+    ours = pd.DataFrame(
+        [("sst2", 98.0, 97, 99), ("cola", np.nan, np.nan, np.nan), ("ours", 90, np.nan, np.nan)],
+        columns=["task", "retained", "low", "high"],
+    )
+    figure = plots.plot_beside_paper(ours, paper.retained())
+    heights = [bar.get_height() for bar in bars(figure.axes[0])]
+    np.testing.assert_allclose(heights, [98, 100 * 91.3 / 92.7, 100 * 51.3 / 56.3, 90])
+    text = " ".join(texts_of(figure).split())
+    assert "published (Sanh et al. 2019)" in text
+    assert text.count("undefined") == 1
+    assert all(slip in text for slip in paper.GLUE_SLIPS)
+    hatched = [bar for bar in bars(figure.axes[0]) if bar.get_hatch()]
+    assert [to_hex(bar.get_facecolor()) for bar in hatched] == ["#d9d9d9"] * 2
+
+
+def test_inputs_stay_as_they_were():
+    for make, table in (
+        (plots.plot_losses, curves()),
+        (plots.plot_glue_bars, glue()),
+        (plots.plot_size_speed_accuracy, costs()),
+        (lambda t: plots.plot_beside_paper(t, paper.retained()), shares()),
+    ):
+        before = table.copy()
+        make(table)
+        pd.testing.assert_frame_equal(table, before)
+
+
+EMPTY = pd.DataFrame()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: plots.plot_temperatures([]), "logits"),
+        (lambda: plots.plot_temperatures([[1, 2]]), "shape"),
+        (lambda: plots.plot_temperatures([1, np.inf]), "finite"),
+        (lambda: plots.plot_temperatures([1, 2], (1, 0)), "above 0"),
+        (lambda: plots.plot_temperatures([1, 2], ()), "temperatures"),
+        (lambda: plots.plot_temperatures([1, 2], labels=["a"]), "1 labels for 2"),
+        (lambda: plots.plot_one_hot_and_soft([0.5, 0.6], 0, "ab", 1), "sum"),
+        (lambda: plots.plot_one_hot_and_soft([0.5, -0.1], 0, "ab", 1), "at least 0"),
+        (lambda: plots.plot_one_hot_and_soft([0.5, 0.5], 2, "ab", 1), "target 2"),
+        (lambda: plots.plot_one_hot_and_soft([0.5, 0.5], 0, "ab", 0), "temperature"),
+        (lambda: plots.plot_one_hot_and_soft([0.5, 0.5], 0, "abc", 1), "3 labels for 2"),
+        (lambda: plots.plot_layer_map(4, []), "give 1 to 4"),
+        (lambda: plots.plot_layer_map(4, [0, 4]), "layers 0 to 3"),
+        (lambda: plots.plot_layer_map(1, [0, 0]), "give 1 to 1"),
+        (lambda: plots.plot_losses(EMPTY), "lacks"),
+        (lambda: plots.plot_losses([1, 2]), "DataFrame"),
+        (lambda: plots.plot_losses(curves().iloc[:0]), "no rows"),
+        (lambda: plots.plot_losses(curves()[["step"]]), "none of"),
+        (lambda: plots.plot_losses(curves().replace({"step": {20: 10}})), "rise"),
+        (lambda: plots.plot_losses(curves().assign(mlm=[np.nan] + [1.0] * 199)), "1 of 200"),
+        (lambda: plots.plot_losses(curves(), EMPTY), "validation"),
+        (lambda: plots.plot_glue_bars(EMPTY), "lacks"),
+        (lambda: plots.plot_glue_bars(glue().assign(score=np.inf)), "points"),
+        (lambda: plots.plot_glue_bars(glue().assign(score=0.9)), "times 100"),
+        (lambda: plots.plot_glue_bars(pd.concat([glue(), glue()])), "twice"),
+        (lambda: plots.plot_size_speed_accuracy(EMPTY), "lacks"),
+        (lambda: plots.plot_size_speed_accuracy(costs().assign(size_mb=0.0)), "above 0"),
+        (lambda: plots.plot_size_speed_accuracy(costs().assign(model="a")), "twice"),
+        (lambda: plots.plot_size_speed_accuracy(costs().assign(score=np.inf)), "finite"),
+        (lambda: plots.plot_size_speed_accuracy(costs().assign(score=10)), "between"),
+        (lambda: plots.plot_beside_paper(EMPTY, paper.retained()), "lacks"),
+        (lambda: plots.plot_beside_paper(shares().assign(retained=np.inf), EMPTY), "lacks"),
+        (lambda: plots.plot_beside_paper(shares().assign(retained=np.inf), shares()), "infinite"),
+        (lambda: plots.plot_beside_paper(shares().assign(low=101.0), shares()), "between"),
+        (lambda: plots.plot_beside_paper(shares().assign(task="a"), shares()), "twice"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_refused_in_words(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+# ----------------------------------------------------------------------------------- small parts
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (0.6123, "0.612"),
+        (4.314, "4.31"),
+        (23.14, "23.1"),
+        (410.4, "410"),
+        (1234, "1,234"),
+    ],
+)
+def test_three_digits(value, text):
+    assert number(value) == text
+
+
+def test_wrapped_labels_fit():
+    wrapped = wrap("google/bert_uncased_L-4_H-256_A-4 and_then_quite_some_more", 60, 3)
+    assert len(wrapped.splitlines()) == 3
+    assert all(text_width_pt(line) <= 60 for line in wrapped.splitlines())
+
+
+# ------------------------------------------------------------------------- the published numbers
+
+
+def test_published_macro_scores_and_their_slip():
+    table = paper.glue_scores()
+    assert table.loc["DistilBERT", "macro_computed"] == pytest.approx(77.01, abs=0.005)
+    assert table.loc["ELMo", "macro_computed"] == pytest.approx(68.69, abs=0.005)
+    assert table.loc["BERT-base", "macro_computed"] == pytest.approx(79.72, abs=0.005)
+    assert table.loc["BERT-base", "macro_stated"] == 79.5
+    from_readme = paper.glue_scores(paper.README_BERT_MNLI)
+    assert from_readme.loc["BERT-base", "macro_computed"] == pytest.approx(79.5)
+
+
+def test_retained_share_and_the_slip_about_wnli():
+    printed = paper.retained().set_index("task")["retained"]
+    assert list(printed.index) == [*paper.GLUE_TASKS, "macro", "macro without WNLI"]
+    assert printed["RTE"] == pytest.approx(100 * 59.9 / 69.3)
+    assert round(printed["macro"], 1) == 96.6
+    assert round(printed["macro without WNLI"], 1) == 95.9
+    with_readme = paper.retained(paper.README_BERT_MNLI).set_index("task")["retained"]
+    assert round(with_readme["macro"], 1) == 96.9  # the paper's "97 %"
+    assert round(with_readme["macro without WNLI"], 1) == 96.2
+    wnli = paper.glue_scores()["WNLI"]
+    assert (wnli[["BERT-base", "DistilBERT"]] <= paper.WNLI_MAJORITY).all()
+    assert round(100 * 40 / 71, 1) == paper.WNLI_MAJORITY
+
+
+def test_published_speed_and_its_slip():
+    table = paper.speed()
+    assert table.loc["DistilBERT", "throughput_ratio"] == pytest.approx(1.63, abs=0.005)
+    less_time = 1 - table.loc["DistilBERT", "seconds"] / table.loc["BERT-base", "seconds"]
+    assert less_time == pytest.approx(0.39, abs=0.005)
+    assert 1 - table.loc["DistilBERT", "parameters"] / table.loc["BERT-base", "parameters"] == 0.4
+
+
+def test_published_downstream_ablation_and_cost():
+    table = paper.downstream_scores()
+    assert table.loc["DistilBERT", "imdb_accuracy"] == 92.82
+    assert table.loc["DistilBERT, distilled again on SQuAD", "squad_f1"] == 86.9
+    deltas = paper.ablation().set_index("left_out")["delta"]
+    assert dict(deltas) == {
+        "distillation loss": -2.96,
+        "cosine loss": -1.46,
+        "MLM loss": -0.31,
+        "teacher initialization": -3.69,
+    }
+    assert paper.TRAINING_GPUS * paper.TRAINING_HOURS == 720  # GPU hours
+    assert len(paper.SLIPS) == 7
+    assert round(100 * (1 - 66 / 110)) == paper.FEWER_PARAMETERS_PERCENT
+    assert paper.FEWER_PARAMETERS == 110e6 - 66e6
+
+
+def test_slips_of_the_text_follow_from_the_tables():
+    table = paper.downstream_scores()
+    behind = table.loc["BERT-base"] - table.loc["DistilBERT"]
+    assert behind["squad_exact_match"] == pytest.approx(3.5)
+    assert behind["squad_f1"] == pytest.approx(2.7)
+    stsb = paper.glue_scores()["STS-B"]
+    assert stsb["DistilBERT"] - stsb["ELMo"] == pytest.approx(16.5)
+
+
+def test_a_caller_cannot_change_the_published_numbers():
+    table = paper.glue_scores()
+    table.loc["DistilBERT", "CoLA"] = 99
+    assert paper.glue_scores().loc["DistilBERT", "CoLA"] == 51.3

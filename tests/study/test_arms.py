@@ -1,0 +1,158 @@
+"""Tables over arms, tasks and seeds, against slow plain computations."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import small_bert
+from scipy import stats
+
+from distilkit import config, finetuning
+from distilkit.data import sources
+from distilkit.run import Run
+from distilkit.study.arms import (
+    finetune_arms,
+    macro_scores,
+    paired_difference,
+    results_table,
+    retained,
+)
+
+TASKS, SEEDS = ("cola", "sst2", "wnli"), (1, 2, 3)
+
+
+@pytest.fixture
+def scores() -> pd.DataFrame:
+    random = np.random.default_rng(0)
+    return pd.DataFrame(
+        [
+            {"arm": arm, "seed": seed, "task": task, "metric": "m", "score": random.uniform(20, 90)}
+            for task, arm, seed in itertools.product(TASKS, ("teacher", "distilled"), SEEDS)
+        ]
+    )
+
+
+def plain(scores, arm, seed, tasks=TASKS):
+    found = {(r.arm, r.seed, r.task): r.score for r in scores.itertuples()}
+    return statistics.mean(found[arm, seed, task] for task in tasks)
+
+
+def test_macro_scores_are_means_over_tasks_for_each_seed(scores):
+    for row in macro_scores(scores).itertuples():
+        assert row.score == pytest.approx(plain(scores, row.arm, row.seed))
+    for row in macro_scores(scores, without=("wnli",)).itertuples():
+        assert row.score == pytest.approx(plain(scores, row.arm, row.seed, ("cola", "sst2")))
+
+
+def test_results_table_has_medians_and_the_range_of_the_macro(scores):
+    table = results_table(scores)
+    assert list(table) == [*TASKS, "macro", "macro without wnli", "low", "high"]
+    assert list(table.index) == ["teacher", "distilled"]
+    macros = [plain(scores, "distilled", seed) for seed in SEEDS]
+    row = table.loc["distilled"]
+    assert row.macro == pytest.approx(statistics.median(macros))
+    assert (row.low, row.high) == pytest.approx((min(macros), max(macros)))
+    cola = scores[(scores.arm == "distilled") & (scores.task == "cola")].score
+    assert row.cola == pytest.approx(statistics.median(cola))
+
+
+def test_one_undefined_score_leaves_its_macro_undefined_and_no_other(scores):
+    scores.loc[
+        (scores.arm == "teacher") & (scores.seed == 2) & (scores.task == "cola"), "score"
+    ] = np.nan
+    macros = macro_scores(scores).set_index(["arm", "seed"]).score
+    assert np.isnan(macros["teacher", 2])
+    assert macros.drop(("teacher", 2)).notna().all()
+
+
+def test_retained_is_a_ratio_seed_by_seed(scores):
+    found = {(r.arm, r.seed, r.task): r.score for r in scores.itertuples()}
+    table = retained(scores, "distilled", "teacher").set_index("task")
+    assert list(table.index) == [*TASKS, "macro"]
+    for task in TASKS:
+        shares = [
+            100 * found["distilled", seed, task] / found["teacher", seed, task] for seed in SEEDS
+        ]
+        assert table.loc[task, "retained"] == pytest.approx(statistics.median(shares))
+        assert table.loc[task, "low"] == pytest.approx(min(shares))
+        assert table.loc[task, "high"] == pytest.approx(max(shares))
+
+
+@pytest.mark.parametrize("weak", [9.0, 0.0, -5.0, np.nan])
+def test_a_share_of_next_to_nothing_is_undefined(scores, weak):
+    one = (scores.arm == "teacher") & (scores.seed == 3) & (scores.task == "sst2")
+    scores.loc[one, "score"] = weak
+    table = retained(scores, "distilled", "teacher").set_index("task")
+    assert table.loc["sst2"].isna().all()
+    assert table.loc["cola"].notna().all()
+
+
+def test_a_sweep_is_complete_and_a_second_one_trains_nothing(home, monkeypatch):
+    chosen = config.scale("tiny")
+    chosen = replace(
+        chosen, tasks=("wnli", "stsb"), seeds=(1, 2), finetuning=replace(chosen.finetuning, steps=2)
+    )
+    tokenizer = sources.load_tokenizer(chosen)
+    small_bert(1, vocab_size=len(tokenizer)).save_pretrained(home / "a")
+    small_bert(1, vocab_size=len(tokenizer), seed=1).save_pretrained(home / "b")
+    found = finetune_arms({"a": home / "a", "b": home / "b"}, tokenizer, chosen)
+    assert len(found) == 2 * 2 * 2
+    assert set(zip(found.task, found.metric, strict=True)) == {
+        ("wnli", "accuracy"),
+        ("stsb", "pearson"),
+    }
+    assert found.score.between(-100, 100).all()
+    assert found[found.task == "wnli"].score.between(20, 80).all()  # points, not shares
+    assert not list((home / "runs").glob("*/model"))
+    assert not list((home / "runs").glob("*/checkpoints"))
+
+    monkeypatch.setattr(finetuning, "train", None)
+    again = finetune_arms({"a": home / "a", "b": home / "b"}, tokenizer, chosen)
+    pd.testing.assert_frame_equal(found, again)
+
+
+def test_test_split_is_another_number_and_the_other_split_is_not_looked_at(home):
+    chosen = config.scale("tiny")
+    few = replace(chosen.finetuning, steps=2)
+    chosen = replace(chosen, tasks=("mnli",), seeds=(1,), finetuning=few)
+    tokenizer = sources.load_tokenizer(chosen)
+    small_bert(1, vocab_size=len(tokenizer)).save_pretrained(home / "a")
+    scores = {}
+    for split in ("validation", "test"):
+        finetune_arms({"a": home / "a"}, tokenizer, chosen, split=split, prefix=f"{split}-")
+        scores[split] = Run(home / "runs" / f"{split}-tiny-a-mnli-1").result()["scores"]
+    assert list(scores["validation"]) == ["validation_matched"]
+    assert list(scores["test"]) == ["test_matched"]
+    with pytest.raises(ValueError, match="give 'validation' or 'test'"):
+        finetune_arms({}, tokenizer, chosen, split="train")
+
+
+def test_paired_difference_against_scipy(scores):
+    ours = [plain(scores, "distilled", seed) for seed in SEEDS]
+    theirs = [plain(scores, "teacher", seed) for seed in SEEDS]
+    expected = stats.ttest_rel(ours, theirs).confidence_interval(0.95)
+    found = paired_difference(scores, "distilled", "teacher")
+    assert found["seeds"] == 3
+    assert found["mean"] == pytest.approx(statistics.mean(ours) - statistics.mean(theirs))
+    assert (found["low"], found["high"]) == pytest.approx((expected.low, expected.high))
+    one = paired_difference(scores[scores.seed == 1], "distilled", "teacher")
+    assert one["mean"] == pytest.approx(ours[0] - theirs[0])
+    assert np.isnan(one["low"])
+
+
+def test_an_undefined_correlation_counts_0_and_keeps_its_seed(home, monkeypatch):
+    class Finished:
+        def result(self):
+            return {"scores": {"validation": {"matthews": None}}, "seconds": 1.0}
+
+    monkeypatch.setattr("distilkit.study.arms.finetune", lambda *_, **__: Finished())
+    monkeypatch.setattr("distilkit.study.arms.sequence_classifier", lambda *_: None)
+    chosen = replace(config.scale("tiny"), tasks=("cola",), seeds=(1,))
+    found = finetune_arms({"a": "x", "b": "y"}, None, chosen)
+    assert list(found.score) == [0.0, 0.0]
+    assert paired_difference(found, "a", "b")["seeds"] == 1

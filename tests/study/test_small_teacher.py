@@ -1,0 +1,98 @@
+"""The small teacher's recipe at toy size, from an encoder to the folder that is shipped."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import WORDPIECES
+from safetensors.torch import load_file
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertForMaskedLM,
+    BertModel,
+    BertTokenizerFast,
+    pipeline,
+)
+
+from distilkit.__main__ import main
+from distilkit.data import tinyworld
+from distilkit.run import Run
+from distilkit.study import small_teacher
+
+
+@pytest.fixture
+def encoder(tmp_path):
+    """An encoder whose vocabulary is the tiny world's words and some more."""
+    words = [*WORDPIECES, "reef", "comet"]
+    tokenizer = BertTokenizerFast(vocab={word: i for i, word in enumerate(words)})
+    torch.manual_seed(0)
+    shape = {"hidden_size": 36, "num_attention_heads": 4, "intermediate_size": 32}
+    shape |= {"num_hidden_layers": 4, "max_position_embeddings": 300}
+    BertModel(BertConfig(vocab_size=len(words), **shape)).save_pretrained(tmp_path / "encoder")
+    tokenizer.save_pretrained(tmp_path / "encoder")
+    return tmp_path / "encoder"
+
+
+def test_from_an_encoder_to_a_shipped_folder(home, encoder, tmp_path, monkeypatch, capsys):
+    text = tmp_path / "text.txt"
+    text.write_text("".join(f"a comet number {i} and the reef\n" for i in range(250)))
+    size = len(WORDPIECES) + 1
+    short = {"steps": 3, "batch_size": 4, "micro_batch_size": 4, "validate_every": None}
+    patches = {
+        "VOCABULARY": size,
+        "SHAPE": {**small_teacher.SHAPE, "hidden_size": 24},
+    }
+    monkeypatch.setattr(tinyworld, "TEACHER_DOCUMENTS", 40)
+    for name, value in patches.items():
+        monkeypatch.setattr(small_teacher, name, value)
+    for function in (small_teacher.encoder_as_teacher, small_teacher.small_teacher):
+        default = function.__kwdefaults__
+        monkeypatch.setitem(default, "training", replace(default["training"], **short))
+
+    arguments = ["teacher", str(encoder), "--text", str(text), "--out", str(tmp_path / "out")]
+    assert main(arguments) == 0
+    assert "half precision" in capsys.readouterr().out
+    weights = load_file(tmp_path / "out" / "model.safetensors")
+    assert {value.dtype for value in weights.values()} == {torch.float16}
+    assert not any("projection" in name for name in weights)
+    segments = weights["bert.embeddings.token_type_embeddings.weight"]
+    assert torch.equal(segments[0], segments[1])
+    model = BertForMaskedLM.from_pretrained(tmp_path / "out", dtype=torch.float32)
+    assert model.config.hidden_size == 24
+    assert model.config.vocab_size == size
+    vocabulary = AutoTokenizer.from_pretrained(tmp_path / "out").get_vocab()
+    assert ("reef" in vocabulary) != ("comet" in vocabulary)  # one more than the world's words
+    fill = pipeline("fill-mask", str(tmp_path / "out"), device="cpu")
+    assert len(fill("the cook made some [MASK] .")) == 5
+
+    of_encoder, small = (Run(home / "runs" / name) for name in ("teacher-of-encoder", "teacher"))
+    held = of_encoder.config()["objective"]  # masked words, each hidden state held where it was
+    assert (held["soft_target"], held["mlm"]) == (0, 1)
+    assert held["cosine"] > 0
+    assert held["cosine_layers"] == [[i, i] for i in range(5)]
+    assert all(0 < row["cosine"] < 0.2 for row in of_encoder.rows())  # of dropout alone, so soon
+    assert small.config()["objective"]["cosine_layers"] == [[0, 0], [2, 1], [3, 2], [4, 3], [6, 4]]
+    assert small.config()["objective"]["attention"] > 0
+    assert model.config.num_attention_heads == 4  # as many as the large one's
+    assert AutoTokenizer.from_pretrained(tmp_path / "out").model_max_length == small_teacher.LENGTH
+    monkeypatch.setattr("distilkit.distillation.train", None)  # finished: nothing is trained again
+    assert main(arguments) == 0
+
+
+def test_sentences_are_cut_at_their_ends():
+    texts = ["One. Two, 3.5 of it!  And three?", "no end", 'He said "no." Then left.']
+    got = small_teacher.sentences(texts)
+    assert got == ["One.", "Two, 3.5 of it!", "And three?", "no end", 'He said "no." Then left.']
+
+
+def test_one_document_in_so_many_is_held_out(home, tmp_path, monkeypatch):
+    monkeypatch.setattr(tinyworld, "TEACHER_DOCUMENTS", 10)
+    (tmp_path / "text.txt").write_text("".join(f"document {i}\n" for i in range(1000)))
+    texts, held_out = small_teacher.teacher_texts([tmp_path / "text.txt"])
+    own = [text for text in held_out if text.startswith("document")]
+    assert own == [f"document {i}" for i in (199, 399, 599, 799, 999)]
+    assert len([text for text in texts if text.startswith("document")]) == 995
+    assert not set(texts) & set(held_out)

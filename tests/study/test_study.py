@@ -1,0 +1,459 @@
+"""The study on a toy: every arm, every seed, resumed without training anything twice."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import small_bert
+from safetensors.torch import load_file
+from transformers import BertForMaskedLM, BertForSequenceClassification
+
+from distilkit.__main__ import main
+from distilkit.config import SCALES, TaskObjective, as_json
+from distilkit.distillation import fingerprint
+from distilkit.plots.study import (
+    plot_ablation,
+    plot_differences,
+    plot_study,
+    plot_temperature_study,
+)
+from distilkit.run import Run
+from distilkit.student import student_from_teacher
+from distilkit.study import study
+from distilkit.study.cost import Cost, Step
+from distilkit.study.study import (
+    ABLATION,
+    ARMS,
+    COLUMNS,
+    ablation_beside_paper,
+    arm_checkpoint,
+    join_studies,
+    layer_map,
+    measured_split,
+    retained_at_temperatures,
+    run_study,
+)
+
+TINY = SCALES["tiny"]
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory, tokenizer):
+    """A scale whose teacher has one word for each token of the fixture's tokenizer."""
+    folder = tmp_path_factory.mktemp("teacher")
+    small_bert(4, max_position_embeddings=128).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    text = folder / "text.txt"
+    text.write_text("".join(f"w{i} w{i + 1} w{i + 2} w3 w{2 * i}\n" for i in range(90)))
+    return replace(
+        TINY,
+        teacher=str(folder),
+        text=str(text),
+        tasks=("cola", "mnli"),
+        length=16,
+        distillation=replace(TINY.distillation, steps=6, batch_size=4, micro_batch_size=4),
+        finetuning=replace(TINY.finetuning, steps=2),
+    )
+
+
+@pytest.fixture(scope="module")
+def studied(toy, tmp_path_factory):
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DISTILKIT_HOME", str(home))
+        table = run_study(toy, (11, 12), out=home / "out" / "study.csv")
+    return home, table
+
+
+def test_a_row_per_arm_seed_and_task_and_the_file_says_the_same(studied):
+    home, table = studied
+    assert len(table) == len(ARMS) * 2 * 2
+    assert list(dict.fromkeys(table.arm)) == list(ARMS)
+    assert set(table.seed) == {11, 12}
+    written = pd.read_csv(home / "out" / "study.csv")
+    assert list(written) == ["arm", "seed", "task", "metric", "score", "train_seconds"]
+    pd.testing.assert_frame_equal(written, table.round({"score": 4}), check_dtype=False)
+    assert table.score.abs().max() <= 100
+
+
+def test_scores_are_those_of_the_test_sets(studied):
+    home, table = studied
+    result = Run(home / "runs" / "study-tiny-distilled-mnli-12").result()
+    assert list(result["scores"]) == ["test_matched"]
+    row = table[(table.arm == "distilled") & (table.seed == 12) & (table.task == "mnli")]
+    assert row.score.item() == pytest.approx(100 * result["scores"]["test_matched"]["accuracy"])
+
+
+def test_arms_are_what_they_say(studied, toy):
+    home, _ = studied
+    runs = {arm: Run(home / "runs" / f"study-tiny-{arm}-11") for arm in ARMS}
+    objective = {arm: run.config()["objective"] for arm, run in runs.items() if run.finished}
+    assert set(ARMS) - set(objective) == {"teacher", "scratch", "distilled_twice"}
+    for arm in ("random_init", "first_layers", "last_layers", "every_other"):
+        assert objective[arm] == objective["distilled"]
+    assert objective["distilled"] == as_json(toy.objective)
+    for arm, changed in {
+        "without_soft_target": {"soft_target": 0},
+        "without_cosine": {"cosine": 0},
+        "without_mlm": {"mlm": 0},
+        "temperature_1": {"temperature": 1},
+        "temperature_4": {"temperature": 4},
+        "temperature_8": {"temperature": 8},
+        "weights_1_1_1": {"soft_target": 1, "mlm": 1, "cosine": 1},
+        "weights_5_2_1": {"soft_target": 5, "mlm": 2, "cosine": 1},
+    }.items():
+        assert objective[arm] == objective["distilled"] | changed, arm
+    for arm in ("mlm_equal_steps", "mlm_equal_time"):
+        assert (objective[arm]["soft_target"], objective[arm]["cosine"]) == (0, 0)
+    start = {arm: run.config()["model"]["sha256"] for arm, run in runs.items() if run.finished}
+    assert start["distilled"] == start["mlm_equal_steps"] == start["mlm_equal_time"]
+    of_teacher = BertForMaskedLM.from_pretrained(toy.teacher)
+    for arm, layers in {
+        "distilled": (0, 3),
+        "first_layers": (0, 1),
+        "last_layers": (2, 3),
+        "every_other": (0, 2),
+    }.items():
+        assert start[arm] == fingerprint(student_from_teacher(of_teacher, layers))["sha256"]
+    assert start["random_init"] not in {start["distilled"], start["first_layers"]}
+    steps = {arm: run.result()["steps"] for arm, run in runs.items() if run.finished}
+    assert steps["distilled"] == steps["mlm_equal_steps"] == steps["random_init"] == 6
+    took = {arm: runs[arm].result()["seconds"] for arm in ("distilled", "mlm_equal_steps")}
+    ratio = took["distilled"] / took["mlm_equal_steps"]
+    assert steps["mlm_equal_time"] == pytest.approx(max(1, 6 * ratio), abs=0.51)
+    scratch = home / "data" / "cache" / "study-tiny-scratch-11" / "model.safetensors"
+    assert not np.array_equal(
+        load_file(scratch)["vocab_transform.weight"],
+        load_file(runs["distilled"].model / "model.safetensors")["vocab_transform.weight"],
+    )
+
+
+def test_who_is_distilled_twice_learns_from_the_fine_tuned_teacher(studied):
+    home, _ = studied
+    once, twice, teacher = (
+        Run(home / "runs" / f"study-tiny-{arm}-cola-11")
+        for arm in ("distilled", "distilled_twice", "teacher")
+    )
+    assert once.config()["model"] == twice.config()["model"]
+    assert once.config()["teacher"] is None
+    assert twice.config()["objective"] == as_json(TaskObjective())
+    kept = BertForSequenceClassification.from_pretrained(teacher.model)
+    assert twice.config()["teacher"] == fingerprint(kept)
+    assert not once.model.is_dir()
+
+
+def test_seeds_differ(studied):
+    home, _ = studied
+    one, two = (
+        load_file(home / "runs" / f"study-tiny-distilled-{seed}" / "model" / "model.safetensors")
+        for seed in (11, 12)
+    )
+    assert not one["vocab_transform.weight"].equal(two["vocab_transform.weight"])
+
+
+def test_a_second_call_only_reads(studied, toy, monkeypatch):
+    home, table = studied
+    monkeypatch.setenv("DISTILKIT_HOME", str(home))
+    monkeypatch.setattr("distilkit.distillation.train", None)
+    monkeypatch.setattr("distilkit.finetuning.train", None)
+    again = run_study(toy, (11, 12), out=home / "again.csv")
+    pd.testing.assert_frame_equal(again, table)
+
+
+def test_from_the_command_line(studied, tmp_path, monkeypatch, capsys):
+    asked = []
+
+    def run(scale, seeds, arms, *, out, teacher_cache, dry):
+        asked.append((scale, seeds, arms, out))
+        return None if dry else studied[1]
+
+    monkeypatch.setattr("distilkit.study.study.run_study", run)
+    out = tmp_path / "study.csv"
+    plan = ["study", "--steps", "7", "--epochs", "2", "--seeds", "11", "12", "--out", str(out)]
+    assert main(plan) == 0
+    said = capsys.readouterr().out
+    assert said.count("points, 95 % interval") == len(ARMS) - 1
+    assert main(["study"]) == 0
+    (changed, seeds, all_arms, to), (default, all_seeds, _, at_home) = asked
+    assert tuple(all_arms) == tuple(ARMS)
+    assert main(["study", "--arms", "teacher", "without_mlm", "--dry-run"]) == 0
+    assert asked[-1][2] == ["teacher", "without_mlm"]
+    assert (changed.distillation.steps, changed.finetuning.epochs) == (7, 2)
+    assert (seeds, to) == ([11, 12], out)
+    assert (default, tuple(all_seeds)) == (TINY, study.SEEDS)
+    assert at_home == TINY.figures / "study.csv"
+    assert main(["study", "--steps", "0"]) == 2
+    assert "steps" in capsys.readouterr().err
+    few = ["study", "--tasks", "cola", "stsb", "--precision", "bf16", "--examples", "90"]
+    assert main(few) == 0
+    parts, _, _, to = asked[-1]
+    assert (parts.tasks, parts.distillation.precision) == (("cola", "stsb"), "bf16")
+    assert (parts.examples, changed.examples) == (90, None)
+    assert (parts.finetuning, to) == (TINY.finetuning, TINY.figures / "parts.csv")
+    assert parts.name != TINY.name  # the whole study's runs have another training
+
+
+def test_one_arm_is_one_command_and_the_parts_make_the_table(studied, toy, tmp_path, monkeypatch):
+    """On two machines: the parts are what the whole plan says, and join in any order."""
+    table = studied[1]
+    monkeypatch.setenv("DISTILKIT_HOME", str(tmp_path))
+    parts = []
+    for arm in ("without_mlm", "distilled_twice"):
+        parts.append(tmp_path / f"{arm}.csv")
+        alone = run_study(toy, (12,), (arm,), out=parts[-1])
+        assert set(alone.arm) == {arm}
+    joined = join_studies([*parts, parts[0]], out=tmp_path / "joined.csv")
+    whole = table[(table.seed == 12) & table.arm.isin(["without_mlm", "distilled_twice"])]
+    other_way = join_studies(parts[::-1], out=tmp_path / "other.csv")
+    pd.testing.assert_frame_equal(joined, other_way)
+    assert list(dict.fromkeys(joined.arm)) == ["without_mlm", "distilled_twice"]  # as in ARMS
+    same = ["arm", "seed", "task", "metric", "score"]
+    pd.testing.assert_frame_equal(
+        joined[same].sort_values(same).reset_index(drop=True),
+        whole[same].sort_values(same).reset_index(drop=True).round({"score": 4}),
+    )
+    other = pd.read_csv(parts[0]).assign(score=1.5)
+    other.to_csv(tmp_path / "other.csv", index=False)
+    with pytest.raises(ValueError, match="differ about without_mlm, seed 12, cola"):
+        join_studies([parts[0], tmp_path / "other.csv"], out=tmp_path / "joined.csv")
+    other.drop(columns="seed").to_csv(tmp_path / "other.csv", index=False)
+    with pytest.raises(ValueError, match="is no table of a study"):
+        join_studies([tmp_path / "other.csv"], out=tmp_path / "joined.csv")
+    lacking = pd.read_csv(parts[1]).query("task != 'cola'")
+    lacking.to_csv(tmp_path / "other.csv", index=False)
+    with pytest.raises(ValueError, match="distilled_twice, seed 12 lacks cola"):
+        join_studies([parts[0], tmp_path / "other.csv"], out=tmp_path / "joined.csv")
+    assert list(pd.read_csv(tmp_path / "joined.csv")) == COLUMNS  # the old one stands
+    assert main(["study", "--join", *map(str, parts), "--out", str(tmp_path / "by.csv")]) == 0
+    assert len(pd.read_csv(tmp_path / "by.csv")) == 4
+
+
+def test_arms_may_share_what_the_teacher_says(studied, toy, tmp_path, monkeypatch):
+    """All of a seed but those whose time is measured; one cache, about the same student."""
+    monkeypatch.setenv("DISTILKIT_HOME", str(tmp_path))
+    arms = ("distilled", "without_mlm", "temperature_8")
+    table = run_study(toy, (12,), arms, out=tmp_path / "study.csv", teacher_cache=True)
+    assert len(table) == 6
+    kept = {arm: Run(tmp_path / "runs" / f"study-tiny-{arm}-12").config() for arm in arms}
+    assert "teacher_cache" not in kept["distilled"]
+    assert kept["without_mlm"]["teacher_cache"] == kept["temperature_8"]["teacher_cache"]
+    assert len(list((tmp_path / "data" / "cache").glob("teacher-*"))) == 1
+    cached, live = (
+        load_file(at / "runs" / "study-tiny-without_mlm-12" / "model" / "model.safetensors")
+        for at in (tmp_path, studied[0])
+    )
+    for name, weight in cached.items():
+        assert (weight - live[name]).abs().max() < 0.05 * live[name].abs().max(), name
+    (cache,) = (tmp_path / "data" / "cache").glob("teacher-*")
+    shutil.rmtree(cache)  # who only reads what is finished does not ask the teacher again
+    again = run_study(toy, (12,), arms, out=tmp_path / "study.csv", teacher_cache=True)
+    pd.testing.assert_frame_equal(again, table)
+    assert not cache.exists()
+
+
+def test_the_cost_is_said_before_and_what_is_left_while_it_runs(
+    home, toy, tmp_path, capsys, monkeypatch
+):
+    """Counted by hand: a distillation and two fine-tunings of each arm, and what they need."""
+    out = tmp_path / "study.csv"
+    assert run_study(toy, (12,), ("mlm_equal_time", "scratch"), out=out, dry=True) is None
+    said = capsys.readouterr().out
+    assert "left to do: pretrainings 3, fine-tunings 4, 1 at once" in said
+    assert not (home / "runs").exists() or not list((home / "runs").glob("study*"))
+    monkeypatch.setattr("distilkit.study.cost.TIMED", 1)
+    run_study(toy, (12,), ("mlm_equal_time", "scratch"), out=out)
+    said = capsys.readouterr().out
+    assert said.index("energy  about") < said.index("% done, about")
+    run_study(toy, (12,), ("mlm_equal_time", "scratch"), out=out)
+    assert "everything is there already" in capsys.readouterr().out
+
+
+def test_energy_is_the_stated_formula():
+    steps = [Step("distil", "distilled", seed, None, True) for seed in (1, 2)]
+    cost = Cost(
+        seconds=dict.fromkeys(steps, 5400.0), workers=2, cores=4, memory_bytes=3e9, disk_bytes=1e9
+    )
+    assert cost.hours == pytest.approx(1.5)
+    assert cost.kilowatt_hours == pytest.approx(1.5 * 4 * 10 / 1000)
+    assert "about 1 h 30 min" in str(cost)
+    assert "0.06 kWh = 1.50 h × 4 cores × 10 W" in str(cost)
+    on_gpu = replace(cost, cores=0, workers=1)
+    assert on_gpu.kilowatt_hours == pytest.approx(3 * 0.7)
+
+
+def test_table_4_beside_ours():
+    arms = ("distilled", "without_cosine", "random_init")
+    points = {"distilled": (70, 72), "without_cosine": (69, 70), "random_init": (50, 51)}
+    rows = [
+        (arm, seed, "cola", "matthews_correlation", points[arm][seed], 1.0)
+        for arm in arms
+        for seed in (0, 1)
+    ]
+    table = ablation_beside_paper(pd.DataFrame(rows, columns=COLUMNS)).set_index("left_out")
+    assert set(table.index) == set(ABLATION)
+    assert table.published["cosine loss"] == -1.46
+    assert table.ours["cosine loss"] == pytest.approx(-1.5)
+    assert table.ours["teacher initialization"] == pytest.approx(-20.5)
+    assert table.low["cosine loss"] == pytest.approx(-1.5 - 12.7062 * 0.5, rel=1e-4)  # t, 1 degree
+    assert table.loc["MLM loss", ["ours", "low", "high", "seeds"]].isna().all()
+
+
+def test_layer_maps_of_the_arms():
+    assert layer_map("first", 12) == (0, 1, 2, 3, 4, 5)
+    assert layer_map("last", 12) == (6, 7, 8, 9, 10, 11)
+    assert layer_map("every_other", 12) == (0, 2, 4, 6, 8, 10)
+    assert layer_map("default", 12) == (0, 2, 4, 7, 9, 11)
+    assert layer_map("every_other", 5) == (0, 2)
+
+
+def test_unknown_arm_and_missing_measurement(home, toy):
+    with pytest.raises(ValueError, match="unknown arm 'best': give one of teacher, distilled"):
+        arm_checkpoint("best", toy)
+    with pytest.raises(RuntimeError, match="study-tiny-distilled-1 is not finished"):
+        study._steps_in_equal_time(toy)
+    with pytest.raises(ValueError, match="unknown arm 'best'"):
+        run_study(toy, (1,), ("distilled", "best"), out=home / "study.csv")
+
+
+def test_glue_is_measured_on_validation_sets_and_unlabelled_ones_are_refused_first(toy, home):
+    """GLUE's own test sets have no labels; the tiny world's have."""
+    assert measured_split(toy) == "test"
+    assert measured_split(SCALES["base"]) == "validation"
+    (home / "glue" / "cola").mkdir(parents=True)
+    for part, labels in (("train", [0, 1]), ("validation", [-1, -1])):
+        rows = pd.DataFrame({"sentence": ["w1 w2"] * 2, "label": labels, "idx": [0, 1]})
+        rows.to_parquet(home / "glue" / "cola" / f"{part}.parquet")
+    hub = replace(toy, glue=str(home / "glue"), tasks=("cola",))
+    with pytest.raises(ValueError, match=r"validation: label -1 in row 0"):
+        run_study(hub, (1,), ("distilled",), out=home / "study.csv")
+    assert not (home / "runs").exists()
+
+
+def test_figure_says_every_arm(studied):
+    figure = plot_study(studied[1])
+    left = figure.axes[0]
+    labels = [label.get_text().replace("\n", "") for label in left.get_yticklabels()]
+    assert [label.replace(" ", "") for label in labels] == list(ARMS)
+    assert left.get_title(loc="left") == "Dots: 2 seeds; bar: median"
+    some = studied[1].query("arm == 'distilled' or seed == 11")
+    assert plot_study(some).axes[0].get_title(loc="left") == "Dots: 1 to 2 seeds; bar: median"
+    assert "2 seeds" in left.get_title(loc="left")
+    with pytest.raises(ValueError, match="'distilled' and at least one other"):
+        plot_study(studied[1][studied[1].arm == "teacher"])
+
+
+def test_figure_of_differences_task_by_task(studied):
+    scores = studied[1]
+    other = scores.assign(score=scores.score + 1.0 * (scores.arm == "distilled"))
+    axes = plot_differences({"few": scores, "many": other}, "scratch").axes[0]
+    tasks = list(dict.fromkeys(scores.task))
+    assert [label.get_text() for label in axes.get_yticklabels()] == tasks
+    points = scores.set_index(["task", "arm", "seed"]).score.sort_index()
+    drawn = {marker: [a for a in axes.lines if a.get_marker() == marker] for marker in "Do"}
+    for marker, more in (("D", 0), ("o", 1)):  # a row of dots for each task, few above many
+        for row, (task, dots) in enumerate(zip(tasks, drawn[marker], strict=True)):
+            expected = points[task, "distilled"] - points[task, "scratch"] + more
+            assert sorted(dots.get_xdata()) == pytest.approx(sorted(expected))
+            assert dots.get_ydata()[0] == pytest.approx(-row + 0.19 - 0.38 * more)
+    alone = plot_differences({"one": scores}, "scratch").axes[0]
+    assert not [a for a in alone.lines if a.get_marker() == "D"]
+    with pytest.raises(ValueError, match="few has no arm nobody"):
+        plot_differences({"few": scores}, "nobody")
+
+
+def test_what_is_kept_at_each_temperature():
+    points = {"teacher": (80, 50), "distilled": (76, 45), "temperature_4": (40, 50)}
+    rows = [
+        (arm, seed, "cola", "matthews_correlation", points[arm][seed], 1.0)
+        for arm in points
+        for seed in (0, 1)
+    ]
+    kept = retained_at_temperatures(pd.DataFrame(rows, columns=COLUMNS))
+    assert [tuple(row) for row in kept.itertuples(index=False)] == [
+        (2, 0, 95),
+        (2, 1, 90),
+        (4, 0, 50),
+        (4, 1, 100),
+    ]
+
+
+def test_figure_of_table_4_shows_both_and_what_is_missing(studied):
+    table = ablation_beside_paper(studied[1])
+    table.loc[1, ["ours", "low", "high"]] = float("nan")
+    table.loc[2, ["low", "high"]] = float("nan")  # one seed: a dot without an interval
+    axes = plot_ablation(table).axes[0]
+    said = [text.get_text() for text in axes.texts]
+    published = [f"{value:+.1f}".replace("-", "−") for value in table.published]
+    assert [text for text in said if text in published] == published
+    assert len(said) == 2 * len(table) - 1
+    assert "without MLM loss" in [label.get_text() for label in axes.get_yticklabels()]
+    with pytest.raises(ValueError, match="lacks"):
+        plot_ablation(table.drop(columns="low"))
+
+
+def test_figure_of_the_temperatures(studied):
+    kept = retained_at_temperatures(studied[1])
+    entropies = pd.DataFrame(
+        {"temperature": [1, 2, 4, 8], "entropy": [1.0, 2, 3, 4], "information": [2.0, 1, 0.5, 0]}
+    )
+    left, right = plot_temperature_study(kept, entropies).axes
+    assert [label.get_text() for label in left.get_xticklabels()] == ["1", "2", "4", "8"]
+    dots = [line for line in left.lines if line.get_marker() == "o"]
+    assert [len(line.get_xdata()) for line in dots] == [2, 2, 2, 2]
+    assert [text.get_text() for text in right.texts] == ["entropy", "information"]
+    some = plot_temperature_study(kept[kept.temperature == 2], entropies).axes[0]
+    assert [label.get_text() for label in some.get_xticklabels()] == ["1", "2", "4", "8"]
+    assert [text.get_text() for text in some.texts] == ["not run"] * 3
+    with pytest.raises(ValueError, match="no rows"):
+        plot_temperature_study(kept[:0], entropies)
+
+
+def test_what_was_trained_otherwise_is_refused_before_anything_is_trained(
+    studied, toy, monkeypatch
+):
+    monkeypatch.setenv("DISTILKIT_HOME", str(studied[0]))
+    monkeypatch.setattr(study, "side_by_side", None)
+    longer = replace(toy, distillation=replace(toy.distillation, steps=7))
+    with pytest.raises(ValueError, match=r"study-tiny-distilled-11 was begun with steps = 6"):
+        run_study(longer, (11, 12), ("distilled",), out=studied[0] / "no.csv")
+    longer = replace(toy, finetuning=replace(toy.finetuning, steps=3))
+    with pytest.raises(ValueError, match=r"was begun with steps = 2, here 3"):
+        run_study(longer, (11, 12), ("teacher",), out=studied[0] / "no.csv")
+    more = replace(toy, examples=60)
+    with pytest.raises(ValueError, match=r"begun with examples = \d+, here 60"):
+        study.study_steps({11: more}, ("teacher",))
+
+
+def test_how_many_are_left_does_not_decide_the_threads(studied, toy, monkeypatch):
+    """One that is left of many goes on as it began: beside the others, with as few threads."""
+    monkeypatch.setenv("DISTILKIT_HOME", str(studied[0]))
+    run = studied[0] / "runs" / "study-tiny-distilled-11"
+    aside, seen, shared = run.with_name("aside"), [], []
+
+    def stop(call, items, title):
+        seen.extend(items)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(study, "side_by_side", stop)
+    monkeypatch.setattr(
+        "distilkit.study.cost.workers_and_threads", lambda items: shared.append(items) or (1, 1)
+    )
+    run.rename(aside)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_study(toy, (11, 12), ("distilled", "random_init"), out=studied[0] / "no.csv")
+    finally:
+        aside.rename(run)
+    assert len(seen) == 4  # two arms, two seeds
+    assert shared == [4 + 4 * len(toy.tasks)]  # the cost is of as many at once
+
+
+def test_a_part_of_a_study_needs_a_file_of_its_own(home, capsys):
+    assert main(["study", "--arms", "without_mlm"]) == 2
+    assert "name its file with --out" in capsys.readouterr().err
+    parts = pd.DataFrame({"arm": ["without_mlm"], "seed": [1], "task": ["cola"], "score": [1.0]})
+    assert retained_at_temperatures(parts).empty

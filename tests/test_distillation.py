@@ -1,0 +1,453 @@
+"""Pretraining and distillation on toys, against the plain formulas."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from conftest import small_bert
+from safetensors.torch import load_file
+from transformers import (
+    AutoTokenizer,
+    BertForMaskedLM,
+    BertForSequenceClassification,
+    BertModel,
+    DistilBertForMaskedLM,
+)
+
+from distilkit import checkpoint
+from distilkit import distillation as pretraining
+from distilkit.config import MLM_ONLY, Objective, Training
+from distilkit.distillation import add_projections, distil, fingerprint, losses_on, pretrain
+from distilkit.masking import MaskedBlocks, pack
+from distilkit.student import student_from_teacher
+
+TOY = Training(
+    steps=4,
+    batch_size=8,
+    micro_batch_size=4,
+    learning_rate=1e-3,
+    warmup=0.25,
+    seed=5,
+    precision="fp32",
+    checkpoint_every=100,
+)
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+
+
+@pytest.fixture
+def blocks(texts, tokenizer) -> MaskedBlocks:
+    return MaskedBlocks(pack(texts, tokenizer, 24)[:20], tokenizer, seed=0)
+
+
+def ragged(tokenizer, n: int = 11, length: int = 24) -> MaskedBlocks:
+    """Blocks with 5 to `length` real tokens each."""
+    generator = np.random.default_rng(1)
+    blocks = np.full((n, length), tokenizer.pad_token_id, dtype=np.int32)
+    for row in blocks:
+        real = generator.integers(5, length + 1)
+        row[:real] = generator.integers(5, 205, real)
+        row[0], row[real - 1] = tokenizer.cls_token_id, tokenizer.sep_token_id
+    return MaskedBlocks(blocks, tokenizer, seed=1)
+
+
+def state_of(model) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def assert_same(a, b) -> None:
+    assert a.keys() == b.keys()
+    assert [name for name in a if not torch.equal(a[name], b[name])] == []
+
+
+# --- losses_on ----------------------------------------------------------------------------------
+
+
+def plainly(model, teacher, blocks, objective) -> dict[str, float]:
+    """Block by block in float64, full logits; sums over tokens, divided once at the end."""
+    model, teacher = copy.deepcopy(model).double().eval(), copy.deepcopy(teacher).double().eval()
+    scale = objective.temperature
+    soft = mlm = cosine = 0.0
+    n_soft = n_masked = n_real = 0
+    for i in range(len(blocks)):
+        input_ids, masked, originals = blocks.mask(0, np.array([i]))
+        real = int((originals != blocks.pad_id).sum())  # padding is at the end
+        inputs = torch.from_numpy(input_ids[:, :real])  # no padding, so no mask is needed
+        with torch.no_grad():
+            s = model(inputs, output_hidden_states=True)
+            t = teacher(inputs, output_hidden_states=True)
+        for at in range(real):
+            z, y = s.logits[0, at], t.logits[0, at]
+            if objective.tokens == "all" or masked[0, at]:
+                p, q = (y / scale).softmax(-1), (z / scale).softmax(-1)
+                soft += scale**2 * float((p * (p / q).log()).sum())
+                n_soft += 1
+            if masked[0, at]:
+                target = originals[0, at] if objective.mlm_target == "original" else y.argmax()
+                mlm -= float(z.softmax(-1)[target].log())
+                n_masked += 1
+            a, b = s.hidden_states[-1][0, at], t.hidden_states[-1][0, at]
+            cosine += 1 - float(a @ b / (a.norm() * b.norm()))
+            n_real += 1
+    found = {"soft_target": soft / n_soft, "mlm": mlm / n_masked, "cosine": cosine / n_real}
+    weights = {name: getattr(objective, name) for name in found}
+    found = {name: value if weights[name] else 0.0 for name, value in found.items()}
+    return {"loss": sum(weights[name] * found[name] for name in found), **found}
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 11, 100])
+@pytest.mark.parametrize(
+    "objective",
+    [
+        Objective(),
+        Objective(tokens="masked", temperature=3.0),
+        Objective(mlm_target="teacher", cosine=0.0),
+        MLM_ONLY,
+    ],
+    ids=["all", "masked", "teacher", "mlm"],
+)
+def test_losses_on_is_the_mean_over_all_tokens(tokenizer, objective, batch_size):
+    """Unequal blocks, so a mean of the batches' means would be another number."""
+    teacher, held_out = small_bert(2), ragged(tokenizer)
+    student = student_from_teacher(small_bert(2, seed=7))
+    found = losses_on(student, held_out, objective, teacher, batch_size)
+    assert found == pytest.approx(plainly(student, teacher, held_out, objective), rel=1e-5)
+
+
+def test_losses_on_has_no_dropout_and_restores_the_mode(tokenizer):
+    teacher, held_out = small_bert(2), ragged(tokenizer)
+    student = student_from_teacher(teacher).train()
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    first = losses_on(student, held_out, Objective(), teacher)
+    assert losses_on(student, held_out, Objective(), teacher) == first
+    assert student.training
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not any(p.grad is not None for p in student.parameters())
+
+
+def test_losses_on_takes_the_teacher_as_it_answers_not_as_it_trains(tokenizer):
+    teacher, held_out = small_bert(2), ragged(tokenizer)
+    student = student_from_teacher(teacher)
+    quiet = losses_on(student, held_out, Objective(), teacher.eval())
+    assert losses_on(student, held_out, Objective(), teacher.train()) == quiet
+
+
+def test_a_student_with_all_layers_has_nothing_to_learn_from_its_teacher(home, tokenizer):
+    teacher = small_bert(3, **NO_DROPOUT)
+    student = student_from_teacher(teacher, range(3))
+    found = losses_on(student, ragged(tokenizer), Objective(), teacher)
+    assert found["soft_target"] == pytest.approx(0, abs=1e-5)
+    assert found["cosine"] == pytest.approx(0, abs=1e-5)
+    assert found["mlm"] > 1
+    # and in training, at the first step
+    run = distil(student, teacher, ragged(tokenizer), TOY, name="all")
+    first = run.rows()[0]
+    assert first["soft_target"] == pytest.approx(0, abs=1e-5)
+    assert first["cosine"] == pytest.approx(0, abs=1e-5)
+    assert first["loss"] == pytest.approx(2 * first["mlm"], rel=1e-5)
+    half = student_from_teacher(teacher, [0])
+    assert losses_on(half, ragged(tokenizer), Objective(), teacher)["soft_target"] > 0.01
+
+
+# --- training -----------------------------------------------------------------------------------
+
+
+def test_distil_overfits_two_blocks(home, texts, tokenizer):
+    teacher = small_bert(2, **NO_DROPOUT)
+    two = MaskedBlocks(pack(texts, tokenizer, 24)[:2], tokenizer, seed=0)
+    training = dataclasses.replace(
+        TOY, steps=80, batch_size=2, micro_batch_size=1, learning_rate=5e-3, betas=(0.9, 0.999)
+    )
+    objective = Objective(soft_target=5.0, mlm=0.0, cosine=1.0)
+    student = student_from_teacher(teacher, [1])
+    run = distil(student, teacher, two, training, name="two", objective=objective)
+    first = losses_on(student, two, objective, teacher)
+    last = losses_on(DistilBertForMaskedLM.from_pretrained(run.model), two, objective, teacher)
+    assert last["soft_target"] < first["soft_target"] / 10
+    assert last["cosine"] < first["cosine"] / 10
+
+
+def test_masked_words_alone_are_learnt(home, texts, tokenizer):
+    two = MaskedBlocks(pack(texts, tokenizer, 24)[:2], tokenizer, seed=0)
+    training = dataclasses.replace(
+        TOY, steps=100, batch_size=2, micro_batch_size=2, learning_rate=5e-3
+    )
+    model = small_bert(1, **NO_DROPOUT)
+    run = pretrain(model, two, training, name="mlm")
+    trained = BertForMaskedLM.from_pretrained(run.model)
+    assert losses_on(model, two, MLM_ONLY)["mlm"] > 4
+    assert losses_on(trained, two, MLM_ONLY)["mlm"] < 2
+    rows = run.rows()
+    assert {row["soft_target"] for row in rows} == {row["cosine"] for row in rows} == {0.0}
+
+
+def test_distil_leaves_its_arguments_as_they_were(home, blocks):
+    teacher = small_bert(2)
+    student = student_from_teacher(teacher)
+    teacher.requires_grad_(True)
+    before = state_of(teacher), state_of(student)
+    data = blocks.blocks.copy(), blocks.weights.copy()
+    run = distil(student, teacher, blocks, TOY, name="toy", validation=blocks)
+    assert_same(state_of(teacher), before[0])
+    assert_same(state_of(student), before[1])
+    assert not teacher.training
+    assert not student.training
+    assert all(p.grad is None for m in (teacher, student) for p in m.parameters())
+    assert all(p.requires_grad for m in (teacher, student) for p in m.parameters())
+    assert (blocks.blocks == data[0]).all()
+    assert (blocks.weights == data[1]).all()
+    trained = load_file(run.model / "model.safetensors")
+    same = [name for name, value in trained.items() if torch.equal(value, before[1][name])]
+    assert same == []  # every tensor was trained
+
+
+def test_the_teacher_comes_back_in_its_own_mode(home, blocks, monkeypatch):
+    teacher = small_bert(2).train()
+    student, seen = student_from_teacher(teacher), []
+    train = pretraining.train
+    monkeypatch.setattr(
+        pretraining,
+        "train",
+        lambda *args, **kw: seen.append(teacher.training) or train(*args, **kw),
+    )
+    distil(student, teacher, blocks, TOY, name="toy")
+    assert seen == [False]
+    assert teacher.training
+
+
+def test_what_a_finished_run_holds(home, blocks, tokenizer):
+    teacher = small_bert(2)
+    held_out = ragged(tokenizer)
+    run = distil(
+        student_from_teacher(teacher), teacher, blocks, TOY, name="toy", validation=held_out
+    )
+    assert run.finished
+    result = run.result()
+    assert result["kind"] == "pretrain"
+    assert result["steps"] == 4
+    assert result["tokens"] == (8 + 8 + 4 + 8) * 24  # 20 blocks an epoch
+    trained = DistilBertForMaskedLM.from_pretrained(run.model).eval()
+    plain = plainly(trained, teacher, held_out, Objective())
+    assert {k: result[f"validation_{k}"] for k in plain} == pytest.approx(plain, rel=1e-5)
+    assert len(run.metrics()) == 4
+    assert len(run.metrics("validation")) == 1
+    own = AutoTokenizer.from_pretrained(run.model)
+    assert own("w3 w7")["input_ids"] == tokenizer("w3 w7")["input_ids"]
+    assert run.config()["objective"]["temperature"] == 2.0
+    assert run.config()["training"]["learning_rate"] == 1e-3
+    endings = {path.suffix for path in run.path.rglob("*") if path.is_file()}
+    assert endings <= {".json", ".jsonl", ".safetensors", ".txt", ".lock", ""}
+
+
+def test_a_finished_run_is_returned_without_training(home, blocks, monkeypatch):
+    teacher = small_bert(2)
+    student = student_from_teacher(teacher)
+    run = distil(student, teacher, blocks, TOY, name="toy")
+    before = {p: p.read_bytes() for p in run.path.rglob("*") if p.is_file()}
+
+    def never(*_, **__):
+        raise AssertionError("trained")
+
+    monkeypatch.setattr(pretraining, "train", never)
+    assert distil(student, teacher, blocks, TOY, name="toy") == run
+    assert {p: p.read_bytes() for p in run.path.rglob("*") if p.is_file()} == before
+    with pytest.raises(AssertionError, match="trained"):
+        distil(student, teacher, blocks, TOY, name="other")
+
+
+@pytest.mark.parametrize(
+    "what", ["student", "teacher", "text", "objective", "training", "dropout", "validation"]
+)
+def test_another_question_is_not_answered_by_an_old_run(home, blocks, tokenizer, what):
+    teacher = small_bert(2)
+    student = student_from_teacher(teacher)
+    distil(student, teacher, blocks, TOY, name="toy")
+    training, objective, validation = TOY, Objective(), None
+    if what == "student":
+        student = student_from_teacher(teacher, [1])
+    if what == "teacher":
+        teacher = small_bert(2, seed=1)
+    if what == "text":
+        other = blocks.blocks.copy()
+        other[3, 5] += 1 if other[3, 5] < 204 else -1
+        blocks = MaskedBlocks(other, tokenizer, seed=0, weights=blocks.weights)
+    if what == "objective":
+        objective = Objective(temperature=3.0)
+    if what == "training":
+        training = dataclasses.replace(TOY, seed=6)
+    if what == "dropout":  # the same weights, another model
+        config = copy.deepcopy(student.config)
+        config.dropout = 0.3
+        other = DistilBertForMaskedLM(config)
+        other.load_state_dict(student.state_dict())
+        student = other
+    if what == "validation":
+        validation = ragged(tokenizer)
+    with pytest.raises(ValueError, match="another config"):
+        distil(
+            student,
+            teacher,
+            blocks,
+            training,
+            name="toy",
+            objective=objective,
+            validation=validation,
+        )
+
+
+def test_fingerprint_sees_one_bit():
+    model = small_bert(1)
+    first = fingerprint(model)
+    assert fingerprint(small_bert(1)) == first
+    assert first["class"] == "BertForMaskedLM"
+    with torch.no_grad():
+        weight = model.bert.encoder.layer[0].output.dense.weight
+        weight[0, 0] = torch.nextafter(weight[0, 0], torch.tensor(9.0))
+    assert fingerprint(model)["sha256"] != first["sha256"]
+
+
+# --- the cosine term between other layers and other widths ---------------------------------------
+
+
+def cosines(student, teacher, blocks, pairs, maps=None) -> float:
+    """Mean over pairs and tokens of 1 - cos, in float64, from the models' own hidden states."""
+    batch = blocks.batch(0, np.arange(len(blocks)))
+    inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+    with torch.no_grad():
+        ours = student.base_model(**inputs, output_hidden_states=True).hidden_states
+        theirs = teacher.base_model(**inputs, output_hidden_states=True).hidden_states
+    terms = []
+    for k, (i, j) in enumerate(pairs):
+        a = ours[i].flatten(0, 1)[batch["rows"]].double()
+        b = theirs[j].flatten(0, 1)[batch["rows"]].double()
+        if maps is not None:
+            a = a @ maps[k].double().T
+        terms.append((1 - (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))).mean())
+    return float(sum(terms) / len(terms))
+
+
+@pytest.mark.parametrize("pairs", [((0, 0),), ((1, 2), (2, 4)), ((0, 0), (1, 2), (2, 4))])
+def test_cosine_between_named_layers(tokenizer, pairs):
+    teacher = small_bert(4)
+    student = student_from_teacher(teacher)
+    data = ragged(tokenizer)
+    value = losses_on(student, data, Objective(cosine_layers=pairs), teacher)["cosine"]
+    assert value == pytest.approx(cosines(student, teacher, data, pairs), abs=1e-6)
+    if pairs == ((0, 0),):
+        assert value == pytest.approx(0, abs=1e-6)  # the embeddings are copied
+
+
+def test_default_is_the_last_of_both(tokenizer):
+    teacher = small_bert(4)
+    student, data = student_from_teacher(teacher), ragged(tokenizer)
+    assert losses_on(student, data, Objective(), teacher) == losses_on(
+        student, data, Objective(cosine_layers=((2, 4),)), teacher
+    )
+
+
+def test_widths_differ_so_a_projection_is_learned_and_thrown_away(home, blocks, monkeypatch):
+    teacher = small_bert(4, hidden_size=48)
+    student = student_from_teacher(small_bert(2))
+    objective = Objective(soft_target=0, mlm=0, cosine=1, cosine_layers=((0, 0), (1, 4)))
+    first = copy.deepcopy(student)
+    add_projections(first, teacher, objective, TOY.seed)
+    maps = [m.weight.detach() for m in first.cosine_projections]
+    assert [m.shape for m in maps] == [(48, 32), (48, 32)]
+    assert not torch.equal(*maps)
+    expected = cosines(student, teacher, blocks, objective.cosine_layers, maps)
+    assert losses_on(first, blocks, objective, teacher)["cosine"] == pytest.approx(
+        expected, abs=1e-6
+    )
+
+    saved_in_checkpoints = []
+    real_save = checkpoint.save
+
+    def spy(folder, step, tensors, state):
+        saved_in_checkpoints.append({k: sorted(v) for k, v in tensors.items()})
+        real_save(folder, step, tensors, state)
+
+    monkeypatch.setattr(checkpoint, "save", spy)
+    longer = dataclasses.replace(TOY, steps=60, learning_rate=3e-3, checkpoint_every=60)
+    run = distil(student, teacher, blocks, longer, name="wider", objective=objective)
+    losses = [row["cosine"] for row in run.rows()]
+    assert losses[-1] < 0.6 * losses[0]
+    saved = load_file(run.model / "model.safetensors")
+    assert not any("projection" in name for name in saved)
+    learned = "cosine_projections.1.weight"  # so an interrupted run goes on with its own maps
+    assert learned in saved_in_checkpoints[-1]["model"]
+    assert f"{learned}/exp_avg" in saved_in_checkpoints[-1]["optimizer"]
+    trained = DistilBertForMaskedLM.from_pretrained(run.model)
+    assert not hasattr(student, "cosine_projections")
+    with pytest.raises(ValueError, match=r"hidden_size.*cosine=0"):
+        losses_on(trained, blocks, objective, teacher)
+
+
+def test_no_projection_where_none_is_needed():
+    student = student_from_teacher(small_bert(2))
+    add_projections(student, small_bert(2), Objective(), 0)
+    add_projections(student, small_bert(2, hidden_size=48), Objective(cosine=0), 0)
+    assert not hasattr(student, "cosine_projections")
+
+
+# --- what is refused before anything is written -------------------------------------------------
+
+
+def refused(home, error, match, *arguments, **options) -> None:
+    with pytest.raises(error, match=match):
+        pretrain(*arguments, TOY, name="toy", **options)
+    assert not (home / "runs").exists()
+
+
+def test_no_teacher(home, blocks):
+    student = student_from_teacher(small_bert(2))
+    refused(home, ValueError, "needs a teacher", student, blocks, objective=Objective())
+    only_argmax = Objective(soft_target=0, cosine=0, mlm=1, mlm_target="teacher")
+    refused(home, ValueError, "needs a teacher", student, blocks, objective=only_argmax)
+
+
+def test_another_vocabulary(home, blocks):
+    student, teacher = student_from_teacher(small_bert(2)), small_bert(2, vocab_size=300)
+    options = {"objective": Objective(), "teacher": teacher}
+    refused(home, ValueError, r"vocab_size \(300 and 205\)", student, blocks, **options)
+    refused(home, ValueError, "205 entries, the model 100", small_bert(1, vocab_size=100), blocks)
+
+
+def test_cosine_layers_beyond_the_top(home, blocks):
+    student, teacher = student_from_teacher(small_bert(4)), small_bert(4)
+    for pair, who in (((3, 4), "student has 2 layers"), ((2, 5), "teacher has 4 layers")):
+        options = {"objective": Objective(cosine_layers=((0, 0), pair)), "teacher": teacher}
+        refused(home, ValueError, who, student, blocks, **options)
+
+
+def test_blocks_longer_than_the_model(home, texts, tokenizer):
+    long = MaskedBlocks(pack(texts, tokenizer, 65), tokenizer, seed=0)
+    refused(
+        home, ValueError, "blocks of 65 tokens, but the BertForMaskedLM has 64", small_bert(1), long
+    )
+
+
+def test_held_out_blocks_longer_than_the_model(home, blocks, texts, tokenizer):
+    """Otherwise it fails at the first validation: hours later."""
+    long = MaskedBlocks(pack(texts, tokenizer, 65), tokenizer, seed=0)
+    refused(home, ValueError, "positions", small_bert(1), blocks, validation=long)
+
+
+def test_blocks_longer_than_the_teacher(home, texts, tokenizer):
+    blocks = MaskedBlocks(pack(texts, tokenizer, 64), tokenizer, seed=0)
+    student = student_from_teacher(small_bert(2))
+    options = {"objective": Objective(), "teacher": small_bert(2, max_position_embeddings=32)}
+    refused(home, ValueError, "positions", student, blocks, **options)
+
+
+@pytest.mark.parametrize("cls", [BertModel, BertForSequenceClassification])
+def test_a_model_without_an_mlm_head(home, blocks, cls):
+    bert = small_bert(2)
+    headless = cls(bert.config)
+    refused(home, TypeError, "AutoModelForMaskedLM", headless, blocks)
+    student = student_from_teacher(bert)
+    options = {"objective": Objective(), "teacher": headless}
+    refused(home, TypeError, "AutoModelForMaskedLM", student, blocks, **options)
