@@ -5,7 +5,15 @@ This is what a notebook imports. Hugging Face models and tokenizers stay what th
 
 from importlib import import_module as _import_module
 
-from distilkit.config import MLM_ONLY, Objective, Scale, TaskObjective, Training, home, scale
+from distilkit.config import (
+    MLM_ONLY,
+    FinetuneLossConfig,
+    LossConfig,
+    Scale,
+    TrainingConfig,
+    home,
+    scale,
+)
 from distilkit.losses import (
     TripleLoss,
     cosine_loss,
@@ -41,7 +49,7 @@ _LATER = {
     "models.fill_mask": ("fill_mask",),
     "finetuning": ("evaluate_task", "finetune", "sequence_classifier"),
     "compress.importance": ("head_and_unit_importance", "least_important"),
-    "fused_loss": ("lean_triple_loss", "mlm_head"),
+    "fused_loss": ("fused_triple_loss", "mlm_head"),
     "measure.measure": (
         "bytes_on_disk",
         "compare",
@@ -71,10 +79,10 @@ _MODULE_OF = {name: module for module, names in _LATER.items() for name in names
 
 __all__ = [
     "MLM_ONLY",
-    "Objective",
+    "LossConfig",
     "Scale",
-    "TaskObjective",
-    "Training",
+    "FinetuneLossConfig",
+    "TrainingConfig",
     "TripleLoss",
     "cosine_loss",
     "home",

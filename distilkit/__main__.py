@@ -10,7 +10,7 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
-from distilkit.config import GLUE_TASKS, SCALES, Objective, Scale, TaskObjective, home, scale
+from distilkit.config import GLUE_TASKS, SCALES, FinetuneLossConfig, LossConfig, Scale, home, scale
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -58,12 +58,12 @@ def _exit_at_sigterm():
 
 def figures(options: argparse.Namespace) -> int:
     """Run the numbered notebooks headless; figures and tables land in figures/<scale>/."""
-    from distilkit.cli.run_notebooks import NotebookFailed, run_sequence
+    from distilkit.cli.run_notebooks import NotebookFailed, run_notebooks
 
     chosen = _scale(options)
     print(f"scale {chosen.name}: {chosen.about}")
     try:
-        run_sequence(out=home() / "runs" / "notebooks" / chosen.name, scale=chosen.name)
+        run_notebooks(out=home() / "runs" / "notebooks" / chosen.name, scale=chosen.name)
     except NotebookFailed as failure:
         print(f"\n{failure}", file=sys.stderr)
         return 1
@@ -216,12 +216,12 @@ def distil(options: argparse.Namespace) -> None:
     chosen = _scale(options)
     training = _replaced(chosen.distillation, options)
     chosen = replace(chosen, distillation=training)  # a stream is dealt out by its micro-batches
-    objective = replace(
-        chosen.objective,
+    loss_config = replace(
+        chosen.loss_config,
         **{
             name: getattr(options, name)
-            for name in ("soft_target", "mlm", "cosine", "temperature", "tokens", "mlm_target")
-            if getattr(options, name) is not None
+            for name in LossConfig.__dataclass_fields__
+            if getattr(options, name, None) is not None
         },
     )
     model, tokenizer = load_teacher(chosen)
@@ -233,7 +233,7 @@ def distil(options: argparse.Namespace) -> None:
         blocks,
         training,
         name=options.name or f"{chosen.name}-distilled",
-        objective=objective,
+        loss_config=loss_config,
         validation=validation,
         shard_teacher=options.shard_teacher,
     )
@@ -255,7 +255,7 @@ def layers(options: argparse.Namespace) -> None:
         default_layers(model.config.num_hidden_layers, options.student_layers)  # refuses others
         blocks, _ = load_blocks(chosen, tokenizer)
         scores = score_layer_maps(
-            model, probe_of(blocks), options.student_layers, objective=chosen.objective
+            model, probe_of(blocks), options.student_layers, loss_config=chosen.loss_config
         )
         ends = (scores["rank"] <= 10) | (scores["rank"] == len(scores))
         print(scores[ends | (scores["name"] != "")].round(4).to_string(index=False))
@@ -301,7 +301,7 @@ def finetune(options: argparse.Namespace) -> None:
         "training": replace(_replaced(chosen.finetuning, options), seed=options.seed),
         "name": options.name or f"{chosen.name}-{options.task}-{options.seed}",
         "teacher": a_teacher,
-        "objective": TaskObjective() if a_teacher is not None else None,
+        "loss_config": FinetuneLossConfig() if a_teacher is not None else None,
         "max_length": options.max_length,
     }
     tokenizer = load_tokenizer(options.tokenizer or options.checkpoint)
@@ -593,11 +593,13 @@ def _parser() -> argparse.ArgumentParser:
         "--shard-teacher", action="store_true", help="several processes share its weights (FSDP)"
     )
     sub.add_argument("--layers", type=int, nargs="+", help="teacher layers to copy, 0-based")
-    weights = Objective()
-    for name in ("soft_target", "mlm", "cosine", "temperature"):
+    weights = LossConfig()
+    for name in ("kd_weight", "mlm_weight", "cosine_weight", "temperature"):
         help_ = f"default {getattr(weights, name):g}"
         sub.add_argument(f"--{name.replace('_', '-')}", type=float, help=help_)
-    sub.add_argument("--tokens", choices=("all", "masked"), help="where soft targets count")
+    sub.add_argument(
+        "--restrict-kd-to-mask", action="store_const", const=True, help="KD at masked tokens only"
+    )
     sub.add_argument("--mlm-target", choices=("original", "teacher"))
     with_training(sub)
 

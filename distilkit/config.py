@@ -43,24 +43,29 @@ def _whole(owner: str, name: str, value: Any, low: int) -> None:
         raise ValueError(f"{owner}.{name} = {value!r}: give a whole number of at least {low}")
 
 
+def _boolean(owner: str, name: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise ValueError(f"{owner}.{name} = {value!r}: give True or False")
+
+
 def _one_of(owner: str, name: str, value: Any, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise ValueError(f"{owner}.{name} = {value!r}: give one of {', '.join(allowed)}")
 
 
 @dataclass(frozen=True)
-class Objective:
-    """The triple loss: ``soft_target · T²·KL + mlm · CE + cosine · (1 − cos)`` (paper, section 3).
+class LossConfig:
+    """The triple loss, ``kd · T²·KL + mlm · CE + cosine · (1 − cos)`` (paper, section 3).
 
     The weights 5, 2, 1 and T = 2 are those of the released weights (the authors' training
     command), not the 0.33 each of one of their examples.
     """
 
-    soft_target: float = 5.0  # weight of T²·KL(teacher ‖ student); 0 switches the term off
-    mlm: float = 2.0  # weight of the cross-entropy at masked tokens
-    cosine: float = 1.0  # weight of 1 − cos(student's, teacher's last hidden state)
+    kd_weight: float = 5.0  # weight of T²·KL(teacher ‖ student); 0 switches the term off
+    mlm_weight: float = 2.0  # weight of the cross-entropy at masked tokens
+    cosine_weight: float = 1.0  # weight of 1 − cos(student's, teacher's last hidden state)
     temperature: float = 2.0  # T of both softmaxes in the soft-target term; > 0
-    tokens: str = "all"  # soft targets at "all" non-pad tokens (the authors), or "masked" ones
+    restrict_kd_to_mask: bool = False  # KD at masked tokens only; default: all non-pad tokens
     mlm_target: str = "original"  # the "original" token (the authors), or the "teacher"'s arg-max
     # (student, teacher) hidden states that the cosine term aligns, 0 = embeddings; None: the last
     # of both (the authors). Pairs below the top are TinyBERT's (Jiao et al. 2020, section 3).
@@ -70,59 +75,60 @@ class Objective:
     attention: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("soft_target", "mlm", "cosine", "attention"):
-            _number("Objective", name, getattr(self, name), 0, math.inf, open_low=False)
+        for name in ("kd_weight", "mlm_weight", "cosine_weight", "attention"):
+            _number("LossConfig", name, getattr(self, name), 0, math.inf, open_low=False)
         if self.cosine_layers is not None:
             pairs = self.cosine_layers
             if not pairs or any(not isinstance(p, (tuple, list)) or len(p) != 2 for p in pairs):
                 raise ValueError(
-                    f"Objective.cosine_layers = {self.cosine_layers!r}: give pairs (student layer, "
+                    f"LossConfig.cosine_layers = {self.cosine_layers!r}: give pairs (student "
+                    f"layer, "
                     "teacher layer), or None"
                 )
             for layer in (layer for pair in self.cosine_layers for layer in pair):
-                _whole("Objective", "cosine_layers", layer, 0)
-        _number("Objective", "temperature", self.temperature, 0, math.inf, open_low=True)
-        _one_of("Objective", "tokens", self.tokens, ("all", "masked"))
-        _one_of("Objective", "mlm_target", self.mlm_target, ("original", "teacher"))
-        if self.soft_target == self.mlm == self.cosine == self.attention == 0:
-            raise ValueError("Objective: all weights are 0: nothing to learn from")
+                _whole("LossConfig", "cosine_layers", layer, 0)
+        _number("LossConfig", "temperature", self.temperature, 0, math.inf, open_low=True)
+        _boolean("LossConfig", "restrict_kd_to_mask", self.restrict_kd_to_mask)
+        _one_of("LossConfig", "mlm_target", self.mlm_target, ("original", "teacher"))
+        if self.kd_weight == self.mlm_weight == self.cosine_weight == self.attention == 0:
+            raise ValueError("LossConfig: all weights are 0: nothing to learn from")
         if self.attention > 0 and self.cosine_layers and not any(map(all, self.cosine_layers)):
             raise ValueError(
-                f"Objective.cosine_layers = {self.cosine_layers!r}: attention transfer needs a "
+                f"LossConfig.cosine_layers = {self.cosine_layers!r}: attention transfer needs a "
                 "pair of layers; 0 is the embeddings"
             )
 
     @property
     def needs_teacher(self) -> bool:
         """Whether any term asks the teacher; plain MLM does not."""
-        taught = max(self.soft_target, self.cosine, self.attention) > 0
+        taught = max(self.kd_weight, self.cosine_weight, self.attention) > 0
         return taught or self.mlm_target == "teacher"
 
 
-MLM_ONLY = Objective(soft_target=0.0, mlm=1.0, cosine=0.0)
+MLM_ONLY = LossConfig(kd_weight=0.0, mlm_weight=1.0, cosine_weight=0.0)
 
 
 @dataclass(frozen=True)
-class TaskObjective:
-    """Distillation while fine-tuning: ``task · CE(label) + soft_target · T²·KL`` (paper, 4.1).
+class FinetuneLossConfig:
+    """Distillation while fine-tuning: ``label · CE + kd · T²·KL`` (paper, 4.1).
 
     The authors' second distillation, on SQuAD, weighs both by 0.5 at T = 2.
     """
 
-    task: float = 0.5  # weight of the loss against the labels
-    soft_target: float = 0.5  # weight of the loss against the fine-tuned teacher
+    label_weight: float = 0.5  # weight of the loss against the labels
+    kd_weight: float = 0.5  # weight of the loss against the fine-tuned teacher
     temperature: float = 2.0  # T of both softmaxes; > 0
 
     def __post_init__(self) -> None:
-        for name in ("task", "soft_target"):
-            _number("TaskObjective", name, getattr(self, name), 0, math.inf, open_low=False)
-        _number("TaskObjective", "temperature", self.temperature, 0, math.inf, open_low=True)
-        if self.task == self.soft_target == 0:
-            raise ValueError("TaskObjective: both weights are 0: nothing to learn from")
+        for name in ("label_weight", "kd_weight"):
+            _number("FinetuneLossConfig", name, getattr(self, name), 0, math.inf, open_low=False)
+        _number("FinetuneLossConfig", "temperature", self.temperature, 0, math.inf, open_low=True)
+        if self.label_weight == self.kd_weight == 0:
+            raise ValueError("FinetuneLossConfig: both weights are 0: nothing to learn from")
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingConfig:
     """One optimisation: how long, in which batches, with which AdamW. Defaults: the authors'."""
 
     epochs: int = 3  # passes over the data
@@ -133,32 +139,38 @@ class Training:
     betas: tuple[float, float] = (0.9, 0.98)
     eps: float = 1e-6
     weight_decay: float = 0.0  # on matrices only: no bias, no norm (see loop.parameter_groups)
-    warmup: float = 0.05  # share of the steps in which the learning rate rises linearly from 0
+    warmup_fraction: float = 0.05  # share of the steps with a linear warm-up from 0
     max_grad_norm: float = 5.0  # gradients are clipped to this global L2 norm
     seed: int = 56  # order, masks and dropout all follow from it
     precision: str = "auto"  # "fp32", "bf16" (autocast), or "auto": bf16 on GPUs that have it
-    log_every: int = 1  # optimizer steps between two lines of metrics.jsonl
-    validate_every: int | None = None  # optimizer steps between validations; None: only at the end
-    checkpoint_every: int = 500  # optimizer steps between two checkpoints
+    log_interval: int = 1  # optimizer steps between two lines of metrics.jsonl
+    eval_interval: int | None = None  # optimizer steps between validations; None: only at the end
+    checkpoint_interval: int = 500  # optimizer steps between two checkpoints
     workers: int = 0  # processes that prepare batches beside the training
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "micro_batch_size", "log_every", "checkpoint_every"):
-            _whole("Training", name, getattr(self, name), 1)
-        for name in ("steps", "validate_every"):
+        for name in (
+            "epochs",
+            "batch_size",
+            "micro_batch_size",
+            "log_interval",
+            "checkpoint_interval",
+        ):
+            _whole("TrainingConfig", name, getattr(self, name), 1)
+        for name in ("steps", "eval_interval"):
             if getattr(self, name) is not None:
-                _whole("Training", name, getattr(self, name), 1)
+                _whole("TrainingConfig", name, getattr(self, name), 1)
         for name in ("seed", "workers"):
-            _whole("Training", name, getattr(self, name), 0)
+            _whole("TrainingConfig", name, getattr(self, name), 0)
         for name in ("learning_rate", "eps", "max_grad_norm"):
-            _number("Training", name, getattr(self, name), 0, math.inf, open_low=True)
-        _number("Training", "weight_decay", self.weight_decay, 0, math.inf, open_low=False)
-        _number("Training", "warmup", self.warmup, 0, 1, open_low=False)
+            _number("TrainingConfig", name, getattr(self, name), 0, math.inf, open_low=True)
+        _number("TrainingConfig", "weight_decay", self.weight_decay, 0, math.inf, open_low=False)
+        _number("TrainingConfig", "warmup_fraction", self.warmup_fraction, 0, 1, open_low=False)
         if not isinstance(self.betas, (tuple, list)) or len(self.betas) != 2:
-            raise ValueError(f"Training.betas = {self.betas!r}: give two numbers")
+            raise ValueError(f"TrainingConfig.betas = {self.betas!r}: give two numbers")
         for beta in self.betas:
-            _number("Training", "betas", beta, 0, 0.999999999, open_low=False)
-        _one_of("Training", "precision", self.precision, ("auto", "fp32", "bf16"))
+            _number("TrainingConfig", "betas", beta, 0, 0.999999999, open_low=False)
+        _one_of("TrainingConfig", "precision", self.precision, ("auto", "fp32", "bf16"))
 
 
 @dataclass(frozen=True)
@@ -173,9 +185,9 @@ class Scale:
     tasks: tuple[str, ...]
     length: int  # tokens in a block, [CLS] and [SEP] included
     seeds: tuple[int, ...]  # fine-tuning is repeated with each
-    distillation: Training
-    finetuning: Training
-    objective: Objective = field(default_factory=Objective)
+    distillation: TrainingConfig
+    finetuning: TrainingConfig
+    loss_config: LossConfig = field(default_factory=LossConfig)
     # Blocks of an epoch, tokenized as a Hub dataset is read over the network: for a text that does
     # not fit the disk. None: tokenized once, into data/cache/
     stream: int | None = None
@@ -218,7 +230,7 @@ class Scale:
 
 # GLUE fine-tuning as BERT's authors do it (Devlin et al. 2019, appendix A.3: batch 16 or 32,
 # learning rate 2e-5 to 5e-5, 2 to 4 epochs), weight decay and warm-up included.
-_GLUE = Training(
+_GLUE = TrainingConfig(
     epochs=3,
     batch_size=32,
     micro_batch_size=32,
@@ -226,11 +238,11 @@ _GLUE = Training(
     betas=(0.9, 0.999),
     eps=1e-8,
     weight_decay=0.01,
-    warmup=0.1,
+    warmup_fraction=0.1,
     max_grad_norm=1.0,
     seed=0,
-    log_every=10,
-    checkpoint_every=1000,
+    log_interval=10,
+    checkpoint_interval=1000,
 )
 
 SCALES = {
@@ -243,7 +255,7 @@ SCALES = {
         tasks=GLUE_TASKS,
         length=64,
         seeds=(1,),
-        distillation=Training(
+        distillation=TrainingConfig(
             steps=250,
             batch_size=16,
             micro_batch_size=16,
@@ -251,11 +263,11 @@ SCALES = {
             eps=1e-8,
             seed=1,
             precision="fp32",
-            log_every=5,
-            validate_every=100,
-            checkpoint_every=100,
+            log_interval=5,
+            eval_interval=100,
+            checkpoint_interval=100,
         ),
-        finetuning=Training(
+        finetuning=TrainingConfig(
             epochs=3,
             batch_size=4,  # what compares two sentences is learnt late: many small steps
             micro_batch_size=4,
@@ -263,16 +275,16 @@ SCALES = {
             betas=(0.9, 0.999),
             eps=1e-8,
             weight_decay=0.01,
-            warmup=0.1,
+            warmup_fraction=0.1,
             max_grad_norm=1.0,
             seed=0,
             precision="fp32",
-            log_every=10,
-            checkpoint_every=1000,
+            log_interval=10,
+            checkpoint_interval=1000,
         ),
         # The authors' but for MLM (2): some 10^5 tokens are learnt by heart, and what the student
         # then has of its own stands between it and its teacher (KL on held-out text: 4 times)
-        objective=Objective(mlm=0.1),
+        loss_config=LossConfig(mlm_weight=0.1),
     ),
     "small": Scale(
         name="small",
@@ -283,8 +295,8 @@ SCALES = {
         tasks=("cola", "mrpc", "rte", "sst2"),
         length=128,
         seeds=(1, 2, 3),
-        distillation=Training(
-            batch_size=128, micro_batch_size=32, validate_every=100, checkpoint_every=50
+        distillation=TrainingConfig(
+            batch_size=128, micro_batch_size=32, eval_interval=100, checkpoint_interval=50
         ),
         finetuning=_GLUE,
     ),
@@ -297,8 +309,8 @@ SCALES = {
         tasks=GLUE_TASKS,
         length=512,
         seeds=(1, 2, 3, 4, 5),
-        distillation=Training(  # some 180 steps, each of two million tokens
-            batch_size=4000, micro_batch_size=16, validate_every=50, checkpoint_every=10
+        distillation=TrainingConfig(  # some 180 steps, each of two million tokens
+            batch_size=4000, micro_batch_size=16, eval_interval=50, checkpoint_interval=10
         ),
         finetuning=_GLUE,
     ),

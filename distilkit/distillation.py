@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from distilkit.config import MLM_ONLY, Objective, Training, as_json
+from distilkit.config import MLM_ONLY, LossConfig, TrainingConfig, as_json
 from distilkit.data.teacher_cache import TeacherCache
 from distilkit.data.top_k import TopK
 from distilkit.eval_mode import eval_mode
 from distilkit.fingerprint import fingerprint, text_digest
-from distilkit.fused_loss import lean_triple_loss, mlm_head
+from distilkit.fused_loss import fused_triple_loss, mlm_head
 from distilkit.masking import MaskedBlocks
 from distilkit.processes import processes, shard_layers
 from distilkit.run import Run, open_run
@@ -33,10 +33,10 @@ def distil(
     student: PreTrainedModel,
     teacher: PreTrainedModel,
     blocks: MaskedBlocks,
-    training: Training,
+    training: TrainingConfig,
     *,
     name: str,
-    objective: Objective | None = None,
+    loss_config: LossConfig | None = None,
     validation: MaskedBlocks | None = None,
     shard_teacher: bool = False,
     teacher_cache: TeacherCache | None = None,
@@ -47,7 +47,7 @@ def distil(
         blocks,
         training,
         name=name,
-        objective=objective or Objective(),
+        loss_config=loss_config or LossConfig(),
         teacher=teacher,
         validation=validation,
         shard_teacher=shard_teacher,
@@ -58,10 +58,10 @@ def distil(
 def pretrain(
     model: PreTrainedModel,
     blocks: MaskedBlocks,
-    training: Training,
+    training: TrainingConfig,
     *,
     name: str,
-    objective: Objective = MLM_ONLY,
+    loss_config: LossConfig = MLM_ONLY,
     teacher: PreTrainedModel | None = None,
     validation: MaskedBlocks | None = None,
     shard_teacher: bool = False,
@@ -91,10 +91,10 @@ def pretrain(
         ValueError: the objective needs a teacher and there is none, or the two do not fit; or the
             cache is of another teacher or text, or lacks what the objective asks.
     """
-    _check(model, teacher, objective, blocks, validation)
+    _check(model, teacher, loss_config, blocks, validation)
     config = {
         "kind": "pretrain",
-        "objective": as_json(objective),
+        "loss_config": as_json(loss_config),
         "training": as_json(training),
         "model": fingerprint(model),
         "teacher": fingerprint(teacher) if teacher is not None else None,
@@ -103,7 +103,7 @@ def pretrain(
         "blocks": list(blocks.blocks.shape),
     }
     if teacher_cache is not None:
-        teacher_cache.check(config["teacher"], config["text"], objective, training)
+        teacher_cache.check(config["teacher"], config["text"], loss_config, training)
         config["teacher_cache"] = {"key": teacher_cache.key, "k": teacher_cache.k}
     with open_run(name, config) as run:
         if run.finished:
@@ -113,18 +113,20 @@ def pretrain(
         if teacher is not None:
             if shard_teacher:
                 teacher, lent = shard_layers(copy.deepcopy(teacher)).to(device).eval(), ()
-            add_projections(model, teacher, objective, training.seed)
+            add_projections(model, teacher, loss_config, training.seed)
         validate = None
         if validation is not None:
 
             def validate(trained: nn.Module) -> dict[str, float]:
-                return losses_on(trained, validation, objective, teacher, training.micro_batch_size)
+                return losses_on(
+                    trained, validation, loss_config, teacher, training.micro_batch_size
+                )
 
         with eval_mode(*lent, device=device):
             summary = train(
                 model,
                 teacher_cache or blocks,
-                language_model_loss(objective, teacher),
+                language_model_loss(loss_config, teacher),
                 training,
                 run,
                 validate=validate,
@@ -139,15 +141,15 @@ def pretrain(
 
 
 def language_model_loss(
-    objective: Objective, teacher: PreTrainedModel | None = None
+    loss_config: LossConfig, teacher: PreTrainedModel | None = None
 ) -> Callable[[nn.Module, dict[str, Any], dict[str, int]], dict[str, Tensor]]:
     """The loss for the loop: teacher and student see the same corrupted input.
 
     Micro-batches as :meth:`distilkit.masking.MaskedBlocks.batch` makes them, or with the teacher's
     answers in them (:meth:`distilkit.data.teacher_cache.TeacherCache.batch`): then it is not asked.
     """
-    pairs = _pairs(objective)
-    looks = objective.attention > 0
+    pairs = _pairs(loss_config)
+    looks = loss_config.attention > 0
 
     def loss(
         model: PreTrainedModel, batch: dict[str, Any], counts: dict[str, int]
@@ -160,19 +162,19 @@ def language_model_loss(
             top = TopK(batch["teacher_ids"], batch["teacher_logits"], batch["teacher_rest"])
         if "teacher_hidden" in batch:  # of the last layer, for head and cosine
             teachers = [batch["teacher_hidden"].to(teacher.dtype)] * (1 + len(pairs))
-        elif objective.needs_teacher and top is None:
+        elif loss_config.needs_teacher and top is None:
             with torch.no_grad():  # and eval(): no dropout in the targets
                 teachers, their_maps = _rows(
                     teacher, inputs, batch["rows"], (-1, *theirs), looks
                 )  # each N, H'
         projections = getattr(model, _PROJECTIONS, None) or [None] * len(pairs)
-        terms = lean_triple_loss(
+        terms = fused_triple_loss(
             student[0],
             mlm_head(model),
             batch["targets"],  # M
-            objective,
+            loss_config,
             teacher_hidden=teachers[0],
-            teacher_head=mlm_head(teacher) if objective.needs_teacher else None,
+            teacher_head=mlm_head(teacher) if loss_config.needs_teacher else None,
             teacher_top=top,
             cosine_pairs=[
                 (hidden if projection is None else projection(hidden), target)
@@ -180,10 +182,12 @@ def language_model_loss(
                     student[1:], projections, teachers[1:], strict=True
                 )
             ]
-            if objective.cosine > 0
+            if loss_config.cosine_weight > 0
             else None,
             counts={
-                "soft_target": counts["tokens" if objective.tokens == "all" else "masked"],
+                "soft_target": counts[
+                    "tokens" if not loss_config.restrict_kd_to_mask else "masked"
+                ],
                 "mlm": counts["masked"],
                 "cosine": counts["tokens"],
             },
@@ -193,7 +197,7 @@ def language_model_loss(
         attention = attention_term(
             our_maps, their_maps, pairs, batch["attention_mask"], counts["tokens"]
         )
-        total = terms.loss + objective.attention * attention
+        total = terms.loss + loss_config.attention * attention
         return terms._asdict() | {"loss": total, "attention": attention.detach()}
 
     return loss
@@ -202,7 +206,7 @@ def language_model_loss(
 def losses_on(
     model: PreTrainedModel,
     blocks: MaskedBlocks,
-    objective: Objective,
+    loss_config: LossConfig,
     teacher: PreTrainedModel | None = None,
     batch_size: int = 32,
 ) -> dict[str, float]:
@@ -215,14 +219,16 @@ def losses_on(
     Raises:
         ValueError: the objective needs a teacher and there is none, or they do not fit.
     """
-    _check(model, teacher, objective, blocks)
-    needs_maps = objective.cosine > 0 and model.config.hidden_size != teacher.config.hidden_size
+    _check(model, teacher, loss_config, blocks)
+    needs_maps = (
+        loss_config.cosine_weight > 0 and model.config.hidden_size != teacher.config.hidden_size
+    )
     if needs_maps and not hasattr(model, _PROJECTIONS):
         raise ValueError(
             "teacher and student differ in hidden_size, and the projections of the cosine term "
             "were thrown away after the training: measure with cosine=0"
         )
-    loss = language_model_loss(objective, teacher)
+    loss = language_model_loss(loss_config, teacher)
     starts = range(0, len(blocks), batch_size)
 
     def part(start: int) -> dict[str, Any]:
@@ -249,7 +255,7 @@ _PROJECTIONS = "cosine_projections"  # of the model, while it is trained
 
 
 def add_projections(
-    model: PreTrainedModel, teacher: PreTrainedModel, objective: Objective, seed: int
+    model: PreTrainedModel, teacher: PreTrainedModel, loss_config: LossConfig, seed: int
 ) -> None:
     """Where the widths differ, the cosine term compares through a learned linear map.
 
@@ -258,11 +264,11 @@ def add_projections(
     8). They stand in the model meanwhile, so that optimizer and checkpoints hold them.
     """
     ours, theirs = model.config.hidden_size, teacher.config.hidden_size
-    if objective.cosine == 0 or ours == theirs:
+    if loss_config.cosine_weight == 0 or ours == theirs:
         return
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        maps = [nn.Linear(ours, theirs, bias=False) for _ in _pairs(objective)]
+        maps = [nn.Linear(ours, theirs, bias=False) for _ in _pairs(loss_config)]
     setattr(model, _PROJECTIONS, nn.ModuleList(maps))
 
 
@@ -272,9 +278,9 @@ def remove_projections(model: PreTrainedModel) -> None:
         delattr(model, _PROJECTIONS)
 
 
-def _pairs(objective: Objective) -> tuple[tuple[int, int], ...]:
+def _pairs(loss_config: LossConfig) -> tuple[tuple[int, int], ...]:
     """(student, teacher) hidden states that the cosine term aligns; -1 is the last."""
-    return objective.cosine_layers or ((-1, -1),)
+    return loss_config.cosine_layers or ((-1, -1),)
 
 
 def _rows(
@@ -301,13 +307,13 @@ def _rows(
 def _check(
     model: PreTrainedModel,
     teacher: PreTrainedModel | None,
-    objective: Objective,
+    loss_config: LossConfig,
     blocks: MaskedBlocks,
     validation: MaskedBlocks | None = None,
 ) -> None:
     """Before time is spent: do model, teacher and text fit one another?"""
     mlm_head(model)  # raises TypeError for a model without one
-    used = [model] + ([teacher] if objective.needs_teacher and teacher is not None else [])
+    used = [model] + ([teacher] if loss_config.needs_teacher and teacher is not None else [])
     for text in (blocks, validation):
         for reader in used:
             longest = positions(reader)
@@ -321,7 +327,7 @@ def _check(
             f"the tokenizer has {len(blocks.weights)} entries, the model {model.config.vocab_size}"
             ": they do not belong together"
         )
-    if not objective.needs_teacher:
+    if not loss_config.needs_teacher:
         return
     if teacher is None:
         raise ValueError("this objective needs a teacher: give teacher=..., or use MLM_ONLY")
@@ -331,9 +337,9 @@ def _check(
             f"teacher and student differ in vocab_size ({teacher.config.vocab_size} and "
             f"{model.config.vocab_size})"
         )
-    if objective.attention > 0:
+    if loss_config.attention > 0:
         check_attention(model, teacher)
-    for pair in objective.cosine_layers or ():
+    for pair in loss_config.cosine_layers or ():
         for layer, reader, who in zip(pair, (model, teacher), ("student", "teacher"), strict=True):
             if layer > reader.config.num_hidden_layers:
                 raise ValueError(

@@ -24,7 +24,7 @@ from transformers import (
 )
 from transformers.utils import logging as hf_logging
 
-from distilkit.config import TaskObjective, Training, as_json
+from distilkit.config import FinetuneLossConfig, TrainingConfig, as_json
 from distilkit.data.examples import Examples
 from distilkit.data.tasks import Task, scores, task_examples
 from distilkit.data.tasks import task as task_named
@@ -124,11 +124,11 @@ def finetune(
     tokenizer: PreTrainedTokenizerBase,
     task: str,
     data: Mapping[str, Any],
-    training: Training,
+    training: TrainingConfig,
     *,
     name: str,
     teacher: PreTrainedModel | None = None,
-    objective: TaskObjective | None = None,
+    loss_config: FinetuneLossConfig | None = None,
     max_length: int | None = None,
     keep_model: bool = True,
 ) -> Run:
@@ -156,7 +156,7 @@ def finetune(
         ValueError: unknown task; a head or teacher that does not fit the task.
     """
     the_task = task_named(task)
-    objective = check_objective(objective, teacher)
+    loss_config = check_loss_config(loss_config, teacher)
     readers = (model,) if teacher is None else (model, teacher)
     max_length = input_length(readers, max_length, the_task.max_length)
     for reader in readers:
@@ -185,23 +185,23 @@ def finetune(
         tokenizer,
         examples,
         training,
-        task_loss(the_task, teacher, objective),
+        task_loss(the_task, teacher, loss_config),
         score,
         name=name,
         task=task,
         teacher=teacher,
-        objective=objective,
+        loss_config=loss_config,
         config=config,
     )
 
 
-def check_objective(
-    objective: TaskObjective | None, teacher: PreTrainedModel | None
-) -> TaskObjective | None:
+def check_loss_config(
+    loss_config: FinetuneLossConfig | None, teacher: PreTrainedModel | None
+) -> FinetuneLossConfig | None:
     """The objective, by default half and half with a teacher; ValueError without a teacher."""
-    if teacher is None and objective is not None:
+    if teacher is None and loss_config is not None:
         raise ValueError("an objective with soft targets needs teacher=..., fine-tuned on the task")
-    return TaskObjective() if objective is None and teacher is not None else objective
+    return FinetuneLossConfig() if loss_config is None and teacher is not None else loss_config
 
 
 def input_length(readers: Iterable[PreTrainedModel], wanted: int | None, default: int) -> int:
@@ -227,7 +227,7 @@ def run_finetuning(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     examples: Examples,
-    training: Training,
+    training: TrainingConfig,
     loss: Loss,
     score: Callable[
         [PreTrainedModel], tuple[dict[str, dict[str, float | None]], dict[str, np.ndarray]]
@@ -236,7 +236,7 @@ def run_finetuning(
     name: str,
     task: str,
     teacher: PreTrainedModel | None,
-    objective: TaskObjective | None,
+    loss_config: FinetuneLossConfig | None,
     config: Mapping[str, Any],
 ) -> Run:
     """What fine-tuning on any task has in common: the run around the loop.
@@ -258,7 +258,7 @@ def run_finetuning(
     config = {
         "kind": "finetune",
         "task": task,
-        "objective": as_json(objective) if objective else None,
+        "loss_config": as_json(loss_config) if loss_config else None,
         "training": as_json(training),
         "model": fingerprint(model),
         "teacher": fingerprint(teacher) if teacher is not None else None,
@@ -286,7 +286,7 @@ def run_finetuning(
 def task_loss(
     the_task: Task,
     teacher: PreTrainedModel | None = None,
-    objective: TaskObjective | None = None,
+    loss_config: FinetuneLossConfig | None = None,
 ) -> Callable[[nn.Module, dict[str, Any], dict[str, int]], dict[str, Tensor]]:
     """The loss for the loop: cross-entropy (or squared error), and soft targets with a teacher.
 
@@ -312,9 +312,9 @@ def task_loss(
             soft_target = F.mse_loss(logits, teacher_logits, reduction="sum") / count
         else:
             soft_target = soft_target_loss(
-                logits, teacher_logits, objective.temperature, count=count
+                logits, teacher_logits, loss_config.temperature, count=count
             )
-        total = objective.task * against_labels + objective.soft_target * soft_target
+        total = loss_config.label_weight * against_labels + loss_config.kd_weight * soft_target
         return {"loss": total, "task": against_labels, "soft_target": soft_target}
 
     return loss

@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from distilkit.config import Objective
+from distilkit.config import LossConfig
 from distilkit.data.top_k import SoftTargets, TopK, at_temperature
 from distilkit.losses import TripleLoss, at_least_float32, cosine_loss
 
@@ -70,7 +70,7 @@ class _VocabularyLosses(torch.autograd.Function):
     """Soft targets and MLM of rows against one vocabulary, gradients made in the forward pass."""
 
     @staticmethod
-    def forward(ctx, hidden, weight, bias, teacher, targets, objective, counts, differentiate):
+    def forward(ctx, hidden, weight, bias, teacher, targets, loss_config, counts, differentiate):
         # hidden [N, H] student's rows after the transform; the first M = len(targets) are masked
         # teacher: None, or (hidden [N, H'], weight [V, H'], bias [V]) of the teacher, or its
         # SoftTargets
@@ -78,11 +78,11 @@ class _VocabularyLosses(torch.autograd.Function):
         kind = hidden.device.type
         low = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
         exact = torch.float64 if weight.dtype == torch.float64 else torch.float32
-        soft = teacher is not None and objective.soft_target > 0
+        soft = teacher is not None and loss_config.kd_weight > 0
         # The projections give z/T: dividing [N, H] and [V] is cheaper than dividing [N, V].
-        temperature = objective.temperature if soft else 1.0
-        soft_weight = objective.soft_target * temperature / max(counts["soft_target"], 1)
-        mlm_weight = objective.mlm / max(counts["mlm"], 1)
+        temperature = loss_config.temperature if soft else 1.0
+        soft_weight = loss_config.kd_weight * temperature / max(counts["soft_target"], 1)
+        mlm_weight = loss_config.mlm_weight / max(counts["mlm"], 1)
         # The gradient of a chunk is made without the factor that all of its rows share.
         shared = soft_weight if soft else mlm_weight
         terms = _Terms(temperature, soft, mlm_weight / shared if shared else 0.0)
@@ -120,7 +120,7 @@ class _VocabularyLosses(torch.autograd.Function):
                         t_block = SoftTargets(*(x[start + first : start + last] for x in teacher))
                     elif teacher is not None:
                         t_block = t[first:last] + t_bias
-                    if objective.mlm_target == "teacher":
+                    if loss_config.mlm_target == "teacher":
                         few = (t_block.ids[:, 0] if known else t_block.argmax(-1))[: len(few)]
                     d_z = terms(z_block, t_block, few, sums, differentiate)
                     if differentiate:
@@ -142,7 +142,7 @@ class _VocabularyLosses(torch.autograd.Function):
             )
         soft_target = sums[0] * temperature**2 / max(counts["soft_target"], 1)
         mlm = sums[1] / max(counts["mlm"], 1)
-        loss = objective.soft_target * soft_target + objective.mlm * mlm
+        loss = loss_config.kd_weight * soft_target + loss_config.mlm_weight * mlm
         ctx.mark_non_differentiable(soft_target, mlm)
         return loss, soft_target, mlm
 
@@ -238,11 +238,11 @@ def _log_sum_exp(logits: Tensor, probabilities: Tensor) -> Tensor:
     return logits.amax(-1) - probabilities.amax(-1).log()
 
 
-def lean_triple_loss(
+def fused_triple_loss(
     student_hidden: Tensor,
     student_head: Head,
     targets: Tensor,
-    objective: Objective,
+    loss_config: LossConfig,
     *,
     teacher_hidden: Tensor | None = None,
     teacher_head: Head | None = None,
@@ -277,13 +277,14 @@ def lean_triple_loss(
     n, m = len(student_hidden), len(targets)
     if m > n:
         raise ValueError(f"rows do not match: {n} rows, but {m} targets")
-    asks_head = objective.soft_target > 0 or objective.mlm_target == "teacher"
+    asks_head = loss_config.kd_weight > 0 or loss_config.mlm_target == "teacher"
     missing = teacher_hidden is None or teacher_head is None
     if missing and (
-        (asks_head and teacher_top is None) or (objective.cosine > 0 and cosine_pairs is None)
+        (asks_head and teacher_top is None)
+        or (loss_config.cosine_weight > 0 and cosine_pairs is None)
     ):
         raise ValueError("this objective needs teacher_hidden and teacher_head")
-    if objective.needs_teacher and not missing:
+    if loss_config.needs_teacher and not missing:
         if len(teacher_hidden) != n:
             raise ValueError(f"rows do not match: student {n}, teacher {len(teacher_hidden)}")
         if teacher_head.decoder.out_features != student_head.decoder.out_features:
@@ -291,7 +292,7 @@ def lean_triple_loss(
                 f"the teacher's vocabulary has {teacher_head.decoder.out_features} entries, the "
                 f"student's {student_head.decoder.out_features}: they must share a tokenizer"
             )
-    soft_rows = n if objective.soft_target > 0 and objective.tokens == "all" else m
+    soft_rows = n if loss_config.kd_weight > 0 and not loss_config.restrict_kd_to_mask else m
     counts = counts or {"soft_target": soft_rows, "mlm": m, "cosine": n}
 
     teacher = None
@@ -303,7 +304,7 @@ def lean_triple_loss(
             )
         of_rows = TopK(*(part[:soft_rows] for part in teacher_top))
         vocabulary = student_head.decoder.out_features
-        teacher = at_temperature(of_rows, vocabulary, objective.temperature)
+        teacher = at_temperature(of_rows, vocabulary, loss_config.temperature)
     elif asks_head:
         with torch.no_grad():
             rows = teacher_head.transform(teacher_hidden[:soft_rows])
@@ -314,16 +315,16 @@ def lean_triple_loss(
         _bias(student_head.decoder),
         teacher,
         targets,
-        objective,
+        loss_config,
         counts,
         torch.is_grad_enabled(),
     )
     cosine = at_least_float32(student_hidden).new_zeros(())
-    if objective.cosine > 0:
+    if loss_config.cosine_weight > 0:
         pairs = cosine_pairs or [(student_hidden, teacher_hidden)]
         for ours, theirs in pairs:
             cosine = cosine + cosine_loss(ours, theirs, count=counts["cosine"]) / len(pairs)
-    loss = vocabulary_loss + objective.cosine * cosine
+    loss = vocabulary_loss + loss_config.cosine_weight * cosine
     return TripleLoss(loss, soft_target, mlm, cosine.detach())
 
 

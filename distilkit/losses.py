@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distilkit.config import Objective
+from distilkit.config import LossConfig
 
 IGNORE = -100  # PyTorch's and Hugging Face's mark for "no target here"
 
@@ -154,7 +154,7 @@ def triple_loss(
     student_hidden: Tensor,
     teacher_hidden: Tensor,
     targets: Tensor,
-    objective: Objective | None = None,
+    loss_config: LossConfig | None = None,
 ) -> TripleLoss:
     """``soft_target · T²·KL + mlm · CE + cosine · (1 − cos)`` over the non-pad tokens of a batch.
 
@@ -170,7 +170,7 @@ def triple_loss(
     Raises:
         ValueError: the rows do not match.
     """
-    objective = objective or Objective()
+    loss_config = loss_config or LossConfig()
     rows = student_logits.shape[:1]
     if not rows == student_hidden.shape[:1] == teacher_hidden.shape[:1] == targets.shape:
         raise ValueError(
@@ -179,19 +179,19 @@ def triple_loss(
             f"{tuple(targets.shape)} must have the same N rows"
         )
     masked = targets != IGNORE
-    if objective.mlm_target == "teacher":
+    if loss_config.mlm_target == "teacher":
         targets = torch.where(masked, teacher_logits.argmax(-1), targets)
-    soft = masked if objective.tokens == "masked" else torch.ones_like(masked)
+    soft = masked if loss_config.restrict_kd_to_mask else torch.ones_like(masked)
 
     soft_target = soft_target_loss(
-        student_logits[soft], teacher_logits[soft], objective.temperature
+        student_logits[soft], teacher_logits[soft], loss_config.temperature
     )
     mlm = mlm_loss(student_logits, targets)
     cosine = cosine_loss(student_hidden, teacher_hidden)
 
     loss = (
-        objective.soft_target * soft_target  # the same T > 1 for teacher and student
-        + objective.mlm * mlm  # masked tokens only
-        + objective.cosine * cosine  # all tokens, whatever `tokens` says
+        loss_config.kd_weight * soft_target  # the same T > 1 for teacher and student
+        + loss_config.mlm_weight * mlm  # masked tokens only
+        + loss_config.cosine_weight * cosine  # all tokens, whatever `tokens` says
     )
     return TripleLoss(loss, soft_target, mlm, cosine)

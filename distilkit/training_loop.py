@@ -37,7 +37,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from distilkit import checkpoint
-from distilkit.config import Training
+from distilkit.config import TrainingConfig
 from distilkit.eval_mode import eval_mode
 from distilkit.processes import processes
 from distilkit.run import Run
@@ -54,7 +54,7 @@ def train(
     model: nn.Module,
     data: Any,
     loss: Loss,
-    training: Training,
+    training: TrainingConfig,
     run: Run,
     *,
     validate: Callable[[nn.Module], dict[str, float]] | None = None,
@@ -182,8 +182,8 @@ def train(
             optimizer.optimizer.found_inf = (good_steps <= step).float()
             optimizer.step()
             done = step + 1
-            logs = done % training.log_every == 0 or done == steps
-            every = training.validate_every
+            logs = done % training.log_interval == 0 or done == steps
+            every = training.eval_interval
             validates = validate and (done == steps or (every and done % every == 0))
             if logs or validates or not _queues(accelerator.device):
                 check(good_steps, done)
@@ -212,7 +212,7 @@ def train(
                 if accelerator.is_main_process:
                     run.log({"step": done, "split": "validation", **values})
             stop = stop or (bool(caught) and world == 1)
-            if stop or done == steps or done % training.checkpoint_every == 0:
+            if stop or done == steps or done % training.checkpoint_interval == 0:
                 check(good_steps, done)
                 if accelerator.is_main_process:
                     state = {"step": done, "seconds": seconds + elapsed, "tokens": tokens}
@@ -228,19 +228,19 @@ def train(
     return {"steps": steps, "seconds": round(seconds, 2), "tokens": tokens}
 
 
-def steps_per_epoch(examples: int, training: Training) -> int:
+def steps_per_epoch(examples: int, training: TrainingConfig) -> int:
     """Optimizer steps in one pass; the last one takes what is left over."""
     return -(-examples // training.batch_size)
 
 
-def total_steps(examples: int, training: Training) -> int:
+def total_steps(examples: int, training: TrainingConfig) -> int:
     """Optimizer steps of the whole training."""
     return training.steps or training.epochs * steps_per_epoch(examples, training)
 
 
-def learning_rate(step: int, steps: int, training: Training) -> float:
+def learning_rate(step: int, steps: int, training: TrainingConfig) -> float:
     """Linear warm-up from 0, then linear decay to 0: a pure function of the step (0-based)."""
-    warmup = round(training.warmup * steps)
+    warmup = round(training.warmup_fraction * steps)
     if step < warmup:
         return training.learning_rate * (step + 1) / warmup
     return training.learning_rate * (steps - step) / max(1, steps - warmup)
@@ -269,7 +269,7 @@ def make_accelerator(precision: str) -> Accelerator:
 
 
 def in_bf16(precision: str) -> bool:
-    """Whether a `Training`'s precision means bfloat16 here: "auto" does where the GPU has it."""
+    """Whether a precision means bfloat16 here: "auto" does where the GPU has it."""
     if precision == "auto":
         gpu = processes().device.type == "cuda"
         # a GPU that is too old for bfloat16 emulates it, slower than it computes in float32
@@ -354,7 +354,7 @@ def _not_finite(run: Run, step: int, micro_batches: list[tuple[int, np.ndarray]]
 
 
 @contextlib.contextmanager
-def _memory_named(run: Run, step: int, training: Training) -> Iterator[None]:
+def _memory_named(run: Run, step: int, training: TrainingConfig) -> Iterator[None]:
     """What to do about a memory that is too small, in place of an allocator's message."""
     try:
         yield

@@ -14,9 +14,9 @@ from distilkit import config
 from distilkit.config import (
     MLM_ONLY,
     SCALES,
-    Objective,
-    TaskObjective,
-    Training,
+    FinetuneLossConfig,
+    LossConfig,
+    TrainingConfig,
     as_json,
     scale,
 )
@@ -28,14 +28,14 @@ NOT_WHOLE = ("3", None, True, math.nan, math.inf, -1, 1.5, 2.0, [1], np.ones(2))
 
 # class, field -> values it must refuse
 BAD = {
-    (Objective, "soft_target"): NOT_A_NUMBER,
-    (Objective, "mlm"): NOT_A_NUMBER,
-    (Objective, "cosine"): NOT_A_NUMBER,
-    (Objective, "attention"): NOT_A_NUMBER,
-    (Objective, "temperature"): (*NOT_A_NUMBER, 0, 0.0),
-    (Objective, "tokens"): ("some", "", None, True, 1, "All"),
-    (Objective, "mlm_target"): ("student", "", None, True, 1, "Original"),
-    (Objective, "cosine_layers"): (
+    (LossConfig, "kd_weight"): NOT_A_NUMBER,
+    (LossConfig, "mlm_weight"): NOT_A_NUMBER,
+    (LossConfig, "cosine_weight"): NOT_A_NUMBER,
+    (LossConfig, "attention"): NOT_A_NUMBER,
+    (LossConfig, "temperature"): (*NOT_A_NUMBER, 0, 0.0),
+    (LossConfig, "restrict_kd_to_mask"): ("masked", None, 1, 0, "True"),
+    (LossConfig, "mlm_target"): ("student", "", None, True, 1, "Original"),
+    (LossConfig, "cosine_layers"): (
         (),
         ((1,),),
         ((1, 2, 3),),
@@ -43,15 +43,15 @@ BAD = {
         ((0.5, 1),),
         ((True, 1),),
     ),
-    (TaskObjective, "task"): NOT_A_NUMBER,
-    (TaskObjective, "soft_target"): NOT_A_NUMBER,
-    (TaskObjective, "temperature"): (*NOT_A_NUMBER, 0),
-    (Training, "epochs"): (*NOT_WHOLE, 0),
-    (Training, "steps"): ("3", True, math.nan, math.inf, -1, 1.5, 0, [1]),  # None is allowed
-    (Training, "batch_size"): (*NOT_WHOLE, 0),
-    (Training, "micro_batch_size"): (*NOT_WHOLE, 0),
-    (Training, "learning_rate"): (*NOT_A_NUMBER, 0),
-    (Training, "betas"): (
+    (FinetuneLossConfig, "label_weight"): NOT_A_NUMBER,
+    (FinetuneLossConfig, "kd_weight"): NOT_A_NUMBER,
+    (FinetuneLossConfig, "temperature"): (*NOT_A_NUMBER, 0),
+    (TrainingConfig, "epochs"): (*NOT_WHOLE, 0),
+    (TrainingConfig, "steps"): ("3", True, math.nan, math.inf, -1, 1.5, 0, [1]),  # None is allowed
+    (TrainingConfig, "batch_size"): (*NOT_WHOLE, 0),
+    (TrainingConfig, "micro_batch_size"): (*NOT_WHOLE, 0),
+    (TrainingConfig, "learning_rate"): (*NOT_A_NUMBER, 0),
+    (TrainingConfig, "betas"): (
         (0.9,),
         (0.9, 0.98, 0.99),
         (),
@@ -66,16 +66,16 @@ BAD = {
         None,
         0.9,
     ),
-    (Training, "eps"): (*NOT_A_NUMBER, 0),
-    (Training, "weight_decay"): NOT_A_NUMBER,
-    (Training, "warmup"): (*NOT_A_NUMBER, 1.01, 5),
-    (Training, "max_grad_norm"): (*NOT_A_NUMBER, 0),
-    (Training, "seed"): NOT_WHOLE,
-    (Training, "precision"): ("fp16", "", None, True, 16, "BF16"),
-    (Training, "log_every"): (*NOT_WHOLE, 0),
-    (Training, "validate_every"): ("3", True, math.nan, math.inf, -1, 1.5, 0, [1]),
-    (Training, "checkpoint_every"): (*NOT_WHOLE, 0),
-    (Training, "workers"): NOT_WHOLE,
+    (TrainingConfig, "eps"): (*NOT_A_NUMBER, 0),
+    (TrainingConfig, "weight_decay"): NOT_A_NUMBER,
+    (TrainingConfig, "warmup_fraction"): (*NOT_A_NUMBER, 1.01, 5),
+    (TrainingConfig, "max_grad_norm"): (*NOT_A_NUMBER, 0),
+    (TrainingConfig, "seed"): NOT_WHOLE,
+    (TrainingConfig, "precision"): ("fp16", "", None, True, 16, "BF16"),
+    (TrainingConfig, "log_interval"): (*NOT_WHOLE, 0),
+    (TrainingConfig, "eval_interval"): ("3", True, math.nan, math.inf, -1, 1.5, 0, [1]),
+    (TrainingConfig, "checkpoint_interval"): (*NOT_WHOLE, 0),
+    (TrainingConfig, "workers"): NOT_WHOLE,
     (config.Scale, "tasks"): (("cola", "squad"), ("CoLA",), (None,), "cola", None),
     (config.Scale, "length"): (*NOT_WHOLE, 0, 7),
     (config.Scale, "seeds"): ((), None, 5, (1, "x"), (1, -1), (True,)),
@@ -90,15 +90,15 @@ def cases():
 
 
 GOOD = {
-    Objective: Objective(),
-    TaskObjective: TaskObjective(),
-    Training: Training(),
+    LossConfig: LossConfig(),
+    FinetuneLossConfig: FinetuneLossConfig(),
+    TrainingConfig: TrainingConfig(),
     config.Scale: SCALES["base"],
 }
 
 
 def test_the_table_of_bad_values_covers_every_field_that_is_data():
-    for cls in (Objective, TaskObjective, Training):
+    for cls in (LossConfig, FinetuneLossConfig, TrainingConfig):
         assert {f.name for f in dataclasses.fields(cls)} == {n for c, n in BAD if c is cls}
 
 
@@ -111,13 +111,19 @@ def test_a_bad_value_is_refused_by_the_name_of_its_field(cls, name, value):
 @pytest.mark.parametrize(
     ("cls", "values"),
     [
-        (Objective, {"soft_target": 0, "mlm": 1, "cosine": 0.0, "temperature": 1e-3}),
-        (Objective, {"tokens": "masked", "mlm_target": "teacher", "temperature": 100}),
-        (TaskObjective, {"task": 0, "soft_target": 1}),
-        (TaskObjective, {"task": 1, "soft_target": 0}),
-        (Training, {"epochs": 1, "steps": 1, "batch_size": 1, "micro_batch_size": 1}),
-        (Training, {"betas": (0, 0.999), "warmup": 0, "weight_decay": 0, "seed": 0, "workers": 0}),
-        (Training, {"warmup": 1, "precision": "bf16", "validate_every": 1, "eps": 1e-12}),
+        (LossConfig, {"kd_weight": 0, "mlm_weight": 1, "cosine_weight": 0.0, "temperature": 1e-3}),
+        (LossConfig, {"restrict_kd_to_mask": True, "mlm_target": "teacher", "temperature": 100}),
+        (FinetuneLossConfig, {"label_weight": 0, "kd_weight": 1}),
+        (FinetuneLossConfig, {"label_weight": 1, "kd_weight": 0}),
+        (TrainingConfig, {"epochs": 1, "steps": 1, "batch_size": 1, "micro_batch_size": 1}),
+        (
+            TrainingConfig,
+            {"betas": (0, 0.999), "warmup_fraction": 0, "weight_decay": 0, "seed": 0, "workers": 0},
+        ),
+        (
+            TrainingConfig,
+            {"warmup_fraction": 1, "precision": "bf16", "eval_interval": 1},
+        ),
         (config.Scale, {"length": 8, "seeds": (0,)}),
     ],
 )
@@ -127,43 +133,43 @@ def test_values_at_the_edge_of_what_is_allowed_are_taken_as_they_are(cls, values
 
 
 def test_all_weights_zero_is_nothing_to_learn_from():
-    with pytest.raises(ValueError, match="Objective: all weights are 0"):
-        Objective(soft_target=0, mlm=0, cosine=0)
-    with pytest.raises(ValueError, match="TaskObjective: both weights are 0"):
-        TaskObjective(task=0, soft_target=0)
+    with pytest.raises(ValueError, match="LossConfig: all weights are 0"):
+        LossConfig(kd_weight=0, mlm_weight=0, cosine_weight=0)
+    with pytest.raises(ValueError, match="FinetuneLossConfig: both weights are 0"):
+        FinetuneLossConfig(label_weight=0, kd_weight=0)
 
 
 def test_the_defaults_are_the_recipe_of_the_released_weights():
-    o, t = Objective(), Training()
-    assert (o.soft_target, o.mlm, o.cosine, o.temperature) == (5, 2, 1, 2)
-    assert (o.tokens, o.mlm_target) == ("all", "original")
+    o, t = LossConfig(), TrainingConfig()
+    assert (o.kd_weight, o.mlm_weight, o.cosine_weight, o.temperature) == (5, 2, 1, 2)
+    assert (o.restrict_kd_to_mask, o.mlm_target) == (False, "original")
     assert (t.learning_rate, t.betas, t.eps, t.weight_decay) == (5e-4, (0.9, 0.98), 1e-6, 0)
-    assert (t.warmup, t.max_grad_norm, t.epochs, t.seed) == (0.05, 5, 3, 56)
-    squad = TaskObjective()
-    assert (squad.task, squad.soft_target, squad.temperature) == (0.5, 0.5, 2)
+    assert (t.warmup_fraction, t.max_grad_norm, t.epochs, t.seed) == (0.05, 5, 3, 56)
+    squad = FinetuneLossConfig()
+    assert (squad.label_weight, squad.kd_weight, squad.temperature) == (0.5, 0.5, 2)
 
 
 @pytest.mark.parametrize(
     ("values", "needed"),
     [
         ({}, True),
-        ({"soft_target": 0, "cosine": 0}, False),
-        ({"soft_target": 0, "mlm": 0}, True),
-        ({"cosine": 0, "mlm": 0}, True),
-        ({"soft_target": 0, "cosine": 0, "mlm_target": "teacher"}, True),
+        ({"kd_weight": 0, "cosine_weight": 0}, False),
+        ({"kd_weight": 0, "mlm_weight": 0}, True),
+        ({"cosine_weight": 0, "mlm_weight": 0}, True),
+        ({"kd_weight": 0, "cosine_weight": 0, "mlm_target": "teacher"}, True),
     ],
 )
 def test_needs_teacher(values, needed):
-    assert Objective(**values).needs_teacher is needed
+    assert LossConfig(**values).needs_teacher is needed
 
 
 def test_mlm_only_asks_no_teacher():
     assert not MLM_ONLY.needs_teacher
-    assert MLM_ONLY.mlm > 0
+    assert MLM_ONLY.mlm_weight > 0
 
 
 def test_configs_cannot_be_changed():
-    for made in (Objective(), TaskObjective(), Training(), TINY):
+    for made in (LossConfig(), FinetuneLossConfig(), TrainingConfig(), TINY):
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(made, dataclasses.fields(made)[0].name, 1)
 
@@ -204,7 +210,9 @@ def test_the_scales_are_consistent():
 # JSON
 
 
-@pytest.mark.parametrize("made", [Objective(), TaskObjective(), Training(), *SCALES.values()])
+@pytest.mark.parametrize(
+    "made", [LossConfig(), FinetuneLossConfig(), TrainingConfig(), *SCALES.values()]
+)
 def test_as_json_survives_a_round_trip_through_json(made):
     plain = as_json(made)
     back = json.loads(json.dumps(plain, allow_nan=False))
@@ -213,23 +221,23 @@ def test_as_json_survives_a_round_trip_through_json(made):
 
 
 def test_from_json_the_same_config_is_made_again():
-    made = Training(steps=7, betas=(0.8, 0.9), precision="fp32")
+    made = TrainingConfig(steps=7, betas=(0.8, 0.9), precision="fp32")
     back = json.loads(json.dumps(as_json(made)))
-    assert Training(**back | {"betas": tuple(back["betas"])}) == made
+    assert TrainingConfig(**back | {"betas": tuple(back["betas"])}) == made
     assert as_json(made)["betas"] == [0.8, 0.9]
     nested = as_json(TINY)
     assert nested["distillation"]["betas"] == [0.9, 0.98]
-    assert Objective(**nested["objective"]) == TINY.objective
+    assert LossConfig(**nested["loss_config"]) == TINY.loss_config
 
 
 def test_as_json_takes_dataclass_instances_only():
-    for wrong in ({"mlm": 1}, 3, None):
+    for wrong in ({"mlm_weight": 1}, 3, None):
         with pytest.raises(TypeError):
             as_json(wrong)
 
 
 def test_numpy_numbers_that_pass_the_checks_can_be_written():
-    made = (Training(seed=np.int64(3)), Objective(mlm=np.float32(2)))
+    made = (TrainingConfig(seed=np.int64(3)), LossConfig(mlm_weight=np.float32(2)))
     assert json.dumps([as_json(one) for one in made])
 
 
@@ -255,5 +263,5 @@ def test_a_killed_distillation_loses_little(name, tokens):
     training = chosen.distillation
     a_step = training.batch_size * chosen.length
     steps = training.steps or training.epochs * tokens / a_step
-    assert training.checkpoint_every <= 0.4 * steps
-    assert training.validate_every <= 0.5 * steps
+    assert training.checkpoint_interval <= 0.4 * steps
+    assert training.eval_interval <= 0.5 * steps

@@ -20,20 +20,20 @@ from transformers import (
 
 from distilkit import checkpoint
 from distilkit import distillation as pretraining
-from distilkit.config import MLM_ONLY, Objective, Training
+from distilkit.config import MLM_ONLY, LossConfig, TrainingConfig
 from distilkit.distillation import add_projections, distil, fingerprint, losses_on, pretrain
 from distilkit.masking import MaskedBlocks, pack
 from distilkit.student import student_from_teacher
 
-TOY = Training(
+TOY = TrainingConfig(
     steps=4,
     batch_size=8,
     micro_batch_size=4,
     learning_rate=1e-3,
-    warmup=0.25,
+    warmup_fraction=0.25,
     seed=5,
     precision="fp32",
-    checkpoint_every=100,
+    checkpoint_interval=100,
 )
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
@@ -66,10 +66,10 @@ def assert_same(a, b) -> None:
 # --- losses_on ----------------------------------------------------------------------------------
 
 
-def plainly(model, teacher, blocks, objective) -> dict[str, float]:
+def plainly(model, teacher, blocks, loss_config) -> dict[str, float]:
     """Block by block in float64, full logits; sums over tokens, divided once at the end."""
     model, teacher = copy.deepcopy(model).double().eval(), copy.deepcopy(teacher).double().eval()
-    scale = objective.temperature
+    scale = loss_config.temperature
     soft = mlm = cosine = 0.0
     n_soft = n_masked = n_real = 0
     for i in range(len(blocks)):
@@ -81,40 +81,41 @@ def plainly(model, teacher, blocks, objective) -> dict[str, float]:
             t = teacher(inputs, output_hidden_states=True)
         for at in range(real):
             z, y = s.logits[0, at], t.logits[0, at]
-            if objective.tokens == "all" or masked[0, at]:
+            if not loss_config.restrict_kd_to_mask or masked[0, at]:
                 p, q = (y / scale).softmax(-1), (z / scale).softmax(-1)
                 soft += scale**2 * float((p * (p / q).log()).sum())
                 n_soft += 1
             if masked[0, at]:
-                target = originals[0, at] if objective.mlm_target == "original" else y.argmax()
+                target = originals[0, at] if loss_config.mlm_target == "original" else y.argmax()
                 mlm -= float(z.softmax(-1)[target].log())
                 n_masked += 1
             a, b = s.hidden_states[-1][0, at], t.hidden_states[-1][0, at]
             cosine += 1 - float(a @ b / (a.norm() * b.norm()))
             n_real += 1
     found = {"soft_target": soft / n_soft, "mlm": mlm / n_masked, "cosine": cosine / n_real}
-    weights = {name: getattr(objective, name) for name in found}
+    fields = {"soft_target": "kd_weight", "mlm": "mlm_weight", "cosine": "cosine_weight"}
+    weights = {name: getattr(loss_config, fields[name]) for name in found}
     found = {name: value if weights[name] else 0.0 for name, value in found.items()}
     return {"loss": sum(weights[name] * found[name] for name in found), **found}
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 11, 100])
 @pytest.mark.parametrize(
-    "objective",
+    "loss_config",
     [
-        Objective(),
-        Objective(tokens="masked", temperature=3.0),
-        Objective(mlm_target="teacher", cosine=0.0),
+        LossConfig(),
+        LossConfig(restrict_kd_to_mask=True, temperature=3.0),
+        LossConfig(mlm_target="teacher", cosine_weight=0.0),
         MLM_ONLY,
     ],
     ids=["all", "masked", "teacher", "mlm"],
 )
-def test_losses_on_is_the_mean_over_all_tokens(tokenizer, objective, batch_size):
+def test_losses_on_is_the_mean_over_all_tokens(tokenizer, loss_config, batch_size):
     """Unequal blocks, so a mean of the batches' means would be another number."""
     teacher, held_out = small_bert(2), ragged(tokenizer)
     student = student_from_teacher(small_bert(2, seed=7))
-    found = losses_on(student, held_out, objective, teacher, batch_size)
-    assert found == pytest.approx(plainly(student, teacher, held_out, objective), rel=1e-5)
+    found = losses_on(student, held_out, loss_config, teacher, batch_size)
+    assert found == pytest.approx(plainly(student, teacher, held_out, loss_config), rel=1e-5)
 
 
 def test_losses_on_has_no_dropout_and_restores_the_mode(tokenizer):
@@ -122,8 +123,8 @@ def test_losses_on_has_no_dropout_and_restores_the_mode(tokenizer):
     student = student_from_teacher(teacher).train()
     torch.manual_seed(0)
     before = torch.get_rng_state()
-    first = losses_on(student, held_out, Objective(), teacher)
-    assert losses_on(student, held_out, Objective(), teacher) == first
+    first = losses_on(student, held_out, LossConfig(), teacher)
+    assert losses_on(student, held_out, LossConfig(), teacher) == first
     assert student.training
     assert torch.equal(torch.get_rng_state(), before)
     assert not any(p.grad is not None for p in student.parameters())
@@ -132,14 +133,14 @@ def test_losses_on_has_no_dropout_and_restores_the_mode(tokenizer):
 def test_losses_on_takes_the_teacher_as_it_answers_not_as_it_trains(tokenizer):
     teacher, held_out = small_bert(2), ragged(tokenizer)
     student = student_from_teacher(teacher)
-    quiet = losses_on(student, held_out, Objective(), teacher.eval())
-    assert losses_on(student, held_out, Objective(), teacher.train()) == quiet
+    quiet = losses_on(student, held_out, LossConfig(), teacher.eval())
+    assert losses_on(student, held_out, LossConfig(), teacher.train()) == quiet
 
 
 def test_a_student_with_all_layers_has_nothing_to_learn_from_its_teacher(home, tokenizer):
     teacher = small_bert(3, **NO_DROPOUT)
     student = student_from_teacher(teacher, range(3))
-    found = losses_on(student, ragged(tokenizer), Objective(), teacher)
+    found = losses_on(student, ragged(tokenizer), LossConfig(), teacher)
     assert found["soft_target"] == pytest.approx(0, abs=1e-5)
     assert found["cosine"] == pytest.approx(0, abs=1e-5)
     assert found["mlm"] > 1
@@ -150,7 +151,7 @@ def test_a_student_with_all_layers_has_nothing_to_learn_from_its_teacher(home, t
     assert first["cosine"] == pytest.approx(0, abs=1e-5)
     assert first["loss"] == pytest.approx(2 * first["mlm"], rel=1e-5)
     half = student_from_teacher(teacher, [0])
-    assert losses_on(half, ragged(tokenizer), Objective(), teacher)["soft_target"] > 0.01
+    assert losses_on(half, ragged(tokenizer), LossConfig(), teacher)["soft_target"] > 0.01
 
 
 # --- training -----------------------------------------------------------------------------------
@@ -162,11 +163,11 @@ def test_distil_overfits_two_blocks(home, texts, tokenizer):
     training = dataclasses.replace(
         TOY, steps=80, batch_size=2, micro_batch_size=1, learning_rate=5e-3, betas=(0.9, 0.999)
     )
-    objective = Objective(soft_target=5.0, mlm=0.0, cosine=1.0)
+    loss_config = LossConfig(kd_weight=5.0, mlm_weight=0.0, cosine_weight=1.0)
     student = student_from_teacher(teacher, [1])
-    run = distil(student, teacher, two, training, name="two", objective=objective)
-    first = losses_on(student, two, objective, teacher)
-    last = losses_on(DistilBertForMaskedLM.from_pretrained(run.model), two, objective, teacher)
+    run = distil(student, teacher, two, training, name="two", loss_config=loss_config)
+    first = losses_on(student, two, loss_config, teacher)
+    last = losses_on(DistilBertForMaskedLM.from_pretrained(run.model), two, loss_config, teacher)
     assert last["soft_target"] < first["soft_target"] / 10
     assert last["cosine"] < first["cosine"] / 10
 
@@ -231,13 +232,13 @@ def test_what_a_finished_run_holds(home, blocks, tokenizer):
     assert result["steps"] == 4
     assert result["tokens"] == (8 + 8 + 4 + 8) * 24  # 20 blocks an epoch
     trained = DistilBertForMaskedLM.from_pretrained(run.model).eval()
-    plain = plainly(trained, teacher, held_out, Objective())
+    plain = plainly(trained, teacher, held_out, LossConfig())
     assert {k: result[f"validation_{k}"] for k in plain} == pytest.approx(plain, rel=1e-5)
     assert len(run.metrics()) == 4
     assert len(run.metrics("validation")) == 1
     own = AutoTokenizer.from_pretrained(run.model)
     assert own("w3 w7")["input_ids"] == tokenizer("w3 w7")["input_ids"]
-    assert run.config()["objective"]["temperature"] == 2.0
+    assert run.config()["loss_config"]["temperature"] == 2.0
     assert run.config()["training"]["learning_rate"] == 1e-3
     endings = {path.suffix for path in run.path.rglob("*") if path.is_file()}
     assert endings <= {".json", ".jsonl", ".safetensors", ".txt", ".lock", ""}
@@ -260,13 +261,13 @@ def test_a_finished_run_is_returned_without_training(home, blocks, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "what", ["student", "teacher", "text", "objective", "training", "dropout", "validation"]
+    "what", ["student", "teacher", "text", "loss_config", "training", "dropout", "validation"]
 )
 def test_another_question_is_not_answered_by_an_old_run(home, blocks, tokenizer, what):
     teacher = small_bert(2)
     student = student_from_teacher(teacher)
     distil(student, teacher, blocks, TOY, name="toy")
-    training, objective, validation = TOY, Objective(), None
+    training, loss_config, validation = TOY, LossConfig(), None
     if what == "student":
         student = student_from_teacher(teacher, [1])
     if what == "teacher":
@@ -275,8 +276,8 @@ def test_another_question_is_not_answered_by_an_old_run(home, blocks, tokenizer,
         other = blocks.blocks.copy()
         other[3, 5] += 1 if other[3, 5] < 204 else -1
         blocks = MaskedBlocks(other, tokenizer, seed=0, weights=blocks.weights)
-    if what == "objective":
-        objective = Objective(temperature=3.0)
+    if what == "loss_config":
+        loss_config = LossConfig(temperature=3.0)
     if what == "training":
         training = dataclasses.replace(TOY, seed=6)
     if what == "dropout":  # the same weights, another model
@@ -294,7 +295,7 @@ def test_another_question_is_not_answered_by_an_old_run(home, blocks, tokenizer,
             blocks,
             training,
             name="toy",
-            objective=objective,
+            loss_config=loss_config,
             validation=validation,
         )
 
@@ -335,7 +336,7 @@ def test_cosine_between_named_layers(tokenizer, pairs):
     teacher = small_bert(4)
     student = student_from_teacher(teacher)
     data = ragged(tokenizer)
-    value = losses_on(student, data, Objective(cosine_layers=pairs), teacher)["cosine"]
+    value = losses_on(student, data, LossConfig(cosine_layers=pairs), teacher)["cosine"]
     assert value == pytest.approx(cosines(student, teacher, data, pairs), abs=1e-6)
     if pairs == ((0, 0),):
         assert value == pytest.approx(0, abs=1e-6)  # the embeddings are copied
@@ -344,22 +345,24 @@ def test_cosine_between_named_layers(tokenizer, pairs):
 def test_default_is_the_last_of_both(tokenizer):
     teacher = small_bert(4)
     student, data = student_from_teacher(teacher), ragged(tokenizer)
-    assert losses_on(student, data, Objective(), teacher) == losses_on(
-        student, data, Objective(cosine_layers=((2, 4),)), teacher
+    assert losses_on(student, data, LossConfig(), teacher) == losses_on(
+        student, data, LossConfig(cosine_layers=((2, 4),)), teacher
     )
 
 
 def test_widths_differ_so_a_projection_is_learned_and_thrown_away(home, blocks, monkeypatch):
     teacher = small_bert(4, hidden_size=48)
     student = student_from_teacher(small_bert(2))
-    objective = Objective(soft_target=0, mlm=0, cosine=1, cosine_layers=((0, 0), (1, 4)))
+    loss_config = LossConfig(
+        kd_weight=0, mlm_weight=0, cosine_weight=1, cosine_layers=((0, 0), (1, 4))
+    )
     first = copy.deepcopy(student)
-    add_projections(first, teacher, objective, TOY.seed)
+    add_projections(first, teacher, loss_config, TOY.seed)
     maps = [m.weight.detach() for m in first.cosine_projections]
     assert [m.shape for m in maps] == [(48, 32), (48, 32)]
     assert not torch.equal(*maps)
-    expected = cosines(student, teacher, blocks, objective.cosine_layers, maps)
-    assert losses_on(first, blocks, objective, teacher)["cosine"] == pytest.approx(
+    expected = cosines(student, teacher, blocks, loss_config.cosine_layers, maps)
+    assert losses_on(first, blocks, loss_config, teacher)["cosine"] == pytest.approx(
         expected, abs=1e-6
     )
 
@@ -371,8 +374,8 @@ def test_widths_differ_so_a_projection_is_learned_and_thrown_away(home, blocks, 
         real_save(folder, step, tensors, state)
 
     monkeypatch.setattr(checkpoint, "save", spy)
-    longer = dataclasses.replace(TOY, steps=60, learning_rate=3e-3, checkpoint_every=60)
-    run = distil(student, teacher, blocks, longer, name="wider", objective=objective)
+    longer = dataclasses.replace(TOY, steps=60, learning_rate=3e-3, checkpoint_interval=60)
+    run = distil(student, teacher, blocks, longer, name="wider", loss_config=loss_config)
     losses = [row["cosine"] for row in run.rows()]
     assert losses[-1] < 0.6 * losses[0]
     saved = load_file(run.model / "model.safetensors")
@@ -383,13 +386,13 @@ def test_widths_differ_so_a_projection_is_learned_and_thrown_away(home, blocks, 
     trained = DistilBertForMaskedLM.from_pretrained(run.model)
     assert not hasattr(student, "cosine_projections")
     with pytest.raises(ValueError, match=r"hidden_size.*cosine=0"):
-        losses_on(trained, blocks, objective, teacher)
+        losses_on(trained, blocks, loss_config, teacher)
 
 
 def test_no_projection_where_none_is_needed():
     student = student_from_teacher(small_bert(2))
-    add_projections(student, small_bert(2), Objective(), 0)
-    add_projections(student, small_bert(2, hidden_size=48), Objective(cosine=0), 0)
+    add_projections(student, small_bert(2), LossConfig(), 0)
+    add_projections(student, small_bert(2, hidden_size=48), LossConfig(cosine_weight=0), 0)
     assert not hasattr(student, "cosine_projections")
 
 
@@ -404,14 +407,14 @@ def refused(home, error, match, *arguments, **options) -> None:
 
 def test_no_teacher(home, blocks):
     student = student_from_teacher(small_bert(2))
-    refused(home, ValueError, "needs a teacher", student, blocks, objective=Objective())
-    only_argmax = Objective(soft_target=0, cosine=0, mlm=1, mlm_target="teacher")
-    refused(home, ValueError, "needs a teacher", student, blocks, objective=only_argmax)
+    refused(home, ValueError, "needs a teacher", student, blocks, loss_config=LossConfig())
+    only_argmax = LossConfig(kd_weight=0, cosine_weight=0, mlm_weight=1, mlm_target="teacher")
+    refused(home, ValueError, "needs a teacher", student, blocks, loss_config=only_argmax)
 
 
 def test_another_vocabulary(home, blocks):
     student, teacher = student_from_teacher(small_bert(2)), small_bert(2, vocab_size=300)
-    options = {"objective": Objective(), "teacher": teacher}
+    options = {"loss_config": LossConfig(), "teacher": teacher}
     refused(home, ValueError, r"vocab_size \(300 and 205\)", student, blocks, **options)
     refused(home, ValueError, "205 entries, the model 100", small_bert(1, vocab_size=100), blocks)
 
@@ -419,7 +422,7 @@ def test_another_vocabulary(home, blocks):
 def test_cosine_layers_beyond_the_top(home, blocks):
     student, teacher = student_from_teacher(small_bert(4)), small_bert(4)
     for pair, who in (((3, 4), "student has 2 layers"), ((2, 5), "teacher has 4 layers")):
-        options = {"objective": Objective(cosine_layers=((0, 0), pair)), "teacher": teacher}
+        options = {"loss_config": LossConfig(cosine_layers=((0, 0), pair)), "teacher": teacher}
         refused(home, ValueError, who, student, blocks, **options)
 
 
@@ -439,7 +442,7 @@ def test_held_out_blocks_longer_than_the_model(home, blocks, texts, tokenizer):
 def test_blocks_longer_than_the_teacher(home, texts, tokenizer):
     blocks = MaskedBlocks(pack(texts, tokenizer, 64), tokenizer, seed=0)
     student = student_from_teacher(small_bert(2))
-    options = {"objective": Objective(), "teacher": small_bert(2, max_position_embeddings=32)}
+    options = {"loss_config": LossConfig(), "teacher": small_bert(2, max_position_embeddings=32)}
     refused(home, ValueError, "positions", student, blocks, **options)
 
 
@@ -449,5 +452,5 @@ def test_a_model_without_an_mlm_head(home, blocks, cls):
     headless = cls(bert.config)
     refused(home, TypeError, "AutoModelForMaskedLM", headless, blocks)
     student = student_from_teacher(bert)
-    options = {"objective": Objective(), "teacher": headless}
+    options = {"loss_config": LossConfig(), "teacher": headless}
     refused(home, TypeError, "AutoModelForMaskedLM", student, blocks, **options)

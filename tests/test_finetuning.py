@@ -20,7 +20,7 @@ from transformers import (
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from distilkit import finetuning
-from distilkit.config import TaskObjective, Training
+from distilkit.config import FinetuneLossConfig, TrainingConfig
 from distilkit.data.tasks import TASKS, task_examples
 from distilkit.finetuning import (
     check_classifier,
@@ -34,17 +34,17 @@ from distilkit.finetuning import (
 from distilkit.run import Run
 from distilkit.student import student_from_teacher
 
-TOY = Training(
+TOY = TrainingConfig(
     steps=60,
     batch_size=16,
     micro_batch_size=8,
     learning_rate=2e-3,
     betas=(0.9, 0.999),
-    warmup=0.1,
+    warmup_fraction=0.1,
     max_grad_norm=1.0,
     seed=0,
     precision="fp32",
-    checkpoint_every=1000,
+    checkpoint_interval=1000,
 )
 SHORT = dataclasses.replace(TOY, steps=3)
 
@@ -213,7 +213,7 @@ def test_a_student_learns_from_soft_targets_alone(home, tokenizer):
         TOY,
         name="toy",
         teacher=teacher,
-        objective=TaskObjective(task=0.0, soft_target=1.0),
+        loss_config=FinetuneLossConfig(label_weight=0.0, kd_weight=1.0),
     )
     assert run.result()["scores"]["validation"]["accuracy"] >= 0.95
     assert not any(gradient for *_, gradient in teacher.seen)
@@ -249,8 +249,8 @@ def test_the_loss_is_the_plain_formula(tokenizer):
     for model in (student, teacher):
         shake(model, 0.3)
     data = task_examples(columns, TASKS["sst2"], tokenizer, max_length=64, seed=0)
-    objective = TaskObjective(task=0.3, soft_target=0.6, temperature=3.0)
-    loss = task_loss(TASKS["sst2"], teacher, objective)
+    loss_config = FinetuneLossConfig(label_weight=0.3, kd_weight=0.6, temperature=3.0)
+    loss = task_loss(TASKS["sst2"], teacher, loss_config)
     counts = {"examples": 13, "tokens": 1}
     with torch.no_grad():
         parts = [
@@ -277,7 +277,9 @@ def test_the_regression_loss_is_the_plain_formula(tokenizer):
     batch = data.batch(0, np.arange(9))
     options = {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids")}
     with torch.no_grad():
-        found = task_loss(TASKS["stsb"], teacher, TaskObjective())(student, batch, batch["counts"])
+        found = task_loss(TASKS["stsb"], teacher, FinetuneLossConfig())(
+            student, batch, batch["counts"]
+        )
         z, y = student(**options).logits.squeeze(1), teacher(**options).logits.squeeze(1)
     task = float(((z - torch.tensor(columns["label"])) ** 2).mean())
     soft = float(((z - y) ** 2).mean())
@@ -362,11 +364,11 @@ def test_a_finished_run_is_returned_without_training(home, tokenizer, monkeypatc
 
 
 @pytest.mark.parametrize(
-    "what", ["model", "teacher", "objective", "training", "length", "labels", "texts"]
+    "what", ["model", "teacher", "loss_config", "training", "length", "labels", "texts"]
 )
 def test_another_question_is_not_answered_by_an_old_run(home, tokenizer, what):
     model, data, training, more = classifier("sst2"), data_of(), SHORT, {}
-    if what == "objective":
+    if what == "loss_config":
         more = {"teacher": classifier("sst2", seed=3)}
     finetune(model, tokenizer, "sst2", data, training, name="toy", **more)
     data = copy.deepcopy(data)
@@ -374,8 +376,8 @@ def test_another_question_is_not_answered_by_an_old_run(home, tokenizer, what):
         model = classifier("sst2", seed=1)
     if what == "teacher":
         more = {"teacher": classifier("sst2", seed=3)}
-    if what == "objective":
-        more["objective"] = TaskObjective(temperature=3.0)
+    if what == "loss_config":
+        more["loss_config"] = FinetuneLossConfig(temperature=3.0)
     if what == "training":
         training = dataclasses.replace(SHORT, seed=1)
     if what == "length":
@@ -478,7 +480,7 @@ def test_the_same_labels_in_another_order(home, tokenizer):
 
 def test_an_objective_without_a_teacher(home, tokenizer):
     arguments = (classifier("sst2"), tokenizer, "sst2", data_of())
-    refused(home, "needs teacher", *arguments, objective=TaskObjective())
+    refused(home, "needs teacher", *arguments, loss_config=FinetuneLossConfig())
 
 
 def test_longer_than_the_model(home, tokenizer):

@@ -22,27 +22,27 @@ from transformers import (
 )
 
 from distilkit import fused_loss as lean_head
-from distilkit.config import MLM_ONLY, Objective
-from distilkit.fused_loss import Head, lean_triple_loss, mlm_head
+from distilkit.config import MLM_ONLY, LossConfig
+from distilkit.fused_loss import Head, fused_triple_loss, mlm_head
 from distilkit.student import student_from_teacher
 
 V = 211  # a prime, found in no other dimension here
 H = 32
 
 OBJECTIVES = {
-    "paper": Objective(),
-    "temperature": Objective(temperature=0.5, soft_target=1.0),
-    "no soft target": Objective(soft_target=0),
-    "no mlm": Objective(mlm=0),
-    "no cosine": Objective(cosine=0),
-    "soft target alone": Objective(mlm=0, cosine=0),
+    "paper": LossConfig(),
+    "temperature": LossConfig(temperature=0.5, kd_weight=1.0),
+    "no soft target": LossConfig(kd_weight=0),
+    "no mlm": LossConfig(mlm_weight=0),
+    "no cosine": LossConfig(cosine_weight=0),
+    "soft target alone": LossConfig(mlm_weight=0, cosine_weight=0),
     "mlm alone": MLM_ONLY,
-    "cosine alone": Objective(soft_target=0, mlm=0),
-    "masked only": Objective(tokens="masked", temperature=3),
-    "masked only, no mlm": Objective(tokens="masked", mlm=0),
-    "teacher's arg-max": Objective(mlm_target="teacher"),
-    "arg-max alone": Objective(mlm_target="teacher", soft_target=0, cosine=0),
-    "arg-max, masked only": Objective(mlm_target="teacher", tokens="masked"),
+    "cosine alone": LossConfig(kd_weight=0, mlm_weight=0),
+    "masked only": LossConfig(restrict_kd_to_mask=True, temperature=3),
+    "masked only, no mlm": LossConfig(restrict_kd_to_mask=True, mlm_weight=0),
+    "teacher's arg-max": LossConfig(mlm_target="teacher"),
+    "arg-max alone": LossConfig(mlm_target="teacher", kd_weight=0, cosine_weight=0),
+    "arg-max, masked only": LossConfig(mlm_target="teacher", restrict_kd_to_mask=True),
 }
 
 
@@ -80,7 +80,7 @@ def ragged(seed, sequences=5, longest=17, share=0.25):
     return inputs, torch.tensor(rows), torch.tensor(original[masked])
 
 
-def plain(student, teacher, inputs, rows, targets, objective):
+def plain(student, teacher, inputs, rows, targets, loss_config):
     """The formula over whole models in float64, with every [N, V]: loss, terms, gradients."""
     student, teacher = copy.deepcopy(student).double(), copy.deepcopy(teacher).double()
     with torch.no_grad():
@@ -88,14 +88,14 @@ def plain(student, teacher, inputs, rows, targets, objective):
     t, th = out.logits.flatten(0, 1)[rows], out.hidden_states[-1].flatten(0, 1)[rows]
     out = student(**inputs, output_hidden_states=True)
     s, sh = out.logits.flatten(0, 1)[rows], out.hidden_states[-1].flatten(0, 1)[rows]
-    return *plain_rows(s, t, sh, th, targets, objective), student
+    return *plain_rows(s, t, sh, th, targets, loss_config), student
 
 
-def plain_rows(s, t, sh, th, targets, objective):
-    m, temperature = len(targets), objective.temperature
-    if objective.mlm_target == "teacher":
+def plain_rows(s, t, sh, th, targets, loss_config):
+    m, temperature = len(targets), loss_config.temperature
+    if loss_config.mlm_target == "teacher":
         targets = t[:m].argmax(-1)
-    k = m if objective.tokens == "masked" else len(s)
+    k = m if loss_config.restrict_kd_to_mask else len(s)
     zero = s.sum() * 0
     p = torch.exp(t[:k] / temperature) / torch.exp(t[:k] / temperature).sum(-1, keepdim=True)
     q = torch.exp(s[:k] / temperature) / torch.exp(s[:k] / temperature).sum(-1, keepdim=True)
@@ -103,10 +103,14 @@ def plain_rows(s, t, sh, th, targets, objective):
     chosen = torch.log(torch.exp(s[:m]).sum(-1)) - s[:m][torch.arange(m), targets]
     mlm = chosen.sum() / m if m else zero
     cosine = zero
-    if objective.cosine and len(s):
+    if loss_config.cosine_weight and len(s):
         norms = sh.norm(dim=-1) * th.norm(dim=-1)
         cosine = (1 - (sh * th).sum(-1) / norms).mean()
-    loss = objective.soft_target * soft + objective.mlm * mlm + objective.cosine * cosine
+    loss = (
+        loss_config.kd_weight * soft
+        + loss_config.mlm_weight * mlm
+        + loss_config.cosine_weight * cosine
+    )
     return loss, (soft, mlm, cosine)
 
 
@@ -114,14 +118,14 @@ def hidden_rows(model, inputs, rows):
     return model.base_model(**inputs).last_hidden_state.flatten(0, 1)[rows]
 
 
-def lean(student, teacher, inputs, rows, targets, objective, **options):
+def lean(student, teacher, inputs, rows, targets, loss_config, **options):
     given = {}
-    if objective.needs_teacher:
+    if loss_config.needs_teacher:
         with torch.no_grad():
             given["teacher_hidden"] = hidden_rows(teacher, inputs, rows)
         given["teacher_head"] = mlm_head(teacher)
     hidden = hidden_rows(student, inputs, rows)
-    return lean_triple_loss(hidden, mlm_head(student), targets, objective, **given, **options)
+    return fused_triple_loss(hidden, mlm_head(student), targets, loss_config, **given, **options)
 
 
 def gradients(model):
@@ -137,15 +141,15 @@ def distance(ours, reference):
     return math.sqrt(difference) / math.sqrt(size) if size else math.sqrt(difference)
 
 
-def compare(student, teacher, batch, objective, loss_tolerance, gradient_tolerance):
+def compare(student, teacher, batch, loss_config, loss_tolerance, gradient_tolerance):
     student.zero_grad()
-    out = lean(student, teacher, *batch, objective)
+    out = lean(student, teacher, *batch, loss_config)
     out.loss.backward()
-    reference, terms, plain_student = plain(student, teacher, *batch, objective)
+    reference, terms, plain_student = plain(student, teacher, *batch, loss_config)
     reference.backward()
     reference = float(reference.detach())
     assert float(out.loss.detach()) == pytest.approx(reference, rel=loss_tolerance, abs=1e-12)
-    weights = (objective.soft_target, objective.mlm, objective.cosine)
+    weights = (loss_config.kd_weight, loss_config.mlm_weight, loss_config.cosine_weight)
     for ours, term, weight in zip(out[1:], terms, weights, strict=True):
         if weight:  # a term that is switched off is not computed
             expected = pytest.approx(float(term.detach()), rel=5 * loss_tolerance, abs=1e-12)
@@ -164,7 +168,7 @@ def compare(student, teacher, batch, objective, loss_tolerance, gradient_toleran
 def test_float32_loss_and_all_gradients(pair, name):
     seed = list(OBJECTIVES).index(name)  # a fresh ragged batch each
     # the KL of two random models is next to 0, and alone it has few digits to be equal in
-    tolerance = 1e-6 if OBJECTIVES[name].mlm else 2e-6
+    tolerance = 1e-6 if OBJECTIVES[name].mlm_weight else 2e-6
     compare(*pair, ragged(seed), OBJECTIVES[name], tolerance, 2e-6)
 
 
@@ -222,7 +226,7 @@ def test_no_rows_at_all(pair, name):
 def test_teacher_and_student_may_differ_in_hidden_size(pair):
     student, _ = pair
     wide = small_bert(1, vocab_size=V, hidden_size=48, num_attention_heads=4, seed=4)
-    compare(student, wide, ragged(7), Objective(cosine=0), 2e-6, 2e-6)
+    compare(student, wide, ragged(7), LossConfig(cosine_weight=0), 2e-6, 2e-6)
 
 
 def test_huge_logits_stay_finite():
@@ -232,8 +236,8 @@ def test_huge_logits_stay_finite():
     head = Head(lambda h: h, weight)
     hidden = torch.randn(6, 4, generator=torch.manual_seed(0)).requires_grad_()
     other = torch.randn(6, 4)
-    out = lean_triple_loss(
-        hidden, head, torch.tensor([1, 2]), Objective(), teacher_hidden=other, teacher_head=head
+    out = fused_triple_loss(
+        hidden, head, torch.tensor([1, 2]), LossConfig(), teacher_hidden=other, teacher_head=head
     )
     out.loss.backward()
     assert float(out.soft_target) > 1e3
@@ -247,13 +251,13 @@ def test_a_decoder_without_bias():
     hidden, other = torch.randn(2, 6, 4, dtype=torch.float64)
     hidden.requires_grad_()
     targets = torch.tensor([8, 0])
-    out = lean_triple_loss(
-        hidden, head, targets, Objective(), teacher_hidden=other, teacher_head=head
+    out = fused_triple_loss(
+        hidden, head, targets, LossConfig(), teacher_hidden=other, teacher_head=head
     )
     ours = torch.autograd.grad(out.loss, [hidden, decoder.weight])
     with torch.no_grad():
         t = other @ decoder.weight.T
-    loss, _ = plain_rows(hidden @ decoder.weight.T, t, hidden, other, targets, Objective())
+    loss, _ = plain_rows(hidden @ decoder.weight.T, t, hidden, other, targets, LossConfig())
     for one, reference in zip(
         ours, torch.autograd.grad(loss, [hidden, decoder.weight]), strict=True
     ):
@@ -267,9 +271,9 @@ def test_the_gradient_is_scaled_by_what_comes_after(pair):
     student, teacher = pair
     batch = ragged(8)
     student.zero_grad()
-    (lean(student, teacher, *batch, Objective()).loss * -3.5).backward()
+    (lean(student, teacher, *batch, LossConfig()).loss * -3.5).backward()
     scaled = gradients(student)
-    reference, _, plain_student = plain(student, teacher, *batch, Objective())
+    reference, _, plain_student = plain(student, teacher, *batch, LossConfig())
     (reference * -3.5).backward()
     assert distance(scaled, gradients(plain_student)) < 2e-6
 
@@ -279,9 +283,9 @@ def test_gradients_add_up_over_several_backward_passes(pair):
     student.zero_grad()
     total = 0
     for seed in (9, 10):
-        lean(student, teacher, *ragged(seed), Objective()).loss.backward()
+        lean(student, teacher, *ragged(seed), LossConfig()).loss.backward()
     ours = gradients(student)
-    copies = [plain(student, teacher, *ragged(seed), Objective()) for seed in (9, 10)]
+    copies = [plain(student, teacher, *ragged(seed), LossConfig()) for seed in (9, 10)]
     total = {}
     for loss, _, model in copies:
         loss.backward()
@@ -294,11 +298,11 @@ def test_no_gradient_reaches_the_teacher(pair):
     student, teacher = pair
     inputs, rows, targets = ragged(11)
     teacher.zero_grad()
-    out = lean_triple_loss(
+    out = fused_triple_loss(
         hidden_rows(student, inputs, rows),
         mlm_head(student),
         targets,
-        Objective(),
+        LossConfig(),
         teacher_hidden=hidden_rows(teacher, inputs, rows),  # with a graph, as a careless caller
         teacher_head=mlm_head(teacher),
     )
@@ -307,7 +311,7 @@ def test_no_gradient_reaches_the_teacher(pair):
 
 
 def test_the_terms_are_for_the_log_only(pair):
-    out = lean(*pair, *ragged(12), Objective())
+    out = lean(*pair, *ragged(12), LossConfig())
     assert out.loss.requires_grad
     assert not any(term.requires_grad for term in out[1:])
 
@@ -316,9 +320,9 @@ def test_without_gradients_the_numbers_are_the_same_and_nothing_is_kept(pair):
     student, teacher = pair
     batch = ragged(13)
     with torch.no_grad(), Record() as record:
-        out = lean(student, teacher, *batch, Objective())
+        out = lean(student, teacher, *batch, LossConfig())
     assert not out.loss.requires_grad
-    reference, *_ = plain(student, teacher, *batch, Objective())
+    reference, *_ = plain(student, teacher, *batch, LossConfig())
     assert float(out.loss) == pytest.approx(float(reference.detach()), rel=1e-6)
     made = [name for name, shape in record.outputs if shape == (V, H) and "zeros" in name]
     assert not made  # no gradient buffers
@@ -329,7 +333,7 @@ def test_a_second_backward_pass_is_refused(pair, retain):
     student, _ = pair
     inputs, rows, targets = ragged(14)
     hidden = hidden_rows(student, inputs, rows).detach().requires_grad_()
-    out = lean_triple_loss(hidden, mlm_head(student), targets, MLM_ONLY)
+    out = fused_triple_loss(hidden, mlm_head(student), targets, MLM_ONLY)
     out.loss.backward(retain_graph=retain)
     with pytest.raises(RuntimeError, match="one backward pass; run it again"):
         out.loss.backward()
@@ -340,8 +344,8 @@ def test_a_frozen_head_and_a_frozen_encoder(pair):
     inputs, rows, targets = ragged(15)
     student.requires_grad_(False)
     student.distilbert.transformer.layer[0].ffn.lin1.weight.requires_grad_(True)
-    lean(student, teacher, inputs, rows, targets, Objective()).loss.backward()
-    reference, _, plain_student = plain(student, teacher, inputs, rows, targets, Objective())
+    lean(student, teacher, inputs, rows, targets, LossConfig()).loss.backward()
+    reference, _, plain_student = plain(student, teacher, inputs, rows, targets, LossConfig())
     reference.backward()
     ours = student.distilbert.transformer.layer[0].ffn.lin1.weight.grad
     theirs = plain_student.distilbert.transformer.layer[0].ffn.lin1.weight.grad
@@ -356,23 +360,23 @@ def test_a_frozen_head_and_a_frozen_encoder(pair):
 def test_with_counts_ragged_micro_batches_add_up_to_the_whole_batch(pair, name):
     """Sums over the parts' sums and counts, not a mean of means: the parts are very unequal."""
     student, teacher = pair
-    objective = OBJECTIVES[name]
+    loss_config = OBJECTIVES[name]
     inputs, rows, targets = ragged(16)
     n, m = len(rows), len(targets)
-    reference, _, plain_student = plain(student, teacher, inputs, rows, targets, objective)
+    reference, _, plain_student = plain(student, teacher, inputs, rows, targets, loss_config)
     reference.backward()
 
-    counts = {"soft_target": m if objective.tokens == "masked" else n, "mlm": m, "cosine": n}
+    counts = {"soft_target": m if loss_config.restrict_kd_to_mask else n, "mlm": m, "cosine": n}
     masked, others = rows[:m], rows[m:]
     student.zero_grad()
     total = np.zeros(4)
     for a, b in [((0, 1), (0, 7)), ((1, m), (7, 8)), ((m, m), (8, None))]:
         part = torch.cat([masked[slice(*a)], others[slice(*b)]])
-        out = lean(student, teacher, inputs, part, targets[slice(*a)], objective, counts=counts)
+        out = lean(student, teacher, inputs, part, targets[slice(*a)], loss_config, counts=counts)
         out.loss.backward()
         total += [float(x.detach()) for x in out]
     assert total[0] == pytest.approx(float(reference.detach()), rel=2e-6)
-    w = (objective.soft_target, objective.mlm, objective.cosine)
+    w = (loss_config.kd_weight, loss_config.mlm_weight, loss_config.cosine_weight)
     assert total[0] == pytest.approx(np.dot(w, total[1:]), rel=1e-6)
     assert distance(gradients(student), gradients(plain_student)) < 3e-6
 
@@ -380,9 +384,9 @@ def test_with_counts_ragged_micro_batches_add_up_to_the_whole_batch(pair, name):
 def test_counts_are_denominators(pair):
     batch = ragged(17)
     n, m = len(batch[1]), len(batch[2])
-    one = lean(*pair, *batch, Objective())
+    one = lean(*pair, *batch, LossConfig())
     ten = lean(
-        *pair, *batch, Objective(), counts={"soft_target": 10 * n, "mlm": 20 * m, "cosine": 30 * n}
+        *pair, *batch, LossConfig(), counts={"soft_target": 10 * n, "mlm": 20 * m, "cosine": 30 * n}
     )
     ratios = [float(a / b) for a, b in zip(one[1:], ten[1:], strict=True)]
     assert ratios == pytest.approx([10, 20, 30], rel=1e-5)
@@ -418,13 +422,13 @@ class Record(TorchDispatchMode):
 @pytest.mark.parametrize("name", ["paper", "masked only", "arg-max alone", "mlm alone"])
 def test_no_tensor_of_all_rows_and_the_vocabulary_is_ever_made(pair, monkeypatch, name):
     student, teacher = pair
-    objective = OBJECTIVES[name]
+    loss_config = OBJECTIVES[name]
     inputs, rows, targets = ragged(18)
     n = len(rows)
     assert n > 30
     monkeypatch.setattr(lean_head, "CHUNK_ELEMENTS", 4 * V)
     with Record() as record:
-        lean(student, teacher, inputs, rows, targets, objective).loss.backward()
+        lean(student, teacher, inputs, rows, targets, loss_config).loss.backward()
     assert record.most_rows() == 4
     assert any("backward" in function for function, _ in record.outputs)  # backward is in it
 
@@ -438,7 +442,7 @@ def test_what_is_kept_for_the_backward_pass_does_not_grow_with_rows_times_vocabu
     inputs, rows, targets = ragged(19)
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.shape) or x, lambda x: x):
-        out = lean(student, teacher, inputs, rows, targets, Objective())
+        out = lean(student, teacher, inputs, rows, targets, LossConfig())
     assert kept
     assert not [shape for shape in kept if V in shape and sorted(shape) != [H, V]]
     out.loss.backward()
@@ -455,11 +459,11 @@ def test_under_bfloat16_autocast_the_gradient_is_within_a_hundredth(pair):
     student.zero_grad()
     leaf = hidden.clone().requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
-        out = lean_triple_loss(
+        out = fused_triple_loss(
             leaf,
             mlm_head(student),
             targets,
-            Objective(),
+            LossConfig(),
             teacher_hidden=other,
             teacher_head=mlm_head(teacher),
         )
@@ -474,7 +478,7 @@ def test_under_bfloat16_autocast_the_gradient_is_within_a_hundredth(pair):
     s = exact.vocab_projector(exact.vocab_layer_norm(exact.activation(h)))
     with torch.no_grad():
         t = exact_teacher.cls(other.double())
-    loss, _ = plain_rows(s, t, reference, other.double(), targets, Objective())
+    loss, _ = plain_rows(s, t, reference, other.double(), targets, LossConfig())
     loss.backward()
     assert float(out.loss.detach()) == pytest.approx(float(loss.detach()), rel=1e-2)
     ours, theirs = gradients(student), gradients(exact)
@@ -486,7 +490,7 @@ def test_under_bfloat16_autocast_the_gradient_is_within_a_hundredth(pair):
 def test_a_bfloat16_model_gets_bfloat16_gradients_and_a_float32_loss(pair):
     student, teacher = (copy.deepcopy(model).bfloat16() for model in pair)
     student.zero_grad()
-    out = lean(student, teacher, *ragged(21), Objective())
+    out = lean(student, teacher, *ragged(21), LossConfig())
     out.loss.backward()
     assert all(term.dtype == torch.float32 for term in out)
     assert {p.grad.dtype for p in student.parameters()} == {torch.bfloat16}
@@ -574,26 +578,26 @@ def test_a_model_without_a_head_is_refused_by_name(make):
 
 
 @pytest.mark.parametrize(
-    "objective", [Objective(), Objective(soft_target=0, cosine=0, mlm_target="teacher")]
+    "loss_config", [LossConfig(), LossConfig(kd_weight=0, cosine_weight=0, mlm_target="teacher")]
 )
 @pytest.mark.parametrize("missing", ["teacher_hidden", "teacher_head", "both"])
-def test_an_objective_that_needs_a_teacher_says_so(pair, objective, missing):
+def test_an_objective_that_needs_a_teacher_says_so(pair, loss_config, missing):
     head = mlm_head(pair[1])
     given = {"teacher_hidden": torch.ones(4, H), "teacher_head": head}
     given = {} if missing == "both" else {k: v for k, v in given.items() if k != missing}
     with pytest.raises(ValueError, match="needs teacher_hidden and teacher_head"):
-        lean_triple_loss(torch.ones(4, H), head, torch.tensor([1]), objective, **given)
+        fused_triple_loss(torch.ones(4, H), head, torch.tensor([1]), loss_config, **given)
 
 
 @pytest.mark.parametrize(("student", "teacher"), [(4, 3), (3, 4)])
 def test_rows_that_do_not_match_are_refused(pair, student, teacher):
     head = mlm_head(pair[1])
     with pytest.raises(ValueError, match=f"student {student}, teacher {teacher}"):
-        lean_triple_loss(
+        fused_triple_loss(
             torch.ones(student, H),
             head,
             torch.tensor([1]),
-            Objective(),
+            LossConfig(),
             teacher_hidden=torch.ones(teacher, H),
             teacher_head=head,
         )
@@ -601,7 +605,7 @@ def test_rows_that_do_not_match_are_refused(pair, student, teacher):
 
 def test_more_targets_than_rows_are_refused_without_a_teacher_too(pair):
     with pytest.raises(ValueError, match="rows do not match"):
-        lean_triple_loss(
+        fused_triple_loss(
             torch.ones(3, H), mlm_head(pair[0]), torch.ones(5, dtype=torch.long), MLM_ONLY
         )
 
@@ -609,11 +613,11 @@ def test_more_targets_than_rows_are_refused_without_a_teacher_too(pair):
 def test_two_vocabularies_are_refused(pair):
     other = mlm_head(small_bert(1, vocab_size=V + 1))
     with pytest.raises(ValueError, match=f"{V + 1} entries, the student's {V}"):
-        lean_triple_loss(
+        fused_triple_loss(
             torch.ones(4, H),
             mlm_head(pair[0]),
             torch.tensor([1]),
-            replace(Objective(), cosine=0),
+            replace(LossConfig(), cosine_weight=0),
             teacher_hidden=torch.ones(4, H),
             teacher_head=other,
         )

@@ -10,7 +10,7 @@ import torch
 from conftest import shake, small_bert
 from scipy.special import log_softmax, logsumexp, softmax
 
-from distilkit.config import Objective
+from distilkit.config import LossConfig
 from distilkit.distillation import language_model_loss
 from distilkit.losses import (
     IGNORE,
@@ -52,20 +52,20 @@ def cosine_formula(s, t):
     return (1 - cos).mean(), -(t / (ns * nt) - cos * s / ns**2) / len(s)
 
 
-def triple_formula(s, t, sh, th, targets, objective):
+def triple_formula(s, t, sh, th, targets, loss_config):
     """The loss, its three terms, and the gradients of logits and hidden states."""
     targets, masked = targets.copy(), targets != -100
-    if objective.mlm_target == "teacher":
+    if loss_config.mlm_target == "teacher":
         targets[masked] = t[masked].argmax(-1)
-    soft_rows = masked if objective.tokens == "masked" else np.ones(len(s), dtype=bool)
+    soft_rows = masked if loss_config.restrict_kd_to_mask else np.ones(len(s), dtype=bool)
     soft, soft_gradient = 0.0, np.zeros_like(s)
     if soft_rows.any():
         soft, soft_gradient[soft_rows] = kl_formula(
-            s[soft_rows], t[soft_rows], objective.temperature
+            s[soft_rows], t[soft_rows], loss_config.temperature
         )
     mlm, mlm_gradient = cross_entropy_formula(s, targets)
     cosine, cosine_gradient = cosine_formula(sh, th)
-    a, b, c = objective.soft_target, objective.mlm, objective.cosine
+    a, b, c = loss_config.kd_weight, loss_config.mlm_weight, loss_config.cosine_weight
     return (
         (a * soft + b * mlm + c * cosine, soft, mlm, cosine),
         (a * soft_gradient + b * mlm_gradient, c * cosine_gradient),
@@ -335,8 +335,8 @@ def test_no_masked_token_gives_zero_and_a_zero_gradient_in_the_triple_loss():
     s, t = logits()
     hidden = torch.ones(7, 3, dtype=torch.float64)
     student = torch.tensor(s, requires_grad=True)
-    objective = Objective(tokens="masked", cosine=0)
-    out = triple_loss(student, torch.tensor(t), hidden, hidden, torch.full((7,), -100), objective)
+    loss_config = LossConfig(restrict_kd_to_mask=True, cosine_weight=0)
+    out = triple_loss(student, torch.tensor(t), hidden, hidden, torch.full((7,), -100), loss_config)
     out.loss.backward()
     assert float(out.loss.detach()) == 0.0
     assert (student.grad == 0).all()
@@ -378,28 +378,28 @@ def test_a_count_is_the_denominator_and_not_a_factor():
 # The triple loss
 
 OBJECTIVES = [
-    Objective(),
-    Objective(temperature=1, soft_target=1, mlm=0, cosine=0),
-    Objective(soft_target=0, mlm=3, cosine=0),
-    Objective(soft_target=0, mlm=0, cosine=0.7),
-    Objective(tokens="masked", temperature=3.5),
-    Objective(mlm_target="teacher", soft_target=0.1),
-    Objective(tokens="masked", mlm_target="teacher", mlm=10),
+    LossConfig(),
+    LossConfig(temperature=1, kd_weight=1, mlm_weight=0, cosine_weight=0),
+    LossConfig(kd_weight=0, mlm_weight=3, cosine_weight=0),
+    LossConfig(kd_weight=0, mlm_weight=0, cosine_weight=0.7),
+    LossConfig(restrict_kd_to_mask=True, temperature=3.5),
+    LossConfig(mlm_target="teacher", kd_weight=0.1),
+    LossConfig(restrict_kd_to_mask=True, mlm_target="teacher", mlm_weight=10),
 ]
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("loss_config", OBJECTIVES)
 @pytest.mark.parametrize("masked", [(0, 2, 5), (), (0, 1, 2, 3, 4, 5, 6), (6,)])
-def test_triple_loss_and_gradients(objective, masked):
+def test_triple_loss_and_gradients(loss_config, masked):
     s, t = logits(seed=1)
     sh, th = logits(size=4, seed=2)
     targets = np.full(7, -100)
     targets[list(masked)] = np.arange(len(masked))
-    reference, gradients = triple_formula(s, t, sh, th, targets, objective)
+    reference, gradients = triple_formula(s, t, sh, th, targets, loss_config)
 
     student, hidden = (torch.tensor(x, requires_grad=True) for x in (s, sh))
     given = torch.tensor(targets)
-    out = triple_loss(student, torch.tensor(t), hidden, torch.tensor(th), given, objective)
+    out = triple_loss(student, torch.tensor(t), hidden, torch.tensor(th), given, loss_config)
     np.testing.assert_allclose([float(x.detach()) for x in out], reference, rtol=1e-12, atol=1e-15)
     out.loss.backward()
     np.testing.assert_allclose(student.grad, gradients[0], atol=1e-12)
@@ -432,7 +432,7 @@ def test_each_term_has_its_own_denominator():
     assert float(two.mlm) == pytest.approx(float(one.mlm), rel=1e-12)
     assert float(two.cosine) == pytest.approx(cosine_formula(sh[again], th[again])[0], rel=1e-12)
     assert float(two.soft_target) == pytest.approx(kl_formula(s[again], t[again], 2)[0], rel=1e-12)
-    masked = Objective(tokens="masked")
+    masked = LossConfig(restrict_kd_to_mask=True)
     narrow = triple_loss(*(torch.tensor(x[again]) for x in (s, t, sh, th, targets)), masked)
     assert float(narrow.soft_target) == pytest.approx(kl_formula(s[:2], t[:2], 2)[0], rel=1e-12)
     assert float(narrow.cosine) == float(two.cosine)  # all tokens, whatever `tokens` says
@@ -441,8 +441,10 @@ def test_each_term_has_its_own_denominator():
 def test_no_gradient_of_the_triple_loss_reaches_the_teacher():
     (s, t), (sh, th) = logits(), logits(size=4)
     tensors = [torch.tensor(x, requires_grad=True) for x in (s, t, sh, th)]
-    for objective in (Objective(), Objective(mlm_target="teacher")):
-        triple_loss(*tensors, torch.tensor([1, -100, 3, -100, 2, 2, 2]), objective).loss.backward()
+    for loss_config in (LossConfig(), LossConfig(mlm_target="teacher")):
+        triple_loss(
+            *tensors, torch.tensor([1, -100, 3, -100, 2, 2, 2]), loss_config
+        ).loss.backward()
     assert tensors[1].grad is None
     assert tensors[3].grad is None
     assert tensors[0].grad.abs().sum() > 0
@@ -493,9 +495,9 @@ def flat_gradient(model):
     return np.concatenate([p.grad.double().numpy().ravel() for p in model.parameters()])
 
 
-def with_gradients(objective, student, teacher, batch):
+def with_gradients(loss_config, student, teacher, batch):
     student.zero_grad()
-    out = language_model_loss(objective, teacher)(student, batch, batch["counts"])
+    out = language_model_loss(loss_config, teacher)(student, batch, batch["counts"])
     out["loss"].backward()
     return [float(v.detach()) for v in out.values()], flat_gradient(student)
 
@@ -504,9 +506,9 @@ LENGTHS = (9, 3, 14)
 
 
 @pytest.mark.parametrize(
-    "objective", [Objective(), Objective(tokens="masked", mlm_target="teacher")]
+    "loss_config", [LossConfig(), LossConfig(restrict_kd_to_mask=True, mlm_target="teacher")]
 )
-def test_the_loops_loss_is_the_formula_over_the_non_pad_tokens(pair, objective):
+def test_the_loops_loss_is_the_formula_over_the_non_pad_tokens(pair, loss_config):
     student, teacher = pair
     ids, targets = padded_batch(LENGTHS)
     batch = as_batch(ids, targets, LENGTHS)
@@ -518,24 +520,24 @@ def test_the_loops_loss_is_the_formula_over_the_non_pad_tokens(pair, objective):
             out = model(**inputs, output_hidden_states=True)
             values += [out.logits[real], out.hidden_states[-1][real]]
     s, sh, t, th = (x.double().numpy() for x in values)
-    reference, _ = triple_formula(s, t, sh, th, targets[real.numpy()], objective)
-    ours, _ = with_gradients(objective, student, teacher, batch)
+    reference, _ = triple_formula(s, t, sh, th, targets[real.numpy()], loss_config)
+    ours, _ = with_gradients(loss_config, student, teacher, batch)
     assert ours == pytest.approx(reference, rel=2e-6)
 
 
 @pytest.mark.parametrize(
-    "objective", [Objective(), Objective(tokens="masked", mlm_target="teacher")]
+    "loss_config", [LossConfig(), LossConfig(restrict_kd_to_mask=True, mlm_target="teacher")]
 )
-def test_padding_has_no_influence(pair, objective):
+def test_padding_has_no_influence(pair, loss_config):
     """More padding, and other tokens under the padding: the same losses, the same gradients."""
     ids, targets = padded_batch(LENGTHS)
-    reference, gradient = with_gradients(objective, *pair, as_batch(ids, targets, LENGTHS))
+    reference, gradient = with_gradients(loss_config, *pair, as_batch(ids, targets, LENGTHS))
     wide_ids = np.pad(ids, ((0, 0), (0, 11)))
     wide_targets = np.pad(targets, ((0, 0), (0, 11)), constant_values=-100)
     for fill in (0, 17):
         for i, n in enumerate(LENGTHS):
             wide_ids[i, n:] = fill
-        ours, g = with_gradients(objective, *pair, as_batch(wide_ids, wide_targets, LENGTHS))
+        ours, g = with_gradients(loss_config, *pair, as_batch(wide_ids, wide_targets, LENGTHS))
         assert ours == pytest.approx(reference, rel=1e-5)
         close(g, gradient, 1e-5)
 
@@ -544,14 +546,14 @@ def test_ragged_micro_batches_add_up_to_the_whole_batch(pair):
     """Losses and gradients, with the counts of the whole batch in each part."""
     ids, targets = padded_batch(LENGTHS)
     whole = as_batch(ids, targets, LENGTHS)
-    reference, gradient = with_gradients(Objective(), *pair, whole)
+    reference, gradient = with_gradients(LossConfig(), *pair, whole)
     student, teacher = pair
     student.zero_grad()
     total = np.zeros(4)
     for rows in (slice(0, 1), slice(1, 3)):
         n = max(LENGTHS[rows])
         part = as_batch(ids[rows, :n], targets[rows, :n], LENGTHS[rows])
-        out = language_model_loss(Objective(), teacher)(student, part, whole["counts"])
+        out = language_model_loss(LossConfig(), teacher)(student, part, whole["counts"])
         out["loss"].backward()
         total += [float(v.detach()) for v in out.values()]
     np.testing.assert_allclose(total, reference, rtol=1e-5)

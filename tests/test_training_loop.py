@@ -31,7 +31,7 @@ from transformers import (
 
 from distilkit import checkpoint
 from distilkit import training_loop as loop
-from distilkit.config import Objective, Training
+from distilkit.config import LossConfig, TrainingConfig
 from distilkit.distillation import distil, language_model_loss
 from distilkit.finetuning import finetune, sequence_classifier
 from distilkit.masking import MaskedBlocks
@@ -47,7 +47,7 @@ from distilkit.training_loop import (
     train,
 )
 
-TOY = Training(
+TOY = TrainingConfig(
     epochs=3,
     batch_size=6,
     micro_batch_size=2,
@@ -55,11 +55,11 @@ TOY = Training(
     betas=(0.9, 0.98),
     eps=1e-6,
     weight_decay=0.01,
-    warmup=0.25,
+    warmup_fraction=0.25,
     max_grad_norm=1.0,
     seed=5,
     precision="fp32",
-    checkpoint_every=5,
+    checkpoint_interval=5,
 )
 
 
@@ -100,7 +100,7 @@ def squared_error(model, batch, counts):
     return {"loss": error, "twice": 2 * error}
 
 
-def fit(model, data, loss, training: Training, name: str = "toy", **more) -> Run:
+def fit(model, data, loss, training: TrainingConfig, name: str = "toy", **more) -> Run:
     with open_run(name, {"name": name}) as run:
         train(model, data, loss, training, run, **more)
     return run
@@ -134,7 +134,7 @@ def toy_task(n: int, seed: int = 0) -> dict[str, list]:
     return {"sentence": texts, "label": labels}
 
 
-def toy_run(kind: str, name: str, training: Training) -> Run:
+def toy_run(kind: str, name: str, training: TrainingConfig) -> Run:
     """A small run of the real thing, dropout 0.1; the same in this process and in a child."""
     tokenizer = toy_tokenizer()
     if kind == "distil":
@@ -179,9 +179,9 @@ def child(kind: str, name: str, accumulation: int, workers: int) -> None:
     toy_run(kind, name, toy_training(accumulation, workers))
 
 
-def toy_training(accumulation: int, workers: int) -> Training:
+def toy_training(accumulation: int, workers: int) -> TrainingConfig:
     return dataclasses.replace(
-        TOY, micro_batch_size=TOY.batch_size // accumulation, workers=workers, validate_every=4
+        TOY, micro_batch_size=TOY.batch_size // accumulation, workers=workers, eval_interval=4
     )
 
 
@@ -266,14 +266,14 @@ def test_every_sample_once_an_epoch_and_a_ragged_end(home):
     ],
 )
 def test_learning_rate_by_hand(steps, warmup, table):
-    training = dataclasses.replace(TOY, learning_rate=8.0, warmup=warmup)
+    training = dataclasses.replace(TOY, learning_rate=8.0, warmup_fraction=warmup)
     assert [learning_rate(k, steps, training) for k in range(steps)] == [8 * x for x in table]
 
 
 @pytest.mark.parametrize("warmup", [0.0, 0.05, 0.1, 1 / 3, 0.5, 0.99, 1.0])
 @pytest.mark.parametrize("steps", [1, 2, 3, 19, 100])
 def test_learning_rate_rises_and_falls_on_two_lines(steps, warmup):
-    training = dataclasses.replace(TOY, learning_rate=3e-4, warmup=warmup)
+    training = dataclasses.replace(TOY, learning_rate=3e-4, warmup_fraction=warmup)
     rates = [learning_rate(k, steps, training) for k in range(steps)]
     assert rates == [learning_rate(k, steps, training) for k in range(steps)]
     assert all(0 < rate <= 3e-4 for rate in rates)
@@ -332,7 +332,7 @@ def test_frozen_parameters_are_left_out(home):
 # --- accumulated gradients are the whole batch's ------------------------------------------------
 
 
-def plain_triple_loss(student, teacher, blocks, epoch, ids, objective):
+def plain_triple_loss(student, teacher, blocks, epoch, ids, loss_config):
     """The paper's formulas on the whole batch: full logits, plain means, no chunks."""
     input_ids, masked, originals = (torch.from_numpy(x) for x in blocks.mask(epoch, ids))
     real = originals != blocks.pad_id
@@ -340,14 +340,18 @@ def plain_triple_loss(student, teacher, blocks, epoch, ids, objective):
     s = student(input_ids, **options)
     with torch.no_grad():
         t = teacher(input_ids, **options)
-    t_scale = objective.temperature
+    t_scale = loss_config.temperature
     log_p = (t.logits[real] / t_scale).log_softmax(-1)
     log_q = (s.logits[real] / t_scale).log_softmax(-1)
     soft = t_scale**2 * (log_p.exp() * (log_p - log_q)).sum(-1).mean()
     mlm = -s.logits[masked].log_softmax(-1).gather(1, originals[masked][:, None]).mean()
     a, b = s.hidden_states[-1][real], t.hidden_states[-1][real]
     cosine = (1 - (a * b).sum(-1) / (a.norm(dim=-1) * b.norm(dim=-1))).mean()
-    total = objective.soft_target * soft + objective.mlm * mlm + objective.cosine * cosine
+    total = (
+        loss_config.kd_weight * soft
+        + loss_config.mlm_weight * mlm
+        + loss_config.cosine_weight * cosine
+    )
     return {"loss": total, "soft_target": soft, "mlm": mlm, "cosine": cosine}
 
 
@@ -372,7 +376,7 @@ def test_accumulated_updates_equal_those_of_whole_batches(
     student = student_from_teacher(teacher, [0])
     reference = copy.deepcopy(student).double()
     exact_teacher = copy.deepcopy(teacher).double()
-    blocks, objective = ragged_blocks(tokenizer, 26), Objective()
+    blocks, loss_config = ragged_blocks(tokenizer, 26), LossConfig()
     training = dataclasses.replace(
         TOY,
         epochs=2,
@@ -390,7 +394,7 @@ def test_accumulated_updates_equal_those_of_whole_batches(
         return clip(parameters, *arguments, **options)
 
     monkeypatch.setattr(nn.utils, "clip_grad_norm_", recording)
-    run = fit(student, blocks, language_model_loss(objective, teacher), training)
+    run = fit(student, blocks, language_model_loss(loss_config, teacher), training)
     assert len(seen) == 6
 
     named = dict(reference.named_parameters())
@@ -412,7 +416,7 @@ def test_accumulated_updates_equal_those_of_whole_batches(
         # 1. the gradient, at the very weights the loop had
         probe = copy.deepcopy(reference)
         probe.load_state_dict({k: v.double() for k, v in seen[step][0].items()})
-        plain_triple_loss(probe, exact_teacher, blocks, epoch, ids, objective)["loss"].backward()
+        plain_triple_loss(probe, exact_teacher, blocks, epoch, ids, loss_config)["loss"].backward()
         for name, parameter in probe.named_parameters():
             got = seen[step][1][name].double()
             scale = max(1.0, parameter.grad.abs().max().item())
@@ -420,7 +424,7 @@ def test_accumulated_updates_equal_those_of_whole_batches(
 
         # 2. the update, from the reference's own weights
         adamw.zero_grad()
-        terms = plain_triple_loss(reference, exact_teacher, blocks, epoch, ids, objective)
+        terms = plain_triple_loss(reference, exact_teacher, blocks, epoch, ids, loss_config)
         terms["loss"].backward()
         norm = math.sqrt(sum((p.grad**2).sum().item() for p in named.values()))
         for parameter in named.values():
@@ -775,7 +779,7 @@ def test_a_non_finite_loss_raises_and_touches_nothing(home, poison, micro):
     With log_every = 100 no row is due, so it is not the logging that notices.
     """
     data, model, seen = Points(22), net(), []
-    training = dataclasses.replace(TOY, micro_batch_size=micro, log_every=100)
+    training = dataclasses.replace(TOY, micro_batch_size=micro, log_interval=100)
     victim = int(data.order(1, 6)[6 * 2])  # first sample of step 7, in epoch 1
 
     def loss(model, batch, counts):
@@ -817,7 +821,7 @@ def test_where_looking_costs_a_wait_nothing_is_updated_until_somebody_looks(home
         terms = squared_error(model, batch, counts)
         return {"loss": terms["loss"] * (math.nan if len(seen) == 7 else 1.0)}
 
-    training = dataclasses.replace(TOY, micro_batch_size=TOY.batch_size, log_every=100)
+    training = dataclasses.replace(TOY, micro_batch_size=TOY.batch_size, log_interval=100)
     with pytest.raises(NonFiniteLoss, match=r"step 7 \(epoch 1, samples"):
         fit(model, data, loss, training)
     assert len(seen) == 10
@@ -855,11 +859,11 @@ def test_a_step_waits_for_the_device_only_where_it_logs(home, tokenizer, monkeyp
 
     def waits(steps):
         training = dataclasses.replace(
-            TOY, steps=steps, log_every=10, checkpoint_every=10, validate_every=None
+            TOY, steps=steps, log_interval=10, checkpoint_interval=10, eval_interval=None
         )
         name = f"waits-{queues}-{next(number)}"
         with open_run(name, {"name": name}) as opened, CountWaits() as counted:
-            loss = language_model_loss(Objective(), teacher)
+            loss = language_model_loss(LossConfig(), teacher)
             train(copy.deepcopy(student), data, loss, training, opened)
         return len(counted.waits)
 
@@ -942,7 +946,7 @@ def test_the_rows_of_metrics_jsonl(home):
     ("every", "steps"), [(1, list(range(1, 13))), (5, [5, 10, 12]), (6, [6, 12]), (50, [12])]
 )
 def test_log_every(home, every, steps):
-    run = fit(net(), Points(), squared_error, dataclasses.replace(TOY, log_every=every))
+    run = fit(net(), Points(), squared_error, dataclasses.replace(TOY, log_interval=every))
     assert [row["step"] for row in run.rows()] == steps
 
 
@@ -957,7 +961,7 @@ def test_validation_rows(home, every, steps):
         return {"loss": model[0].weight.sum().item()}
 
     model = net()
-    training = dataclasses.replace(TOY, validate_every=every)
+    training = dataclasses.replace(TOY, eval_interval=every)
     run = fit(model, Points(), squared_error, training, validate=validate)
     table = run.metrics("validation")
     assert table.step.tolist() == steps
@@ -971,7 +975,7 @@ def test_validation_does_not_disturb_training(home):
     ends = []
     for every in (None, 1):
         model = net()
-        training = dataclasses.replace(TOY, validate_every=every)
+        training = dataclasses.replace(TOY, eval_interval=every)
 
         def validate(model):
             torch.rand(7)

@@ -242,7 +242,7 @@ def _speed(
     training = scale.distillation
     masked = MaskedBlocks(train, tokenizer, seed=0)
     model, reference = copy.deepcopy(student).to(device).train(), teacher.to(device).eval()
-    loss = language_model_loss(scale.objective, reference)
+    loss = language_model_loss(scale.loss_config, reference)
     bf16 = in_bf16(training.precision)
 
     def seconds(examples: int) -> float:

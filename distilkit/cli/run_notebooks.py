@@ -73,7 +73,7 @@ class NotebookFailed(RuntimeError):
         super().__init__("\n".join(parts))
 
 
-def run_sequence(
+def run_notebooks(
     notebooks: Sequence[Path] | None = None,
     *,
     out: Path,

@@ -31,7 +31,7 @@ from distilkit.checkpoint import write_json, write_whole
 from distilkit.compress.engines import TORCH, engine_costs, export_engines
 from distilkit.compress.importance import head_and_unit_importance, least_important
 from distilkit.compress.onnx_export import agreement, check_packages, onnx_session
-from distilkit.config import Scale, Training, home
+from distilkit.config import Scale, TrainingConfig, home
 from distilkit.data.examples import Examples
 from distilkit.data.sources import fewer_examples, load_blocks, load_teacher, load_tokenizer
 from distilkit.data.tasks import scores, task_examples
@@ -42,7 +42,7 @@ from distilkit.measure.measure import parameter_count
 from distilkit.models.loading import load_model
 from distilkit.models.pruning import layers_of, prune
 from distilkit.run import Run, run_folder
-from distilkit.side_by_side import side_by_side
+from distilkit.run_parallel import run_parallel
 from distilkit.student import default_layers, positions, student_from_teacher
 from distilkit.study.arms import POINTS, train_and_measured
 
@@ -123,12 +123,12 @@ def run_frontier(
     whole = ("teacher", *(_of_depth(depth) for depth, _ in folders))
     cut = tuple(f"{whole[1]}, {kept:.0%} kept".replace("%", " %") for kept in KEPT)
     grid = [(task, seed) for task in scale.tasks for seed in scale.seeds]
-    side_by_side(_fine_tune, [(plan, v, *at) for at in grid for v in whole], "fine-tune")
+    run_parallel(_fine_tune, [(plan, v, *at) for at in grid for v in whole], "fine-tune")
     pairs = zip(cut, KEPT, strict=True)
     todo = [(plan, whole[1], v, kept, *at) for v, kept in pairs for at in grid]
-    side_by_side(_prune_and_recover, todo, "prune, recover")
+    run_parallel(_prune_and_recover, todo, "prune, recover")
     measured = [(plan, variant, *at) for at in grid for variant in (*whole, *cut)]
-    rows = [row for part in side_by_side(_measure, measured, "export") for row in part]
+    rows = [row for part in run_parallel(_measure, measured, "export") for row in part]
     return _write(out, rows, _costs(plan, (*whole, *cut)))
 
 
@@ -140,7 +140,7 @@ def _distilled(scale: Scale, name: str) -> tuple[tuple[int, tuple[str, ...]], ..
     teacher, _ = load_teacher(scale)
     layers = teacher.config.num_hidden_layers
     depths = sorted({max(1, layers // part) for part in (2, 3, 6)}, reverse=True)
-    folders = side_by_side(_distil, [(scale, depth, name) for depth in depths], "distil")
+    folders = run_parallel(_distil, [(scale, depth, name) for depth in depths], "distil")
     return tuple((depth, (folder,)) for depth, folder in zip(depths, folders, strict=True))
 
 
@@ -155,7 +155,7 @@ def _distil(scale: Scale, depth: int, name: str) -> str:
         blocks,
         scale.distillation,
         name=f"{name}-distilled" + ("" if half else f"-{depth}"),
-        objective=scale.objective,
+        loss_config=scale.loss_config,
         validation=validation,
     )
     return str(run.model)
@@ -236,7 +236,7 @@ def pruned_student(
     return prune(student, *least_important(importance, heads_kept=kept, units_kept=kept))
 
 
-def recovery(finetuning: Training) -> Training:
+def recovery(finetuning: TrainingConfig) -> TrainingConfig:
     """The short training after pruning: a third of a fine-tuning."""
     if finetuning.steps is not None:
         return replace(finetuning, steps=max(1, round(RECOVERY * finetuning.steps)))

@@ -80,7 +80,8 @@ class BlockStream:
         if (ids % self._turn // self.group != self.rank).any():
             raise ValueError(
                 f"blocks {ids[:5].tolist()} ... are not those of process {self.rank} of "
-                f"{self.world}: Training.batch_size has to be a multiple of {self._turn}, the "
+                f"{self.world}: TrainingConfig.batch_size has to be a multiple of {self._turn}, "
+                f"the "
                 "micro-batches of all processes"
             )
         own = ids // self._turn * self.group + ids % self.group

@@ -16,11 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoModelForQuestionAnswering, PreTrainedModel, PreTrainedTokenizerBase
 
-from distilkit.config import TaskObjective, Training
+from distilkit.config import FinetuneLossConfig, TrainingConfig
 from distilkit.data.squad import Windows, best_answers, windows
 from distilkit.finetuning import (
     by_example,
-    check_objective,
+    check_loss_config,
     input_length,
     inputs_of,
     run_finetuning,
@@ -47,11 +47,11 @@ def finetune_squad(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     data: Mapping[str, Any],
-    training: Training,
+    training: TrainingConfig,
     *,
     name: str,
     teacher: PreTrainedModel | None = None,
-    objective: TaskObjective | None = None,
+    loss_config: FinetuneLossConfig | None = None,
     max_length: int | None = None,
     stride: int | None = None,
 ) -> Run:
@@ -74,7 +74,7 @@ def finetune_squad(
     Raises:
         ValueError: an objective without a teacher, windows longer than a model's positions.
     """
-    objective = check_objective(objective, teacher)
+    loss_config = check_loss_config(loss_config, teacher)
     readers = (model,) if teacher is None else (model, teacher)
     max_length = input_length(readers, max_length, MAX_LENGTH)
     stride = min(STRIDE, max_length // 3) if stride is None else stride
@@ -87,18 +87,18 @@ def finetune_squad(
         tokenizer,
         examples,
         training,
-        answer_loss(teacher, objective),
+        answer_loss(teacher, loss_config),
         lambda trained: ({"validation": squad_scores(trained, held_out, data["validation"])}, {}),
         name=name,
         task="squad",
         teacher=teacher,
-        objective=objective,
+        loss_config=loss_config,
         config={"data": digests, **shape},
     )
 
 
 def answer_loss(
-    teacher: PreTrainedModel | None = None, objective: TaskObjective | None = None
+    teacher: PreTrainedModel | None = None, loss_config: FinetuneLossConfig | None = None
 ) -> Callable[[nn.Module, dict[str, Any], dict[str, int]], dict[str, Tensor]]:
     """The loss for the loop: the mean of start's and end's cross-entropy, and of their T²·KL.
 
@@ -116,8 +116,8 @@ def answer_loss(
             return {"loss": against_labels, "task": against_labels}
         with torch.no_grad():
             targets = start_and_end(teacher, batch)  # 2·B, L
-        soft_target = soft_target_loss(logits, targets, objective.temperature, count=count)
-        total = objective.task * against_labels + objective.soft_target * soft_target
+        soft_target = soft_target_loss(logits, targets, loss_config.temperature, count=count)
+        total = loss_config.label_weight * against_labels + loss_config.kd_weight * soft_target
         return {"loss": total, "task": against_labels, "soft_target": soft_target}
 
     return loss

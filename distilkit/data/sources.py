@@ -101,12 +101,14 @@ def load_blocks(
         turn = state.num_processes * training.micro_batch_size
         if training.batch_size % turn:
             raise ValueError(
-                f"Training.batch_size = {training.batch_size}: a streamed text needs a multiple of "
+                f"TrainingConfig.batch_size = {training.batch_size}: a streamed text needs a "
+                f"multiple of "
                 f"{turn}, a micro-batch of each process"
             )
         if training.workers > 1:
             raise ValueError(
-                f"Training.workers = {training.workers}: a streamed text is read by one process; "
+                f"TrainingConfig.workers = {training.workers}: a streamed text is read by one "
+                f"process; "
                 "give 0 or 1"
             )
         share = {

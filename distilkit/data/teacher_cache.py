@@ -43,7 +43,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from distilkit.checkpoint import write_json
-from distilkit.config import Objective, Training, home
+from distilkit.config import LossConfig, TrainingConfig, home
 from distilkit.data.top_k import TEMPERATURES, top_k
 from distilkit.eval_mode import eval_mode
 from distilkit.fingerprint import fingerprint, text_digest
@@ -60,8 +60,8 @@ _TOKENS_AT_ONCE = 4096  # that the teacher reads
 def cached_teacher(
     teacher: PreTrainedModel,
     blocks: MaskedBlocks,
-    training: Training,
-    objective: Objective | None = None,
+    training: TrainingConfig,
+    loss_config: LossConfig | None = None,
     *,
     k: int | None = None,
     build: bool = True,
@@ -83,10 +83,10 @@ def cached_teacher(
             not fit into float16.
         OSError: the disk is too small, before or while it is written; says how much it takes.
     """
-    objective = objective or Objective()
+    loss_config = loss_config or LossConfig()
     head, length = mlm_head(teacher), blocks.blocks.shape[1]
-    _check_servable(objective)
-    if not objective.needs_teacher:
+    _check_servable(loss_config)
+    if not loss_config.needs_teacher:
         raise ValueError("this objective asks no teacher: there is nothing to keep")
     whole = isinstance(k, int) and not isinstance(k, bool)
     if k is not None and not (whole and 1 <= k <= head.decoder.out_features):
@@ -99,7 +99,7 @@ def cached_teacher(
             "a teacher's answers to a streamed text are not kept: a disk that holds them holds the "
             "text too (leave out --stream)"
         )
-    wants_all = k is None or objective.cosine > 0 or objective.tokens == "all"
+    wants_all = k is None or loss_config.cosine_weight > 0 or not loss_config.restrict_kd_to_mask
     about = {
         "format": _FORMAT,
         "teacher": fingerprint(teacher),
@@ -107,7 +107,7 @@ def cached_teacher(
         "special": [blocks.mask_id, blocks.pad_id],
         "k": k,
         "tokens": "all" if wants_all else "masked",
-        "hidden": k is None or objective.cosine > 0,
+        "hidden": k is None or loss_config.cosine_weight > 0,
     }
     cache = TeacherCache(blocks, about, _record(teacher, length, about), _seen(blocks, training))
     if not build:
@@ -165,7 +165,7 @@ class TeacherCache:
         return batch
 
     def check(
-        self, teacher: dict[str, str], text: str, objective: Objective, training: Training
+        self, teacher: dict[str, str], text: str, loss_config: LossConfig, training: TrainingConfig
     ) -> None:
         """Before time is spent: does the cache hold what this training asks?
 
@@ -176,7 +176,7 @@ class TeacherCache:
         Raises:
             ValueError: it does not; says what to do.
         """
-        _check_servable(objective)
+        _check_servable(loss_config)
         if teacher != self.about["teacher"]:
             raise ValueError(
                 "the teacher cache holds the answers of another teacher: build it with this one "
@@ -187,12 +187,13 @@ class TeacherCache:
                 "the teacher cache is of other blocks, or of another seed of their masks: build it "
                 "with these (cached_teacher)"
             )
-        if objective.cosine > 0 and not self.about["hidden"]:
+        if loss_config.cosine_weight > 0 and not self.about["hidden"]:
             raise ValueError(
-                f"cosine = {objective.cosine:g} needs the teacher's hidden states, which this "
+                f"cosine = {loss_config.cosine_weight:g} needs the teacher's hidden states, "
+                f"which this "
                 "cache does not hold: build it with an objective whose cosine is above 0"
             )
-        wants_all = objective.soft_target > 0 and objective.tokens == "all"
+        wants_all = loss_config.kd_weight > 0 and not loss_config.restrict_kd_to_mask
         if wants_all and self.about["tokens"] == "masked":
             raise ValueError(
                 "the objective asks for soft targets at all tokens, the teacher cache holds those "
@@ -213,15 +214,15 @@ class TeacherCache:
         return epoch * len(self) + self._places[epoch][ids]
 
 
-def _check_servable(objective: Objective) -> None:
-    if objective.attention > 0 or objective.cosine_layers is not None:
+def _check_servable(loss_config: LossConfig) -> None:
+    if loss_config.attention > 0 or loss_config.cosine_layers is not None:
         raise ValueError(
             "a teacher cache holds neither attention maps nor hidden states below the last: leave "
             "out attention and cosine_layers, or the cache"
         )
 
 
-def _seen(blocks: MaskedBlocks, training: Training) -> int:
+def _seen(blocks: MaskedBlocks, training: TrainingConfig) -> int:
     """So many blocks a training sees, those of two epochs counted twice."""
     epochs, steps = divmod(
         total_steps(len(blocks), training), steps_per_epoch(len(blocks), training)

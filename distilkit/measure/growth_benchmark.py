@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from distilkit.config import Objective
+from distilkit.config import LossConfig
 from distilkit.measure.flops import flops_per_token, step_bytes
 from distilkit.measure.measure import BYTES_PER_MB, peak_memory_mb
 from distilkit.measure.step_benchmark import (
@@ -117,7 +117,7 @@ def _time(works: list[Work], turns: int) -> list[float]:
     steps, sources = [], []
     for work in works:
         teacher, student = models(work)
-        steps.append(make_step("fp32", student, teacher, Objective()))
+        steps.append(make_step("fp32", student, teacher, LossConfig()))
         sources.append(batches(work, teacher.config.vocab_size))
     took: list[list[float]] = [[] for _ in works]
     for turn in range(WARMUP + turns):

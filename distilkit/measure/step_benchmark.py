@@ -34,7 +34,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from distilkit.config import Objective, Training
+from distilkit.config import LossConfig, TrainingConfig
 from distilkit.data.documents import open_text
 from distilkit.distillation import language_model_loss
 from distilkit.losses import IGNORE
@@ -42,7 +42,7 @@ from distilkit.masking import MASKED_SHARE, MaskedBlocks, pack
 from distilkit.measure.flops import flops_per_token
 from distilkit.measure.measure import BYTES_PER_MB, peak_memory_mb
 from distilkit.models.loading import load_model, load_tokenizer
-from distilkit.side_by_side import end_with_parent
+from distilkit.run_parallel import end_with_parent
 from distilkit.student import student_from_teacher
 from distilkit.training_loop import parameter_groups
 
@@ -68,7 +68,7 @@ class Work:
 
     width: str = "384-wide"  # a key of WIDTHS, or a teacher's Hub id or folder
     shape: dict[str, int] | None = None  # BertConfig's fields that differ from the width's
-    tokens: str = "all"  # Objective.tokens: "all" or "masked"
+    tokens: str = "all"  # where the KD loss counts: "all" or "masked"
     malloc: str = "default"  # "default" or "large" thresholds
     batch_size: int = 32  # sequences
     length: int = 128  # tokens a sequence
@@ -85,7 +85,10 @@ class Work:
 
 
 def textbook_loss(
-    student: PreTrainedModel, teacher: PreTrainedModel, batch: dict[str, Any], objective: Objective
+    student: PreTrainedModel,
+    teacher: PreTrainedModel,
+    batch: dict[str, Any],
+    loss_config: LossConfig,
 ) -> Tensor:
     """The triple loss as it is usually written: the reference that the kit is measured against.
 
@@ -105,9 +108,9 @@ def textbook_loss(
     with torch.no_grad():
         theirs = teacher(**inputs, output_hidden_states=True)
     ours = student(**inputs, output_hidden_states=True)
-    labels, temperature = batch["labels"], objective.temperature
+    labels, temperature = batch["labels"], loss_config.temperature
 
-    chosen = labels != IGNORE if objective.tokens == "masked" else batch["attention_mask"].bool()
+    chosen = labels != IGNORE if loss_config.restrict_kd_to_mask else batch["attention_mask"].bool()
     chosen = chosen.unsqueeze(-1).expand_as(ours.logits)  # B, L, V
     student_logits = ours.logits.masked_select(chosen).view(-1, ours.logits.shape[-1])
     teacher_logits = theirs.logits.masked_select(chosen).view(-1, theirs.logits.shape[-1])
@@ -127,14 +130,18 @@ def textbook_loss(
     cosine = F.cosine_embedding_loss(
         student_hidden, teacher_hidden, student_hidden.new_ones(len(student_hidden))
     )
-    return objective.soft_target * soft_target + objective.mlm * mlm + objective.cosine * cosine
+    return (
+        loss_config.kd_weight * soft_target
+        + loss_config.mlm_weight * mlm
+        + loss_config.cosine_weight * cosine
+    )
 
 
 def make_step(
-    variant: str, student: PreTrainedModel, teacher: PreTrainedModel, objective: Objective
+    variant: str, student: PreTrainedModel, teacher: PreTrainedModel, loss_config: LossConfig
 ) -> Callable[[dict[str, Any]], Tensor]:
     """One optimizer step as a function of the batch; returns the loss, which nobody waits for."""
-    training, textbook = Training(), variant == "textbook"
+    training, textbook = TrainingConfig(), variant == "textbook"
     optimizer = torch.optim.AdamW(
         parameter_groups(student, training.weight_decay),
         lr=1e-5,
@@ -142,14 +149,14 @@ def make_step(
         eps=training.eps,
         fused=not textbook,
     )
-    loss = language_model_loss(objective, teacher)
+    loss = language_model_loss(loss_config, teacher)
     device, low = student.device.type, VARIANTS[variant] == "bf16"
 
     def step(batch: dict[str, Any]) -> Tensor:
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(device, torch.bfloat16, enabled=low):
             if textbook:
-                value = textbook_loss(student, teacher, batch, objective)
+                value = textbook_loss(student, teacher, batch, loss_config)
             else:
                 value = loss(student, batch, batch["counts"])["loss"]
         value.backward()
@@ -301,8 +308,8 @@ def _environment(settings: dict[str, str]) -> Iterator[None]:
 def _time_turns(work: Work, steps: int) -> list[dict[str, Any]]:
     torch.set_num_threads(work.threads)
     teacher, student = models(work)
-    objective = replace(Objective(), tokens=work.tokens)
-    step = {v: make_step(v, copy.deepcopy(student), teacher, objective) for v in VARIANTS}
+    loss_config = LossConfig(restrict_kd_to_mask=work.tokens == "masked")
+    step = {v: make_step(v, copy.deepcopy(student), teacher, loss_config) for v in VARIANTS}
     wall: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
     cpu: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
     peak = {"fp32": 0.0, "bf16": 0.0}
@@ -377,7 +384,9 @@ def peak_of(work: Work, variant: str) -> dict[str, Any]:
     """Peak memory of this process after two steps; on a GPU also the most sequences that fit."""
     torch.set_num_threads(work.threads)
     teacher, student = models(work)
-    step = make_step(variant, student, teacher, replace(Objective(), tokens=work.tokens))
+    step = make_step(
+        variant, student, teacher, LossConfig(restrict_kd_to_mask=work.tokens == "masked")
+    )
     source = batches(work, teacher.config.vocab_size)
     for _ in range(2):  # the optimizer's moments come with the first step
         step(as_wanted(variant, next(source)))

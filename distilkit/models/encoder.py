@@ -23,7 +23,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from distilkit.config import Objective, Training
+from distilkit.config import LossConfig, TrainingConfig
 from distilkit.distillation import distil
 from distilkit.masking import MaskedBlocks
 from distilkit.run import Run
@@ -163,7 +163,7 @@ def masked_lm_from_encoder(encoder: BertModel, seed: int) -> BertForMaskedLM:
 def train_head(
     model: BertForMaskedLM,
     blocks: MaskedBlocks,
-    training: Training,
+    training: TrainingConfig,
     *,
     name: str,
     validation: MaskedBlocks | None = None,
@@ -178,8 +178,8 @@ def train_head(
         blocks, training, name, validation: as for :func:`distilkit.distillation.pretrain`.
     """
     same = tuple((layer, layer) for layer in range(model.config.num_hidden_layers + 1))
-    objective = Objective(soft_target=0.0, mlm=1.0, cosine=5.0, cosine_layers=same)
+    loss_config = LossConfig(kd_weight=0.0, mlm_weight=1.0, cosine_weight=5.0, cosine_layers=same)
     before = copy.deepcopy(model)
     return distil(
-        model, before, blocks, training, name=name, objective=objective, validation=validation
+        model, before, blocks, training, name=name, loss_config=loss_config, validation=validation
     )

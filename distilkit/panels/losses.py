@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from distilkit.config import Objective
+from distilkit.config import LossConfig
 from distilkit.masking import MaskedBlocks
 from distilkit.models.fill_mask import pieces
 from distilkit.panels.panel import Panel, check_slider
@@ -33,7 +33,7 @@ def loss_panel(
     teacher: PreTrainedModel,
     blocks: MaskedBlocks,
     *,
-    objective: Objective | None = None,
+    loss_config: LossConfig | None = None,
     ids: Sequence[int] = (0, 1, 2, 3),
     epoch: int = 0,
     about: dict[str, Any] | None = None,
@@ -64,12 +64,15 @@ def loss_panel(
     ids = np.asarray(ids, dtype=np.int64)
     if not len(ids) or ids.min() < 0 or ids.max() >= len(blocks):
         raise ValueError(f"ids = {ids.tolist()}: give block numbers from 0 to {len(blocks) - 1}")
-    objective = objective or Objective()
-    if objective.attention or objective.cosine_layers:
+    loss_config = loss_config or LossConfig()
+    if loss_config.attention or loss_config.cosine_layers:
         raise ValueError("objective: attention and cosine_layers are not among the three terms")
-    settings = {"weights": [getattr(objective, term) for term in TERMS], "shown": "total"}
+    settings = {
+        "weights": [loss_config.kd_weight, loss_config.mlm_weight, loss_config.cosine_weight],
+        "shown": "total",
+    }
     batch = _batch(blocks, epoch, ids)
-    each = token_losses(student, teacher, batch, objective)
+    each = token_losses(student, teacher, batch, loss_config)
     sentences = _sentences(student, teacher, batch, each, blocks.tokenizer)
     settings["token"] = _largest(sentences)
 
@@ -82,8 +85,8 @@ def loss_panel(
         "terms": TERMS,
         "means": [_mean(each[term]) for term in TERMS],
         "counts": [int((~each[term].isnan()).sum()) for term in TERMS],
-        "products": gradient_products(student, teacher, batch, objective).tolist(),
-        "temperature": objective.temperature,
+        "products": gradient_products(student, teacher, batch, loss_config).tolist(),
+        "temperature": loss_config.temperature,
         "sentences": sentences,
         "about": about or {},
     }

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from distilkit.config import Training
+from distilkit.config import TrainingConfig
 from distilkit.panels.panel import Panel
 from distilkit.run import Run, run_folder
 from distilkit.training_loop import total_steps
@@ -127,4 +127,4 @@ def _steps(run: Run) -> int | None:
     training = config["training"]
     if training["steps"] or "blocks" not in config:
         return training["steps"]
-    return total_steps(config["blocks"][0], Training(**training))
+    return total_steps(config["blocks"][0], TrainingConfig(**training))

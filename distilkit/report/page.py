@@ -34,7 +34,7 @@ from distilkit.study.paper_comparison import (
     beside_the_paper,
     tally,
 )
-from distilkit.study.reference_tables import measured_table
+from distilkit.study.reference_tables import load_reference_table
 from distilkit.study.study import measured_split
 
 _CAPTIONS = {
@@ -193,7 +193,7 @@ def report_tables(scale: Scale) -> dict[str, tuple[str, pd.DataFrame]]:
         ("study", "differences", "The study"),
         ("parts", "parts_differences", "The study of the parts, on fewer tasks"),
     ):
-        study, of, said = measured_table(scale, name)
+        study, of, said = load_reference_table(scale, name)
         if of.name == scale.name and "distilled" in set(study.arm):
             tables[name] = (
                 f"{what} ({said}): {measured_split(of)} sets, medians over seeds",

@@ -19,7 +19,7 @@ from distilkit.data.sources import load_task
 from distilkit.data.tasks import task as task_named
 from distilkit.finetuning import fine_tuned, finetune, sequence_classifier
 from distilkit.run import Run
-from distilkit.side_by_side import side_by_side
+from distilkit.run_parallel import run_parallel
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,14 +52,14 @@ def finetune_arms(
         prefix: of the runs' names.
         keep: arms whose fine-tuned weights are kept.
         taught: arms that learn from the soft targets of the arm ``teacher`` too, fine-tuned on the
-            same task with the same seed and kept (:class:`distilkit.config.TaskObjective`).
+            same task with the same seed and kept (:class:`distilkit.config.FinetuneLossConfig`).
 
     Returns:
         A row per arm, seed, task and metric: ``arm, seed, task, metric, score, train_seconds``.
         Scores in points (-100 to 100); only the metric that counts (``glue.TASKS[task].score``),
         for MNLI on the matched set. A correlation with answers that are all the same is counted as
         0, as scikit-learn does: such a model must not drop out of a comparison. On a CPU several
-        runs go on at once (:mod:`distilkit.side_by_side`); their ``train_seconds`` overlap.
+        runs go on at once (:mod:`distilkit.run_parallel`); their ``train_seconds`` overlap.
 
     Raises:
         ValueError: before anything is trained: `split` is something else, or a task has none, or
@@ -88,7 +88,7 @@ def finetune_arms(
         if all(Run(home() / "runs" / name).finished for name in names):  # only to be read
             found = [_finetuned(*call) for call in calls]
         else:
-            found = side_by_side(_finetuned, calls, "fine-tune")
+            found = run_parallel(_finetuned, calls, "fine-tune")
         rows |= zip(part, found, strict=True)
     return pd.DataFrame([rows[each] for each in plan])
 

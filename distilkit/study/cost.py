@@ -18,7 +18,7 @@ import torch
 from transformers import PreTrainedModel
 from transformers.utils import logging as hf_logging
 
-from distilkit.config import MLM_ONLY, Scale, TaskObjective, Training
+from distilkit.config import MLM_ONLY, FinetuneLossConfig, Scale, TrainingConfig
 from distilkit.data.sources import load_blocks, load_task, load_teacher
 from distilkit.data.tasks import task as task_named
 from distilkit.data.tasks import task_examples
@@ -27,7 +27,7 @@ from distilkit.finetuning import input_length, sequence_classifier, task_loss
 from distilkit.measure.flops import step_bytes
 from distilkit.measure.measure import parameter_count
 from distilkit.processes import processes
-from distilkit.side_by_side import workers_and_threads
+from distilkit.run_parallel import workers_and_threads
 from distilkit.student import student_from_teacher
 from distilkit.training_loop import in_bf16, parameter_groups, total_steps
 
@@ -118,8 +118,8 @@ def study_cost(scale: Scale, steps: Sequence[Step], planned: int | None = None) 
                 if step.kind == "fine-tune":
                     known[key] = _finetuning_seconds(scale, step.task, step.taught, of_teacher)
                 else:
-                    objective = scale.objective if step.taught else MLM_ONLY
-                    loss = language_model_loss(objective, teacher.to(device).eval())
+                    loss_config = scale.loss_config if step.taught else MLM_ONLY
+                    loss = language_model_loss(loss_config, teacher.to(device).eval())
                     blocks, _ = load_blocks(scale, tokenizer)
                     training = scale.distillation
                     known[key] = _seconds(
@@ -156,11 +156,13 @@ def _finetuning_seconds(scale: Scale, task: str, taught: bool, of_teacher: bool)
     longest = input_length((teacher,), None, the_task.max_length)
     examples = task_examples(few, the_task, tokenizer, max_length=longest, seed=0)
     model.to(processes().device).eval()
-    loss = task_loss(the_task, model, TaskObjective()) if taught else task_loss(the_task)
+    loss = task_loss(the_task, model, FinetuneLossConfig()) if taught else task_loss(the_task)
     return _seconds(learner, loss, examples, training, total_steps(len(data), training))
 
 
-def _seconds(model: PreTrainedModel, loss: Any, data: Any, training: Training, steps: int) -> float:
+def _seconds(
+    model: PreTrainedModel, loss: Any, data: Any, training: TrainingConfig, steps: int
+) -> float:
     """Of so many optimizer steps, from the median of a few micro-batches and updates."""
     device = processes().device
     model = copy.deepcopy(model).to(device).train()

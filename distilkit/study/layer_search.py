@@ -28,7 +28,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
-from distilkit.config import Objective
+from distilkit.config import LossConfig
 from distilkit.fused_loss import Head, mlm_head
 from distilkit.losses import at_least_float32
 from distilkit.masking import MaskedBlocks
@@ -49,7 +49,7 @@ def score_layer_maps(
     probe: MaskedBlocks,
     student_layers: int | None = None,
     *,
-    objective: Objective | None = None,
+    loss_config: LossConfig | None = None,
 ) -> pd.DataFrame:
     """Every map of the teacher's layers to so many, scored on a probe text as it is cut.
 
@@ -88,7 +88,7 @@ def score_layer_maps(
                 yield layers, hidden
                 bar.update()
 
-        found = _score(teacher, probe, objective or Objective(), head, last_states)
+        found = _score(teacher, probe, loss_config or LossConfig(), head, last_states)
     rows = (
         {"layers": layers, "name": label_of(layers, names), **scores}
         for layers, scores in found.items()
@@ -102,7 +102,7 @@ def score_student(
     student: PreTrainedModel,
     teacher: PreTrainedModel,
     blocks: MaskedBlocks,
-    objective: Objective | None = None,
+    loss_config: LossConfig | None = None,
 ) -> dict[str, float]:
     """``soft_target`` and ``masked_accuracy`` of a student, trained or not, as for the maps.
 
@@ -116,7 +116,7 @@ def score_student(
         yield None, student.base_model(**inputs).last_hidden_state
 
     def measure(student: PreTrainedModel) -> dict[str, float]:
-        found = _score(teacher, blocks, objective or Objective(), mlm_head(student), last_states)
+        found = _score(teacher, blocks, loss_config or LossConfig(), mlm_head(student), last_states)
         return found[None]
 
     return evaluate(student, measure)
@@ -203,14 +203,14 @@ def states_of_maps(
 def _score(
     teacher: PreTrainedModel,
     blocks: MaskedBlocks,
-    objective: Objective,
+    loss_config: LossConfig,
     head: Head,
     last_states: Callable[[dict[str, Any], TeacherPass], Iterable[tuple[Any, Tensor]]],
 ) -> dict[Any, dict[str, float]]:
     """Both scores of every last hidden state that `last_states` yields for a batch, by its key."""
     _check_probe(teacher, blocks)
     size = _batch_size(blocks)
-    temperature, sums = objective.temperature, {}
+    temperature, sums = loss_config.temperature, {}
     rows_scored = masked = 0
 
     def measure(teacher: PreTrainedModel) -> None:
@@ -223,7 +223,7 @@ def _score(
             }
             inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
             words, rows = batch["targets"], batch["rows"]  # M; N, the masked ones first
-            if objective.tokens == "masked":
+            if loss_config.restrict_kd_to_mask:
                 rows = rows[: len(words)]
             rows_scored, masked = rows_scored + len(rows), masked + len(words)
             passed = teacher_pass(teacher, inputs)

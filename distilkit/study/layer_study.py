@@ -21,7 +21,7 @@ from distilkit.config import Scale
 from distilkit.data.sources import load_blocks, load_teacher
 from distilkit.distillation import distil
 from distilkit.models.loading import load_model
-from distilkit.side_by_side import side_by_side
+from distilkit.run_parallel import run_parallel
 from distilkit.student import default_layers, student_from_teacher
 from distilkit.study.layer_search import LayerMap, probe_of, score_layer_maps, score_student
 
@@ -65,10 +65,12 @@ def score_and_train(
     teacher, tokenizer = load_teacher(scale)
     default_layers(teacher.config.num_hidden_layers, student_layers)  # refuses others at once
     blocks, _ = load_blocks(scale, tokenizer)
-    scores = score_layer_maps(teacher, probe_of(blocks), student_layers, objective=scale.objective)
+    scores = score_layer_maps(
+        teacher, probe_of(blocks), student_layers, loss_config=scale.loss_config
+    )
     todo = plan(scores, seeds)
     name = name or f"layers-{scale.name}-{scale.distillation.steps or 'all'}-steps"
-    after = side_by_side(train_map, [(scale, *each, name) for each in todo], "layer maps")
+    after = run_parallel(train_map, [(scale, *each, name) for each in todo], "layer maps")
     before = scores.set_index("layers")
     rows = [
         {
@@ -116,11 +118,11 @@ def train_map(scale: Scale, layers: LayerMap, seed: int, name: str) -> dict[str,
         teacher,
         blocks,
         scale.distillation,
-        objective=scale.objective,
+        loss_config=scale.loss_config,
         name=f"{name}-{_written(layers)}-seed-{seed}",
     )
     student, _ = load_model(AutoModelForMaskedLM, str(run.model))
-    scores = score_student(student, teacher, held_out, scale.objective)
+    scores = score_student(student, teacher, held_out, scale.loss_config)
     return {"steps": run.result()["steps"], **scores}
 
 

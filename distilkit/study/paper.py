@@ -47,7 +47,7 @@ FEWER_PARAMETERS_PERCENT = 40  # PAPER, abstract and section 4.1
 FEWER_PARAMETERS = 44e6  # ARTICLE
 CORPUS_WORDS = 800e6 + 2500e6  # BooksCorpus and English Wikipedia; ARTICLE
 # The released weights': soft targets (times T²), masked words, cosine, and T; README
-TRIPLE_LOSS = {"soft_target": 5.0, "mlm": 2.0, "cosine": 1.0, "temperature": 2.0}
+TRIPLE_LOSS = {"kd_weight": 5.0, "mlm_weight": 2.0, "cosine_weight": 1.0, "temperature": 2.0}
 TRAINING_GPUS = 8  # V100 with 16 GB each; PAPER, section 3
 TRAINING_HOURS = 90  # approximate, on all of them together; PAPER, section 3
 HEADLINE = "60 % faster, 44 M fewer parameters (40 % smaller), 97 % of BERT's performance, 207 MB"

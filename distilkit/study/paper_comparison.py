@@ -761,11 +761,11 @@ def _table_4(scale: Scale) -> list[Claim]:
 def _article(scale: Scale) -> list[Claim]:
     name = f"{scale.name}-distilled"
     read = _result(name)
-    objective = read[0].get("objective", {}) if read else {}
+    loss_config = read[0].get("loss_config", {}) if read else {}
     words = {
-        "soft_target": "triple loss: weight of the soft targets (times T²)",
-        "mlm": "triple loss: weight of the masked words",
-        "cosine": "triple loss: weight of the cosine",
+        "kd_weight": "triple loss: weight of the soft targets (times T²)",
+        "mlm_weight": "triple loss: weight of the masked words",
+        "cosine_weight": "triple loss: weight of the cosine",
         "temperature": "triple loss: temperature T, the same for both",
     }
     return [
@@ -782,7 +782,7 @@ def _article(scale: Scale) -> list[Claim]:
                 words[key],
                 "",
                 published,
-                Found(objective[key], f"runs/{name}/config.json") if key in objective else None,
+                Found(loss_config[key], f"runs/{name}/config.json") if key in loss_config else None,
                 null=0,
                 difference=f"chosen for this scale's text (config.py, scale {scale.name})",
                 instead=_notebooks(scale),

@@ -18,7 +18,7 @@ COMMANDS = {
 }
 
 
-def measured_table(scale: Scale, name: str) -> tuple[pd.DataFrame, Scale, str]:
+def load_reference_table(scale: Scale, name: str) -> tuple[pd.DataFrame, Scale, str]:
     """A study's or a frontier's table, the scale that it is of, and a sentence that says so.
 
     Args:

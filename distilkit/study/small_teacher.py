@@ -29,7 +29,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from distilkit.config import Objective, Training, home
+from distilkit.config import LossConfig, TrainingConfig, home
 from distilkit.data import tinyworld
 from distilkit.data.documents import read_texts
 from distilkit.distillation import distil
@@ -53,7 +53,7 @@ SHAPE = {
     "hidden_dropout_prob": 0.0,  # what hardly sees a text twice cannot overfit
     "attention_probs_dropout_prob": 0.0,
 }
-OF_ENCODER = Training(
+OF_ENCODER = TrainingConfig(
     steps=1500,
     batch_size=32,
     micro_batch_size=32,
@@ -63,11 +63,11 @@ OF_ENCODER = Training(
     max_grad_norm=1.0,
     seed=1,
     precision="bf16",
-    log_every=20,
-    validate_every=500,
-    checkpoint_every=250,
+    log_interval=20,
+    eval_interval=500,
+    checkpoint_interval=250,
 )
-SMALL = Training(
+SMALL = TrainingConfig(
     steps=12_000,
     batch_size=32,
     micro_batch_size=32,
@@ -76,9 +76,9 @@ SMALL = Training(
     weight_decay=0.01,
     seed=1,
     precision="bf16",
-    log_every=20,
-    validate_every=500,
-    checkpoint_every=250,
+    log_interval=20,
+    eval_interval=500,
+    checkpoint_interval=250,
 )
 HELD_OUT = 200
 
@@ -110,7 +110,7 @@ def encoder_as_teacher(
     held_out: Sequence[str],
     *,
     name: str = "teacher-of-encoder",
-    training: Training = OF_ENCODER,
+    training: TrainingConfig = OF_ENCODER,
 ) -> Run:
     """Step 1: a pretrained encoder becomes a masked-language model with a smaller vocabulary.
 
@@ -138,7 +138,7 @@ def small_teacher(
     held_out: Sequence[str],
     *,
     name: str = "teacher",
-    training: Training = SMALL,
+    training: TrainingConfig = SMALL,
 ) -> Run:
     """Step 2: a small BERT from random weights learns all it knows from the large one.
 
@@ -159,10 +159,12 @@ def small_teacher(
     pairs = tuple((round(layer * depth / theirs), layer) for layer in range(theirs + 1))
     # states and attention weigh as much as the soft targets: what the large one knows of comparing
     # sentences shows in them, and hardly in the words it expects
-    objective = Objective(mlm=1.0, cosine=20.0, cosine_layers=pairs, attention=20.0)
+    loss_config = LossConfig(
+        mlm_weight=1.0, cosine_weight=20.0, cosine_layers=pairs, attention=20.0
+    )
     blocks, validation = _blocks(sentences(texts), sentences(held_out), tokenizer, training.seed)
     return distil(
-        small, large, blocks, training, name=name, objective=objective, validation=validation
+        small, large, blocks, training, name=name, loss_config=loss_config, validation=validation
     )
 
 

@@ -25,13 +25,13 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from distilkit.checkpoint import write_whole
-from distilkit.config import MLM_ONLY, Objective, Scale, Training, as_json, home
+from distilkit.config import MLM_ONLY, LossConfig, Scale, TrainingConfig, as_json, home
 from distilkit.data.sources import load_blocks, load_teacher, written_examples
 from distilkit.data.teacher_cache import cached_teacher
 from distilkit.distillation import pretrain
 from distilkit.processes import processes
 from distilkit.run import Run
-from distilkit.side_by_side import side_by_side
+from distilkit.run_parallel import run_parallel
 from distilkit.student import default_layers, random_student_like, student_from_teacher
 from distilkit.study.arms import (
     finetune_arms,
@@ -59,12 +59,12 @@ class Arm:
     equal_time: bool = False  # as many steps as take the time of the distillation
     taught: bool = False  # soft targets of the fine-tuned teacher at fine-tuning, too
 
-    def objective(self, scale: Scale) -> Objective:
+    def loss_config(self, scale: Scale) -> LossConfig:
         """What this arm minimises in pretraining."""
-        return replace(scale.objective, **self.changes)
+        return replace(scale.loss_config, **self.changes)
 
 
-_MLM_ONLY = {name: getattr(MLM_ONLY, name) for name in ("soft_target", "mlm", "cosine")}
+_MLM_ONLY = {name: getattr(MLM_ONLY, name) for name in ("kd_weight", "mlm_weight", "cosine_weight")}
 
 ARMS = {
     "teacher": Arm("the teacher: all layers", trained=False),
@@ -80,9 +80,9 @@ ARMS = {
         "half the layers from random weights; no pretraining", copied=False, trained=False
     ),
     # table 4 of the paper; its fourth row is random_init
-    "without_soft_target": Arm("the triple loss without its soft targets", {"soft_target": 0.0}),
-    "without_cosine": Arm("the triple loss without its cosine term", {"cosine": 0.0}),
-    "without_mlm": Arm("the triple loss without masked words", {"mlm": 0.0}),
+    "without_soft_target": Arm("the triple loss without its soft targets", {"kd_weight": 0.0}),
+    "without_cosine": Arm("the triple loss without its cosine term", {"cosine_weight": 0.0}),
+    "without_mlm": Arm("the triple loss without masked words", {"mlm_weight": 0.0}),
     # which layers
     "first_layers": Arm("the first half of the layers; then the triple loss", layers="first"),
     "last_layers": Arm("the last half of the layers; then the triple loss", layers="last"),
@@ -94,10 +94,11 @@ ARMS = {
     "temperature_4": Arm("the triple loss at T = 4", {"temperature": 4.0}),
     "temperature_8": Arm("the triple loss at T = 8", {"temperature": 8.0}),
     "weights_1_1_1": Arm(
-        "the three terms weighed alike", {"soft_target": 1.0, "mlm": 1.0, "cosine": 1.0}
+        "the three terms weighed alike", {"kd_weight": 1.0, "mlm_weight": 1.0, "cosine_weight": 1.0}
     ),
     "weights_5_2_1": Arm(
-        "the three terms weighed as the authors do", {"soft_target": 5.0, "mlm": 2.0, "cosine": 1.0}
+        "the three terms weighed as the authors do",
+        {"kd_weight": 5.0, "mlm_weight": 2.0, "cosine_weight": 1.0},
     ),
 }
 SEEDS = (201, 202, 203, 204, 205)  # not those that the recipe was found with
@@ -185,7 +186,7 @@ def run_study(
                 for step in study_steps(scales, arms, finished=True)
                 if step.kind == kind
             ]
-            side_by_side(arm_checkpoint, every, "distil")
+            run_parallel(arm_checkpoint, every, "distil")
             said(kind)
     parts = []
     for seed, of_seed in scales.items():
@@ -265,7 +266,7 @@ def study_steps(
         ValueError: a run of that name was begun with another training, or other examples.
     """
 
-    def left(run: Run, training: Training | None, examples: int | None = None) -> bool:
+    def left(run: Run, training: TrainingConfig | None, examples: int | None = None) -> bool:
         if training and (run.path / "config.json").is_file():
             _check_begun(run, training, examples)
         return finished or not run.finished
@@ -279,7 +280,7 @@ def study_steps(
             training = None if how.equal_time else scale.distillation
             if how.trained and not how.taught and left(Run(_folder(arm, scale)), training):
                 kind = "distil for equal time" if how.equal_time else "distil"
-                taught = how.equal_time or how.objective(scale).needs_teacher  # takes as long
+                taught = how.equal_time or how.loss_config(scale).needs_teacher  # takes as long
                 steps.append(Step(kind, arm, seed, None, taught))
         steps += [
             Step("fine-tune", arm, seed, task, ARMS[arm].taught)
@@ -294,7 +295,7 @@ def study_steps(
     return steps
 
 
-def _check_begun(run: Run, training: Training, examples: int | None) -> None:
+def _check_begun(run: Run, training: TrainingConfig, examples: int | None) -> None:
     """ValueError, before anything is trained, for a run that was begun with another training, or
     with another number of training examples (where that is known before the task is read)."""
     config = run.config()
@@ -371,23 +372,23 @@ def arm_checkpoint(
             student.save_pretrained(folder)
         processes().wait_for_everyone()
         return folder, tokenizer
-    training, objective = scale.distillation, how.objective(scale)
+    training, loss_config = scale.distillation, how.loss_config(scale)
     if how.equal_time:
         training = replace(training, steps=_steps_in_equal_time(scale))
     blocks, validation = load_blocks(scale, tokenizer)
     cache = None
     folder = _folder(arm, scale)
-    if teacher_cache and objective.needs_teacher and arm not in NEEDS["mlm_equal_time"]:
+    if teacher_cache and loss_config.needs_teacher and arm not in NEEDS["mlm_equal_time"]:
         cache = cached_teacher(
-            teacher, blocks, training, scale.objective, k=None, build=not Run(folder).finished
+            teacher, blocks, training, scale.loss_config, k=None, build=not Run(folder).finished
         )
     run = pretrain(
         student,
         blocks,
         training,
         name=folder.name,
-        objective=objective,
-        teacher=teacher if objective.needs_teacher else None,
+        loss_config=loss_config,
+        teacher=teacher if loss_config.needs_teacher else None,
         validation=validation,
         teacher_cache=cache,
     )

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from distilkit.config import Objective
+from distilkit.config import LossConfig
 from distilkit.losses import IGNORE, cosine_loss, mlm_loss, soft_target_loss, triple_loss
 
 TERMS = ("soft_target", "mlm", "cosine")
@@ -49,7 +49,7 @@ def token_losses(
     student: PreTrainedModel,
     teacher: PreTrainedModel,
     batch: Mapping[str, Any],
-    objective: Objective,
+    loss_config: LossConfig,
 ) -> dict[str, Tensor]:
     """Each term at each token, unweighted.
 
@@ -66,14 +66,15 @@ def token_losses(
         s, s_hidden = rows_of(student, batch)
         t, t_hidden = rows_of(teacher, batch)
     targets = targets_of(batch)
-    if objective.mlm_target == "teacher":
+    if loss_config.mlm_target == "teacher":
         targets = torch.where(targets == IGNORE, targets, t.argmax(-1))
     masked = len(batch["targets"])
-    soft = masked if objective.tokens == "masked" else len(s)
+    soft = masked if loss_config.restrict_kd_to_mask else len(s)
     each = range(len(s))
     values = {
         "soft_target": [
-            soft_target_loss(s[i : i + 1], t[i : i + 1], objective.temperature) for i in each[:soft]
+            soft_target_loss(s[i : i + 1], t[i : i + 1], loss_config.temperature)
+            for i in each[:soft]
         ],
         "mlm": [mlm_loss(s[i : i + 1], targets[i : i + 1]) for i in each[:masked]],
         "cosine": [cosine_loss(s_hidden[i : i + 1], t_hidden[i : i + 1]) for i in each],
@@ -91,7 +92,7 @@ def gradient_products(
     student: PreTrainedModel,
     teacher: PreTrainedModel,
     batch: Mapping[str, Any],
-    objective: Objective,
+    loss_config: LossConfig,
 ) -> Tensor:
     """The inner products of the three terms' gradients with respect to the student's parameters.
 
@@ -110,7 +111,7 @@ def gradient_products(
         t, t_hidden = rows_of(teacher, batch)
     with torch.enable_grad():
         s, s_hidden = rows_of(student, batch)
-        terms = triple_loss(s, t, s_hidden, t_hidden, targets_of(batch), objective)
+        terms = triple_loss(s, t, s_hidden, t_hidden, targets_of(batch), loss_config)
         gradients = [
             torch.autograd.grad(
                 getattr(terms, term), parameters, retain_graph=True, allow_unused=True

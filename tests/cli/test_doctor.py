@@ -72,8 +72,8 @@ def test_a_micro_batch_that_was_tried_and_does_not_fit(home, monkeypatch):
     module = importlib.import_module("distilkit.cli.doctor")
     real = module.language_model_loss
 
-    def full(objective, teacher=None):
-        loss = real(objective, teacher)
+    def full(loss_config, teacher=None):
+        loss = real(loss_config, teacher)
 
         def fails(model, batch, counts):
             if len(batch["input_ids"]) == TINY.distillation.micro_batch_size:

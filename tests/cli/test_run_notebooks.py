@@ -24,7 +24,7 @@ from distilkit.cli.run_notebooks import (
     Progress,
     duration,
     numbered_notebooks,
-    run_sequence,
+    run_notebooks,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -129,7 +129,7 @@ def test_notebooks_run_in_order_in_their_folder_with_this_interpreter(tmp_path):
     sources = [path.read_bytes() for path in paths]
     stream = io.StringIO()
 
-    saved = run_sequence(paths, out=tmp_path / "out", scale="small", stream=stream)
+    saved = run_notebooks(paths, out=tmp_path / "out", scale="small", stream=stream)
 
     seen = [json.loads(line) for line in (tmp_path / "seen").read_text().splitlines()]
     assert [each["cwd"] for each in seen] == [str(tmp_path / "a"), str(tmp_path / "b")]
@@ -164,7 +164,7 @@ def test_a_kernelspec_of_the_user_does_not_shadow_this_interpreter(tmp_path, mon
     monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "jupyter"))
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
     path = write(tmp_path / "01.ipynb", "import sys; print(sys.executable)")
-    [copy] = run_sequence([path], out=tmp_path / "out", stream=io.StringIO())
+    [copy] = run_notebooks([path], out=tmp_path / "out", stream=io.StringIO())
     assert printed(copy).strip() == sys.executable
 
 
@@ -185,7 +185,7 @@ def test_a_cell_that_raises_ends_the_sequence_and_says_where(tmp_path):
     ]
     stream = io.StringIO()
     with pytest.raises(NotebookFailed) as caught:
-        run_sequence(paths, out=tmp_path / "out", stream=stream)
+        run_notebooks(paths, out=tmp_path / "out", stream=stream)
     error = caught.value
     assert (error.notebook, error.cell, error.source) == (paths[0], 2, bad)
     assert error.reason == "ZeroDivisionError: division by zero"
@@ -211,7 +211,7 @@ def test_a_cell_that_raises_ends_the_sequence_and_says_where(tmp_path):
 def test_a_kernel_that_dies_is_reported(tmp_path, code, reason):
     path = write(tmp_path / "01.ipynb", "print('alive')", code, "print('never')")
     with pytest.raises(NotebookFailed, match="its kernel died") as caught:
-        run_sequence([path], out=tmp_path / "out", stream=io.StringIO())
+        run_notebooks([path], out=tmp_path / "out", stream=io.StringIO())
     assert reason in caught.value.reason
     assert (caught.value.cell, caught.value.source) == (2, code)
     assert printed(caught.value.saved) == "alive\n"
@@ -226,7 +226,7 @@ def test_a_kernel_that_cannot_start_is_reported(tmp_path, monkeypatch):
     monkeypatch.setattr(sequence, "get_kernel_dict", broken)
     path = write(tmp_path / "01.ipynb", "1")
     with pytest.raises(NotebookFailed, match=r"at the start of its kernel: .*died") as caught:
-        run_sequence([path], out=tmp_path / "out", stream=io.StringIO())
+        run_notebooks([path], out=tmp_path / "out", stream=io.StringIO())
     assert (caught.value.cell, caught.value.source) == (0, "")
 
 
@@ -238,7 +238,7 @@ def test_a_cell_out_of_time_is_reported_and_its_kernel_gone(tmp_path):
         f"import os, time; open({str(pid)!r}, 'w').write(str(os.getpid())); time.sleep(600)",
     )
     with pytest.raises(NotebookFailed, match=r"longer than 2 s \(timeout_s\)"):
-        run_sequence([path], out=tmp_path / "out", timeout_s=2, stream=io.StringIO())
+        run_notebooks([path], out=tmp_path / "out", timeout_s=2, stream=io.StringIO())
     assert is_gone(int(pid.read_text()))
 
 
@@ -274,7 +274,7 @@ def test_output_reaches_the_terminal_before_the_cell_ends(tmp_path):
 
     stream = Watching()
     path = write(tmp_path / "01_live.ipynb", "# Training", stdout, bar, widget)
-    [copy] = run_sequence([path], out=tmp_path / "out", timeout_s=60, stream=stream)
+    [copy] = run_notebooks([path], out=tmp_path / "out", timeout_s=60, stream=stream)
     shown = "\n".join(stream.shown())
     assert "[1/1] 01_live.ipynb" in shown
     assert "Training" in shown
@@ -350,15 +350,15 @@ def test_nothing_runs_when_a_copy_would_replace_a_file_or_nothing_is_there(tmp_p
     (tmp_path / "link").symlink_to(tmp_path / "a")
     for out in (tmp_path / "a", tmp_path / "link"):
         with pytest.raises(ValueError, match="pass another folder"):
-            run_sequence([one], out=out)
+            run_notebooks([one], out=out)
     with pytest.raises(ValueError, match="named twice"):
-        run_sequence([one, other], out=tmp_path / "out")
+        run_notebooks([one, other], out=tmp_path / "out")
     with pytest.raises(ValueError, match="no notebooks"):
-        run_sequence([], out=tmp_path / "out")
+        run_notebooks([], out=tmp_path / "out")
     with pytest.raises(ValueError, match="timeout_s is 0"):
-        run_sequence([one], out=tmp_path / "out", timeout_s=0)
+        run_notebooks([one], out=tmp_path / "out", timeout_s=0)
     with pytest.raises(FileNotFoundError, match="no such notebook"):
-        run_sequence([tmp_path / "none.ipynb"], out=tmp_path / "out")
+        run_notebooks([tmp_path / "none.ipynb"], out=tmp_path / "out")
     assert one.read_bytes() == source
     assert not (tmp_path / "out").exists()
 

@@ -134,7 +134,7 @@ def test_trainings_are_what_they_say(made):
     assert (whole["training"]["steps"], pruned["training"]["steps"]) == (6, 2)
     assert (whole["teacher"], whole["examples"]) == (None, 40)
     assert pruned["teacher"]["sha256"]
-    assert pruned["objective"]["soft_target"] > 0
+    assert pruned["loss_config"]["soft_target"] > 0
     folder = runs["frontier-tiny-1-layer-50-kept-stsb-3"].model
     config = json.loads((folder / "config.json").read_text())
     assert sum(config["pruned"]["heads"]) == 2
@@ -287,7 +287,7 @@ def test_its_own_students_are_a_half_a_third_and_a_sixth(monkeypatch, toy, tmp_p
     small_bert(6).save_pretrained(tmp_path)
     load_tokenizer(scale).save_pretrained(tmp_path)
     asked = []
-    monkeypatch.setattr(frontier, "side_by_side", lambda _, items, __: asked.extend(items) or "abc")
+    monkeypatch.setattr(frontier, "run_parallel", lambda _, items, __: asked.extend(items) or "abc")
     found = frontier._distilled(replace(scale, teacher=str(tmp_path)), "mine")
     assert [(depth, name) for _, depth, name in asked] == [(3, "mine"), (2, "mine"), (1, "mine")]
     assert found == ((3, ("a",)), (2, ("b",)), (1, ("c",)))

@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from distilkit.compress.importance import Cut, Importance, head_and_unit_importance, least_important
-from distilkit.config import Objective, TaskObjective
+from distilkit.config import FinetuneLossConfig, LossConfig
 from distilkit.data.examples import Examples
 from distilkit.data.tasks import task
 from distilkit.distillation import language_model_loss
@@ -110,15 +110,15 @@ def test_a_classifiers_importance_is_the_mean_slope_of_the_loss(kind, batch_size
 
 @pytest.mark.parametrize("kind", [BertForMaskedLM, DistilBertForMaskedLM])
 @pytest.mark.parametrize(
-    "objective", [Objective(0.0, 1.0, 0.0), Objective(5.0, 2.0, 1.0)], ids=["words", "triple"]
+    "loss_config", [LossConfig(0.0, 1.0, 0.0), LossConfig(5.0, 2.0, 1.0)], ids=["words", "triple"]
 )
-def test_a_masked_language_models_importance(tokenizer, texts, kind, objective):
+def test_a_masked_language_models_importance(tokenizer, texts, kind, loss_config):
     teacher = bert(seed=3).double()
     model = bert(seed=4).double()
     if kind is DistilBertForMaskedLM:
         model = student_from_teacher(model, [0, 1])
     blocks = MaskedBlocks(pack(texts[:3], tokenizer, 16), tokenizer, seed=1)
-    loss = language_model_loss(objective, teacher if objective.needs_teacher else None)
+    loss = language_model_loss(loss_config, teacher if loss_config.needs_teacher else None)
     counted = [blocks.batch(0, np.array([i]))["counts"] for i in range(len(blocks))]
     counts = {key: sum(each[key] for each in counted) for key in counted[0]}
 
@@ -220,7 +220,7 @@ def test_a_pruned_models_importance_has_its_shape():
 
 def test_soft_targets_can_be_the_loss():
     model, teacher = (classifier(BertForSequenceClassification) for _ in range(2))
-    loss = task_loss(task("sst2"), teacher, TaskObjective(task=0.0, soft_target=1.0))
+    loss = task_loss(task("sst2"), teacher, FinetuneLossConfig(label_weight=0.0, kd_weight=1.0))
     importance = head_and_unit_importance(model, some_examples(), loss)
     for scores in importance.heads + importance.units:  # at equality the divergence has no slope
         assert scores.abs().max() < 1e-12

@@ -99,10 +99,10 @@ def test_a_missing_text_is_noticed_with_the_scale(tmp_path):
     [
         (["figures", "--scale", "huge"], "unknown scale 'huge'"),
         (["distil", "--text", "gone.txt", "--teacher", "x"], "no text file at gone.txt"),
-        (["distil", "--temperature", "0"], "Objective.temperature = 0"),
-        (["distil", "--mlm", "-1"], "Objective.mlm = -1"),
+        (["distil", "--temperature", "0"], "LossConfig.temperature = 0"),
+        (["distil", "--mlm-weight", "-1"], "LossConfig.mlm_weight = -1"),
         (["study", "--scale", "huge"], "unknown scale 'huge'"),
-        (["distil", "--learning-rate", "nan"], "Training.learning_rate = nan"),
+        (["distil", "--learning-rate", "nan"], "TrainingConfig.learning_rate = nan"),
         (["finetune", "x", "--task", "snli"], "unknown task 'snli'"),
         (["finetune", "x", "--task", "sst2", "--glue", "/nowhere"], "no folder of GLUE tasks"),
     ],
@@ -138,8 +138,8 @@ def test_an_encoder_teaches_once_it_has_a_head(home, tokenizer, tmp_path, capsys
     assert main(["head", encoder, *text, *short]) == 0
     assert "validation_mlm:" in capsys.readouterr().out
     run = Run(home / "runs" / "tiny-head")
-    assert run.config()["objective"]["soft_target"] == 0
-    assert run.config()["objective"]["cosine_layers"] == [[i, i] for i in range(5)]
+    assert run.config()["loss_config"]["soft_target"] == 0
+    assert run.config()["loss_config"]["cosine_layers"] == [[i, i] for i in range(5)]
     assert main(["head", str(run.model), *text]) == 2
     assert "has a masked-word head already" in capsys.readouterr().err
     assert main(["distil", "--teacher", str(run.model), *text, *short]) == 0

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from conftest import small_bert
 
-from distilkit.config import TaskObjective, Training
+from distilkit.config import FinetuneLossConfig, TrainingConfig
 from distilkit.data.question_answering import (
     answer_loss,
     finetune_squad,
@@ -154,7 +154,7 @@ def test_the_loss_is_the_authors(checkpoint, tokenizer):
     ids = np.argsort(examples.lengths)[[0, -1, 2]]
     batch = examples.batch(0, ids)
     assert not batch["attention_mask"].all()
-    loss = answer_loss(teacher, TaskObjective(0.3, 0.7, 2.0))
+    loss = answer_loss(teacher, FinetuneLossConfig(0.3, 0.7, 2.0))
     found = {k: v.item() for k, v in loss(student, batch, batch["counts"]).items()}
     cross, soft = [], []
     for row, n in enumerate(examples.lengths[ids]):
@@ -178,7 +178,7 @@ def test_a_student_without_token_types_answers_too(checkpoint, tokenizer, tmp_pa
 
 def test_fine_tuning_learns_and_resumes_as_a_run(home, checkpoint, tokenizer):
     data = {"train": split(16, passage=20), "validation": split(16, passage=20)}
-    training = Training(
+    training = TrainingConfig(
         steps=150, batch_size=8, micro_batch_size=8, learning_rate=2e-3, precision="fp32"
     )
     start = question_answerer(checkpoint, 1)
@@ -197,19 +197,21 @@ def test_fine_tuning_learns_and_resumes_as_a_run(home, checkpoint, tokenizer):
         data,
         name="qa-taught",
         teacher=question_answerer(run.model, 1),
-        **arguments | {"training": Training(**{**vars(training), "steps": 2})},
+        **arguments | {"training": TrainingConfig(**{**vars(training), "steps": 2})},
     )
     assert taught.metrics()["soft_target"].iloc[0] > 0
-    assert taught.config()["objective"]["soft_target"] == 0.5
+    assert taught.config()["loss_config"]["soft_target"] == 0.5
 
 
 def test_what_does_not_fit_is_said_first(home, checkpoint, tokenizer, tmp_path):
     data = {"train": split(4), "validation": split(4)}
     model = question_answerer(checkpoint, 1)
     with pytest.raises(ValueError, match="has 128 positions"):
-        finetune_squad(model, tokenizer, data, Training(), name="qa", max_length=129)
+        finetune_squad(model, tokenizer, data, TrainingConfig(), name="qa", max_length=129)
     with pytest.raises(ValueError, match="needs teacher="):
-        finetune_squad(model, tokenizer, data, Training(), name="qa", objective=TaskObjective())
+        finetune_squad(
+            model, tokenizer, data, TrainingConfig(), name="qa", loss_config=FinetuneLossConfig()
+        )
     with pytest.raises(ValueError, match="too little room"):
         windows(split(4), tokenizer, max_length=16, stride=12)
     without = split(2)

@@ -19,7 +19,7 @@ from conftest import kill_when, small_bert
 from safetensors.torch import load_file
 from test_distillation import assert_same, ragged
 
-from distilkit.config import MLM_ONLY, Objective, Training
+from distilkit.config import MLM_ONLY, LossConfig, TrainingConfig
 from distilkit.data import teacher_cache
 from distilkit.data.teacher_cache import cached_teacher
 from distilkit.data.top_k import TEMPERATURES
@@ -28,22 +28,22 @@ from distilkit.fused_loss import mlm_head
 from distilkit.masking import MaskedBlocks, pack
 from distilkit.student import student_from_teacher
 
-TOY = Training(
+TOY = TrainingConfig(
     steps=4,
     batch_size=8,
     micro_batch_size=4,
     learning_rate=1e-3,
     seed=5,
     precision="fp32",
-    checkpoint_every=2,
+    checkpoint_interval=2,
 )
-NO_COSINE = Objective(cosine=0)
-MASKED = Objective(cosine=0, tokens="masked")
+NO_COSINE = LossConfig(cosine_weight=0)
+MASKED = LossConfig(cosine_weight=0, restrict_kd_to_mask=True)
 KINDS = {
-    "all": {"objective": NO_COSINE, "k": 8},
-    "masked": {"objective": MASKED, "k": 8},
-    "with hidden": {"objective": Objective(), "k": 8},
-    "hidden alone": {"objective": Objective(), "k": None},
+    "all": {"loss_config": NO_COSINE, "k": 8},
+    "masked": {"loss_config": MASKED, "k": 8},
+    "with hidden": {"loss_config": LossConfig(), "k": 8},
+    "hidden alone": {"loss_config": LossConfig(), "k": None},
 }
 
 
@@ -119,21 +119,21 @@ def test_a_batch_holds_what_the_teacher_says_about_it(home, teacher, blocks, kin
 
 @pytest.mark.parametrize("k", [205, None])
 @pytest.mark.parametrize(
-    "objective",
+    "loss_config",
     [
-        Objective(),
-        Objective(temperature=4, tokens="masked", mlm_target="teacher"),
-        Objective(cosine=0, mlm=0, temperature=1.0),
-        Objective(soft_target=0),
+        LossConfig(),
+        LossConfig(temperature=4, restrict_kd_to_mask=True, mlm_target="teacher"),
+        LossConfig(cosine_weight=0, mlm_weight=0, temperature=1.0),
+        LossConfig(kd_weight=0),
     ],
     ids=["paper", "masked", "soft targets", "cosine"],
 )
 def test_with_everything_kept_losses_and_gradients_are_the_live_ones(
-    home, teacher, blocks, objective, k
+    home, teacher, blocks, loss_config, k
 ):
     """The whole vocabulary, or the hidden states: equal but for float16; two micro-batches."""
-    cache = cached_teacher(teacher, blocks, TOY, Objective(), k=k)
-    loss = language_model_loss(objective, teacher)
+    cache = cached_teacher(teacher, blocks, TOY, LossConfig(), k=k)
+    loss = language_model_loss(loss_config, teacher)
     ids = blocks.order(0, 8)[:8]
     counts = blocks.batch(0, ids)["counts"]
     found = []
@@ -164,7 +164,7 @@ def test_the_teacher_is_not_asked_again(home, teacher, blocks, kind, monkeypatch
             blocks,
             replace(TOY, seed=seed),
             name=f"s{seed}",
-            objective=KINDS[kind]["objective"],
+            loss_config=KINDS[kind]["loss_config"],
             teacher_cache=again,
         )
     assert sum(calls) == 24
@@ -204,7 +204,7 @@ def test_entries_are_those_that_a_training_sees(tokenizer, home, teacher, blocks
             blocks,
             training,
             name=f"{training.steps}",
-            objective=NO_COSINE,
+            loss_config=NO_COSINE,
             teacher_cache=cache,
         )
         assert len(seen) == len(set(seen)) == cache.entries
@@ -220,8 +220,8 @@ def test_the_key_changes_with_what_the_answers_depend_on(home, teacher, texts, t
     blocks = MaskedBlocks(packed, tokenizer, seed=0)
     once = replace(TOY, steps=1)
 
-    def key(teacher=teacher, blocks=blocks, objective=NO_COSINE, k=8, training=once):
-        return cached_teacher(teacher, blocks, training, objective, k=k).key
+    def key(teacher=teacher, blocks=blocks, loss_config=NO_COSINE, k=8, training=once):
+        return cached_teacher(teacher, blocks, training, loss_config, k=k).key
 
     other_text = packed.copy()
     other_text[3, 5] = other_text[3, 5] % 100 + 6
@@ -236,13 +236,13 @@ def test_the_key_changes_with_what_the_answers_depend_on(home, teacher, texts, t
         key(blocks=MaskedBlocks(packed, tokenizer, seed=0, smoothing=0.0)),
         key(k=9),
         key(k=None),
-        key(objective=MASKED),
-        key(objective=Objective()),
+        key(loss_config=MASKED),
+        key(loss_config=LossConfig()),
     ]
     assert len(set(keys)) == len(keys)
     # what the answers do not depend on
     assert key(training=replace(once, seed=99, learning_rate=1.0, steps=2)) == keys[0]
-    assert key(objective=replace(NO_COSINE, temperature=7.0, soft_target=1.0)) == keys[0]
+    assert key(loss_config=replace(NO_COSINE, temperature=7.0, kd_weight=1.0)) == keys[0]
     assert key(teacher=small_bert(2), blocks=MaskedBlocks(packed, tokenizer, seed=0)) == keys[0]
     assert {json.loads(f.read_text())["k"] for f in home.rglob("about.json")} == {8, 9, None}
 
@@ -421,10 +421,10 @@ def test_a_disk_that_fills_up_keeps_what_is_written(home, teacher, blocks, monke
 @pytest.mark.parametrize(
     ("built", "k", "asks", "words"),
     [
-        (NO_COSINE, 8, Objective(), "cosine = 1 needs the teacher's hidden states"),
+        (NO_COSINE, 8, LossConfig(), "cosine = 1 needs the teacher's hidden states"),
         (MASKED, 8, NO_COSINE, "soft targets at all tokens"),
         (NO_COSINE, 8, replace(NO_COSINE, attention=1.0), "neither attention maps"),
-        (Objective(), None, Objective(cosine_layers=((1, 2),)), "hidden states below the last"),
+        (LossConfig(), None, LossConfig(cosine_layers=((1, 2),)), "hidden states below the last"),
     ],
     ids=["cosine", "tokens", "attention", "layers"],
 )
@@ -432,7 +432,7 @@ def test_what_the_cache_does_not_hold_is_refused(home, teacher, blocks, built, k
     cache = cached_teacher(teacher, blocks, TOY, built, k=k)
     student = student_from_teacher(small_bert(2, attention_probs_dropout_prob=0.0))
     with pytest.raises(ValueError, match=words):
-        distil(student, teacher, blocks, TOY, name="no", objective=asks, teacher_cache=cache)
+        distil(student, teacher, blocks, TOY, name="no", loss_config=asks, teacher_cache=cache)
     assert not (home / "runs" / "no").exists()
 
 
@@ -459,9 +459,9 @@ def test_a_cache_of_something_else_is_refused(home, teacher, blocks, tokenizer):
         ({"k": 206}, "k = 206: give 1 to 205"),
         ({"k": 2.5}, "k = 2.5"),
         ({"k": True}, "k = True"),
-        ({"k": 8, "objective": MLM_ONLY}, "asks no teacher"),
-        ({"k": 8, "objective": Objective(attention=1.0)}, "attention"),
-        ({"k": None, "objective": Objective(cosine_layers=((1, 1),))}, "cosine_layers"),
+        ({"k": 8, "loss_config": MLM_ONLY}, "asks no teacher"),
+        ({"k": 8, "loss_config": LossConfig(attention=1.0)}, "attention"),
+        ({"k": None, "loss_config": LossConfig(cosine_layers=((1, 1),))}, "cosine_layers"),
     ],
 )
 def test_what_cannot_be_kept_is_refused(home, teacher, blocks, options, words):
@@ -485,7 +485,11 @@ def test_numbers_that_float16_does_not_hold_are_refused(home, blocks):
 def test_a_run_with_a_cache_goes_on_bit_for_bit(home, teacher, blocks, kind, monkeypatch):
     cache = cached_teacher(teacher, blocks, TOY, **KINDS[kind])
     student = student_from_teacher(teacher)  # with dropout
-    options = {"objective": KINDS[kind]["objective"], "teacher_cache": cache, "validation": blocks}
+    options = {
+        "loss_config": KINDS[kind]["loss_config"],
+        "teacher_cache": cache,
+        "validation": blocks,
+    }
     whole = distil(student, teacher, blocks, TOY, name="whole", **options)
     batch, left = cache.batch, iter(range(4))
 

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from distilkit import fused_loss as lean_head
-from distilkit.config import Objective
+from distilkit.config import LossConfig
 from distilkit.data import top_k
 from distilkit.data.top_k import TEMPERATURES, TopK, at_temperature
-from distilkit.fused_loss import Head, lean_triple_loss
+from distilkit.fused_loss import Head, fused_triple_loss
 from distilkit.losses import soft_target_loss
 
 V, H, N, M = 211, 16, 13, 5  # vocabulary, hidden size, rows, masked rows
@@ -113,54 +113,54 @@ def student():
 @pytest.mark.parametrize("rows_at_once", [1, 4, 100])
 @pytest.mark.parametrize("k", [1, 16, V])
 @pytest.mark.parametrize(
-    "objective",
+    "loss_config",
     [
-        Objective(cosine=0),
-        Objective(cosine=0, mlm=0, temperature=1),
-        Objective(cosine=0, tokens="masked", temperature=4),
-        Objective(cosine=0, mlm_target="teacher", temperature=8),
-        Objective(cosine=0, soft_target=0, mlm_target="teacher"),
+        LossConfig(cosine_weight=0),
+        LossConfig(cosine_weight=0, mlm_weight=0, temperature=1),
+        LossConfig(cosine_weight=0, restrict_kd_to_mask=True, temperature=4),
+        LossConfig(cosine_weight=0, mlm_target="teacher", temperature=8),
+        LossConfig(cosine_weight=0, kd_weight=0, mlm_target="teacher"),
     ],
     ids=["paper", "soft alone", "masked", "arg-max", "arg-max alone"],
 )
 def test_loss_and_gradient_are_those_of_the_plain_formula(
-    student, objective, k, rows_at_once, monkeypatch
+    student, loss_config, k, rows_at_once, monkeypatch
 ):
     monkeypatch.setattr(lean_head, "CHUNK_ELEMENTS", rows_at_once * V)
     monkeypatch.setattr(lean_head, "BLOCK_ELEMENTS", max(1, rows_at_once // 2) * V)
     (hidden, head), t = student, logits(1)
     targets = torch.arange(M)
     counts = {"soft_target": 29, "mlm": 7, "cosine": 29}  # of a step with more micro-batches
-    terms = lean_triple_loss(
-        hidden, head, targets, objective, teacher_top=top_k.top_k(t, k), counts=counts
+    terms = fused_triple_loss(
+        hidden, head, targets, loss_config, teacher_top=top_k.top_k(t, k), counts=counts
     )
     parameters = [hidden, *head.decoder.parameters()]
     found = torch.autograd.grad(3 * terms.loss, parameters)
 
     s = head.decoder(hidden)
-    soft = M if objective.tokens == "masked" else N
-    wanted = targets if objective.mlm_target == "original" else t[:M].argmax(-1)
-    soft_target = plain(s[:soft], t[:soft], k, objective.temperature, 29)
+    soft = M if loss_config.restrict_kd_to_mask else N
+    wanted = targets if loss_config.mlm_target == "original" else t[:M].argmax(-1)
+    soft_target = plain(s[:soft], t[:soft], k, loss_config.temperature, 29)
     mlm = nn.functional.cross_entropy(s[:M], wanted, reduction="sum") / 7
-    loss = objective.soft_target * soft_target + objective.mlm * mlm
+    loss = loss_config.kd_weight * soft_target + loss_config.mlm_weight * mlm
     expected = torch.autograd.grad(3 * loss, parameters)
 
     torch.testing.assert_close(terms.loss, loss, rtol=1e-10, atol=1e-12)
-    if objective.soft_target:
+    if loss_config.kd_weight:
         torch.testing.assert_close(terms.soft_target, soft_target, rtol=1e-10, atol=1e-12)
     for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
 
 
-SOFT = Objective(mlm=0, cosine=0, soft_target=1)
+SOFT = LossConfig(mlm_weight=0, cosine_weight=0, kd_weight=1)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1, 3, 8])
 def test_with_the_whole_vocabulary_it_is_the_soft_target_loss(student, temperature):
     (hidden, head), t = student, logits(1)
     top = top_k.top_k(t, V)
-    objective = replace(SOFT, temperature=temperature)
-    loss = lean_triple_loss(hidden, head, torch.arange(M), objective, teacher_top=top).loss
+    loss_config = replace(SOFT, temperature=temperature)
+    loss = fused_triple_loss(hidden, head, torch.arange(M), loss_config, teacher_top=top).loss
     expected = soft_target_loss(head.decoder(hidden), t, temperature)
     torch.testing.assert_close(loss, expected, rtol=1e-10, atol=0)
     torch.testing.assert_close(
@@ -173,8 +173,8 @@ def test_with_the_whole_vocabulary_it_is_the_soft_target_loss(student, temperatu
 def test_zero_where_student_and_teacher_agree(student, k, temperature):
     hidden, head = student
     top = top_k.top_k(head.decoder(hidden).detach(), k)
-    objective = replace(SOFT, temperature=temperature)
-    loss = lean_triple_loss(hidden, head, torch.arange(M), objective, teacher_top=top).loss
+    loss_config = replace(SOFT, temperature=temperature)
+    loss = fused_triple_loss(hidden, head, torch.arange(M), loss_config, teacher_top=top).loss
     assert abs(loss.item()) < 1e-12
     assert torch.autograd.grad(loss, hidden)[0].abs().max() < 1e-12
 
@@ -182,7 +182,7 @@ def test_zero_where_student_and_teacher_agree(student, k, temperature):
 def test_more_words_see_more_and_never_more_than_there_is(student):
     (hidden, head), t = student, logits(1)
     seen = [
-        lean_triple_loss(
+        fused_triple_loss(
             hidden, head, torch.arange(M), SOFT, teacher_top=top_k.top_k(t, k)
         ).loss.item()
         for k in (1, 2, 8, 64, V)
@@ -199,7 +199,7 @@ def test_a_student_that_is_sure_gets_a_finite_gradient(sure_of):
         decoder.weight.zero_()
         decoder.bias.zero_()
         decoder.bias[top.ids[0, 0] if sure_of == "a kept word" else top.ids[0].max() - 1] = 1e4
-    loss = lean_triple_loss(
+    loss = fused_triple_loss(
         torch.ones(N, 1), Head(lambda h: h, decoder), torch.arange(M), SOFT, teacher_top=top
     ).loss
     loss.backward()
@@ -212,6 +212,6 @@ def test_missing_parts_are_named(student):
     hidden, head = student
     top = top_k.top_k(logits(1)[:M], 8)
     with pytest.raises(ValueError, match="soft targets for 13, teacher_top of 5"):
-        lean_triple_loss(hidden, head, torch.arange(M), SOFT, teacher_top=top)
+        fused_triple_loss(hidden, head, torch.arange(M), SOFT, teacher_top=top)
     with pytest.raises(ValueError, match="needs teacher_hidden"):
-        lean_triple_loss(hidden, head, torch.arange(M), Objective(), teacher_top=top)
+        fused_triple_loss(hidden, head, torch.arange(M), LossConfig(), teacher_top=top)

@@ -224,13 +224,13 @@ model = BertForMaskedLM(
         intermediate_size=64, max_position_embeddings=32,
     )
 )
-training = Training(
-    steps=STEPS, batch_size=8, micro_batch_size=8, learning_rate=1e-3, seed=0, log_every=5
+training = TrainingConfig(
+    steps=STEPS, batch_size=8, micro_batch_size=8, learning_rate=1e-3, seed=0, log_interval=5
 )
 """
 TRAIN = """
 with training_view("live"):
-    run = pretrain(model, data, training, objective=MLM_ONLY, name="live")
+    run = pretrain(model, data, training, loss_config=MLM_ONLY, name="live")
 run.result()["steps"]
 """
 

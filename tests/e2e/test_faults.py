@@ -20,7 +20,7 @@ from distilkit import distillation as pretraining
 from distilkit import run as run_module
 from distilkit.__main__ import main
 from distilkit.checkpoint import file_sha256
-from distilkit.config import SCALES, Training
+from distilkit.config import SCALES, TrainingConfig
 from distilkit.data import block_cache
 from distilkit.run import Run, open_run
 from distilkit.training_loop import train
@@ -29,10 +29,12 @@ TINY = dataclasses.replace(
     SCALES["tiny"],
     length=16,
     distillation=dataclasses.replace(
-        SCALES["tiny"].distillation, validate_every=2, checkpoint_every=2, log_every=1
+        SCALES["tiny"].distillation, eval_interval=2, checkpoint_interval=2, log_interval=1
     ),
 )
-SMALL = Training(epochs=2, batch_size=8, micro_batch_size=4, precision="fp32", checkpoint_every=2)
+SMALL = TrainingConfig(
+    epochs=2, batch_size=8, micro_batch_size=4, precision="fp32", checkpoint_interval=2
+)
 
 
 # ---- memory
@@ -108,7 +110,7 @@ def test_the_command_ends_with_what_to_try_and_not_with_a_traceback(home, given)
 
 MOMENTS = {  # where, the how-manieth call
     "tokenization": (block_cache, "write_json", 1),
-    "training": (pretraining, "lean_triple_loss", 9),
+    "training": (pretraining, "fused_triple_loss", 9),
     "evaluation": (pretraining, "losses_on", 1),
     "saving": (checkpoint, "_save", 2),
     "writing the model": (run_module, "write_json", 3),  # result.json
@@ -217,13 +219,13 @@ import math, sys
 from distilkit import distillation as pretraining
 from distilkit.__main__ import main
 from distilkit.processes import processes
-real, calls = pretraining.lean_triple_loss, []
+real, calls = pretraining.fused_triple_loss, []
 def poisoned(*arguments, **options):
     calls.append(1)
     terms = real(*arguments, **options)
     ill = processes().process_index == 1 and len(calls) == 5
     return terms._replace(loss=terms.loss * math.nan) if ill else terms
-pretraining.lean_triple_loss = poisoned
+pretraining.fused_triple_loss = poisoned
 sys.exit(main(sys.argv[1:]))
 """
 

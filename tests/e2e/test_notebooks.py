@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from conftest import ROOT, SHORT_MEASURING, kernels_run_first
 
-from distilkit.cli.run_notebooks import numbered_notebooks, run_sequence
+from distilkit.cli.run_notebooks import numbered_notebooks, run_notebooks
 
 NOTEBOOKS = numbered_notebooks(ROOT / "notebooks")
 
@@ -22,7 +22,7 @@ tiny = config.SCALES["tiny"]
 config.SCALES["tiny"] = replace(
     tiny,
     tasks=("cola", "mnli", "stsb", "wnli"),
-    distillation=replace(tiny.distillation, steps=8, validate_every=4),
+    distillation=replace(tiny.distillation, steps=8, eval_interval=4),
     finetuning=replace(tiny.finetuning, steps=10),
 )
 """
@@ -57,7 +57,7 @@ def executed(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DISTILKIT_HOME", str(home))
         patch.setenv("IPYTHONDIR", kernels_run_first(home / "ipython", SHORTER + SHORT_MEASURING))
-        copies = run_sequence(NOTEBOOKS, out=home / "executed", scale="tiny")
+        copies = run_notebooks(NOTEBOOKS, out=home / "executed", scale="tiny")
     return home, {copy.stem: nbformat.read(copy, as_version=4) for copy in copies}
 
 

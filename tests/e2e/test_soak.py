@@ -21,7 +21,7 @@ from conftest import ROOT, children, small_bert, teacher_and_text
 
 from distilkit import distil, finetune, plot_losses, save_figure
 from distilkit.checkpoint import file_sha256
-from distilkit.config import Training
+from distilkit.config import TrainingConfig
 from distilkit.finetuning import sequence_classifier
 from distilkit.masking import MaskedBlocks, pack
 from distilkit.measure import measure
@@ -29,14 +29,14 @@ from distilkit.run import Run
 from distilkit.student import student_from_teacher
 
 pytestmark = pytest.mark.faults
-TRAINING = Training(
+TRAINING = TrainingConfig(
     epochs=1,
     batch_size=8,
     micro_batch_size=4,
     learning_rate=1e-3,
     precision="fp32",
-    log_every=1,
-    checkpoint_every=3,
+    log_interval=1,
+    checkpoint_interval=3,
 )
 
 

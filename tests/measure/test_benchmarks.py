@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
 
 from distilkit.__main__ import main
-from distilkit.config import Objective
+from distilkit.config import LossConfig
 from distilkit.distillation import language_model_loss
 from distilkit.losses import IGNORE, triple_loss
 from distilkit.masking import MaskedBlocks
@@ -76,7 +76,7 @@ def ragged_batch(tokenizer, seed: int) -> dict:
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_textbook_and_ours_are_the_formula_in_float64(pair, tokenizer, tokens, seed):
     """Loss to 1e-6 and gradient to 2e-6 relative, on fresh ragged batches."""
-    objective, batch = replace(Objective(), tokens=tokens), ragged_batch(tokenizer, seed)
+    loss_config, batch = replace(LossConfig(), tokens=tokens), ragged_batch(tokenizer, seed)
     inputs = {key: batch[key] for key in ("input_ids", "attention_mask")}
     exact, theirs = (copy.deepcopy(model).double() for model in pair)
     real = batch["attention_mask"].bool()
@@ -85,16 +85,18 @@ def test_textbook_and_ours_are_the_formula_in_float64(pair, tokenizer, tokens, s
         [o.logits[real] for o in out],
         [o.hidden_states[-1][real] for o in out],
     )
-    expected = triple_loss(*logits, *hidden, batch["labels"][real], objective).loss
+    expected = triple_loss(*logits, *hidden, batch["labels"][real], loss_config).loss
     expected.backward()
     reference = torch.cat([p.grad.flatten() for p in exact.parameters()])
 
     for variant in ("textbook", "ours"):
         student = copy.deepcopy(pair[0])
         if variant == "textbook":
-            loss = textbook_loss(student, pair[1], batch, objective)
+            loss = textbook_loss(student, pair[1], batch, loss_config)
         else:
-            loss = language_model_loss(objective, pair[1])(student, batch, batch["counts"])["loss"]
+            loss = language_model_loss(loss_config, pair[1])(student, batch, batch["counts"])[
+                "loss"
+            ]
         loss.backward()
         gradient = torch.cat([p.grad.flatten() for p in student.parameters()]).double()
         assert loss.item() == pytest.approx(expected.item(), rel=1e-6), variant
@@ -104,7 +106,7 @@ def test_textbook_and_ours_are_the_formula_in_float64(pair, tokenizer, tokens, s
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_step_moves_the_weights_against_the_loss(variant):
     teacher, student = models(WORK)
-    step = make_step(variant, student.eval(), teacher, Objective())
+    step = make_step(variant, student.eval(), teacher, LossConfig())
     batch = next(batches(WORK, TINY["vocab_size"]))
     batch["attention_mask"] = torch.ones_like(batch["input_ids"])
     losses = [step(batch).item() for _ in range(60)]

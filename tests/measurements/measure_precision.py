@@ -35,7 +35,7 @@ def measure(options: argparse.Namespace) -> int:
     from transformers import AutoModelForMaskedLM, AutoTokenizer
 
     from distilkit import distil, losses_on
-    from distilkit.config import Objective, Training
+    from distilkit.config import LossConfig, TrainingConfig
     from distilkit.data.block_cache import cached_blocks
     from distilkit.data.documents import open_text
     from distilkit.masking import MaskedBlocks
@@ -53,7 +53,7 @@ def measure(options: argparse.Namespace) -> int:
         validation = MaskedBlocks(held_out[:100], tokenizer, seed=0, weights=blocks.weights)
         row: dict[str, float] = {"seed": seed}
         for precision in ("fp32", "bf16"):
-            training = Training(
+            training = TrainingConfig(
                 steps=options.steps,
                 batch_size=options.batch_size,
                 micro_batch_size=options.batch_size,
@@ -65,7 +65,7 @@ def measure(options: argparse.Namespace) -> int:
                 student_from_teacher(teacher), teacher, blocks, training, name=f"{precision}-{seed}"
             )
             student = type(student_from_teacher(teacher)).from_pretrained(run.model)
-            row[precision] = losses_on(student, validation, Objective(), teacher)["loss"]
+            row[precision] = losses_on(student, validation, LossConfig(), teacher)["loss"]
         row["apart_percent"] = 100 * abs(row["bf16"] / row["fp32"] - 1)
         rows.append(row)
         print(pd.DataFrame(rows).round(4).to_string(index=False), flush=True)

@@ -47,7 +47,7 @@ def measure(options: argparse.Namespace) -> None:
 
     tiny = scale("tiny")
     teacher, tokenizer = load_teacher(tiny)
-    print(f"{torch.get_num_threads()} threads; objective {tiny.objective}")
+    print(f"{torch.get_num_threads()} threads; objective {tiny.loss_config}")
 
     # 1. a step, live and cached, in turns; building them
     blocks, validation = load_blocks(tiny, tokenizer)
@@ -55,11 +55,11 @@ def measure(options: argparse.Namespace) -> None:
     data, costs = {"live": blocks}, {}
     for k in options.k:
         since = time.perf_counter()
-        cache = cached_teacher(teacher, blocks, training, tiny.objective, k=k)
+        cache = cached_teacher(teacher, blocks, training, tiny.loss_config, k=k)
         seconds = (time.perf_counter() - since) / cache.entries
         data[named(k)] = cache
         costs[named(k)] = {"seconds a block": seconds, "bytes a block": cache.record.itemsize}
-    times = step_times(student_from_teacher(teacher), teacher, data, training, tiny.objective)
+    times = step_times(student_from_teacher(teacher), teacher, data, training, tiny.loss_config)
     seen = options.plan * training.batch_size
     rows = []
     for name, took in times.items():
@@ -86,7 +86,7 @@ def measure(options: argparse.Namespace) -> None:
         seeded = dataclasses.replace(
             tiny,
             distillation=dataclasses.replace(
-                tiny.distillation, steps=options.steps, seed=seed, validate_every=None
+                tiny.distillation, steps=options.steps, seed=seed, eval_interval=None
             ),
         )
         for name, k in {"live": 0, **{named(k): k for k in options.k}}.items():
@@ -112,7 +112,7 @@ def show(rows: list[dict[str, Any]], digits: int, title: str = "") -> None:
     print(f"\n{title}\n{pd.DataFrame(rows).round(digits).to_string(index=False)}", flush=True)
 
 
-def step_times(student, teacher, data, training, objective) -> dict[str, list[float]]:
+def step_times(student, teacher, data, training, loss_config) -> dict[str, list[float]]:
     """Seconds of whole steps, reading the batch included, each kind of targets in turn."""
     import copy
 
@@ -121,7 +121,7 @@ def step_times(student, teacher, data, training, objective) -> dict[str, list[fl
     from distilkit.distillation import language_model_loss
     from distilkit.training_loop import parameter_groups
 
-    loss = language_model_loss(objective, teacher)
+    loss = language_model_loss(loss_config, teacher)
     models = {name: copy.deepcopy(student).train() for name in data}
     optimizers = {
         name: torch.optim.AdamW(parameter_groups(model, 0.0), lr=1e-4, fused=True)
@@ -150,14 +150,14 @@ def distilled(scale, teacher, tokenizer, run_name, name, k):
     blocks, validation = load_blocks(scale, tokenizer)
     cache = None
     if name != "live":
-        cache = cached_teacher(teacher, blocks, scale.distillation, scale.objective, k=k)
+        cache = cached_teacher(teacher, blocks, scale.distillation, scale.loss_config, k=k)
     run = distil(
         student_from_teacher(teacher),
         teacher,
         blocks,
         scale.distillation,
         name=run_name,
-        objective=scale.objective,
+        loss_config=scale.loss_config,
         validation=validation,
         teacher_cache=cache,
     )

@@ -29,7 +29,7 @@ from transformers import (
 )
 
 from distilkit import distil, finetune, home, pretrain, sequence_classifier, start
-from distilkit.config import MLM_ONLY, SCALES, TaskObjective, Training
+from distilkit.config import MLM_ONLY, SCALES, FinetuneLossConfig, TrainingConfig
 from distilkit.data.block_cache import cached_blocks
 from distilkit.data.documents import open_text
 from distilkit.data.tasks import load, task
@@ -41,16 +41,16 @@ from distilkit.study.arms import macro_scores
 
 TASKS = ("sst2", "cola", "mrpc")
 LENGTH = 128
-PRETRAINING = Training(
+PRETRAINING = TrainingConfig(
     batch_size=16,
     micro_batch_size=16,
     learning_rate=3e-4,
     eps=1e-8,
     seed=1,
     precision="bf16",
-    log_every=10,
-    validate_every=250,
-    checkpoint_every=100,
+    log_interval=10,
+    eval_interval=250,
+    checkpoint_interval=100,
 )
 # few examples and a narrow model: more steps, and larger ones, than BERT-base takes
 FINETUNING = replace(
@@ -75,7 +75,7 @@ def students(
         layers = default_layers(teacher.config.num_hidden_layers, depth)
         half, name = replace(training, steps=steps // 2), f"real-distilled-depth{depth}"
         distil(student_from_teacher(teacher, layers), teacher, blocks, half, name=name, **data)
-    control = pretrain(student, blocks, training, objective=MLM_ONLY, name="real-mlm", **data)
+    control = pretrain(student, blocks, training, loss_config=MLM_ONLY, name="real-mlm", **data)
     scratch = home() / "data" / "cache" / "real-scratch"
     random_student_like(student, seed=0).save_pretrained(scratch)
     return {"distilled": distilled.model, "mlm_equal_steps": control.model, "scratch": scratch}
@@ -134,7 +134,7 @@ def main() -> None:
                         fine_tuning,
                         name=f"real-{arm}-{'soft' if soft else 'labels'}-{name}-{seed}",
                         teacher=fine_teacher if soft else None,
-                        objective=TaskObjective() if soft else None,
+                        loss_config=FinetuneLossConfig() if soft else None,
                         keep_model=arm == "teacher",
                     )
                     score = run.result()["scores"]["validation"][task(name).score]

@@ -31,7 +31,7 @@ from transformers import (
 )
 
 from distilkit.compress.importance import head_and_unit_importance, least_important
-from distilkit.config import Objective, TaskObjective, Training
+from distilkit.config import FinetuneLossConfig, LossConfig, TrainingConfig
 from distilkit.distillation import distil, language_model_loss, losses_on
 from distilkit.finetuning import evaluate_task, fine_tuned, finetune, sequence_classifier
 from distilkit.masking import MaskedBlocks, pack
@@ -391,7 +391,7 @@ def test_nothing_there_and_a_whole_model(tmp_path):
 # ---- recovery: the same loop, with a teacher
 
 
-TOY = Training(
+TOY = TrainingConfig(
     steps=40,
     batch_size=16,
     micro_batch_size=8,
@@ -400,8 +400,8 @@ TOY = Training(
     max_grad_norm=1.0,
     seed=0,
     precision="fp32",
-    log_every=1,
-    checkpoint_every=7,
+    log_interval=1,
+    checkpoint_interval=7,
 )
 
 
@@ -445,7 +445,10 @@ def test_a_pruned_classifier_recovers_and_is_read_again(home, tokenizer, taught,
     heads = {0: [0, 1, 2, 3], 1: [3]}
     pruned = prune(model, heads, {0: list(range(15)), 1: list(range(5, 20))})
     before = copy_of(pruned.state_dict())
-    options = {"teacher": teacher, "objective": TaskObjective(task=0.0, soft_target=1.0)}
+    options = {
+        "teacher": teacher,
+        "loss_config": FinetuneLossConfig(label_weight=0.0, kd_weight=1.0),
+    }
     run = finetune(pruned, tokenizer, "sst2", data, TOY, name="recovery", **options)
 
     losses = [row["loss"] for row in run.rows()]
@@ -464,7 +467,7 @@ def test_a_killed_recovery_goes_on_from_a_checkpoint_of_the_pruned_shapes(
 ):
     teacher, data = taught
     pruned = prune(teacher, *CUTS["some"])
-    training = dataclasses.replace(TOY, steps=10, checkpoint_every=4)
+    training = dataclasses.replace(TOY, steps=10, checkpoint_interval=4)
 
     def recover(name: str) -> Run:
         return finetune(pruned, tokenizer, "sst2", data, training, name=name, teacher=teacher)
@@ -486,16 +489,16 @@ def test_a_pruned_masked_language_model_recovers_by_the_triple_loss(home, tokeni
     teacher = small_bert(2)
     student = student_from_teacher(teacher, [0, 1])  # computes what its teacher does
     blocks = MaskedBlocks(pack(texts, tokenizer, 24), tokenizer, seed=1)
-    objective = Objective(mlm=0.0)
+    loss_config = LossConfig(mlm_weight=0.0)
     importance = head_and_unit_importance(
-        small_bert(2, seed=5), blocks, language_model_loss(Objective(0.0, 1.0, 0.0))
+        small_bert(2, seed=5), blocks, language_model_loss(LossConfig(0.0, 1.0, 0.0))
     )
     pruned = prune(student, *least_important(importance, heads_kept=0.5, units_kept=0.5))
     training = dataclasses.replace(TOY, batch_size=8, micro_batch_size=4)
-    before = losses_on(pruned, blocks, objective, teacher)
-    run = distil(pruned, teacher, blocks, training, name="recovery", objective=objective)
+    before = losses_on(pruned, blocks, loss_config, teacher)
+    run = distil(pruned, teacher, blocks, training, name="recovery", loss_config=loss_config)
     again = load_pruned(run.model)
-    after = losses_on(again, blocks, objective, teacher)
+    after = losses_on(again, blocks, loss_config, teacher)
     assert after["loss"] < before["loss"] / 2
     assert again.config.pruned == pruned.config.pruned
     assert again.config.pruned["heads"] != [4, 4]

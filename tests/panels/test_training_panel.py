@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from conftest import small_bert
 
-from distilkit import MaskedBlocks, Training, pack, pretrain, training_view
+from distilkit import MaskedBlocks, TrainingConfig, pack, pretrain, training_view
 from distilkit.config import MLM_ONLY
 from distilkit.panels.training import MOST_POINTS, Stopped, seen
 from distilkit.run import Run, open_run
 
-TRAINING = Training(
-    steps=40, batch_size=4, micro_batch_size=4, learning_rate=1e-3, seed=0, log_every=1
+TRAINING = TrainingConfig(
+    steps=40, batch_size=4, micro_batch_size=4, learning_rate=1e-3, seed=0, log_interval=1
 )
 
 
@@ -24,8 +24,8 @@ TRAINING = Training(
 def train(texts, tokenizer):
     blocks = MaskedBlocks(pack(texts, tokenizer, 16), tokenizer, seed=0)
 
-    def train(training: Training = TRAINING) -> Run:
-        return pretrain(small_bert(2), blocks, training, objective=MLM_ONLY, name="live")
+    def train(training: TrainingConfig = TRAINING) -> Run:
+        return pretrain(small_bert(2), blocks, training, loss_config=MLM_ONLY, name="live")
 
     return train
 
@@ -43,7 +43,7 @@ def test_the_panel_ends_with_what_the_run_wrote(home, train, capsys):
 
 def test_a_run_by_epochs_knows_its_steps(home, train):
     with training_view("live") as panel:
-        run = train(Training(epochs=2, batch_size=16, micro_batch_size=16, seed=0))
+        run = train(TrainingConfig(epochs=2, batch_size=16, micro_batch_size=16, seed=0))
     assert panel.value["steps"] == run.result()["steps"] == run.rows()[-1]["step"]
 
 

@@ -11,7 +11,7 @@ import torch
 from conftest import shake, small_bert
 from transformers import BertModel, RobertaConfig, RobertaForMaskedLM
 
-from distilkit.config import Objective
+from distilkit.config import LossConfig
 from distilkit.distillation import losses_on
 from distilkit.fused_loss import mlm_head
 from distilkit.losses import soft_target_loss
@@ -66,7 +66,7 @@ def blocks(tokenizer) -> MaskedBlocks:
     return MaskedBlocks(packed, tokenizer, seed=5)
 
 
-def one_by_one(teacher, layers, blocks, objective) -> tuple[float, float]:
+def one_by_one(teacher, layers, blocks, loss_config) -> tuple[float, float]:
     """T²·KL and masked accuracy of a student that is made, from the logits of its own forward."""
     ids, masked, originals = blocks.mask(0, np.arange(len(blocks)))
     real = originals != blocks.pad_id
@@ -77,8 +77,8 @@ def one_by_one(teacher, layers, blocks, objective) -> tuple[float, float]:
     with torch.no_grad():
         ours = student_from_teacher(teacher, layers)(**inputs).logits  # B, L, V
         theirs = teacher(**inputs).logits
-    rows = torch.from_numpy(real if objective.tokens == "all" else masked)
-    soft = soft_target_loss(ours[rows], theirs[rows], objective.temperature)
+    rows = torch.from_numpy(real if not loss_config.restrict_kd_to_mask else masked)
+    soft = soft_target_loss(ours[rows], theirs[rows], loss_config.temperature)
     return soft.item(), (ours.argmax(-1).numpy() == originals)[masked].mean()
 
 
@@ -87,11 +87,11 @@ def one_by_one(teacher, layers, blocks, objective) -> tuple[float, float]:
 def test_every_map_scores_as_the_student_made_of_it(kind, tokens, blocks, monkeypatch):
     monkeypatch.setattr(layer_search, "BATCH_TOKENS", 4 * LENGTH)  # several batches, one ragged
     teacher = guessing(TEACHERS[kind](5)).double()
-    objective = Objective(temperature=3.0, tokens=tokens)
-    scores = score_layer_maps(teacher, blocks, 3, objective=objective)
+    loss_config = LossConfig(temperature=3.0, tokens=tokens)
+    scores = score_layer_maps(teacher, blocks, 3, loss_config=loss_config)
     assert sorted(scores.layers) == list(combinations(range(5), 3))
     for row in scores.itertuples():
-        soft, accuracy = one_by_one(teacher, row.layers, blocks, objective)
+        soft, accuracy = one_by_one(teacher, row.layers, blocks, loss_config)
         assert row.soft_target == pytest.approx(soft, rel=1e-10, abs=1e-12)
         assert row.masked_accuracy == pytest.approx(accuracy, abs=1e-12)
     assert scores.masked_accuracy.nunique() > 2
@@ -100,9 +100,9 @@ def test_every_map_scores_as_the_student_made_of_it(kind, tokens, blocks, monkey
 
 
 def test_the_score_is_what_the_training_logs(blocks):
-    teacher, objective = small_bert(4), Objective(temperature=2.0)
-    scores = score_layer_maps(teacher, blocks, objective=objective).set_index("layers")
-    logged = losses_on(student_from_teacher(teacher), blocks, objective, teacher)
+    teacher, loss_config = small_bert(4), LossConfig(temperature=2.0)
+    scores = score_layer_maps(teacher, blocks, loss_config=loss_config).set_index("layers")
+    logged = losses_on(student_from_teacher(teacher), blocks, loss_config, teacher)
     assert scores.loc[[default_layers(4)], "soft_target"].item() == pytest.approx(
         logged["soft_target"], rel=1e-5
     )
@@ -113,15 +113,15 @@ def test_all_layers_are_the_teacher(blocks):
     (row,) = score_layer_maps(teacher, blocks, 3).itertuples()
     assert row.layers == (0, 1, 2)
     assert row.soft_target == pytest.approx(0, abs=1e-12)
-    assert row.masked_accuracy == one_by_one(teacher, range(3), blocks, Objective())[1] > 0
+    assert row.masked_accuracy == one_by_one(teacher, range(3), blocks, LossConfig())[1] > 0
 
 
 def test_default_is_the_papers_objective_and_half_the_layers(blocks):
     teacher = small_bert(4)
-    given = score_layer_maps(teacher, blocks, 2, objective=Objective())
+    given = score_layer_maps(teacher, blocks, 2, loss_config=LossConfig())
     assert score_layer_maps(teacher, blocks).equals(given)
     assert given.iloc[0].soft_target != score_layer_maps(
-        teacher, blocks, objective=Objective(temperature=1.0)
+        teacher, blocks, loss_config=LossConfig(temperature=1.0)
     ).iloc[0].soft_target  # fmt: skip
 
 

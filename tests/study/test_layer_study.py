@@ -88,7 +88,7 @@ def test_a_row_a_student_before_and_after(trained, toy, monkeypatch):
     assert set(table.steps) == {4}
     teacher, tokenizer = load_teacher(toy)
     blocks, held_out = load_blocks(toy, tokenizer)
-    scores = score_layer_maps(teacher, probe_of(blocks), objective=toy.objective)
+    scores = score_layer_maps(teacher, probe_of(blocks), loss_config=toy.loss_config)
     scores = scores.set_index("layers")
     for row in table.itertuples():
         for name in ("soft_target", "masked_accuracy"):
@@ -98,7 +98,7 @@ def test_a_row_a_student_before_and_after(trained, toy, monkeypatch):
         run = Run(home / "runs" / f"layers-tiny-4-steps-{written}-seed-{row.seed}")
         assert run.config()["training"]["seed"] == row.seed
         student = DistilBertForMaskedLM.from_pretrained(run.model).eval()
-        after = losses_on(student, held_out, toy.objective, teacher)["soft_target"]
+        after = losses_on(student, held_out, toy.loss_config, teacher)["soft_target"]
         assert row.soft_target == pytest.approx(after, abs=1e-4)
     one, two = (table[table.seed == seed].set_index("layers").soft_target for seed in SEEDS)
     assert (one[two.index] != two).all()
@@ -153,7 +153,7 @@ def test_from_the_command_line(trained, toy, tmp_path, monkeypatch, capsys):
     [
         (["--student-layers", "5"], "a teacher of 4 layers gives 1 to 4"),
         (["--student-layers", "0", "--train", "3"], "a teacher of 4 layers gives 1 to 4"),
-        (["--train", "0"], "Training.steps = 0"),
+        (["--train", "0"], "TrainingConfig.steps = 0"),
         (["--out", "x.csv"], "--train"),
     ],
 )
@@ -169,7 +169,7 @@ def test_the_shipped_table_is_of_the_shipped_teacher(home):
     table = read_trained(SHIPPED / "layer_maps.csv")
     teacher, tokenizer = load_teacher(TINY)
     blocks, _ = load_blocks(TINY, tokenizer)
-    scores = score_layer_maps(teacher, probe_of(blocks), objective=TINY.objective)
+    scores = score_layer_maps(teacher, probe_of(blocks), loss_config=TINY.loss_config)
     assert [(row.layers, row.seed) for row in table.itertuples()] == plan(scores, layer_study.SEEDS)
     scores = scores.set_index("layers")
     for name in ("soft_target", "masked_accuracy"):

@@ -379,8 +379,8 @@ def test_what_notebook_6_and_the_runs_left_is_read(tiny):
     pd.DataFrame({**big, "length": 128}).to_csv(tiny.figures / "06_bert_base.csv", index=False)
     one_pass = {"model": ["teacher", "distilled"], "seconds": [3.0, 2.0]}
     pd.DataFrame(one_pass).to_csv(tiny.figures / "06_pass.csv", index=False)
-    objective = {"soft_target": 5.0, "mlm": 0.1, "cosine": 1.0, "temperature": 2.0}
-    config = {"objective": objective, "blocks": [100, 64]}
+    loss_config = {"kd_weight": 5.0, "mlm_weight": 0.1, "cosine_weight": 1.0, "temperature": 2.0}
+    config = {"loss_config": loss_config, "blocks": [100, 64]}
     write_run("tiny-distilled", {"kind": "pretrain", "seconds": 1800.0}, config)
     table = beside_the_paper(tiny)
     fast = row(table, "60 % faster")

@@ -5,14 +5,14 @@ import pytest
 
 from distilkit.__main__ import _parser
 from distilkit.config import SCALES, SHIPPED
-from distilkit.study.reference_tables import COMMANDS, measured_table
+from distilkit.study.reference_tables import COMMANDS, load_reference_table
 
 
 @pytest.mark.parametrize("name", ["study", "parts", "frontier"])
 def test_the_readers_own_table_comes_first_and_ours_is_said_to_be_ours(home, name):
     shipped = pd.read_csv(SHIPPED / f"{name}.csv")
     for scale in (SCALES["tiny"], SCALES["base"]):
-        table, of, said = measured_table(scale, name)
+        table, of, said = load_reference_table(scale, name)
         pd.testing.assert_frame_equal(table, shipped)
         assert of == SCALES["tiny"]
         assert "measured beforehand" in said
@@ -20,6 +20,6 @@ def test_the_readers_own_table_comes_first_and_ours_is_said_to_be_ours(home, nam
         assert (f"distilkit {command} would" in said) == (scale.name == "base")
         _parser().parse_args(command.split())  # such a command there is
         shipped[:3].to_csv(scale.figures / f"{name}.csv", index=False)
-        table, of, said = measured_table(scale, name)
+        table, of, said = load_reference_table(scale, name)
         assert (len(table), of) == (3, scale)
         assert said == f"figures/{scale.name}/{name}.csv: a table of your own"

@@ -40,7 +40,7 @@ def test_from_an_encoder_to_a_shipped_folder(home, encoder, tmp_path, monkeypatc
     text = tmp_path / "text.txt"
     text.write_text("".join(f"a comet number {i} and the reef\n" for i in range(250)))
     size = len(WORDPIECES) + 1
-    short = {"steps": 3, "batch_size": 4, "micro_batch_size": 4, "validate_every": None}
+    short = {"steps": 3, "batch_size": 4, "micro_batch_size": 4, "eval_interval": None}
     patches = {
         "VOCABULARY": size,
         "SHAPE": {**small_teacher.SHAPE, "hidden_size": 24},
@@ -69,13 +69,19 @@ def test_from_an_encoder_to_a_shipped_folder(home, encoder, tmp_path, monkeypatc
     assert len(fill("the cook made some [MASK] .")) == 5
 
     of_encoder, small = (Run(home / "runs" / name) for name in ("teacher-of-encoder", "teacher"))
-    held = of_encoder.config()["objective"]  # masked words, each hidden state held where it was
+    held = of_encoder.config()["loss_config"]  # masked words, each hidden state held where it was
     assert (held["soft_target"], held["mlm"]) == (0, 1)
     assert held["cosine"] > 0
     assert held["cosine_layers"] == [[i, i] for i in range(5)]
     assert all(0 < row["cosine"] < 0.2 for row in of_encoder.rows())  # of dropout alone, so soon
-    assert small.config()["objective"]["cosine_layers"] == [[0, 0], [2, 1], [3, 2], [4, 3], [6, 4]]
-    assert small.config()["objective"]["attention"] > 0
+    assert small.config()["loss_config"]["cosine_layers"] == [
+        [0, 0],
+        [2, 1],
+        [3, 2],
+        [4, 3],
+        [6, 4],
+    ]
+    assert small.config()["loss_config"]["attention"] > 0
     assert model.config.num_attention_heads == 4  # as many as the large one's
     assert AutoTokenizer.from_pretrained(tmp_path / "out").model_max_length == small_teacher.LENGTH
     monkeypatch.setattr("distilkit.distillation.train", None)  # finished: nothing is trained again

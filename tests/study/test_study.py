@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from transformers import BertForMaskedLM, BertForSequenceClassification
 
 from distilkit.__main__ import main
-from distilkit.config import SCALES, TaskObjective, as_json
+from distilkit.config import SCALES, FinetuneLossConfig, as_json
 from distilkit.distillation import fingerprint
 from distilkit.plots.study import (
     plot_ablation,
@@ -91,24 +91,24 @@ def test_scores_are_those_of_the_test_sets(studied):
 def test_arms_are_what_they_say(studied, toy):
     home, _ = studied
     runs = {arm: Run(home / "runs" / f"study-tiny-{arm}-11") for arm in ARMS}
-    objective = {arm: run.config()["objective"] for arm, run in runs.items() if run.finished}
-    assert set(ARMS) - set(objective) == {"teacher", "scratch", "distilled_twice"}
+    loss_config = {arm: run.config()["loss_config"] for arm, run in runs.items() if run.finished}
+    assert set(ARMS) - set(loss_config) == {"teacher", "scratch", "distilled_twice"}
     for arm in ("random_init", "first_layers", "last_layers", "every_other"):
-        assert objective[arm] == objective["distilled"]
-    assert objective["distilled"] == as_json(toy.objective)
+        assert loss_config[arm] == loss_config["distilled"]
+    assert loss_config["distilled"] == as_json(toy.loss_config)
     for arm, changed in {
-        "without_soft_target": {"soft_target": 0},
-        "without_cosine": {"cosine": 0},
-        "without_mlm": {"mlm": 0},
+        "without_soft_target": {"kd_weight": 0},
+        "without_cosine": {"cosine_weight": 0},
+        "without_mlm": {"mlm_weight": 0},
         "temperature_1": {"temperature": 1},
         "temperature_4": {"temperature": 4},
         "temperature_8": {"temperature": 8},
-        "weights_1_1_1": {"soft_target": 1, "mlm": 1, "cosine": 1},
-        "weights_5_2_1": {"soft_target": 5, "mlm": 2, "cosine": 1},
+        "weights_1_1_1": {"kd_weight": 1, "mlm_weight": 1, "cosine_weight": 1},
+        "weights_5_2_1": {"kd_weight": 5, "mlm_weight": 2, "cosine_weight": 1},
     }.items():
-        assert objective[arm] == objective["distilled"] | changed, arm
+        assert loss_config[arm] == loss_config["distilled"] | changed, arm
     for arm in ("mlm_equal_steps", "mlm_equal_time"):
-        assert (objective[arm]["soft_target"], objective[arm]["cosine"]) == (0, 0)
+        assert (loss_config[arm]["soft_target"], loss_config[arm]["cosine"]) == (0, 0)
     start = {arm: run.config()["model"]["sha256"] for arm, run in runs.items() if run.finished}
     assert start["distilled"] == start["mlm_equal_steps"] == start["mlm_equal_time"]
     of_teacher = BertForMaskedLM.from_pretrained(toy.teacher)
@@ -140,7 +140,7 @@ def test_who_is_distilled_twice_learns_from_the_fine_tuned_teacher(studied):
     )
     assert once.config()["model"] == twice.config()["model"]
     assert once.config()["teacher"] is None
-    assert twice.config()["objective"] == as_json(TaskObjective())
+    assert twice.config()["loss_config"] == as_json(FinetuneLossConfig())
     kept = BertForSequenceClassification.from_pretrained(teacher.model)
     assert twice.config()["teacher"] == fingerprint(kept)
     assert not once.model.is_dir()
@@ -416,7 +416,7 @@ def test_what_was_trained_otherwise_is_refused_before_anything_is_trained(
     studied, toy, monkeypatch
 ):
     monkeypatch.setenv("DISTILKIT_HOME", str(studied[0]))
-    monkeypatch.setattr(study, "side_by_side", None)
+    monkeypatch.setattr(study, "run_parallel", None)
     longer = replace(toy, distillation=replace(toy.distillation, steps=7))
     with pytest.raises(ValueError, match=r"study-tiny-distilled-11 was begun with steps = 6"):
         run_study(longer, (11, 12), ("distilled",), out=studied[0] / "no.csv")
@@ -438,7 +438,7 @@ def test_how_many_are_left_does_not_decide_the_threads(studied, toy, monkeypatch
         seen.extend(items)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(study, "side_by_side", stop)
+    monkeypatch.setattr(study, "run_parallel", stop)
     monkeypatch.setattr(
         "distilkit.study.cost.workers_and_threads", lambda items: shared.append(items) or (1, 1)
     )

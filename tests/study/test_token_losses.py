@@ -10,16 +10,16 @@ import pytest
 import torch
 from conftest import small_bert
 
-from distilkit import Objective, losses_on, student_from_teacher, triple_loss
+from distilkit import LossConfig, losses_on, student_from_teacher, triple_loss
 from distilkit.masking import MaskedBlocks, pack
 from distilkit.panels.losses import loss_panel
 from distilkit.study.token_losses import TERMS, gradient_products, rows_of, targets_of, token_losses
 
 QUIET = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 OBJECTIVES = [
-    Objective(),
-    Objective(tokens="masked", temperature=3.0),
-    Objective(mlm_target="teacher"),
+    LossConfig(),
+    LossConfig(restrict_kd_to_mask=True, temperature=3.0),
+    LossConfig(mlm_target="teacher"),
 ]
 
 
@@ -38,17 +38,17 @@ def blocks(texts, tokenizer) -> MaskedBlocks:
     return MaskedBlocks(pack(texts, tokenizer, 24)[-5:], tokenizer, seed=3)  # the last: padded
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
-def test_means_over_tokens_are_the_terms(student, teacher, blocks, objective):
+@pytest.mark.parametrize("loss_config", OBJECTIVES)
+def test_means_over_tokens_are_the_terms(student, teacher, blocks, loss_config):
     batch = blocks.batch(0, np.arange(len(blocks)))
-    each = token_losses(student, teacher, batch, objective)
-    whole = losses_on(student, blocks, objective, teacher)
+    each = token_losses(student, teacher, batch, loss_config)
+    whole = losses_on(student, blocks, loss_config, teacher)
     real = batch["attention_mask"].bool()
     masked = torch.zeros_like(real).flatten()
     masked[batch["rows"][: len(batch["targets"])]] = True
     masked = masked.view(real.shape)
     looks = {
-        "soft_target": masked if objective.tokens == "masked" else real,
+        "soft_target": masked if loss_config.restrict_kd_to_mask else real,
         "mlm": masked,
         "cosine": real,
     }
@@ -59,12 +59,12 @@ def test_means_over_tokens_are_the_terms(student, teacher, blocks, objective):
 
 def test_lengths_and_cosines_of_gradients_follow_from_the_products(student, teacher, blocks):
     batch = blocks.batch(0, np.arange(3))
-    objective = Objective()
-    products = gradient_products(student, teacher, batch, objective)
+    loss_config = LossConfig()
+    products = gradient_products(student, teacher, batch, loss_config)
     assert torch.equal(products, products.T)
     assert all(parameter.grad is None for parameter in student.parameters())
     for weights in ([1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0], [5.0, 2.0, 1.0], [0.3, 7.0, 2.0]):
-        chosen = Objective(**dict(zip(TERMS, weights, strict=True)))
+        chosen = LossConfig(**dict(zip(TERMS, weights, strict=True)))
         with torch.no_grad():
             t, t_hidden = rows_of(teacher, batch)
         s, s_hidden = rows_of(student, batch)
@@ -121,9 +121,9 @@ def test_long_blocks_are_cut_and_wrong_ones_refused(student, teacher, texts, tok
     with pytest.raises(ValueError, match="give block numbers"):
         loss_panel(student, teacher, long, ids=[])
     with pytest.raises(ValueError, match="weight = 20"):
-        loss_panel(student, teacher, long, objective=Objective(mlm=20.0))
+        loss_panel(student, teacher, long, loss_config=LossConfig(mlm_weight=20.0))
     with pytest.raises(ValueError, match="not among the three terms"):
-        loss_panel(student, teacher, long, objective=Objective(attention=1.0))
+        loss_panel(student, teacher, long, loss_config=LossConfig(attention=1.0))
     with pytest.raises(ValueError, match="weight = -1"):
         panel.settings = {**panel.settings, "weights": [1, -1, 1]}
 

@@ -28,7 +28,7 @@ Result = TypeVar("Result")
 MOST = 4  # each holds libraries, a model and its optimizer: 0.9 GB at the tiny scale
 
 
-def side_by_side(
+def run_parallel(
     call: Callable[..., Result], items: Sequence[tuple[Any, ...]], title: str
 ) -> list[Result]:
     """``call(*item)`` for every item, in their order, with a progress bar.
@@ -53,7 +53,7 @@ def side_by_side(
 
 
 def workers_and_threads(items: int) -> tuple[int, int]:
-    """How many processes :func:`side_by_side` takes for so many items, and the threads of each."""
+    """How many processes :func:`run_parallel` takes for so many items, and the threads of each."""
     threads = torch.get_num_threads()
     workers = min(MOST, threads, items)
     if workers < 2 or torch.accelerator.is_available() or processes().num_processes > 1:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from tqdm.auto import tqdm
 
-from distilkit.side_by_side import side_by_side
+from distilkit.run_parallel import run_parallel
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def refuse(number: int) -> int:
 
 def test_results_come_in_order_from_as_many_processes_as_there_are_threads(threads):
     threads(2)
-    found = side_by_side(where, [(number,) for number in range(6)], "count")
+    found = run_parallel(where, [(number,) for number in range(6)], "count")
     assert [number for number, _, _ in found] == list(range(6))
     workers = {pid for _, pid, _ in found}
     assert os.getpid() not in workers
@@ -49,20 +49,20 @@ def test_results_come_in_order_from_as_many_processes_as_there_are_threads(threa
 
 def test_one_thread_means_one_process_and_one_item_too(threads):
     threads(2)
-    assert side_by_side(where, [(7,)], "count") == [(7, os.getpid(), 2)]
+    assert run_parallel(where, [(7,)], "count") == [(7, os.getpid(), 2)]
     threads(1)
-    assert {pid for _, pid, _ in side_by_side(where, [(1,), (2,)], "count")} == {os.getpid()}
-    assert side_by_side(where, [], "count") == []
+    assert {pid for _, pid, _ in run_parallel(where, [(1,), (2,)], "count")} == {os.getpid()}
+    assert run_parallel(where, [], "count") == []
 
 
 def test_many_threads_are_shared(threads):
     threads(4)
-    assert {each for _, _, each in side_by_side(where, [(i,) for i in range(2)], "count")} == {2}
+    assert {each for _, _, each in run_parallel(where, [(i,) for i in range(2)], "count")} == {2}
 
 
 def test_only_the_bar_that_counts_is_drawn(threads, capfd):
     threads(2)
-    assert side_by_side(count_aloud, [(3,), (4,), (5,)], "count") == [3, 6, 10]
+    assert run_parallel(count_aloud, [(3,), (4,), (5,)], "count") == [3, 6, 10]
     drawn = capfd.readouterr().err
     assert "count: 100%" in drawn
     assert "worker's own bar" not in drawn
@@ -72,19 +72,19 @@ def test_only_the_bar_that_counts_is_drawn(threads, capfd):
 def test_what_a_call_raises_is_raised_here(threads, count):
     threads(count)
     with pytest.raises(ValueError, match="2 is not allowed"):
-        side_by_side(refuse, [(1,), (2,), (3,)], "count")
+        run_parallel(refuse, [(1,), (2,), (3,)], "count")
 
 
 NAPS = """
 import os, pathlib, sys, time, torch
-from distilkit.side_by_side import side_by_side
+from distilkit.run_parallel import run_parallel
 
 def nap(number):
     pathlib.Path(sys.argv[1], str(number)).write_text(str(os.getpid()))
     time.sleep(1 if number > 2 else 5)  # those that are running, and the next ones
 
 torch.set_num_threads(2)
-side_by_side(nap, [(number,) for number in range(1, 100)], "nap")
+run_parallel(nap, [(number,) for number in range(1, 100)], "nap")
 """
 
 
