@@ -200,10 +200,10 @@ def test_rows_that_are_not_selected_change_nothing(batch, temperature, more):
     assert float(mlm_loss(*padded)) == float(mlm_loss(student, targets))
 
 
-@given(batch=batches(), temperature=TEMPERATURES, restrict_kd_to_mask=st.booleans())
-def test_gradients_against_finite_differences(batch, temperature, tokens):
+@given(batch=batches(), temperature=TEMPERATURES, masked_only=st.booleans())
+def test_gradients_against_finite_differences(batch, temperature, masked_only):
     student, teacher, ours, theirs, targets = batch
-    loss_config = LossConfig(temperature=temperature, tokens=tokens)
+    loss_config = LossConfig(temperature=temperature, restrict_kd_to_mask=masked_only)
 
     def loss(logits, hidden):
         return triple_loss(logits, teacher, hidden, theirs, targets, loss_config).loss
@@ -226,17 +226,17 @@ def test_gradients_against_finite_differences(batch, temperature, tokens):
     rows=st.integers(1, 12),
     words=st.integers(2, 40),
     temperature=TEMPERATURES,
-    restrict_kd_to_mask=st.booleans(),
+    masked_only=st.booleans(),
     data=st.data(),
 )
-def test_the_lean_head_is_the_plain_formula(seed, rows, words, temperature, tokens, data):
+def test_the_lean_head_is_the_plain_formula(seed, rows, words, temperature, masked_only, data):
     masked = data.draw(st.integers(0, rows))
     torch.manual_seed(seed)
     heads = [Head(lambda h: h, torch.nn.Linear(6, words, dtype=torch.float64)) for _ in range(2)]
     ours, theirs = (torch.randn(rows, 6, dtype=torch.float64) for _ in range(2))
     ours.requires_grad_()
     some = torch.randint(words, (masked,))
-    loss_config = LossConfig(temperature=temperature, tokens=tokens)
+    loss_config = LossConfig(temperature=temperature, restrict_kd_to_mask=masked_only)
     lean = fused_triple_loss(
         ours, heads[0], some, loss_config, teacher_hidden=theirs, teacher_head=heads[1]
     )

@@ -38,6 +38,9 @@ def blocks(texts, tokenizer) -> MaskedBlocks:
     return MaskedBlocks(pack(texts, tokenizer, 24)[-5:], tokenizer, seed=3)  # the last: padded
 
 
+WEIGHTS = ("kd_weight", "mlm_weight", "cosine_weight")
+
+
 @pytest.mark.parametrize("loss_config", OBJECTIVES)
 def test_means_over_tokens_are_the_terms(student, teacher, blocks, loss_config):
     batch = blocks.batch(0, np.arange(len(blocks)))
@@ -64,7 +67,7 @@ def test_lengths_and_cosines_of_gradients_follow_from_the_products(student, teac
     assert torch.equal(products, products.T)
     assert all(parameter.grad is None for parameter in student.parameters())
     for weights in ([1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0], [5.0, 2.0, 1.0], [0.3, 7.0, 2.0]):
-        chosen = LossConfig(**dict(zip(TERMS, weights, strict=True)))
+        chosen = LossConfig(**dict(zip(WEIGHTS, weights, strict=True)))
         with torch.no_grad():
             t, t_hidden = rows_of(teacher, batch)
         s, s_hidden = rows_of(student, batch)
