@@ -66,7 +66,7 @@ _LATER = {
     "models.pruning": ("load_pruned", "prune"),
     "report.page": ("write_report",),
     "run": ("Run", "open_run", "runs"),
-    "cli.setup_notebook": ("provenance", "start"),
+    "cli.setup_notebook": ("provenance", "setup_notebook"),
     "data.sources": ("load_blocks", "load_task", "load_teacher", "load_text", "load_tokenizer"),
     "student": (
         "DISTILBERT_LAYERS",

@@ -13,7 +13,7 @@ from distilkit.config import Scale, scale
 from distilkit.run import commit
 
 
-def start(name: str | None = None) -> Scale:
+def setup_notebook(name: str | None = None) -> Scale:
     """Print what a reader needs to know before time is spent, and return the scale.
 
     Args:

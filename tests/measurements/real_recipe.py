@@ -28,7 +28,7 @@ from transformers import (
     DistilBertForMaskedLM,
 )
 
-from distilkit import distil, finetune, home, pretrain, sequence_classifier, start
+from distilkit import distil, finetune, home, pretrain, sequence_classifier, setup_notebook
 from distilkit.config import MLM_ONLY, SCALES, FinetuneLossConfig, TrainingConfig
 from distilkit.data.block_cache import cached_blocks
 from distilkit.data.documents import open_text
@@ -102,7 +102,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     examples = options.examples * (len(TASKS) if len(options.examples) == 1 else 1)
-    start("base")
+    setup_notebook("base")
     tokenizer = AutoTokenizer.from_pretrained(options.encoder)
     train, held_out = (
         cached_blocks(text.read, tokenizer, LENGTH, source=text.identity())
