@@ -14,9 +14,9 @@ figures: $(VENV)/ready          ## the notebook sequence, headless -> figures/ti
 report: $(VENV)/ready           ## runs and figures as one page -> figures/tiny/report.html
 	$(BIN)/python -m distilkit report
 
-study: $(VENV)/ready            ## six arms, five seeds, test sets -> data/tiny/study.csv; hours, resumable
+study: $(VENV)/ready            ## six arms, five seeds, test sets -> data/results/study.csv; hours, resumable
 	$(BIN)/python -m distilkit study --scale tiny --steps 1000 --precision bf16 \
-		--examples 7200 --epochs 1 --out data/tiny/study.csv \
+		--examples 7200 --epochs 1 --out data/results/study.csv \
 		--arms teacher distilled mlm_equal_steps mlm_equal_time random_init scratch
 
 test: $(VENV)/ready check       ## everything CI runs

@@ -26,6 +26,7 @@ def home() -> Path:
 
 
 SHIPPED = Path(__file__).resolve().parents[1] / "data" / "tiny"  # what the repository brings
+RESULTS = SHIPPED.parent / "results"  # tables of measurements that take hours
 
 
 def _number(owner: str, name: str, value: Any, low: float, high: float, *, open_low: bool) -> None:

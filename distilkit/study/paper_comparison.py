@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from distilkit.config import GLUE_TASKS, SCALES, SHIPPED, Scale, home
+from distilkit.config import GLUE_TASKS, RESULTS, SCALES, Scale, home
 from distilkit.losses import softmax_with_temperature
 from distilkit.measure.inference_benchmark import random_pair
 from distilkit.measure.measure import BYTES_PER_MB, parameter_count
@@ -360,7 +360,7 @@ def _scores(scale: Scale, *arms: str, parts: bool = False) -> tuple[pd.DataFrame
     for name in ("study.csv", "parts.csv") if parts else ("study.csv",):
         places.append((scale.figures / name, f"{own}/{name}", measured))
         if scale.name == "tiny":
-            places.append((SHIPPED / name, f"data/tiny/{name}", measured))
+            places.append((RESULTS / name, f"data/results/{name}", measured))
     places.append((scale.figures / "05_scores.csv", f"{own}/05_scores.csv", "validation sets"))
     for path, name, split in places:
         table = _read(path, {"arm", "seed", "task", "score"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from distilkit.config import SCALES, SHIPPED, Scale
+from distilkit.config import RESULTS, SCALES, Scale
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,15 +28,15 @@ def load_reference_table(scale: Scale, name: str) -> tuple[pd.DataFrame, Scale, 
 
     Returns:
         ``figures/<scale>/<name>.csv``, which :data:`COMMANDS` write, with `scale`; where it is
-        missing ``data/tiny/<name>.csv`` with the tiny scale, whatever `scale` is.
+        missing ``data/results/<name>.csv`` with the tiny scale, whatever `scale` is.
     """
     import pandas as pd
 
     own = scale.figures / f"{name}.csv"
     if own.is_file():
         return pd.read_csv(own), scale, f"figures/{scale.name}/{own.name}: a table of your own"
-    path, tiny = SHIPPED / f"{name}.csv", SCALES["tiny"]
-    said = f"data/tiny/{path.name}: measured beforehand, at the tiny scale, not in this notebook"
+    path, tiny = RESULTS / f"{name}.csv", SCALES["tiny"]
+    said = f"data/results/{path.name}: measured beforehand, at the tiny scale, not in this notebook"
     if scale.name != tiny.name:
         command = f"python -m distilkit {COMMANDS[name].format(scale=scale.name)}"
         said += f" (and not at the scale {scale.name}: {command} would do that)"

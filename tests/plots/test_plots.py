@@ -21,7 +21,7 @@ from PIL import Image
 from scipy.special import softmax
 from scipy.stats import entropy
 
-from distilkit.config import SHIPPED
+from distilkit.config import RESULTS
 from distilkit.plots import curves as plots
 from distilkit.plots.frontier import plot_frontier
 from distilkit.plots.style import COLUMN_IN, FULL_IN, number, text_width_pt, wrap
@@ -128,7 +128,7 @@ FIGURES = {
     ),
     "frontier": lambda: plot_frontier(compressed()),
     "frontier_one_seed": lambda: plot_frontier(compressed((1,))),
-    "frontier_shipped": lambda: plot_frontier(pd.read_csv(SHIPPED / "frontier.csv")),
+    "frontier_shipped": lambda: plot_frontier(pd.read_csv(RESULTS / "frontier.csv")),
 }
 COLUMN_WIDE = {name for name in FIGURES if name.startswith("layers")}
 

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, small_bert, teacher_and_text
+from conftest import small_bert, teacher_and_text
 from scipy.stats import spearmanr
 from transformers import DistilBertForMaskedLM
 
 from distilkit.__main__ import main
-from distilkit.config import SCALES, SHIPPED
+from distilkit.config import RESULTS, SCALES
 from distilkit.data.sources import load_blocks, load_teacher
 from distilkit.distillation import losses_on
 from distilkit.run import Run
-from distilkit.student import default_layers
 from distilkit.study import layer_study
 from distilkit.study.layer_search import named_maps, probe_of, score_layer_maps
 from distilkit.study.layer_study import plan, rank_correlation, read_trained, score_and_train
@@ -166,7 +164,7 @@ def test_wrong_input_is_refused_before_time_is_spent(wrong, says, toy, home, mon
 
 
 def test_the_shipped_table_is_of_the_shipped_teacher(home):
-    table = read_trained(SHIPPED / "layer_maps.csv")
+    table = read_trained(RESULTS / "layer_maps.csv")
     teacher, tokenizer = load_teacher(TINY)
     blocks, _ = load_blocks(TINY, tokenizer)
     scores = score_layer_maps(teacher, probe_of(blocks), loss_config=TINY.loss_config)
@@ -175,27 +173,3 @@ def test_the_shipped_table_is_of_the_shipped_teacher(home):
     for name in ("soft_target", "masked_accuracy"):
         cut = scores.loc[list(table.layers), name]
         np.testing.assert_allclose(table[f"{name}_cut"], cut, atol=4e-3)  # another machine's digits
-
-
-def test_the_notebook_says_what_the_shipped_table_says():
-    table = read_trained(SHIPPED / "layer_maps.csv")
-    notebook = json.loads((ROOT / "notebooks" / "02_student.ipynb").read_text())
-    (answer,) = [c["source"] for c in notebook["cells"] if c["id"] == "maps-answer"]
-    answer = "".join(answer).replace("−", "-")
-    for score in ("soft_target", "masked_accuracy"):
-        assert f"{rank_correlation(table, f'{score}_cut', score):+.2f}" in answer
-    after = table.groupby("layers").soft_target.mean().sort_values()
-    best, default = after.index[0], default_layers(6)
-    assert f"{', '.join(map(str, best))}, the best" in answer
-    for layers in (best, default):
-        assert f"{after[[layers]].item():.3f}" in answer
-    assert f"ends {after.index.get_loc(default) + 1}th" in answer
-    cut = table.groupby("layers").soft_target_cut.mean().idxmin()
-    assert f"({', '.join(map(str, cut))}) comes out {after.index.get_loc(cut) + 1}th" in answer
-    assert {layers[-1] for layers in after.index[:8]} == {5}  # "all keep the last layer"
-    assert all(layers[0] > 0 for layers in after.index[:5])  # "leave the first one out"
-    assert f"{table.steps.iloc[0]} steps" in answer
-    spread = table.groupby("layers").soft_target.agg(np.ptp)
-    assert spread.max() < 0.002  # "by less than"
-    assert f"the choice of layers by {np.ptp(after):.2f}" in answer
-    assert after.index[-1] == table.groupby("layers").soft_target_cut.mean().idxmax() == (0, 1, 2)

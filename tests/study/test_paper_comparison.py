@@ -13,7 +13,7 @@ import pytest
 from scipy import stats
 from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertModel
 
-from distilkit.config import GLUE_TASKS, SCALES, SHIPPED
+from distilkit.config import GLUE_TASKS, RESULTS, SCALES
 from distilkit.plots.paper_comparison import plot_task_differences
 from distilkit.report.page import paper_table, write_report
 from distilkit.run import run_folder
@@ -49,7 +49,7 @@ BASE = SCALES["base"]
 @pytest.fixture
 def tiny(home, tmp_path, monkeypatch):
     """The tiny scale in an empty home, without the study that comes with the kit."""
-    monkeypatch.setattr(beside_paper, "SHIPPED", tmp_path / "nothing-shipped")
+    monkeypatch.setattr(beside_paper, "RESULTS", tmp_path / "nothing-shipped")
     return SCALES["tiny"]
 
 
@@ -172,7 +172,7 @@ def test_published_numbers_are_those_of_paper_py(tiny):
     assert row(table, "about 90 hours").published == paper.TRAINING_GPUS * paper.TRAINING_HOURS
     assert row(table, "share of BERT's macro-score").published == paper.RETAINED_PERCENT
     assert row(table, "fewer than BERT-base's, share").published == 40
-    assert row(table, "weight of the masked words").published == paper.TRIPLE_LOSS["mlm"]
+    assert row(table, "weight of the masked words").published == paper.TRIPLE_LOSS["mlm_weight"]
 
 
 def test_what_is_counted_equals_transformers_own_models(tiny):
@@ -301,7 +301,7 @@ def test_the_study_comes_before_a_single_run_and_one_seed_has_no_interval(tiny):
 
 def test_the_shipped_study_is_the_tiny_scales_only(home):
     tiny, base = beside_the_paper(SCALES["tiny"]), beside_the_paper(BASE)
-    assert "data/tiny/study.csv" in row(tiny, "CoLA: student")["where"]
+    assert "data/results/study.csv" in row(tiny, "CoLA: student")["where"]
     assert row(tiny, "teacher initialization").verdict == PARTLY
     assert row(base, "CoLA: student").verdict == NOT_RUN
 
@@ -317,17 +317,17 @@ def table_4(scale):
 def test_table_4_is_of_one_study_where_one_has_all_of_it(home):
     """The shipped study has one of its rows, the study of the parts all four."""
     assert {each["where"].split("; ")[1] for each in table_4(SCALES["tiny"])} == {
-        "data/tiny/parts.csv, " + seeds_of("parts") + ", 3 of 9 tasks, test sets"
+        "data/results/parts.csv, " + seeds_of("parts") + ", 3 of 9 tasks, test sets"
     }
     for what in ("CoLA: student", "BERT-base: macro-score"):  # not the parts' business
-        assert "data/tiny/study.csv" in row(beside_the_paper(SCALES["tiny"]), what)["where"]
+        assert "data/results/study.csv" in row(beside_the_paper(SCALES["tiny"]), what)["where"]
     every = (*ARMS, "random_init")
     toy_scores(every).to_csv(SCALES["tiny"].figures / "study.csv", index=False)
     assert all("figures/tiny/study.csv" in each["where"] for each in table_4(SCALES["tiny"]))
 
 
 def seeds_of(name):
-    count = pd.read_csv(SHIPPED / f"{name}.csv").seed.nunique()
+    count = pd.read_csv(RESULTS / f"{name}.csv").seed.nunique()
     return f"{count} seeds"
 
 

@@ -4,13 +4,13 @@ import pandas as pd
 import pytest
 
 from distilkit.__main__ import _parser
-from distilkit.config import SCALES, SHIPPED
+from distilkit.config import RESULTS, SCALES
 from distilkit.study.reference_tables import COMMANDS, load_reference_table
 
 
 @pytest.mark.parametrize("name", ["study", "parts", "frontier"])
 def test_the_readers_own_table_comes_first_and_ours_is_said_to_be_ours(home, name):
-    shipped = pd.read_csv(SHIPPED / f"{name}.csv")
+    shipped = pd.read_csv(RESULTS / f"{name}.csv")
     for scale in (SCALES["tiny"], SCALES["base"]):
         table, of, said = load_reference_table(scale, name)
         pd.testing.assert_frame_equal(table, shipped)
