@@ -235,7 +235,6 @@ def distil(options: argparse.Namespace) -> None:
         name=options.name or f"{chosen.name}-distilled",
         loss_config=loss_config,
         validation=validation,
-        shard_teacher=options.shard_teacher,
     )
     _print_result(run)
 
@@ -588,9 +587,6 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         metavar="BLOCKS",
         help="read the Hub dataset as it is needed, so many blocks an epoch, and store nothing",
-    )
-    sub.add_argument(
-        "--shard-teacher", action="store_true", help="several processes share its weights (FSDP)"
     )
     sub.add_argument("--layers", type=int, nargs="+", help="teacher layers to copy, 0-based")
     weights = LossConfig()

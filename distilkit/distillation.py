@@ -18,11 +18,10 @@ from transformers import PreTrainedModel
 from distilkit.config import MLM_ONLY, LossConfig, TrainingConfig, as_json
 from distilkit.data.teacher_cache import TeacherCache
 from distilkit.data.top_k import TopK
-from distilkit.eval_mode import eval_mode
 from distilkit.fingerprint import fingerprint, text_digest
 from distilkit.fused_loss import fused_triple_loss, mlm_head
 from distilkit.masking import MaskedBlocks
-from distilkit.processes import processes, shard_layers
+from distilkit.processes import eval_mode, processes, seeded, to_device
 from distilkit.run import Run, open_run
 from distilkit.student import positions
 from distilkit.study.attention_transfer import attention_term, check_attention, show_attention
@@ -38,7 +37,6 @@ def distil(
     name: str,
     loss_config: LossConfig | None = None,
     validation: MaskedBlocks | None = None,
-    shard_teacher: bool = False,
     teacher_cache: TeacherCache | None = None,
 ) -> Run:
     """Train a copy of `student` by the triple loss against `teacher`; see :func:`pretrain`."""
@@ -50,7 +48,6 @@ def distil(
         loss_config=loss_config or LossConfig(),
         teacher=teacher,
         validation=validation,
-        shard_teacher=shard_teacher,
         teacher_cache=teacher_cache,
     )
 
@@ -64,7 +61,6 @@ def pretrain(
     loss_config: LossConfig = MLM_ONLY,
     teacher: PreTrainedModel | None = None,
     validation: MaskedBlocks | None = None,
-    shard_teacher: bool = False,
     teacher_cache: TeacherCache | None = None,
 ) -> Run:
     """Train a copy of a masked-language model; masked words alone, or any objective.
@@ -81,8 +77,6 @@ def pretrain(
         teacher: needed if the objective asks one; gets no gradients, and comes back in its own
             mode and to its own device.
         validation: held-out text; its losses are logged under a mask that never changes.
-        shard_teacher: in several processes, no device holds the whole teacher: its layers are dealt
-            out (FSDP) and put together while they compute. The host's memory still holds it whole.
         teacher_cache: its answers to these blocks, kept from before
             (:func:`distilkit.data.teacher_cache.cached_teacher`); validation asks the teacher
             itself.
@@ -111,8 +105,6 @@ def pretrain(
         model = copy.deepcopy(model)
         device, lent = processes().device, () if teacher is None else (teacher,)
         if teacher is not None:
-            if shard_teacher:
-                teacher, lent = shard_layers(copy.deepcopy(teacher)).to(device).eval(), ()
             add_projections(model, teacher, loss_config, training.seed)
         validate = None
         if validation is not None:
@@ -245,7 +237,7 @@ def losses_on(
         for first in range(0, len(starts), world):  # as many for all: see loop.train
             own = first + rank
             batch = part(starts[own if own < len(starts) else 0])
-            batch = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
+            batch = to_device(batch, device)
             for term, value in loss(model, batch, counts).items():
                 sums[term] = sums.get(term, 0) + value * (own < len(starts))
         return sum_over_processes(sums)
@@ -266,8 +258,7 @@ def add_projections(
     ours, theirs = model.config.hidden_size, teacher.config.hidden_size
     if loss_config.cosine_weight == 0 or ours == theirs:
         return
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with seeded(seed):
         maps = [nn.Linear(ours, theirs, bias=False) for _ in _pairs(loss_config)]
     setattr(model, _PROJECTIONS, nn.ModuleList(maps))
 

@@ -29,10 +29,9 @@ from distilkit.data.examples import Examples
 from distilkit.data.tasks import Task, scores, task_examples
 from distilkit.data.tasks import task as task_named
 from distilkit.distillation import fingerprint
-from distilkit.eval_mode import eval_mode
 from distilkit.losses import at_least_float32, soft_target_loss
 from distilkit.models.loading import load_model
-from distilkit.processes import processes
+from distilkit.processes import eval_mode, processes, seeded, to_device
 from distilkit.run import Run, open_run
 from distilkit.student import positions
 from distilkit.training_loop import Loss, evaluate, train
@@ -81,7 +80,7 @@ def with_new_head(kind: type, checkpoint: str | Path, seed: int, **config: Any) 
     verbosity = hf_logging.get_verbosity()
     hf_logging.set_verbosity_error()  # its table of missing weights is checked below instead
     try:
-        with torch.random.fork_rng():  # transformers draws a head too, which is replaced below
+        with seeded():  # transformers draws a head too, which is replaced below
             model, info = load_model(kind, checkpoint, **config)
     finally:
         hf_logging.set_verbosity(verbosity)
@@ -352,7 +351,7 @@ def by_example(
         found = {}
         for ids in batches[state.process_index :: state.num_processes]:
             batch = examples.batch(0, ids)
-            batch = {k: v.to(model.device) for k, v in batch.items() if isinstance(v, Tensor)}
+            batch = to_device(batch, model.device)
             found |= zip(ids, at_least_float32(outputs(batch)).cpu().numpy(), strict=True)
         return found
 

@@ -1,43 +1,77 @@
-"""This process among those that ``torchrun`` or ``accelerate launch`` started, or alone."""
+"""Processes, devices and random generators: what every training and measurement shares."""
 
 from __future__ import annotations
 
 import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
 
 import torch
 from accelerate import PartialState
-from torch import nn
+from torch import Tensor, nn
 
 
 def processes() -> PartialState:
-    """accelerate's handle on rank, world size and device, joined on the first call.
+    """Return accelerate's handle on rank, world size and device; joins the group on first use.
 
-    Where there is no accelerator (or ``accelerate launch --cpu`` says so) the processes talk
-    through gloo; accelerate by itself would leave each of them alone.
+    On CPU (no accelerator, or ``accelerate launch --cpu``) the processes talk through gloo.
+    accelerate by itself would leave each of them alone.
     """
     told = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
     return PartialState(cpu=told or not torch.accelerator.is_available())
 
 
-def shard_layers(model: nn.Module) -> nn.Module:
-    """Deal the weights of a model's layers out over the processes, in place (FSDP).
+def to_device(batch: dict[str, Any], device: torch.device | str) -> dict[str, Any]:
+    """Copy a batch's tensors to a device; everything else in it stays as it is."""
+    return {
+        name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+        for name, value in batch.items()
+    }
 
-    A layer is put together while it computes and given up again; embeddings and head stay whole.
-    All processes have to call the model equally often. Alone, nothing happens.
 
-    Returns:
-        The model.
+@contextmanager
+def eval_mode(*models: nn.Module, device: torch.device | None = None) -> Iterator[None]:
+    """Put models into eval mode and, if named, on `device`; restore both afterwards.
+
+    Modes are restored module by module: a frozen part may be in eval mode inside a model in train
+    mode. A model returns to the device of its first parameter.
     """
-    state = processes()
-    if state.num_processes == 1:
-        return model
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
+    places = [next(model.parameters()).device for model in models] if device else []
+    modes = [(module, module.training) for model in models for module in model.modules()]
+    try:
+        for model in models:
+            model.eval()
+            if device:
+                model.to(device)
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for model, place in zip(models, places, strict=bool(device)):
+            model.to(place)
 
-    mesh = init_device_mesh(state.device.type, (state.num_processes,))
-    for module in model.modules():
-        if isinstance(module, nn.ModuleList):
-            for layer in module:
-                fully_shard(layer, mesh=mesh, reshard_after_forward=True)
-            return model
-    raise TypeError(f"a {type(model).__name__} has no list of layers to deal out")
+
+@contextmanager
+def seeded(seed: int | None = None) -> Iterator[None]:
+    """Draw from PyTorch's global generators, seeded if `seed` is given; restore them afterwards."""
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=devices):
+        if seed is not None:
+            torch.manual_seed(seed)
+        yield
+
+
+@cache
+def end_with_parent(parent: int) -> None:
+    """End this worker process when its parent is gone; a killed parent cannot tell its workers."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

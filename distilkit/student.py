@@ -26,6 +26,7 @@ from transformers import (
 )
 
 from distilkit.models.pruning import SHAPES, cut_to_config
+from distilkit.processes import seeded
 
 DISTILBERT_LAYERS = (0, 2, 4, 7, 9, 11)  # of 12; the authors' extraction script
 
@@ -256,8 +257,7 @@ def random_student_like(student: torch.nn.Module, seed: int) -> torch.nn.Module:
 
     (Table 4, "random weights initialization".) The global generator is left as it was.
     """
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with seeded(seed):
         model = type(student)(student.config)
     if hasattr(student.config, SHAPES):  # a pruned student's layers have their own numbers of heads
         cut_to_config(model)

@@ -38,8 +38,7 @@ from tqdm.auto import tqdm
 
 from distilkit import checkpoint
 from distilkit.config import TrainingConfig
-from distilkit.eval_mode import eval_mode
-from distilkit.processes import processes
+from distilkit.processes import eval_mode, processes, seeded, to_device
 from distilkit.run import Run
 
 Batch = dict[str, Any]
@@ -131,7 +130,7 @@ def train(
         pin_memory=accelerator.device.type == "cuda",
     )
     with (
-        torch.random.fork_rng(devices=_cuda_devices(accelerator)),  # the caller's stays as it was
+        seeded(),  # the caller's generators stay as they were
         _signals(alone=world == 1) as caught,
         tqdm(
             total=steps,
@@ -166,7 +165,7 @@ def train(
                     _memory_named(run, step, training),
                     accelerator.no_sync(module) if more else contextlib.nullcontext(),
                 ):
-                    out = module(_to(accelerator.device, part), counts)
+                    out = module(to_device(part, accelerator.device), counts)
                     # DDP takes the mean over processes; the counts are global, so we want the sum
                     accelerator.backward(out["loss"] * (world * real[i]))
                 for name, value in out.items():
@@ -309,13 +308,6 @@ def _queues(device: torch.device) -> bool:
     return device.type != "cpu"
 
 
-def _to(device: torch.device, batch: Batch) -> Batch:
-    return {
-        name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
-        for name, value in batch.items()
-    }
-
-
 def _agree(
     parts: list[Batch], real: list[bool], stop: bool, accelerator: Accelerator
 ) -> tuple[dict[str, int], bool]:
@@ -432,10 +424,6 @@ def _state(model: nn.Module, optimizer: Any) -> dict[str, Tensor]:
         for name, parameter in model.named_parameters()
         for key, value in optimizer.state.get(parameter, {}).items()
     }
-
-
-def _cuda_devices(accelerator: Accelerator) -> list[torch.device]:
-    return [accelerator.device] if accelerator.device.type == "cuda" else []
 
 
 @contextlib.contextmanager

@@ -31,7 +31,7 @@ from distilkit.finetuning import check_classifier, evaluate_task, fine_tuned
 from distilkit.masking import MaskedBlocks, pack
 from distilkit.measure.flops import step_bytes
 from distilkit.measure.measure import parameter_count
-from distilkit.processes import processes
+from distilkit.processes import processes, to_device
 from distilkit.student import positions, student_from_teacher
 from distilkit.training_loop import in_bf16, steps_per_epoch
 
@@ -247,7 +247,7 @@ def _speed(
 
     def seconds(examples: int) -> float:
         batch = masked.batch(0, np.arange(examples) % len(masked))
-        batch = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
+        batch = to_device(batch, device)
         started = time.perf_counter()
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             loss(model, batch, batch["counts"])["loss"].backward()

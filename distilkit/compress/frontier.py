@@ -42,9 +42,9 @@ from distilkit.measure.measure import parameter_count
 from distilkit.models.loading import load_model
 from distilkit.models.pruning import layers_of, prune
 from distilkit.run import Run, run_folder
-from distilkit.run_parallel import run_parallel
 from distilkit.student import default_layers, positions, student_from_teacher
 from distilkit.study.arms import POINTS, train_and_measured
+from distilkit.study.run_parallel import run_parallel
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from distilkit.eval_mode import eval_mode
 from distilkit.models.pruning import layers_of
+from distilkit.processes import eval_mode, to_device
 from distilkit.training_loop import Loss
 
 
@@ -85,10 +85,7 @@ def head_and_unit_importance(
     with eval_mode(model), _masked(places) as masks, torch.enable_grad():
         for start in starts:
             masks.clear()
-            inputs = {
-                name: value.to(model.device) if isinstance(value, Tensor) else value
-                for name, value in batch(start).items()
-            }
+            inputs = to_device(batch(start), model.device)
             mean = loss(model, inputs, counts)["loss"]  # this batch's part of it
             slopes = torch.autograd.grad(mean, [masks[i] for i in range(len(places))])
             for total, slope in zip(totals, slopes, strict=True):  # each [B, heads or units]

@@ -29,8 +29,8 @@ import torch
 from transformers import PreTrainedModel
 
 from distilkit.data.examples import Examples
-from distilkit.eval_mode import eval_mode
 from distilkit.finetuning import inputs_of, predict
+from distilkit.processes import eval_mode
 from distilkit.student import positions
 
 if TYPE_CHECKING:

@@ -45,11 +45,10 @@ from transformers import PreTrainedModel
 from distilkit.checkpoint import write_json
 from distilkit.config import LossConfig, TrainingConfig, home
 from distilkit.data.top_k import TEMPERATURES, top_k
-from distilkit.eval_mode import eval_mode
 from distilkit.fingerprint import fingerprint, text_digest
 from distilkit.fused_loss import CHUNK_ELEMENTS, mlm_head
 from distilkit.masking import MASKED_SHARE, MaskedBlocks
-from distilkit.processes import processes
+from distilkit.processes import eval_mode, processes
 from distilkit.training_loop import steps_per_epoch, total_steps
 
 _FORMAT = 1  # changes with what is written

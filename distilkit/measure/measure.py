@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from distilkit.eval_mode import eval_mode
+from distilkit.processes import eval_mode
 
 if TYPE_CHECKING:
     import pandas as pd

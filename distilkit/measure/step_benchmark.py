@@ -42,7 +42,7 @@ from distilkit.masking import MASKED_SHARE, MaskedBlocks, pack
 from distilkit.measure.flops import flops_per_token
 from distilkit.measure.measure import BYTES_PER_MB, peak_memory_mb
 from distilkit.models.loading import load_model, load_tokenizer
-from distilkit.run_parallel import end_with_parent
+from distilkit.processes import end_with_parent, seeded, to_device
 from distilkit.student import student_from_teacher
 from distilkit.training_loop import parameter_groups
 
@@ -181,8 +181,7 @@ def models(work: Work) -> tuple[PreTrainedModel, PreTrainedModel]:
             "intermediate_size": 4 * width,
         }
         config = BertConfig(**named | (work.shape or {}))
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
+        with seeded(0):
             teacher = BertForMaskedLM(config)
     else:
         teacher, _ = load_model(AutoModelForMaskedLM, work.width)
@@ -206,7 +205,7 @@ def batches(work: Work, vocabulary: int) -> Iterator[dict[str, Any]]:
         labels = torch.full((batch["input_ids"].numel(),), IGNORE)
         labels[batch["rows"][: len(batch["targets"])]] = batch["targets"]
         batch["labels"] = labels.view_as(batch["input_ids"])
-        yield {k: v.to(work.device) if isinstance(v, Tensor) else v for k, v in batch.items()}
+        yield to_device(batch, work.device)
         number += 1
 
 

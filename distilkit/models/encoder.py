@@ -26,6 +26,7 @@ from transformers import (
 from distilkit.config import LossConfig, TrainingConfig
 from distilkit.distillation import distil
 from distilkit.masking import MaskedBlocks
+from distilkit.processes import seeded
 from distilkit.run import Run
 
 CONTINUES = "##"  # a WordPiece that goes on with a word (Devlin et al. 2019, section 3)
@@ -151,8 +152,7 @@ def masked_lm_from_encoder(encoder: BertModel, seed: int) -> BertForMaskedLM:
         raise TypeError(
             f"an MLM head can be given to a BertModel, not to a {type(encoder).__name__}"
         )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with seeded(seed):
         model = BertForMaskedLM(BertConfig.from_dict(encoder.config.to_dict()))
     state = {k: v for k, v in encoder.state_dict().items() if not k.startswith("pooler.")}
     model.bert.load_state_dict(state)

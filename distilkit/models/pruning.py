@@ -43,6 +43,7 @@ from transformers import (
 )
 
 from distilkit.models.hub import fetch
+from distilkit.processes import seeded
 
 SHAPES = "pruned"  # of the config: {"heads": [left in each layer], "units": [likewise]}
 
@@ -231,7 +232,7 @@ def read_pruned(
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, **options)
         config.dtype = torch.float32
-        with torch.random.fork_rng():  # what is drawn is replaced, or the caller's to replace
+        with seeded():  # what is drawn is replaced, or the caller's to replace
             model = kind.from_config(config) if hasattr(kind, "from_config") else kind(config)
         cut_to_config(model)
     except Exception as error:  # three libraries' exceptions meet here, none of them is swallowed

@@ -19,7 +19,7 @@ from distilkit.data.sources import load_task
 from distilkit.data.tasks import task as task_named
 from distilkit.finetuning import fine_tuned, finetune, sequence_classifier
 from distilkit.run import Run
-from distilkit.run_parallel import run_parallel
+from distilkit.study.run_parallel import run_parallel
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,7 +59,7 @@ def finetune_arms(
         Scores in points (-100 to 100); only the metric that counts (``glue.TASKS[task].score``),
         for MNLI on the matched set. A correlation with answers that are all the same is counted as
         0, as scikit-learn does: such a model must not drop out of a comparison. On a CPU several
-        runs go on at once (:mod:`distilkit.run_parallel`); their ``train_seconds`` overlap.
+        runs go on at once (:mod:`distilkit.study.run_parallel`); their ``train_seconds`` overlap.
 
     Raises:
         ValueError: before anything is trained: `split` is something else, or a task has none, or

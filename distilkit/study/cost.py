@@ -26,9 +26,9 @@ from distilkit.distillation import language_model_loss
 from distilkit.finetuning import input_length, sequence_classifier, task_loss
 from distilkit.measure.flops import step_bytes
 from distilkit.measure.measure import parameter_count
-from distilkit.processes import processes
-from distilkit.run_parallel import workers_and_threads
+from distilkit.processes import processes, to_device
 from distilkit.student import student_from_teacher
+from distilkit.study.run_parallel import workers_and_threads
 from distilkit.training_loop import in_bf16, parameter_groups, total_steps
 
 WATTS_PER_CORE = 10.0  # a server's processor at full load, by its cores (a rule of thumb)
@@ -173,7 +173,7 @@ def _seconds(
     passes, updates = [], []
     for number in range(TIMED + 1):
         batch = data.batch(0, np.resize(np.roll(ids, -number * size), size))
-        batch = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
+        batch = to_device(batch, device)
         started = _now(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             loss(model, batch, batch["counts"])["loss"].backward()

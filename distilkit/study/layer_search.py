@@ -32,6 +32,7 @@ from distilkit.config import LossConfig
 from distilkit.fused_loss import Head, mlm_head
 from distilkit.losses import at_least_float32
 from distilkit.masking import MaskedBlocks
+from distilkit.processes import to_device
 from distilkit.student import DISTILBERT_LAYERS, check_teacher, default_layers, positions
 from distilkit.training_loop import evaluate
 
@@ -218,9 +219,7 @@ def _score(
         teachers_head = mlm_head(teacher)
         for start in range(0, len(blocks), size):
             batch = blocks.batch(0, np.arange(start, min(start + size, len(blocks))))
-            batch = {
-                k: v.to(teacher.device) if isinstance(v, Tensor) else v for k, v in batch.items()
-            }
+            batch = to_device(batch, teacher.device)
             inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
             words, rows = batch["targets"], batch["rows"]  # M; N, the masked ones first
             if loss_config.restrict_kd_to_mask:

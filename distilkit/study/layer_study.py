@@ -21,9 +21,9 @@ from distilkit.config import Scale
 from distilkit.data.sources import load_blocks, load_teacher
 from distilkit.distillation import distil
 from distilkit.models.loading import load_model
-from distilkit.run_parallel import run_parallel
 from distilkit.student import default_layers, student_from_teacher
 from distilkit.study.layer_search import LayerMap, probe_of, score_layer_maps, score_student
+from distilkit.study.run_parallel import run_parallel
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -40,6 +40,7 @@ from distilkit.models.encoder import (
     masked_lm_from_encoder,
     train_head,
 )
+from distilkit.processes import seeded
 from distilkit.run import Run
 
 VOCABULARY = 5000
@@ -148,8 +149,7 @@ def small_teacher(
     """
     tokenizer = AutoTokenizer.from_pretrained(teacher)
     large = BertForMaskedLM.from_pretrained(teacher, dtype=torch.float32).eval()
-    with torch.random.fork_rng():
-        torch.manual_seed(training.seed)
+    with seeded(training.seed):
         heads = large.config.num_attention_heads  # compared one by one, so as many, and narrower
         shape = {"vocab_size": len(tokenizer), "num_attention_heads": heads, **SHAPE}
         small = BertForMaskedLM(BertConfig(**shape))

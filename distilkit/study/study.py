@@ -31,7 +31,6 @@ from distilkit.data.teacher_cache import cached_teacher
 from distilkit.distillation import pretrain
 from distilkit.processes import processes
 from distilkit.run import Run
-from distilkit.run_parallel import run_parallel
 from distilkit.student import default_layers, random_student_like, student_from_teacher
 from distilkit.study.arms import (
     finetune_arms,
@@ -42,6 +41,7 @@ from distilkit.study.arms import (
 )
 from distilkit.study.cost import Step, readable, study_cost
 from distilkit.study.paper import ablation
+from distilkit.study.run_parallel import run_parallel
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,7 +12,7 @@ import pytest
 import torch
 from tqdm.auto import tqdm
 
-from distilkit.run_parallel import run_parallel
+from distilkit.study.run_parallel import run_parallel
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_what_a_call_raises_is_raised_here(threads, count):
 
 NAPS = """
 import os, pathlib, sys, time, torch
-from distilkit.run_parallel import run_parallel
+from distilkit.study.run_parallel import run_parallel
 
 def nap(number):
     pathlib.Path(sys.argv[1], str(number)).write_text(str(os.getpid()))

@@ -79,7 +79,7 @@ def assert_close(ours, theirs):
 def test_two_processes_train_as_one_does(home, given):
     """Dropout is on, a step has five micro-batches, an epoch's last one fewer."""
     for processes in (1, 2):
-        rest = ["--epochs", 8, "--name", f"by-{processes}", "--shard-teacher"]  # alone: no shards
+        rest = ["--epochs", 8, "--name", f"by-{processes}"]
         out = finish(processes, "distil", *given, *rest)
         assert out.count("validation_loss") == 1  # process 0 alone tells
         assert "steps: 24" in out  # 45 blocks by 20, eight times: not the scale's own steps
@@ -152,32 +152,3 @@ def test_stopped_together_and_gone_on_with_by_one(home, given, capsys):
     finish(1, "--allow-inexact", *arguments, "--name", "stopped")
     finish(1, *arguments, "--name", "whole")
     assert_close(weights(home, "stopped"), weights(home, "whole"))
-
-
-SHARDED = """
-import sys, torch
-sys.path[:0] = {tests!r}
-from conftest import children, small_bert
-from distilkit.processes import processes, shard_layers
-teacher, ids = small_bert(4), torch.arange(5, 37)[None].repeat(3, 1)
-state = processes()
-with torch.no_grad():
-    whole = teacher(ids).logits
-    held = sum(p.numel() for p in teacher.bert.encoder.parameters())
-    assert shard_layers(teacher) is teacher
-    assert torch.equal(teacher(ids).logits, whole)
-own = sum(p.to_local().numel() for p in teacher.bert.encoder.parameters())
-assert held / 2 * 0.98 < own < held / 2 * 1.02, (own, held)
-assert teacher.bert.embeddings.word_embeddings.weight.shape == (205, 32)
-print("half", flush=True)
-state.destroy_process_group()
-"""
-
-
-def test_a_sharded_teacher_says_the_same_and_is_half_as_large(tmp_path):
-    script = tmp_path / "sharded.py"
-    script.write_text(SHARDED.format(tests=list(sys.path)))
-    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run([*start, script], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("half") == 2

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from distilkit.eval_mode import eval_mode
+from distilkit.processes import eval_mode
 
 
 class Traveller(nn.Linear):

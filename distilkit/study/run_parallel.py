@@ -1,0 +1,76 @@
+"""Independent runs in parallel: several processes for models too small for more than one core.
+
+A step on a few short sentences hardly gains from a second thread, while two runs in parallel take
+about as long as one. joblib's loky workers need no ``__main__`` guard.
+
+Ctrl-C ends the workers at once, without a last checkpoint. Finished runs stay finished; the others
+resume from their newest checkpoint.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, TypeVar
+
+import torch
+from tqdm.auto import tqdm
+from transformers.utils import logging
+
+from distilkit.processes import end_with_parent, processes
+
+Result = TypeVar("Result")
+
+MAX_WORKERS = 4  # each holds libraries, a model and its optimizer: 0.9 GB at the tiny scale
+
+
+def run_parallel(
+    call: Callable[..., Result], items: Sequence[tuple[Any, ...]], title: str
+) -> list[Result]:
+    """Return ``call(*item)`` for every item, in their order, with a progress bar.
+
+    On a CPU in as many processes as PyTorch has threads (``OMP_NUM_THREADS``; at most
+    :data:`MAX_WORKERS`), which share the threads. One after the other with an accelerator, in a
+    group of processes, or with one thread.
+
+    Raises:
+        Exception: what a call raised; calls that have not begun are dropped.
+    """
+    workers, threads = workers_and_threads(len(items))
+    if workers < 2:
+        return [call(*item) for item in tqdm(items, title, unit="run")]
+    from joblib import Parallel, delayed, parallel_config
+
+    with parallel_config("loky", n_jobs=workers, inner_max_num_threads=threads):
+        results = Parallel(return_as="generator")(
+            delayed(_in_worker)(os.getpid(), call, item) for item in items
+        )
+        return list(tqdm(results, title, total=len(items), unit="run"))
+
+
+def workers_and_threads(items: int) -> tuple[int, int]:
+    """Return how many processes :func:`run_parallel` takes for so many items, and their threads."""
+    threads = torch.get_num_threads()
+    workers = min(MAX_WORKERS, threads, items)
+    if workers < 2 or torch.accelerator.is_available() or processes().num_processes > 1:
+        return 1, threads
+    return workers, threads // workers
+
+
+def _in_worker(parent: int, call: Callable[..., Result], item: tuple[Any, ...]) -> Result:
+    end_with_parent(parent)
+    _hide_progress_bars()
+    return call(*item)
+
+
+@cache
+def _hide_progress_bars() -> None:
+    """A worker's own bars would be drawn over the one of the parent."""
+    shown = tqdm.__init__
+
+    def hidden(bar: tqdm, *args: Any, **options: Any) -> None:
+        shown(bar, *args, **{**options, "disable": True})
+
+    tqdm.__init__ = hidden
+    logging.disable_progress_bar()
