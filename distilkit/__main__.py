@@ -332,7 +332,7 @@ def measure(options: argparse.Namespace) -> None:
     """Parameters, bytes, latency and throughput of checkpoints, alternated in one run."""
     from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification
 
-    from distilkit.measure.measure import compare
+    from distilkit.measure.latency import compare
     from distilkit.models.loading import load_model
     from distilkit.student import positions
 
@@ -415,13 +415,6 @@ def bench_compression(_options: argparse.Namespace) -> None:
     from distilkit.compress.compression_benchmark import bench_compression
 
     print(bench_compression().round(2).to_string(index=False))
-
-
-def bench_growth(_options: argparse.Namespace) -> None:
-    """How time and memory of a step grow with length, batch, layers and vocabulary (minutes)."""
-    from distilkit.measure.growth_benchmark import bench_growth
-
-    print(bench_growth().round(3).to_string(index=False))
 
 
 def runs(_options: argparse.Namespace) -> None:
@@ -673,7 +666,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--glue", help="Hub dataset, or folder with <task>/<split>.parquet")
 
-    verb(bench_growth, benches, "growth")
     verb(bench_compression, benches, "compression")
 
     verb(runs)

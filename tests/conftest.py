@@ -259,10 +259,10 @@ def kernels_run_first(folder: Path, code: str) -> str:
 SHORT_MEASURING = """
 def _short():
     from distilkit.measure import step_benchmark as steps
-    from distilkit.measure import measure
-    compare, bench_step = measure.compare, steps.bench_step
+    from distilkit.measure import latency
+    compare, bench_step = latency.compare, steps.bench_step
     few = {"length": 8, "runs": 2, "warmup": 1, "batch_size": 2, "throughput_runs": 1}
-    measure.compare = lambda models, **how: compare(models, **how | few)
+    latency.compare = lambda models, **how: compare(models, **how | few)
     steps.bench_step = lambda works, steps: bench_step(works, steps=1)
     steps.in_a_process = lambda work, function, *arguments: function(*arguments)
 _short()

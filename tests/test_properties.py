@@ -13,7 +13,7 @@ from distilkit.config import LossConfig
 from distilkit.fused_loss import Head, fused_triple_loss
 from distilkit.losses import IGNORE, cosine_loss, mlm_loss, soft_target_loss, triple_loss
 from distilkit.masking import MaskedBlocks, pack
-from distilkit.measure.measure import parameter_count
+from distilkit.measure.size import parameter_count
 from distilkit.models.pruning import prune
 from distilkit.student import default_layers, student_from_teacher
 

@@ -30,7 +30,7 @@ from distilkit.distillation import language_model_loss, losses_on
 from distilkit.finetuning import check_classifier, evaluate_task, fine_tuned
 from distilkit.masking import MaskedBlocks, pack
 from distilkit.measure.flops import step_bytes
-from distilkit.measure.measure import parameter_count
+from distilkit.measure.size import parameter_count
 from distilkit.processes import processes, to_device
 from distilkit.student import positions, student_from_teacher
 from distilkit.training_loop import in_bf16, steps_per_epoch

@@ -18,14 +18,8 @@ from transformers import PreTrainedModel
 
 from distilkit.compress.onnx_export import export_onnx, onnx_logits, onnx_session, quantize_onnx
 from distilkit.measure import process_memory
-from distilkit.measure.measure import (
-    BYTES_PER_MB,
-    bytes_on_disk,
-    parameter_count,
-    random_inputs,
-    ready,
-    take_turns,
-)
+from distilkit.measure.latency import random_inputs, ready, take_turns
+from distilkit.measure.size import BYTES_PER_MB, bytes_on_disk, parameter_count
 
 if TYPE_CHECKING:
     import pandas as pd

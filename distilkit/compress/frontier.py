@@ -38,7 +38,7 @@ from distilkit.data.tasks import scores, task_examples
 from distilkit.data.tasks import task as task_named
 from distilkit.distillation import distil
 from distilkit.finetuning import fine_tuned, finetune, input_length, sequence_classifier, task_loss
-from distilkit.measure.measure import parameter_count
+from distilkit.measure.size import parameter_count
 from distilkit.models.loading import load_model
 from distilkit.models.pruning import layers_of, prune
 from distilkit.run import Run, run_folder

@@ -1,7 +1,4 @@
-"""What a distillation step needs, by formula: operations and bytes, before anything has run.
-
-``python -m distilkit bench growth`` sets the second beside what a process really holds.
-"""
+"""What a distillation step needs, by formula: operations and bytes, before anything has run."""
 
 from __future__ import annotations
 
@@ -10,11 +7,11 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from distilkit.fused_loss import CHUNK_ELEMENTS, GPU_CHUNK
-from distilkit.measure.measure import parameter_count
+from distilkit.measure.size import parameter_count
 
 # Numbers that a layer keeps for its backward pass, for each token and unit of width: inputs of the
 # six projections and two norms, the feed-forward block's four times as wide middle twice (before
-# and after GELU), dropout's masks and results. Measured with `bench growth`.
+# and after GELU), dropout's masks and results. Fitted to measured steps.
 KEPT_PER_UNIT = 30
 # And for each token, head and position looked at: attention's softmax, its dropout and the result
 # of both. A GPU's fused attention keeps none of them.

@@ -1,6 +1,6 @@
 """What a forward pass costs: latency alone, throughput in batches, by length and threads.
 
-The models take turns pass by pass (:mod:`distilkit.measure.measure`). The paper's protocol is a
+The models take turns pass by pass (:mod:`distilkit.measure.latency`). The paper's protocol is a
 second table: one pass over the STS-B development set, one pair at a time, on the CPU (Sanh et al.
 2019, section 4, table 3).
 """
@@ -23,7 +23,8 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from distilkit.measure.measure import latency_ms, parameter_count, ready, throughput_per_s
+from distilkit.measure.latency import latency_ms, ready, throughput_per_s
+from distilkit.measure.size import parameter_count
 from distilkit.student import student_from_teacher
 
 if TYPE_CHECKING:

@@ -40,7 +40,7 @@ from distilkit.distillation import language_model_loss
 from distilkit.losses import IGNORE
 from distilkit.masking import MASKED_SHARE, MaskedBlocks, pack
 from distilkit.measure.flops import flops_per_token
-from distilkit.measure.measure import BYTES_PER_MB, peak_memory_mb
+from distilkit.measure.size import BYTES_PER_MB, peak_memory_mb
 from distilkit.models.loading import load_model, load_tokenizer
 from distilkit.processes import end_with_parent, seeded, to_device
 from distilkit.student import student_from_teacher

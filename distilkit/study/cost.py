@@ -25,7 +25,7 @@ from distilkit.data.tasks import task_examples
 from distilkit.distillation import language_model_loss
 from distilkit.finetuning import input_length, sequence_classifier, task_loss
 from distilkit.measure.flops import step_bytes
-from distilkit.measure.measure import parameter_count
+from distilkit.measure.size import parameter_count
 from distilkit.processes import processes, to_device
 from distilkit.student import student_from_teacher
 from distilkit.study.run_parallel import workers_and_threads

@@ -24,7 +24,7 @@ from torch import nn
 from distilkit.config import GLUE_TASKS, RESULTS, SCALES, Scale, home
 from distilkit.losses import softmax_with_temperature
 from distilkit.measure.inference_benchmark import random_pair
-from distilkit.measure.measure import BYTES_PER_MB, parameter_count
+from distilkit.measure.size import BYTES_PER_MB, parameter_count
 from distilkit.run import Run
 from distilkit.student import DISTILBERT_LAYERS, default_layers
 from distilkit.study import paper

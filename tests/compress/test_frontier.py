@@ -31,7 +31,7 @@ from distilkit.config import SCALES
 from distilkit.data.sources import load_task, load_tokenizer
 from distilkit.distillation import fingerprint
 from distilkit.finetuning import predict, sequence_classifier
-from distilkit.measure.measure import bytes_on_disk
+from distilkit.measure.size import bytes_on_disk
 from distilkit.models.pruning import layers_of
 from distilkit.run import Run
 from distilkit.student import student_from_teacher
@@ -134,7 +134,7 @@ def test_trainings_are_what_they_say(made):
     assert (whole["training"]["steps"], pruned["training"]["steps"]) == (6, 2)
     assert (whole["teacher"], whole["examples"]) == (None, 40)
     assert pruned["teacher"]["sha256"]
-    assert pruned["loss_config"]["soft_target"] > 0
+    assert pruned["loss_config"]["kd_weight"] > 0
     folder = runs["frontier-tiny-1-layer-50-kept-stsb-3"].model
     config = json.loads((folder / "config.json").read_text())
     assert sum(config["pruned"]["heads"]) == 2

@@ -27,7 +27,7 @@ from distilkit.compress.onnx_export import (
     quantize_onnx,
 )
 from distilkit.data.examples import Examples
-from distilkit.measure.measure import bytes_on_disk
+from distilkit.measure.size import bytes_on_disk
 from distilkit.student import student_from_teacher
 
 SHAPE = {

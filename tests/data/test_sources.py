@@ -23,7 +23,7 @@ from distilkit.data.sources import (
     load_text,
     load_tokenizer,
 )
-from distilkit.measure.measure import parameter_count
+from distilkit.measure.size import parameter_count
 from distilkit.run import Run
 from distilkit.student import student_from_teacher
 
@@ -158,7 +158,7 @@ def test_measure_takes_a_half_precision_file_in_float32(home, tmp_path, capsys, 
         seen.extend(model.dtype for model in models.values())
         return pd.DataFrame({"model": list(models)})
 
-    monkeypatch.setattr("distilkit.measure.measure.compare", compare)
+    monkeypatch.setattr("distilkit.measure.latency.compare", compare)
     assert main(["measure", str(tmp_path / "half")]) == 0
     assert seen == [torch.float32]
 
@@ -185,7 +185,7 @@ def test_training_and_measuring_import_without_datasets_evaluate_and_ipywidgets(
         "    sys.modules[name] = None\n"
         "import distilkit.student, distilkit.losses, distilkit.fused_loss, distilkit.masking\n"
         "import distilkit.training_loop, distilkit.distillation, distilkit.finetuning\n"
-        "import distilkit.measure.measure\n"
+        "import distilkit.measure.latency\n"
         "import distilkit.data.sources, distilkit.run, distilkit.checkpoint\n"
         "import distilkit.study.layer_study\n"
     )

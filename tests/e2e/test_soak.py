@@ -24,7 +24,7 @@ from distilkit.checkpoint import file_sha256
 from distilkit.config import TrainingConfig
 from distilkit.finetuning import sequence_classifier
 from distilkit.masking import MaskedBlocks, pack
-from distilkit.measure import measure
+from distilkit.measure import latency
 from distilkit.run import Run
 from distilkit.student import student_from_teacher
 
@@ -132,7 +132,7 @@ def test_the_sequence_again_and_again_in_one_process(home, tokenizer, texts, soa
             replace(TRAINING, workers=0),
             name=f"fine-{number}",
         )
-        measure.compare({"teacher": teacher, "student": student}, length=16, runs=2, warmup=1)
+        latency.compare({"teacher": teacher, "student": student}, length=16, runs=2, warmup=1)
         save_figure(plot_losses(run.metrics()), "losses", home / "figures")
         settled.append(held())
     first, last = settled[2], settled[-1]  # two rounds fill caches

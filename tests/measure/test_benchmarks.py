@@ -11,7 +11,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import scipy.stats
 import torch
 from conftest import shake, small_bert
 from torch.utils.flop_counter import FlopCounterMode
@@ -23,9 +22,8 @@ from distilkit.distillation import language_model_loss
 from distilkit.losses import IGNORE, triple_loss
 from distilkit.masking import MaskedBlocks
 from distilkit.measure import flops as cost
-from distilkit.measure import growth_benchmark as bench_growth
 from distilkit.measure.inference_benchmark import bench_inference, bench_pass, random_pair
-from distilkit.measure.measure import parameter_count
+from distilkit.measure.size import parameter_count
 from distilkit.measure.step_benchmark import (
     LARGE_MALLOC,
     VARIANTS,
@@ -76,7 +74,10 @@ def ragged_batch(tokenizer, seed: int) -> dict:
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_textbook_and_ours_are_the_formula_in_float64(pair, tokenizer, tokens, seed):
     """Loss to 1e-6 and gradient to 2e-6 relative, on fresh ragged batches."""
-    loss_config, batch = replace(LossConfig(), tokens=tokens), ragged_batch(tokenizer, seed)
+    loss_config, batch = (
+        LossConfig(restrict_kd_to_mask=tokens == "masked"),
+        ragged_batch(tokenizer, seed),
+    )
     inputs = {key: batch[key] for key in ("input_ids", "attention_mask")}
     exact, theirs = (copy.deepcopy(model).double() for model in pair)
     real = batch["attention_mask"].bool()
@@ -217,37 +218,6 @@ def test_bytes_by_formula_hold_weights_and_grow_with_the_batch():
     small, large = (cost.step_bytes(teacher, student, batch, 64) for batch in (1, 8))
     assert weights < small < large
     assert cost.step_bytes(teacher, student, 8, 64, fused_attention=True) < large
-
-
-def test_growth(monkeypatch):
-    """The slope of a plain least-squares line, and a row for each plan.
-
-    Here in this process, with peaks that grow as a formula says; that a process of its own tells
-    its peak is seen in the bench of a step.
-    """
-
-    def here(work, function, *arguments):
-        if function is bench_growth.peak_memory_mb:
-            return 100.0
-        if function is bench_growth.peak_of:
-            held = work.batch_size**2 * work.length * work.shape["vocab_size"] ** 0.5
-            return {"peak_rss_mib": 100e6 / 2**20 + held}
-        return function(*arguments)
-
-    monkeypatch.setattr(bench_growth, "PLAN", WORK)
-    monkeypatch.setattr(bench_growth, "in_a_process", here)
-    table = bench_growth.bench_growth(turns=1, doublings=(0, 1, 2))
-    assert table[table.what == "length"].value.tolist() == [24, 48, 96]
-    assert (table[["seconds", "mib", "formula_mib", "gflop"]] > 0).all(axis=None)
-    exponents = {"length": 1, "batch": 2, "layers": 0, "vocabulary": 0.5}
-    assert table.groupby("what").memory_exponent.first().to_dict() == pytest.approx(
-        exponents, abs=1e-6
-    )
-    for _, part in table.groupby("what"):
-        line = scipy.stats.linregress(np.log(part.value), np.log(part.seconds))
-        assert part.time_exponent.tolist() == pytest.approx([line.slope] * 3)
-    with pytest.raises(ValueError, match="2 points"):
-        bench_growth.bench_growth(doublings=(1, 1))
 
 
 # ---- inference

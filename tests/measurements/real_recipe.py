@@ -34,7 +34,7 @@ from distilkit.data.block_cache import cached_blocks
 from distilkit.data.documents import open_text
 from distilkit.data.tasks import load, task
 from distilkit.masking import MaskedBlocks
-from distilkit.measure.measure import compare
+from distilkit.measure.latency import compare
 from distilkit.models.encoder import masked_lm_from_encoder, train_head
 from distilkit.student import default_layers, random_student_like, student_from_teacher
 from distilkit.study.arms import macro_scores

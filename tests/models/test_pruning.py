@@ -35,7 +35,8 @@ from distilkit.config import FinetuneLossConfig, LossConfig, TrainingConfig
 from distilkit.distillation import distil, language_model_loss, losses_on
 from distilkit.finetuning import evaluate_task, fine_tuned, finetune, sequence_classifier
 from distilkit.masking import MaskedBlocks, pack
-from distilkit.measure.measure import bytes_on_disk, latency_ms, parameter_count
+from distilkit.measure.latency import latency_ms
+from distilkit.measure.size import bytes_on_disk, parameter_count
 from distilkit.models.loading import load_model
 from distilkit.models.pruning import load_pruned, prune
 from distilkit.run import Run

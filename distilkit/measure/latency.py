@@ -1,0 +1,292 @@
+"""How fast a model is: latency, throughput, tokenization; and `compare`, with the size as well.
+
+The paper (Sanh et al. 2019, section 4.1, table 3) times a *classifier* at batch size 1 on a CPU.
+To compare with the paper, pass `BertForSequenceClassification` and
+`DistilBertForSequenceClassification` (`num_labels=1`). A masked language model also projects each
+token to the vocabulary, which costs teacher and student the same and lowers their ratio.
+
+A ratio of times is meaningful only if both models ran under the same conditions. So the models
+take turns run by run and a busy machine slows all of them alike. The number of threads is fixed
+and reported, the device is synchronised, and tokenization is timed separately.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from distilkit.measure.size import BYTES_PER_MB, bytes_on_disk, parameter_count
+from distilkit.processes import eval_mode
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Time of one forward pass over one batch, in milliseconds."""
+
+    p50_ms: float
+    p95_ms: float
+    threads: int  # torch's intra-op threads during the passes
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """Examples a second over full batches: median and range of the runs."""
+
+    median_per_s: float
+    min_per_s: float
+    max_per_s: float
+    threads: int
+
+
+@dataclass(frozen=True)
+class Tokenization:
+    """Time to tokenize one text, in milliseconds, over the texts given."""
+
+    p50_ms: float
+    p95_ms: float
+    texts: int
+
+
+def latency_ms(
+    models: Mapping[str, nn.Module],
+    *,
+    batch_size: int = 1,
+    length: int = 128,
+    runs: int = 30,
+    warmup: int = 5,
+    threads: int | None = None,
+    seed: int = 0,
+) -> dict[str, Latency]:
+    """Time one forward pass of each model, the models taking turns.
+
+    Args:
+        models: name -> model, each taking `input_ids` and `attention_mask` of shape [B, L].
+        batch_size: B, sequences a pass.
+        length: L, tokens a sequence; no padding.
+        runs: timed passes a model.
+        warmup: untimed passes a model before them (allocator, kernel selection, caches).
+        threads: torch's intra-op threads, restored afterwards; None leaves the number unchanged.
+        seed: of the random token ids; torch's global generator is not touched.
+
+    Raises:
+        ValueError: no models, a count below 1, or a length beyond a model's positions.
+    """
+    seconds, used = _time_models(models, batch_size, length, runs, warmup, threads, seed)
+    return {name: Latency(*_percentiles_ms(times), used) for name, times in seconds.items()}
+
+
+def throughput_per_s(
+    models: Mapping[str, nn.Module],
+    *,
+    batch_size: int = 32,
+    length: int = 128,
+    runs: int = 5,
+    warmup: int = 1,
+    threads: int | None = None,
+    seed: int = 0,
+) -> dict[str, Throughput]:
+    """Examples a second in full batches, the models taking turns. Arguments as in `latency_ms`."""
+    seconds, used = _time_models(models, batch_size, length, runs, warmup, threads, seed)
+    rates = {name: batch_size / np.array(times) for name, times in seconds.items()}
+    return {
+        name: Throughput(float(np.median(rate)), float(rate.min()), float(rate.max()), used)
+        for name, rate in rates.items()
+    }
+
+
+def tokenization_ms(
+    tokenizer: Any, texts: Sequence[str], *, length: int | None = None
+) -> Tokenization:
+    """Time the tokenizer alone, one text a call, after one pass over all texts as warm-up.
+
+    Args:
+        tokenizer: anything called as `tokenizer(text)`.
+        texts: at least one.
+        length: truncate to so many tokens, as before a model; None truncates nothing.
+    """
+    if isinstance(texts, str) or not len(texts):
+        raise ValueError("texts must be a non-empty sequence of strings: pass [text]")
+    options = {} if length is None else {"truncation": True, "max_length": length}
+    for text in texts:
+        tokenizer(text, **options)
+    seconds = []
+    for text in texts:
+        start = perf_counter()
+        tokenizer(text, **options)
+        seconds.append(perf_counter() - start)
+    return Tokenization(*_percentiles_ms(seconds), len(texts))
+
+
+def compare(
+    models: Mapping[str, PreTrainedModel],
+    *,
+    length: int = 128,
+    threads: int | None = None,
+    runs: int = 30,
+    warmup: int = 5,
+    batch_size: int = 32,
+    throughput_runs: int = 5,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """One row a model: its size, its latency at batch size 1, its throughput at `batch_size`.
+
+    Columns: model, parameters, size_mb (1e6 bytes), latency_ms_p50, latency_ms_p95,
+    throughput_per_s (examples), threads, length (tokens).
+    """
+    import pandas as pd
+
+    same: dict[str, Any] = {"length": length, "threads": threads, "seed": seed}
+    latency = latency_ms(models, runs=runs, warmup=warmup, **same)
+    throughput = throughput_per_s(models, batch_size=batch_size, runs=throughput_runs, **same)
+    return pd.DataFrame(
+        [
+            {
+                "model": name,
+                "parameters": parameter_count(model),
+                "size_mb": bytes_on_disk(model) / BYTES_PER_MB,
+                "latency_ms_p50": latency[name].p50_ms,
+                "latency_ms_p95": latency[name].p95_ms,
+                "throughput_per_s": throughput[name].median_per_s,
+                "threads": latency[name].threads,
+                "length": length,
+            }
+            for name, model in models.items()
+        ]
+    )
+
+
+# ---- parts that other benchmarks share
+
+
+def take_turns(
+    passes: Mapping[str, Callable[[], Any]], *, runs: int, warmup: int
+) -> dict[str, list[float]]:
+    """Seconds of every timed call by name; the calls take turns: a, b, a, b, ...
+
+    Args:
+        passes: name -> callable to time. It must return only when the work is done; its result is
+            freed after the clock has stopped.
+        runs: timed turns.
+        warmup: untimed turns before them.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in passes}
+    for turn in range(warmup + runs):
+        for name, call in passes.items():
+            start = perf_counter()
+            output = call()
+            elapsed = perf_counter() - start
+            del output
+            if turn >= warmup:
+                seconds[name].append(elapsed)
+    return seconds
+
+
+@contextmanager
+def ready(models: Iterable[nn.Module], threads: int | None) -> Iterator[None]:
+    """Eval mode, inference mode and a fixed number of threads; restores all of it on exit."""
+    threads_before = torch.get_num_threads()
+    try:
+        if threads is not None:
+            torch.set_num_threads(threads)
+        with eval_mode(*models), torch.inference_mode():
+            yield
+    finally:
+        if threads is not None:
+            torch.set_num_threads(threads_before)
+
+
+def random_inputs(model: nn.Module, batch_size: int, length: int, seed: int) -> dict[str, Tensor]:
+    """input_ids and attention_mask, both [B, L], on the model's device.
+
+    The ids come from the upper part of the vocabulary: a WordPiece vocabulary keeps its special and
+    unused entries at the front (bert-base-uncased: the first 999).
+    """
+    vocabulary = model.config.vocab_size
+    generator = torch.Generator().manual_seed(seed)
+    first = min(1000, vocabulary // 2)
+    ids = torch.randint(first, vocabulary, (batch_size, length), generator=generator)
+    ids = ids.to(_device(model))
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+
+# ---- internals
+
+
+def _time_models(
+    models: Mapping[str, nn.Module],
+    batch_size: int,
+    length: int,
+    runs: int,
+    warmup: int,
+    threads: int | None,
+    seed: int,
+) -> tuple[dict[str, list[float]], int]:
+    """Seconds of every timed pass by model, and the number of threads used."""
+    if not isinstance(models, Mapping) or not models:
+        raise ValueError('no models to measure: pass a mapping such as {"student": student}')
+    counts = {"batch_size": batch_size, "length": length, "runs": runs, "threads": threads}
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise ValueError(f"{name} is {count}: it must be at least 1")
+    if warmup < 0:
+        raise ValueError(f"warmup is {warmup}: it must be 0 or more")
+    for name, model in models.items():
+        _check_model(name, model, length)
+    passes = {name: _forward(model, batch_size, length, seed) for name, model in models.items()}
+    with ready(models.values(), threads):
+        seconds = take_turns(passes, runs=runs, warmup=warmup)
+        used = torch.get_num_threads()
+    return seconds, used
+
+
+def _percentiles_ms(seconds: list[float]) -> tuple[float, float]:
+    """The 50th and 95th percentile in milliseconds."""
+    p50, p95 = np.percentile(seconds, (50, 95))
+    return 1e3 * float(p50), 1e3 * float(p95)
+
+
+def _forward(model: nn.Module, batch_size: int, length: int, seed: int) -> Callable[[], Any]:
+    """One forward pass over the same batch at every call, ended by a device synchronisation."""
+    inputs = random_inputs(model, batch_size, length, seed)
+    device = inputs["input_ids"].device
+
+    def forward() -> Any:
+        output = model(**inputs)
+        if device.type != "cpu":  # kernels still run after the call has returned
+            torch.accelerator.synchronize(device)
+        return output
+
+    return forward
+
+
+def _device(model: nn.Module) -> torch.device:
+    parameter = next(model.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device
+
+
+def _check_model(name: str, model: nn.Module, length: int) -> None:
+    config = getattr(model, "config", None)
+    if getattr(config, "vocab_size", None) is None:
+        raise ValueError(
+            f"{name!r} has no config.vocab_size, so no token ids can be drawn for it: "
+            "pass a transformers model"
+        )
+    if _device(model).type == "meta":
+        raise ValueError(f"{name!r} is on the meta device and cannot run: build it on the CPU")
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is not None and length > positions:
+        raise ValueError(
+            f"length is {length}, but {name!r} has only {positions} positions: "
+            f"pass length={positions} or less"
+        )

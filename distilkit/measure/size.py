@@ -1,0 +1,70 @@
+"""How large a model is: parameters, bytes on disk, peak memory of a process. 1 MB is 1e6 bytes."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel
+
+BYTES_PER_MB = 1e6
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Count parameters, shared ones once (word embeddings and tied decoder are one matrix).
+
+    Works on the meta device too. An int8 model of `torch.ao` keeps its weights in packed objects
+    that are not parameters: count before quantizing.
+    """
+    sizes: dict[Any, int] = {}
+    for parameter in model.parameters():
+        # Two Parameter objects can share memory; meta and empty tensors have no address to compare.
+        address = parameter.data_ptr()
+        key = (parameter.device, address, parameter.shape) if address else id(parameter)
+        sizes[key] = parameter.numel()
+    return sum(sizes.values())
+
+
+def bytes_on_disk(model: PreTrainedModel) -> int:
+    """Bytes of the weights that `save_pretrained` writes (all `*.safetensors` shards).
+
+    Saves to a temporary folder, which is removed; model and config stay unchanged.
+
+    Raises:
+        ValueError: a model without `save_pretrained`, or without weights (meta device).
+    """
+    if not isinstance(model, PreTrainedModel):
+        raise ValueError(
+            f"{type(model).__name__} has no save_pretrained: pass a transformers model, "
+            "or take the size of the file you export (an int8 or ONNX file) with Path.stat()"
+        )
+    if any(parameter.is_meta for parameter in model.parameters()):
+        raise ValueError("the model is on the meta device and has no weights: build it on the CPU")
+    config = dict(vars(model.config))  # save_pretrained writes its dtype and architectures into it
+    try:
+        with tempfile.TemporaryDirectory(prefix="distilkit-size-") as folder:
+            model.save_pretrained(folder)
+            return sum(file.stat().st_size for file in Path(folder).glob("*.safetensors"))
+    finally:
+        vars(model.config).clear()
+        vars(model.config).update(config)
+
+
+def peak_memory_mb() -> float | None:
+    """Peak resident memory of this process in MB; None where the system does not report it.
+
+    The peak never falls: to compare two models, measure each in a process of its own.
+    """
+    if sys.platform.startswith("linux"):
+        # Not getrusage: there, a child starts with the peak of the process that started it.
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024 / BYTES_PER_MB  # the file's "kB" are KiB
+    elif sys.platform == "darwin":
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / BYTES_PER_MB  # bytes on macOS
+    return None
