@@ -17,7 +17,6 @@ from transformers import PreTrainedModel
 
 from distilkit.config import MLM_ONLY, LossConfig, TrainingConfig, as_json
 from distilkit.data.teacher_cache import TeacherCache
-from distilkit.data.top_k import TopK
 from distilkit.fingerprint import fingerprint, text_digest
 from distilkit.fused_loss import fused_triple_loss, mlm_head
 from distilkit.masking import MaskedBlocks
@@ -98,7 +97,7 @@ def pretrain(
     }
     if teacher_cache is not None:
         teacher_cache.check(config["teacher"], config["text"], loss_config, training)
-        config["teacher_cache"] = {"key": teacher_cache.key, "k": teacher_cache.k}
+        config["teacher_cache"] = {"key": teacher_cache.key}
     with open_run(name, config) as run:
         if run.finished:
             return run
@@ -149,12 +148,10 @@ def language_model_loss(
         inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
         ours, theirs = zip(*pairs, strict=True)
         student, our_maps = _rows(model, inputs, batch["rows"], (-1, *ours), looks)  # each N, H
-        teachers, their_maps, top = [None], [], None
-        if "teacher_ids" in batch:
-            top = TopK(batch["teacher_ids"], batch["teacher_logits"], batch["teacher_rest"])
+        teachers, their_maps = [None], []
         if "teacher_hidden" in batch:  # of the last layer, for head and cosine
             teachers = [batch["teacher_hidden"].to(teacher.dtype)] * (1 + len(pairs))
-        elif loss_config.needs_teacher and top is None:
+        elif loss_config.needs_teacher:
             with torch.no_grad():  # and eval(): no dropout in the targets
                 teachers, their_maps = _rows(
                     teacher, inputs, batch["rows"], (-1, *theirs), looks
@@ -167,7 +164,6 @@ def language_model_loss(
             loss_config,
             teacher_hidden=teachers[0],
             teacher_head=mlm_head(teacher) if loss_config.needs_teacher else None,
-            teacher_top=top,
             cosine_pairs=[
                 (hidden if projection is None else projection(hidden), target)
                 for hidden, projection, target in zip(

@@ -12,8 +12,7 @@ gradient several times that. Three habits avoid it:
    ``dCE/dz = softmax(z) − onehot``.
 
 The numbers are those of :func:`distilkit.losses.triple_loss` (tested against it in float64); a term
-whose weight is 0 is not computed, and reported as 0. Of a teacher's k likeliest tokens and the mass
-of the rest (:mod:`distilkit.data.top_k`) they are those of its formula.
+whose weight is 0 is not computed, and reported as 0.
 """
 
 from __future__ import annotations
@@ -27,7 +26,6 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from distilkit.config import LossConfig
-from distilkit.data.top_k import SoftTargets, TopK, at_temperature
 from distilkit.losses import TripleLoss, at_least_float32, cosine_loss
 
 # Logits of one model in a chunk: 32 MiB in float32. A GPU, which waits for every kernel's start,
@@ -72,8 +70,7 @@ class _VocabularyLosses(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden, weight, bias, teacher, targets, loss_config, counts, differentiate):
         # hidden [N, H] student's rows after the transform; the first M = len(targets) are masked
-        # teacher: None, or (hidden [N, H'], weight [V, H'], bias [V]) of the teacher, or its
-        # SoftTargets
+        # teacher: None, or (hidden [N, H'], weight [V, H'], bias [V]) of the teacher
         (n, _), v, m = hidden.shape, weight.shape[0], len(targets)
         kind = hidden.device.type
         low = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
@@ -102,8 +99,7 @@ class _VocabularyLosses(torch.autograd.Function):
             weight_low, bias_t = weight.to(low), bias.to(exact) / temperature
             hidden_low = (hidden / temperature).to(low)
             z_rows = _rows_of_logits(min(n, rows), v, hidden_low)
-            known = isinstance(teacher, SoftTargets)
-            if teacher is not None and not known:
+            if teacher is not None:
                 t_hidden, t_weight, t_bias = teacher
                 t_hidden, t_weight = (t_hidden / temperature).to(low), t_weight.to(low)
                 t_bias = t_bias.to(exact) / temperature
@@ -111,17 +107,15 @@ class _VocabularyLosses(torch.autograd.Function):
             for start, stop in _pieces(n, rows):
                 h = hidden_low[start:stop]
                 z = torch.mm(h, weight_low.t(), out=z_rows[: stop - start])  # chunk, V; no bias yet
-                if teacher is not None and not known:
+                if teacher is not None:
                     t = torch.mm(t_hidden[start:stop], t_weight.t(), out=t_rows[: stop - start])
                 for first, last in _pieces(stop - start, block):
                     few = targets[start + first : min(start + last, m)]  # they come first
                     z_block, t_block = z[first:last] + bias_t, None
-                    if known:
-                        t_block = SoftTargets(*(x[start + first : start + last] for x in teacher))
-                    elif teacher is not None:
+                    if teacher is not None:
                         t_block = t[first:last] + t_bias
                     if loss_config.mlm_target == "teacher":
-                        few = (t_block.ids[:, 0] if known else t_block.argmax(-1))[: len(few)]
+                        few = t_block.argmax(-1)[: len(few)]
                     d_z = terms(z_block, t_block, few, sums, differentiate)
                     if differentiate:
                         z[first:last] = d_z  # in place of the logits, which nobody needs any more
@@ -179,7 +173,7 @@ class _Terms(NamedTuple):
     def __call__(
         self,
         z: Tensor,
-        t: Tensor | SoftTargets | None,
+        t: Tensor | None,
         targets: Tensor,
         sums: Tensor,
         differentiate: bool,
@@ -189,10 +183,7 @@ class _Terms(NamedTuple):
         z, t: [rows, V] logits of student and teacher over T; targets: of the first rows.
         """
         d_z = None
-        if self.soft and isinstance(t, SoftTargets):
-            kl, d_z = _kl_and_gradient(z, t)
-            sums[0] += kl
-        elif self.soft:
+        if self.soft:
             p, q = F.softmax(t, dim=-1), F.softmax(z, dim=-1)
             # KL = Σ p (log p − log q) = Σ p (t − z) − lse(t) + lse(z), and exp(max) / q's or p's
             # largest is the sum of exponentials, so no second exponential is taken.
@@ -215,24 +206,6 @@ class _Terms(NamedTuple):
         return d_z
 
 
-def _kl_and_gradient(z: Tensor, t: SoftTargets) -> tuple[Tensor, Tensor]:
-    """``Σ_k p (log p − log q) + r (log r − log Q)``, summed over rows, and its gradient in z.
-
-    ``dKL/dz`` is q − p at the teacher's k tokens and ``q · (1 − r / Q)`` elsewhere: the student's
-    rest Q is to hold r, in whatever way. All rows [rows, V] are touched as often as by one softmax.
-    """
-    p, r = t.p.to(z.dtype), t.rest.to(z.dtype)
-    q = F.softmax(z, dim=-1)
-    log_sum = _log_sum_exp(z, q)
-    ours, chosen = q.gather(1, t.ids), z.gather(1, t.ids)
-    # summed without the k, for 1 − Σ_k q has no digits where it is small
-    rest = q.scatter_(1, t.ids, 0.0).sum(-1).clamp_min_(torch.finfo(q.dtype).tiny)
-    kl = torch.special.xlogy(p, p) - p * (chosen - log_sum[:, None])
-    kl_rest = torch.special.xlogy(r, r) - r * rest.log()
-    d_z = q.mul_((1 - r / rest)[:, None]).scatter_(1, t.ids, ours - p)
-    return kl.sum() + kl_rest.sum(), d_z
-
-
 def _log_sum_exp(logits: Tensor, probabilities: Tensor) -> Tensor:
     """``log Σ exp(logits)`` of rows whose softmax is known: [rows, V], [rows, V] -> [rows]."""
     return logits.amax(-1) - probabilities.amax(-1).log()
@@ -246,7 +219,6 @@ def fused_triple_loss(
     *,
     teacher_hidden: Tensor | None = None,
     teacher_head: Head | None = None,
-    teacher_top: TopK | None = None,
     cosine_pairs: Sequence[tuple[Tensor, Tensor]] | None = None,
     counts: dict[str, int] | None = None,
 ) -> TripleLoss:
@@ -260,8 +232,6 @@ def fused_triple_loss(
         objective: weights, temperature, which tokens.
         teacher_hidden, teacher_head: [N, H'] and head of the teacher, the same rows; may be left
             out if the objective does not need a teacher.
-        teacher_top: of the teacher's distributions the k likeliest tokens, in place of the two
-            above, for as many rows as there are soft targets.
         cosine_pairs: hidden states (student's, teacher's), each [N, H''], that the cosine term
             aligns, the mean over pairs; by default the two last hidden states.
         counts: the denominators ``soft_target``, ``mlm`` and ``cosine``, over all micro-batches of
@@ -279,10 +249,7 @@ def fused_triple_loss(
         raise ValueError(f"rows do not match: {n} rows, but {m} targets")
     asks_head = loss_config.kd_weight > 0 or loss_config.mlm_target == "teacher"
     missing = teacher_hidden is None or teacher_head is None
-    if missing and (
-        (asks_head and teacher_top is None)
-        or (loss_config.cosine_weight > 0 and cosine_pairs is None)
-    ):
+    if missing and (asks_head or (loss_config.cosine_weight > 0 and cosine_pairs is None)):
         raise ValueError("this objective needs teacher_hidden and teacher_head")
     if loss_config.needs_teacher and not missing:
         if len(teacher_hidden) != n:
@@ -296,16 +263,7 @@ def fused_triple_loss(
     counts = counts or {"soft_target": soft_rows, "mlm": m, "cosine": n}
 
     teacher = None
-    if asks_head and teacher_top is not None:
-        if len(teacher_top.ids) < soft_rows:
-            raise ValueError(
-                f"rows do not match: soft targets for {soft_rows}, teacher_top of "
-                f"{len(teacher_top.ids)}"
-            )
-        of_rows = TopK(*(part[:soft_rows] for part in teacher_top))
-        vocabulary = student_head.decoder.out_features
-        teacher = at_temperature(of_rows, vocabulary, loss_config.temperature)
-    elif asks_head:
+    if asks_head:
         with torch.no_grad():
             rows = teacher_head.transform(teacher_hidden[:soft_rows])
         teacher = (rows, teacher_head.decoder.weight, _bias(teacher_head.decoder))

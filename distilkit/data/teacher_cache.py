@@ -1,23 +1,16 @@
-"""What a teacher says about a text, asked once and kept on disk, for several students.
+"""A teacher's last hidden states for a text, computed once and stored for several students.
 
 Masks are a function of (seed, epoch, sample), so every student that is distilled from one teacher
-on one text with one seed sees the same corrupted blocks, and the teacher says the same about them.
-An entry is one block of one epoch. Entries stand in the order in which a training reads them, so
-the cache of a short training is the beginning of a longer one's.
+on one text with one seed sees the same corrupted blocks, and the teacher answers alike. An entry is
+one block of one epoch. Entries stand in the order in which a training reads them, so the cache of a
+short training is the beginning of a longer one's.
 
-Of every token it keeps the k likeliest words with the mass of all others
-(:mod:`distilkit.data.top_k`), good for any temperature, and, where the cosine term asks for it,
-the last hidden state; or, with ``k=None``, that state alone: the teacher's own head then makes its
-whole distribution of it, at any temperature. Log-probabilities and hidden states are float16.
+Of every token the last hidden state is stored, as float16: the teacher's own head makes its whole
+distribution of it, at any temperature, and the cosine term compares with it.
 
 Off unless asked for: a build costs the forward pass that it saves each student, so the second
-student is the first to gain, and the disk grows with every step of the plan, for no epoch's masks
-come again. Where it is worth that, the hidden states are the better answers of a narrow teacher:
-the shipped one's (192 wide) take 384 bytes a token and change no probability by more than 4e-4; its
-64 likeliest words take 276 and at T = 2 leave three quarters of the mass to the rest
-(:mod:`distilkit.data.top_k`), so that a student of 300 steps ends at 2.6 times the KL (one seed).
-Of BERT-base the state takes 1,536 bytes a token. All of it is measured by
-`tests/measurements/measure_teacher_cache.py`.
+student is the first to gain. The disk space grows with every step, since no epoch repeats another's
+masks: 2·H bytes a token (`tests/measurements/measure_teacher_cache.py`).
 
 ``data/cache/teacher-<key>/``: about.json (what the key is made of), entries.bin, and parts.txt, the
 SHA-256 of every part of entries.bin. What parts.txt names is surely on disk: a killed build goes on
@@ -38,20 +31,18 @@ from typing import Any
 import filelock
 import numpy as np
 import torch
-from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from distilkit.checkpoint import write_json
 from distilkit.config import LossConfig, TrainingConfig, home
-from distilkit.data.top_k import TEMPERATURES, top_k
 from distilkit.fingerprint import fingerprint, text_digest
-from distilkit.fused_loss import CHUNK_ELEMENTS, mlm_head
-from distilkit.masking import MASKED_SHARE, MaskedBlocks
+from distilkit.fused_loss import mlm_head
+from distilkit.masking import MaskedBlocks
 from distilkit.processes import eval_mode, processes
 from distilkit.training_loop import steps_per_epoch, total_steps
 
-_FORMAT = 1  # changes with what is written
+_FORMAT = 2  # changes with what is written
 PART = 64  # blocks that are written, flushed and hashed together
 _TOKENS_AT_ONCE = 4096  # that the teacher reads
 
@@ -62,53 +53,39 @@ def cached_teacher(
     training: TrainingConfig,
     loss_config: LossConfig | None = None,
     *,
-    k: int | None = None,
     build: bool = True,
 ) -> TeacherCache:
-    """The teacher's answers to every block that a training will see: asked now, or read.
+    """The teacher's hidden states for every block that a training will see: computed, or read.
 
     Args:
         teacher: BertForMaskedLM, ...; comes back in its own mode and to its own device.
         blocks: the training text.
         training: how many steps in which batches.
-        objective: decides what is kept: hidden states if its cosine weight is above 0; of all
-            tokens, or of the masked ones if no term asks for more. A student may ask for less.
-        k: so many likeliest words of every token, the others as one mass; or None: its last hidden
-            state alone.
-        build: False for a run that is finished: then only its key is asked for.
+        loss_config: of the training; checked.
+        build: False for a run that is finished: then only its key is needed.
 
     Raises:
-        ValueError: a cache cannot serve this objective, `k` or text; or the teacher's numbers do
-            not fit into float16.
+        ValueError: a cache cannot serve this loss or text; or the teacher's numbers do not fit into
+            float16.
         OSError: the disk is too small, before or while it is written; says how much it takes.
     """
     loss_config = loss_config or LossConfig()
-    head, length = mlm_head(teacher), blocks.blocks.shape[1]
+    mlm_head(teacher)  # raises TypeError for a model without one
     _check_servable(loss_config)
     if not loss_config.needs_teacher:
-        raise ValueError("this objective asks no teacher: there is nothing to keep")
-    whole = isinstance(k, int) and not isinstance(k, bool)
-    if k is not None and not (whole and 1 <= k <= head.decoder.out_features):
-        raise ValueError(
-            f"k = {k!r}: give 1 to {head.decoder.out_features}, the vocabulary, or None for the "
-            "last hidden states alone"
-        )
+        raise ValueError("this loss needs no teacher: there is nothing to store")
     if not isinstance(blocks.blocks, np.ndarray):
         raise ValueError(
             "a teacher's answers to a streamed text are not kept: a disk that holds them holds the "
             "text too (leave out --stream)"
         )
-    wants_all = k is None or loss_config.cosine_weight > 0 or not loss_config.restrict_kd_to_mask
     about = {
         "format": _FORMAT,
         "teacher": fingerprint(teacher),
         "text": text_digest(blocks),  # with the seed of masks and order
         "special": [blocks.mask_id, blocks.pad_id],
-        "k": k,
-        "tokens": "all" if wants_all else "masked",
-        "hidden": k is None or loss_config.cosine_weight > 0,
     }
-    cache = TeacherCache(blocks, about, _record(teacher, length, about), _seen(blocks, training))
+    cache = TeacherCache(blocks, about, teacher.config.hidden_size, _seen(blocks, training))
     if not build:
         return cache
     device = processes().device  # all processes join here: one that waits for the lock cannot
@@ -125,17 +102,22 @@ class TeacherCache:
     """Data for the loop in place of its :class:`MaskedBlocks`: the same micro-batches, answered."""
 
     def __init__(
-        self, blocks: MaskedBlocks, about: dict[str, Any], record: np.dtype, entries: int
+        self, blocks: MaskedBlocks, about: dict[str, Any], width: int, entries: int
     ) -> None:
-        """What :func:`cached_teacher` made: `entries` records about `blocks`."""
-        self.blocks, self.about, self.record, self.entries = blocks, about, record, entries
+        """What :func:`cached_teacher` made: states of `width` for `entries` blocks."""
+        self.blocks, self.about = blocks, about
+        self.shape = (entries, blocks.blocks.shape[1], width)  # entries, L, H
         self.key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:20]
         self.path = home() / "data" / "cache" / f"teacher-{self.key}"
         self._places: dict[int, np.ndarray] = {}
 
     @property
-    def k(self) -> int | None:
-        return self.about["k"]
+    def entries(self) -> int:
+        return self.shape[0]
+
+    @property
+    def entry_bytes(self) -> int:
+        return 2 * self.shape[1] * self.shape[2]
 
     def __len__(self) -> int:
         return len(self.blocks)
@@ -144,24 +126,12 @@ class TeacherCache:
         return self.blocks.order(epoch, batch_size)
 
     def batch(self, epoch: int, ids: np.ndarray) -> dict[str, Any]:
-        """:meth:`MaskedBlocks.batch`, and the teacher's answers to its rows.
-
-        Returns:
-            With k: ``teacher_ids`` and ``teacher_logits`` [N, k], ``teacher_rest`` [N, 5] (see
-            :class:`distilkit.data.top_k.TopK`), or of the M masked rows alone; with hidden states
-            ``teacher_hidden`` [N, H].
-        """
+        """:meth:`MaskedBlocks.batch`, and ``teacher_hidden`` [N, H] of its rows."""
         batch = self.blocks.batch(epoch, ids)
         # opened anew for every batch: no process holds pages that it has read
-        file = np.memmap(self.path / "entries.bin", self.record, mode="r", shape=(self.entries,))
-        kept = file[self._entries_of(epoch, ids)]
-        _, sample, place = _slots(batch, self)
-        for name in self.record.names:
-            value = kept[name][sample, place]
-            if name == "ids":
-                value = value.astype(np.int64)
-            batch[f"teacher_{name}"] = torch.from_numpy(value)
-        return batch
+        file = np.memmap(self.path / "entries.bin", np.float16, mode="r", shape=self.shape)
+        hidden = torch.from_numpy(file[self._entries_of(epoch, ids)])  # B, L, H
+        return batch | {"teacher_hidden": hidden.flatten(0, 1)[batch["rows"]]}
 
     def check(
         self, teacher: dict[str, str], text: str, loss_config: LossConfig, training: TrainingConfig
@@ -185,18 +155,6 @@ class TeacherCache:
             raise ValueError(
                 "the teacher cache is of other blocks, or of another seed of their masks: build it "
                 "with these (cached_teacher)"
-            )
-        if loss_config.cosine_weight > 0 and not self.about["hidden"]:
-            raise ValueError(
-                f"cosine = {loss_config.cosine_weight:g} needs the teacher's hidden states, "
-                f"which this "
-                "cache does not hold: build it with an objective whose cosine is above 0"
-            )
-        wants_all = loss_config.kd_weight > 0 and not loss_config.restrict_kd_to_mask
-        if wants_all and self.about["tokens"] == "masked":
-            raise ValueError(
-                "the objective asks for soft targets at all tokens, the teacher cache holds those "
-                "of masked ones: build it with tokens='all'"
             )
         if _seen(self.blocks, training) > self.entries:
             raise ValueError(
@@ -229,35 +187,10 @@ def _seen(blocks: MaskedBlocks, training: TrainingConfig) -> int:
     return epochs * len(blocks) + min(steps * training.batch_size, len(blocks))
 
 
-def _record(teacher: PreTrainedModel, length: int, about: dict[str, Any]) -> np.dtype:
-    """An entry: what is kept of each token of a block, or of each masked one."""
-    vocabulary, k = mlm_head(teacher).decoder.out_features, about["k"]
-    masked = max(1, round(MASKED_SHARE * length))  # at most; see corpus.choose_masked
-    rows = length if about["tokens"] == "all" else masked
-    fields = []
-    if k is not None:
-        fields.append(("ids", np.uint16 if vocabulary <= 1 << 16 else np.int32, (rows, k)))
-        fields.append(("logits", np.float16, (rows, k)))
-        fields.append(("rest", np.float32, (rows, len(TEMPERATURES))))
-    if about["hidden"]:
-        fields.append(("hidden", np.float16, (rows, teacher.config.hidden_size)))
-    return np.dtype(fields)
-
-
-def _slots(batch: dict[str, Any], cache: TeacherCache) -> tuple[Tensor, np.ndarray, np.ndarray]:
-    """The rows of a micro-batch that entries hold, and where: (rows, entry, place in it)."""
-    length = cache.blocks.blocks.shape[1]
-    if cache.about["tokens"] == "all":
-        return batch["rows"], *np.divmod(batch["rows"].numpy(), length)
-    rows = batch["rows"][: len(batch["targets"])]  # the masked ones stand first, in order
-    sample = rows.numpy() // length
-    return rows, sample, np.arange(len(rows)) - np.searchsorted(sample, sample)
-
-
 def _intact_parts(cache: TeacherCache) -> int:
     """How many parts are there, as they were written; the names of others are struck out."""
     names, file = cache.path / "parts.txt", cache.path / "entries.bin"
-    wanted, size = -(-cache.entries // PART), PART * cache.record.itemsize
+    wanted, size = -(-cache.entries // PART), PART * cache.entry_bytes
     try:
         lines = names.read_text().split("\n")[:-1]  # what follows the last line was cut off
         with file.open("rb") as content:
@@ -282,7 +215,7 @@ def _intact_parts(cache: TeacherCache) -> int:
 
 def _write(cache: TeacherCache, teacher: PreTrainedModel, done: int, parts: int) -> None:
     """Ask the teacher about the parts that are missing."""
-    size, file = PART * cache.record.itemsize, cache.path / "entries.bin"
+    size, file = PART * cache.entry_bytes, cache.path / "entries.bin"
     missing = (parts - done) * size
     try:
         if shutil.disk_usage(cache.path).free < missing:
@@ -309,7 +242,7 @@ def _write(cache: TeacherCache, teacher: PreTrainedModel, done: int, parts: int)
         raise OSError(
             error.errno or errno.EIO,
             f"the teacher cache could not be written: {error}. It takes {missing / 1e6:.1f} MB "
-            f"more, {free / 1e6:.1f} MB are free on that disk. Make room, take a smaller k, or "
+            f"more, {free / 1e6:.1f} MB are free on that disk. Make room, or "
             "train without a cache; what is written is kept",
             str(cache.path),
         ) from error
@@ -322,32 +255,19 @@ def _flush(file: Any) -> None:
 
 def _answers(cache: TeacherCache, teacher: PreTrainedModel, first: int) -> np.ndarray:
     """The entries of a part: the same whichever training asks, and whatever was there before."""
-    entries, head = np.zeros(PART, cache.record), mlm_head(teacher)
-    rows_at_once = max(1, CHUNK_ELEMENTS // head.decoder.out_features)
+    entries = np.zeros((PART, *cache.shape[1:]), np.float16)
     for epoch, ids, here in _batches(cache, first):
         batch = cache.blocks.batch(epoch, ids)
         inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
         inputs = {name: x if x is None else x.to(teacher.device) for name, x in inputs.items()}
-        rows, sample, place = _slots(batch, cache)
-        hidden = teacher.base_model(**inputs).last_hidden_state.flatten(0, 1)
-        hidden = hidden[rows.to(teacher.device)]  # N, H
-        kept: dict[str, list[Tensor]] = {name: [] for name in cache.record.names}
-        if "hidden" in kept:
-            kept["hidden"].append(hidden.half())
-        if cache.k is not None:
-            for some in hidden.split(rows_at_once):
-                top = top_k(head.decoder(head.transform(some)), cache.k)  # chunk, V before
-                kept["ids"].append(top.ids)
-                kept["logits"].append(top.logits.half())
-                kept["rest"].append(top.rest)
-        for name, pieces in kept.items():
-            values = torch.cat(pieces)
-            if not torch.isfinite(values).all():
-                raise ValueError(
-                    f"the teacher's {name} are not finite in float16 (epoch {epoch}, samples "
-                    f"{ids[:5].tolist()} ...): train without a teacher cache"
-                )
-            entries[name][here][sample, place] = values.cpu().numpy()
+        hidden = teacher.base_model(**inputs).last_hidden_state.flatten(0, 1)  # B * L, H
+        hidden = hidden[batch["rows"].to(teacher.device)].half()  # N, H
+        if not torch.isfinite(hidden).all():
+            raise ValueError(
+                f"the teacher's hidden states are not finite in float16 (epoch {epoch}, samples "
+                f"{ids[:5].tolist()} ...): train without a teacher cache"
+            )
+        entries[here].reshape(-1, hidden.shape[1])[batch["rows"].numpy()] = hidden.cpu().numpy()
     return entries
 
 

@@ -380,7 +380,7 @@ def arm_checkpoint(
     folder = _folder(arm, scale)
     if teacher_cache and loss_config.needs_teacher and arm not in NEEDS["mlm_equal_time"]:
         cache = cached_teacher(
-            teacher, blocks, training, scale.loss_config, k=None, build=not Run(folder).finished
+            teacher, blocks, training, scale.loss_config, build=not Run(folder).finished
         )
     run = pretrain(
         student,
