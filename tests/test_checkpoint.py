@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, Died
+from paths import ROOT
+from processes import Died
 
 from distilkit import checkpoint
 from distilkit.checkpoint import KEEP, load_newest, save, write_json

@@ -8,8 +8,8 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from conftest import small_bert
 from safetensors.torch import load_file
+from toy_models import assert_same, ragged, small_bert, state_of
 from transformers import (
     AutoTokenizer,
     BertForMaskedLM,
@@ -41,26 +41,6 @@ NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 @pytest.fixture
 def blocks(texts, tokenizer) -> MaskedBlocks:
     return MaskedBlocks(pack(texts, tokenizer, 24)[:20], tokenizer, seed=0)
-
-
-def ragged(tokenizer, n: int = 11, length: int = 24) -> MaskedBlocks:
-    """Blocks with 5 to `length` real tokens each."""
-    generator = np.random.default_rng(1)
-    blocks = np.full((n, length), tokenizer.pad_token_id, dtype=np.int32)
-    for row in blocks:
-        real = generator.integers(5, length + 1)
-        row[:real] = generator.integers(5, 205, real)
-        row[0], row[real - 1] = tokenizer.cls_token_id, tokenizer.sep_token_id
-    return MaskedBlocks(blocks, tokenizer, seed=1)
-
-
-def state_of(model) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in model.state_dict().items()}
-
-
-def assert_same(a, b) -> None:
-    assert a.keys() == b.keys()
-    assert [name for name in a if not torch.equal(a[name], b[name])] == []
 
 
 # --- losses_on ----------------------------------------------------------------------------------

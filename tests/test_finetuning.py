@@ -10,8 +10,8 @@ import pytest
 import sklearn.metrics
 import torch
 import transformers
-from conftest import shake, small_bert
 from torch import nn
+from toy_models import assert_same, shake, small_bert, state_of
 from transformers import (
     BertForSequenceClassification,
     DistilBertForSequenceClassification,
@@ -100,15 +100,6 @@ def classifier(task: str, seed: int = 0, cls=BertForSequenceClassification, **mo
 
 def data_of(maker=single, train: int = 96, held_out: int = 40, **more) -> dict:
     return {"train": maker(train, **more), "validation": maker(held_out, seed=1, **more)}
-
-
-def state_of(model) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in model.state_dict().items()}
-
-
-def assert_same(a, b) -> None:
-    assert a.keys() == b.keys()
-    assert [name for name in a if not torch.equal(a[name], b[name])] == []
 
 
 class Oracle(nn.Module):

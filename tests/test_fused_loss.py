@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import shake, small_bert
 from torch.utils._python_dispatch import TorchDispatchMode
+from toy_models import shake, small_bert
 from transformers import (
     BertConfig,
     BertModel,

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import shake, small_bert
 from scipy.special import log_softmax, logsumexp, softmax
+from toy_models import shake, small_bert
 
 from distilkit.config import LossConfig
 from distilkit.distillation import language_model_loss

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from conftest import small_bert, zeroed
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from toy_models import small_bert, zeroed
 from transformers import BertTokenizerFast, DistilBertForMaskedLM
 
 from distilkit.config import LossConfig

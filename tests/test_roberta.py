@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import shake
 from tokenizers import ByteLevelBPETokenizer
+from toy_models import shake
 from transformers import (
     AutoTokenizer,
     RobertaConfig,

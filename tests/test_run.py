@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, kill_when
+from paths import ROOT
+from processes import kill_when
 
 from distilkit import run as run_module
 from distilkit.__main__ import main
@@ -170,7 +171,7 @@ def test_allowing_it_is_for_one_command(home, monkeypatch):
     monkeypatch.delenv("DISTILKIT_ALLOW_INEXACT", raising=False)
     seen = []
     monkeypatch.setattr(
-        "distilkit.run.runs", lambda: seen.append(os.environ["DISTILKIT_ALLOW_INEXACT"]) or []
+        run_module, "runs", lambda: seen.append(os.environ["DISTILKIT_ALLOW_INEXACT"]) or []
     )
     assert main(["--allow-inexact", "runs"]) == main(["runs"]) == 0
     assert seen == ["1", ""]

@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from conftest import shake, small_bert
+from toy_models import shake, small_bert
 from transformers import (
     BertConfig,
     BertForMaskedLM,

@@ -11,6 +11,7 @@ import math
 import os
 import random
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -19,10 +20,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, Died, dying_at, kill_when, small_bert
+from processes import Died, dying_at, kill_when
 from safetensors.torch import load_file
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from toy_models import assert_same, small_bert, state_of
+from toy_regression import Points, net, squared_error
 from transformers import (
     BertForSequenceClassification,
     BertTokenizerFast,
@@ -64,40 +67,6 @@ TOY = TrainingConfig(
 
 
 # --- toys ---------------------------------------------------------------------------------------
-
-
-class Points:
-    """Points of a plane, each counting as several tokens."""
-
-    def __init__(self, n: int = 22, seed: int = 0) -> None:
-        generator = np.random.default_rng(seed)
-        self.x = generator.normal(size=(n, 3)).astype(np.float32)
-        self.y = self.x @ np.array([1.0, -2.0, 0.5], dtype=np.float32)
-        self.tokens, self.seed = generator.integers(1, 9, n), seed
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def order(self, epoch, batch_size):
-        return np.random.default_rng([self.seed, epoch]).permutation(len(self))
-
-    def batch(self, epoch, ids):
-        return {
-            "x": torch.from_numpy(self.x[ids]),
-            "y": torch.from_numpy(self.y[ids]),
-            "ids": torch.from_numpy(np.asarray(ids)),
-            "counts": {"examples": len(ids), "tokens": int(self.tokens[ids].sum())},
-        }
-
-
-def net(seed: int = 0, dropout: float = 0.2) -> nn.Sequential:
-    torch.manual_seed(seed)
-    return nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Dropout(dropout), nn.Linear(8, 1))
-
-
-def squared_error(model, batch, counts):
-    error = ((model(batch["x"])[:, 0] - batch["y"]) ** 2).sum() / counts["examples"]
-    return {"loss": error, "twice": 2 * error}
 
 
 def fit(model, data, loss, training: TrainingConfig, name: str = "toy", **more) -> Run:
@@ -188,7 +157,7 @@ def toy_training(accumulation: int, workers: int) -> TrainingConfig:
 def child_command(*arguments) -> list[str]:
     code = "import json, sys; sys.path[:0] = json.loads(sys.argv[1]); "
     code += "import test_training_loop as t; t.child(*json.loads(sys.argv[2]))"
-    return ["-c", code, json.dumps([str(ROOT), str(ROOT / "tests")]), json.dumps(arguments)]
+    return ["-c", code, json.dumps(sys.path), json.dumps(arguments)]
 
 
 def weights_sha256(run: Run) -> str:
@@ -205,15 +174,6 @@ def numbers(run: Run) -> list[dict[str, str]]:
         {k: v.hex() if isinstance(v, float) else v for k, v in row.items() if k not in clock}
         for row in run.rows()
     ]
-
-
-def state_of(model) -> dict[str, torch.Tensor]:
-    return {name: value.detach().clone() for name, value in model.state_dict().items()}
-
-
-def assert_same(a, b) -> None:
-    assert a.keys() == b.keys()
-    assert [name for name in a if not torch.equal(a[name], b[name])] == []
 
 
 # --- how many steps, and how large --------------------------------------------------------------

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import small_bert
 from hub_server import Fault, HubServer
-from test_hub import client
+from processes import client
+from toy_models import small_bert
 from transformers import BertForSequenceClassification, BertTokenizerFast
 
 from distilkit.__main__ import main

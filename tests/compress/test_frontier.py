@@ -10,11 +10,12 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import small_bert
 from scipy.stats import pearsonr
+from toy_models import small_bert
 
+from distilkit import finetuning
 from distilkit.__main__ import main
-from distilkit.compress import engines, frontier, onnx_export
+from distilkit.compress import compression_benchmark, engines, frontier, onnx_export
 from distilkit.compress.compression_benchmark import bench_compression
 from distilkit.compress.engines import engine_costs, resident_mib
 from distilkit.compress.frontier import (
@@ -155,7 +156,7 @@ def test_a_second_call_only_reads(made, toy, monkeypatch):
     home, table = made
     scale, students = toy
     monkeypatch.setenv("DISTILKIT_HOME", str(home))
-    monkeypatch.setattr("distilkit.finetuning.train", None)
+    monkeypatch.setattr(finetuning, "train", None)
     monkeypatch.setattr(frontier, "export_engines", None)
     monkeypatch.setattr(frontier, "KEPT", (0.5,))
     costs = table.drop_duplicates(["variant", "engine"])
@@ -222,20 +223,18 @@ def test_costs_take_turns_and_are_counted_from_the_first_row(toy, tmp_path):
 def test_bench_at_toy_size(toy, monkeypatch, capsys):
     _, students = toy
     pair = {"teacher": sequence_classifier(students[1], "sst2", 0)}
-    monkeypatch.setattr("distilkit.compress.compression_benchmark.random_pair", lambda: pair)
+    monkeypatch.setattr(compression_benchmark, "random_pair", lambda: pair)
     costs = []
 
     def measured(models, folder, **options):
         costs.append(options)
         return engine_costs(models, folder, **{**options, "length": 8}, memory=False)
 
-    monkeypatch.setattr("distilkit.compress.compression_benchmark.engine_costs", measured)
+    monkeypatch.setattr(compression_benchmark, "engine_costs", measured)
     table = bench_compression(runs=2)
     assert costs == [{"length": 128, "runs": 2, "warmup": 3}]
     assert table.share_of_size.tolist() == pytest.approx(table.size_mb / table.size_mb[0])
-    monkeypatch.setattr(
-        "distilkit.compress.compression_benchmark.engine_costs", lambda *_, **__: table
-    )
+    monkeypatch.setattr(compression_benchmark, "engine_costs", lambda *_, **__: table)
     table = table.drop(columns="share_of_size")
     assert main(["bench", "compression"]) == 0
     assert "share_of_size" in capsys.readouterr().out
@@ -248,7 +247,7 @@ def test_from_the_command_line(made, toy, monkeypatch, capsys, tmp_path):
         asked.append((scale, students, options))
         return made[1]
 
-    monkeypatch.setattr("distilkit.compress.frontier.run_frontier", run)
+    monkeypatch.setattr(frontier, "run_frontier", run)
     plan = ["frontier", "--tasks", "sst2", "--seeds", "4", "5", "--students", "a", "b"]
     plan += ["--examples", "9", "--epochs", "2", "--out", str(tmp_path / "f.csv"), "--name", "mine"]
     assert main([*plan, "--teacher", "t", "--glue", "g"]) == 0
@@ -265,7 +264,7 @@ def test_from_the_command_line(made, toy, monkeypatch, capsys, tmp_path):
 
 def test_wrong_input_is_refused_before_anything_is_trained(toy, home, monkeypatch, capsys):
     scale, students = toy
-    monkeypatch.setattr("distilkit.finetuning.train", None)
+    monkeypatch.setattr(finetuning, "train", None)
     out = home / "f.csv"
     small_bert(2, vocab_size=150).save_pretrained(home / "other")
     with pytest.raises(ValueError, match="a vocabulary of 150, the teacher"):

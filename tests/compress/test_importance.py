@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import shake, small_bert
 from torch import nn
+from toy_models import shake, small_bert
 from transformers import (
     BertForMaskedLM,
     BertForSequenceClassification,

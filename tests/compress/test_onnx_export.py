@@ -10,7 +10,8 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from conftest import ROOT, shake
+from paths import ROOT
+from toy_models import shake
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
@@ -18,6 +19,7 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
+from distilkit.compress import onnx_export
 from distilkit.compress.onnx_export import (
     agreement,
     export_onnx,
@@ -198,7 +200,7 @@ def test_wrong_input_is_said(exported, tmp_path, monkeypatch):
         onnx_session(file, threads=0)
     with pytest.raises(ValueError, match="float32 on the CPU"):
         export_onnx(classifier("bert").half(), tmp_path / "half.onnx")
-    monkeypatch.setattr("distilkit.compress.onnx_export.MOST_BYTES", 1000)
+    monkeypatch.setattr(onnx_export, "MOST_BYTES", 1000)
     with pytest.raises(ValueError, match="2 GB or more"):
         export_onnx(model, tmp_path / "large.onnx")
     assert [path.name for path in tmp_path.iterdir()] == ["text.onnx"]
@@ -206,7 +208,7 @@ def test_wrong_input_is_said(exported, tmp_path, monkeypatch):
 
 def test_missing_packages_are_named(exported, tmp_path, monkeypatch):
     model, file, _ = exported["bert"]
-    monkeypatch.setattr("distilkit.compress.onnx_export.find_spec", lambda name: None)
+    monkeypatch.setattr(onnx_export, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match="needs onnx and onnxscript: pip install onnx onnxscript"):
         export_onnx(model, tmp_path / "model.onnx")
     with pytest.raises(ImportError, match="pip install onnx onnxruntime"):

@@ -7,7 +7,7 @@ import statistics
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import frontier_table
+from frontier_tables import frontier_table
 
 from distilkit.compress.pareto import fastest_under, frontier_points, pareto_front, smallest_within
 

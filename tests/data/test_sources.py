@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from conftest import small_bert
+from toy_models import small_bert
 from transformers import BertForMaskedLM
 
 from distilkit.__main__ import main
@@ -23,6 +23,7 @@ from distilkit.data.sources import (
     load_text,
     load_tokenizer,
 )
+from distilkit.measure import latency
 from distilkit.measure.size import parameter_count
 from distilkit.run import Run
 from distilkit.student import student_from_teacher
@@ -158,7 +159,7 @@ def test_measure_takes_a_half_precision_file_in_float32(home, tmp_path, capsys, 
         seen.extend(model.dtype for model in models.values())
         return pd.DataFrame({"model": list(models)})
 
-    monkeypatch.setattr("distilkit.measure.latency.compare", compare)
+    monkeypatch.setattr(latency, "compare", compare)
     assert main(["measure", str(tmp_path / "half")]) == 0
     assert seen == [torch.float32]
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import small_bert
+from toy_models import small_bert
 
 from distilkit.config import FinetuneLossConfig, TrainingConfig
 from distilkit.data.question_answering import (

@@ -7,7 +7,7 @@ import csv
 import numpy as np
 import pytest
 import torch
-from conftest import small_bert
+from toy_models import small_bert
 
 from distilkit.__main__ import main
 from distilkit.config import GLUE_TASKS

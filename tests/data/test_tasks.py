@@ -14,7 +14,7 @@ import pytest
 import scipy.stats
 import sklearn.metrics
 import torch
-from conftest import shake, small_bert
+from toy_models import shake, small_bert
 from transformers import BertForSequenceClassification
 
 from distilkit.config import GLUE_TASKS

@@ -14,9 +14,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import kill_when, small_bert
+from processes import kill_when
 from safetensors.torch import load_file
-from test_distillation import assert_same, ragged
+from toy_models import assert_same, ragged, small_bert
 
 from distilkit.config import MLM_ONLY, LossConfig, TrainingConfig
 from distilkit.data import teacher_cache
@@ -281,8 +281,8 @@ def _then_die(answers, after):
 CHILD = """
 import sys, time
 sys.path[:0] = {tests!r}
-from conftest import small_bert
-from test_distillation import ragged
+from toy_models import small_bert
+from toy_models import ragged
 from test_teacher_cache import NO_COSINE, TOY
 from transformers import BertTokenizerFast
 from distilkit.data import teacher_cache
@@ -493,8 +493,8 @@ def test_workers_read_the_same(home, teacher, blocks):
 PROCESS = """
 import sys
 sys.path[:0] = {tests!r}
-from conftest import small_bert
-from test_distillation import ragged
+from toy_models import small_bert
+from toy_models import ragged
 from test_teacher_cache import TOY
 from transformers import BertTokenizerFast
 from distilkit.distillation import distil

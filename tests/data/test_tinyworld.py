@@ -8,12 +8,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import WORDPIECES
 from measure_shortcuts import scores
 from scipy.sparse import hstack
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from transformers import BertTokenizerFast
+from wordpieces import WORDPIECES
 
 from distilkit.config import RESULTS, SHIPPED
 from distilkit.data import tasks as glue

@@ -15,8 +15,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from conftest import small_bert, teacher_and_text
 from safetensors.torch import load_file, save_file
+from toy_models import small_bert, teacher_and_text
 from transformers import BertConfig, BertForSequenceClassification, BertModel
 
 from distilkit import distillation as pretraining

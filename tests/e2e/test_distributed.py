@@ -14,8 +14,9 @@ import time
 import numpy as np
 import pytest
 import torch
-from conftest import children, small_bert
+from processes import children
 from safetensors.torch import load_file
+from toy_models import small_bert
 
 from distilkit.__main__ import main
 from distilkit.run import Run

@@ -11,8 +11,9 @@ import sys
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT, teacher_and_text
-from test_training_loop import Points, net, squared_error
+from paths import ROOT
+from toy_models import teacher_and_text
+from toy_regression import Points, net, squared_error
 
 from distilkit import __main__ as main_module
 from distilkit import checkpoint, config, finetuning

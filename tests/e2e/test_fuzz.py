@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import teacher_and_text
+from toy_models import teacher_and_text
 
 from distilkit.__main__ import main
 

@@ -6,16 +6,12 @@ read once, when they are imported.
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import textwrap
-
 import pandas as pd
 import pytest
-from conftest import SHORT_MEASURING, kernels_run_first
 from hub_server import Fault, HubServer
 from hub_tree import BERT, GLUE, WIKITEXT, write_tree
+from kernels import SHORT_MEASURING, kernels_run_first
+from processes import client
 
 from distilkit.config import SCALES
 
@@ -45,21 +41,6 @@ _one_seed()
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory, tokenizer):
     return write_tree(tmp_path_factory.mktemp("hub"), tokenizer)
-
-
-def client(code, cache, endpoint="http://127.0.0.1:9", timeout=240, **environment):
-    """Run code in a new process: (exit status, standard output, standard error)."""
-    own = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
-    own |= {"HF_HOME": str(cache / "hf"), "DISTILKIT_HOME": str(cache), "HF_ENDPOINT": endpoint}
-    own |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", **environment}
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code)],
-        env=own,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
-    return done.returncode, done.stdout.strip(), done.stderr
 
 
 def test_teacher_text_and_tasks_come_once_and_then_from_the_cache(tree, tmp_path):

@@ -17,7 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, children, small_bert, teacher_and_text
+from paths import ROOT
+from processes import children
+from toy_models import small_bert, teacher_and_text
 
 from distilkit import distil, finetune, plot_losses, save_figure
 from distilkit.checkpoint import file_sha256

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow
 import pyarrow.parquet
-from conftest import small_bert
+from toy_models import small_bert
 from transformers import BertTokenizerFast
 
 from distilkit.data.tasks import TASKS

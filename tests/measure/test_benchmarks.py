@@ -12,8 +12,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import shake, small_bert
 from torch.utils.flop_counter import FlopCounterMode
+from toy_models import shake, small_bert
 from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
 
 from distilkit.__main__ import main

@@ -17,7 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from conftest import chromium_browser
+from browsers import chromium_browser
 from lab_server import jupyterlab, open_and_run, write_notebook
 
 OURS = """

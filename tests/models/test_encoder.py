@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import shake
+from toy_models import shake
 from transformers import (
     AutoTokenizer,
     BertConfig,

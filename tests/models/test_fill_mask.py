@@ -7,7 +7,7 @@ import re
 
 import pytest
 import torch
-from conftest import small_bert
+from toy_models import small_bert
 
 from distilkit.models.fill_mask import fill_mask
 from distilkit.student import student_from_teacher

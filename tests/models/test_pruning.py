@@ -9,9 +9,10 @@ import os
 import numpy as np
 import pytest
 import torch
-from conftest import Died, dying_at, shake, small_bert, zeroed
+from processes import Died, dying_at
 from safetensors.torch import load_file, save_file
 from torch import nn
+from toy_models import assert_same, shake, small_bert, zeroed
 from transformers import (
     AutoModel,
     AutoModelForMaskedLM,
@@ -97,11 +98,6 @@ def outputs(model: nn.Module) -> torch.Tensor:
 
 def copy_of(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in state.items()}
-
-
-def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
-    assert a.keys() == b.keys()
-    assert [name for name in a if not torch.equal(a[name], b[name])] == []
 
 
 # ---- the same numbers

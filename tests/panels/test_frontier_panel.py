@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from conftest import frontier_table
+from frontier_tables import frontier_table
 
 from distilkit.compress.pareto import fastest_under, frontier_points, smallest_within
 from distilkit.panels.frontier import frontier_panel

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import small_bert
+from toy_models import small_bert
 
 from distilkit import MaskedBlocks, TrainingConfig, pack, pretrain, training_view
 from distilkit.config import MLM_ONLY

@@ -10,8 +10,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import small_bert
 from scipy.special import softmax
+from toy_models import small_bert
 from transformers import BertTokenizerFast
 
 from distilkit import student_from_teacher, words_of_run, words_panel

@@ -12,14 +12,13 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT
 from matplotlib.colors import to_hex
-from test_plots import box, png_size, shown_texts
 
 from distilkit.plots.layer_study import plot_layer_maps
 from distilkit.plots.style import FULL_IN, save_figure
 from distilkit.study.layer_search import label_of, named_maps
 from distilkit.study.layer_study import plan, rank_correlation
+from figures import box, png_size, shown_texts
 
 
 def scored(depth: int, k: int) -> pd.DataFrame:
@@ -103,14 +102,13 @@ def test_a_fresh_process_writes_the_same_bytes(tmp_path):
     for name in names:
         save_figure(FIGURES[name](), name, tmp_path / "here", seed=1)
     script = (
-        "import sys; sys.path.insert(0, 'tests'); import test_figure_maps as t\n"
+        "import sys, test_layer_study_figure as t\n"
         "for name in sys.argv[2:]:\n"
         "    t.save_figure(t.FIGURES[name](), name, sys.argv[1], seed=1)\n"
     )
     subprocess.run(
         [sys.executable, "-c", script, str(tmp_path / "there"), *names],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONHASHSEED": "2", "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONHASHSEED": "2", "PYTHONPATH": os.pathsep.join(sys.path)},
         check=True,
     )
     here = sorted((tmp_path / "here").iterdir())

@@ -13,10 +13,9 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import frontier_table
+from frontier_tables import frontier_table
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
-from matplotlib.text import Text
 from PIL import Image
 from scipy.special import softmax
 from scipy.stats import entropy
@@ -26,6 +25,7 @@ from distilkit.plots import curves as plots
 from distilkit.plots.frontier import plot_frontier
 from distilkit.plots.style import COLUMN_IN, FULL_IN, number, text_width_pt, wrap
 from distilkit.study import paper
+from figures import box, png_size, shown_texts
 
 ROOT = Path(__file__).resolve().parents[2]
 WORDS = [
@@ -141,25 +141,6 @@ def figure_named(name: str):
     return FIGURES[name]()
 
 
-def shown_texts(figure) -> list[Text]:
-    """Every text that is drawn: labels of ticks outside the axes are not."""
-    texts = [*figure.texts, *itertools.chain(*(legend.texts for legend in figure.legends))]
-    for axes in figure.axes:
-        texts += [*axes.texts, axes.title, axes._left_title, axes._right_title]
-        if not axes.axison:
-            continue
-        for axis in (axes.xaxis, axes.yaxis):
-            low, high = sorted(axis.get_view_interval())
-            ticks = zip(axis.get_majorticklocs(), axis.get_major_ticks(), strict=True)
-            texts += [tick.label1 for place, tick in ticks if low <= place <= high]
-            texts += [axis.label, axis.offsetText]
-    return [text for text in texts if text.get_visible() and text.get_text().strip()]
-
-
-def box(artist) -> tuple[float, float, float, float]:
-    return tuple(artist.get_window_extent().extents)
-
-
 @pytest.mark.parametrize("name", FIGURES)
 def test_nothing_is_cut_off_and_no_two_texts_overlap(name):
     figure = figure_named(name)
@@ -216,7 +197,7 @@ def test_a_fresh_process_writes_the_same_bytes(tmp_path):
     for name in names:
         plots.save_figure(FIGURES[name](), name, tmp_path / "here", seed=56)
     script = (
-        "import sys, matplotlib; sys.path.insert(0, 'tests'); import test_plots as t\n"
+        "import sys, matplotlib, test_plots as t\n"
         "theirs = {'font.size': 20, 'hatch.linewidth': 5, 'axes.grid': True}\n"
         "matplotlib.rcParams.update(theirs)\n"
         "for name in sys.argv[2:]:\n"
@@ -226,8 +207,7 @@ def test_a_fresh_process_writes_the_same_bytes(tmp_path):
     )
     subprocess.run(
         [sys.executable, "-c", script, str(tmp_path / "there"), *names],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONHASHSEED": "2", "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONHASHSEED": "2", "PYTHONPATH": os.pathsep.join(sys.path)},
         check=True,
     )
     here = {path.name: path.read_bytes() for path in (tmp_path / "here").iterdir()}
@@ -278,11 +258,6 @@ def test_a_notebook_shows_a_figure_without_any_magic():
 
 
 # ------------------------------------------------------------------------------------ saving
-
-
-def png_size(path: Path) -> tuple[int, int]:
-    with Image.open(path) as image:
-        return image.size
 
 
 def png_texts(path: Path) -> dict[str, str]:

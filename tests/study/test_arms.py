@@ -9,12 +9,13 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import small_bert
 from scipy import stats
+from toy_models import small_bert
 
 from distilkit import config, finetuning
 from distilkit.data import sources
 from distilkit.run import Run
+from distilkit.study import arms
 from distilkit.study.arms import (
     finetune_arms,
     macro_scores,
@@ -150,8 +151,8 @@ def test_an_undefined_correlation_counts_0_and_keeps_its_seed(home, monkeypatch)
         def result(self):
             return {"scores": {"validation": {"matthews": None}}, "seconds": 1.0}
 
-    monkeypatch.setattr("distilkit.study.arms.finetune", lambda *_, **__: Finished())
-    monkeypatch.setattr("distilkit.study.arms.sequence_classifier", lambda *_: None)
+    monkeypatch.setattr(arms, "finetune", lambda *_, **__: Finished())
+    monkeypatch.setattr(arms, "sequence_classifier", lambda *_: None)
     chosen = replace(config.scale("tiny"), tasks=("cola",), seeds=(1,))
     found = finetune_arms({"a": "x", "b": "y"}, None, chosen)
     assert list(found.score) == [0.0, 0.0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import shake, small_bert
+from toy_models import shake, small_bert
 from transformers import BertForMaskedLM
 
 from distilkit.config import LossConfig, TrainingConfig

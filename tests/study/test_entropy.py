@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import small_bert
 from scipy.stats import entropy
+from toy_models import small_bert
 
 from distilkit.masking import MaskedBlocks, pack
+from distilkit.study import entropy as entropy_module
 from distilkit.study.entropy import entropy_of_targets
 
 
@@ -18,7 +19,7 @@ def blocks(tokenizer, texts):
 
 
 def test_entropy_and_information_are_scipys(blocks, monkeypatch):
-    monkeypatch.setattr("distilkit.study.entropy.ROWS", 48)  # several parts, the last one smaller
+    monkeypatch.setattr(entropy_module, "ROWS", 48)  # several parts, the last one smaller
     teacher = small_bert(2).train()
     temperatures = (0.5, 1, 2, 8)
     table = entropy_of_targets(teacher, blocks, temperatures)

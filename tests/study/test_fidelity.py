@@ -8,8 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import small_bert
-from test_plots import box, shown_texts
+from toy_models import small_bert
 
 from distilkit import config
 from distilkit.data import sources
@@ -18,6 +17,7 @@ from distilkit.finetuning import score_of
 from distilkit.plots.fidelity import MOST_ROWS, plot_fidelity
 from distilkit.plots.style import FULL_IN
 from distilkit.run import Run
+from distilkit.study import fidelity
 from distilkit.study.arms import finetune_arms
 from distilkit.study.fidelity import (
     LENGTHS,
@@ -28,6 +28,7 @@ from distilkit.study.fidelity import (
     compare_runs,
     worst_disagreements,
 )
+from figures import box, shown_texts
 
 WORDS = [f"w{i}" for i in range(200)]
 
@@ -344,7 +345,7 @@ def test_answers_to_what_the_data_no_longer_hold_are_refused(compared, monkeypat
         texts = data["validation_matched"].select([1, 0, *range(2, 400)])
         return {"validation_matched": texts}
 
-    monkeypatch.setattr("distilkit.study.fidelity.load_task", changed)
+    monkeypatch.setattr(fidelity, "load_task", changed)
     with pytest.raises(ValueError, match="'tiny-teacher-mnli-1' was scored on other examples"):
         compared()
 

@@ -8,7 +8,7 @@ from math import comb
 import numpy as np
 import pytest
 import torch
-from conftest import shake, small_bert
+from toy_models import shake, small_bert
 from transformers import BertModel, RobertaConfig, RobertaForMaskedLM
 
 from distilkit.config import LossConfig

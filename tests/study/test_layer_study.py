@@ -8,12 +8,14 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import small_bert, teacher_and_text
 from scipy.stats import spearmanr
+from toy_models import small_bert, teacher_and_text
 from transformers import DistilBertForMaskedLM
 
+from distilkit import distillation
 from distilkit.__main__ import main
 from distilkit.config import RESULTS, SCALES
+from distilkit.data import sources
 from distilkit.data.sources import load_blocks, load_teacher
 from distilkit.distillation import losses_on
 from distilkit.run import Run
@@ -105,7 +107,7 @@ def test_a_row_a_student_before_and_after(trained, toy, monkeypatch):
 def test_a_second_call_only_reads(trained, toy, monkeypatch):
     home, table = trained
     monkeypatch.setenv("DISTILKIT_HOME", str(home))
-    monkeypatch.setattr("distilkit.distillation.train", None)
+    monkeypatch.setattr(distillation, "train", None)
     assert score_and_train(toy, SEEDS, out=home / "again.csv").equals(table)
 
 
@@ -137,7 +139,7 @@ def test_from_the_command_line(trained, toy, tmp_path, monkeypatch, capsys):
         asked.append((scale.distillation.steps, student_layers, out, name))
         return trained[1]
 
-    monkeypatch.setattr("distilkit.study.layer_study.score_and_train", run)
+    monkeypatch.setattr(layer_study, "score_and_train", run)
     out = tmp_path / "maps.csv"
     assert main(["layers", "--train", "7", "--student-layers", "2", "--out", str(out)]) == 0
     assert capsys.readouterr().out.count("rank correlation") == 2
@@ -157,8 +159,8 @@ def test_from_the_command_line(trained, toy, tmp_path, monkeypatch, capsys):
 )
 def test_wrong_input_is_refused_before_time_is_spent(wrong, says, toy, home, monkeypatch, capsys):
     monkeypatch.setitem(SCALES, "tiny", toy)
-    monkeypatch.setattr("distilkit.data.sources.load_blocks", None)
-    monkeypatch.setattr("distilkit.study.layer_study.load_blocks", None)
+    monkeypatch.setattr(sources, "load_blocks", None)
+    monkeypatch.setattr(layer_study, "load_blocks", None)
     assert main(["layers", *wrong]) == 2
     assert says in capsys.readouterr().err
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import WORDPIECES
 from safetensors.torch import load_file
 from transformers import (
     AutoTokenizer,
@@ -16,7 +15,9 @@ from transformers import (
     BertTokenizerFast,
     pipeline,
 )
+from wordpieces import WORDPIECES
 
+from distilkit import distillation
 from distilkit.__main__ import main
 from distilkit.data import tinyworld
 from distilkit.run import Run
@@ -84,7 +85,7 @@ def test_from_an_encoder_to_a_shipped_folder(home, encoder, tmp_path, monkeypatc
     assert small.config()["loss_config"]["attention"] > 0
     assert model.config.num_attention_heads == 4  # as many as the large one's
     assert AutoTokenizer.from_pretrained(tmp_path / "out").model_max_length == small_teacher.LENGTH
-    monkeypatch.setattr("distilkit.distillation.train", None)  # finished: nothing is trained again
+    monkeypatch.setattr(distillation, "train", None)  # finished: nothing is trained again
     assert main(arguments) == 0
 
 

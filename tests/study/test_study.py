@@ -8,10 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import small_bert
 from safetensors.torch import load_file
+from toy_models import small_bert
 from transformers import BertForMaskedLM, BertForSequenceClassification
 
+from distilkit import distillation, finetuning
 from distilkit.__main__ import main
 from distilkit.config import SCALES, FinetuneLossConfig, as_json
 from distilkit.distillation import fingerprint
@@ -23,7 +24,7 @@ from distilkit.plots.study import (
 )
 from distilkit.run import Run
 from distilkit.student import student_from_teacher
-from distilkit.study import study
+from distilkit.study import cost, study
 from distilkit.study.cost import Cost, Step
 from distilkit.study.study import (
     ABLATION,
@@ -158,8 +159,8 @@ def test_seeds_differ(studied):
 def test_a_second_call_only_reads(studied, toy, monkeypatch):
     home, table = studied
     monkeypatch.setenv("DISTILKIT_HOME", str(home))
-    monkeypatch.setattr("distilkit.distillation.train", None)
-    monkeypatch.setattr("distilkit.finetuning.train", None)
+    monkeypatch.setattr(distillation, "train", None)
+    monkeypatch.setattr(finetuning, "train", None)
     again = run_study(toy, (11, 12), out=home / "again.csv")
     pd.testing.assert_frame_equal(again, table)
 
@@ -171,7 +172,7 @@ def test_from_the_command_line(studied, tmp_path, monkeypatch, capsys):
         asked.append((scale, seeds, arms, out))
         return None if dry else studied[1]
 
-    monkeypatch.setattr("distilkit.study.study.run_study", run)
+    monkeypatch.setattr(study, "run_study", run)
     out = tmp_path / "study.csv"
     plan = ["study", "--steps", "7", "--epochs", "2", "--seeds", "11", "12", "--out", str(out)]
     assert main(plan) == 0
@@ -264,7 +265,7 @@ def test_the_cost_is_said_before_and_what_is_left_while_it_runs(
     said = capsys.readouterr().out
     assert "left to do: pretrainings 3, fine-tunings 4, 1 at once" in said
     assert not (home / "runs").exists() or not list((home / "runs").glob("study*"))
-    monkeypatch.setattr("distilkit.study.cost.TIMED", 1)
+    monkeypatch.setattr(cost, "TIMED", 1)
     run_study(toy, (12,), ("mlm_equal_time", "scratch"), out=out)
     said = capsys.readouterr().out
     assert said.index("energy  about") < said.index("% done, about")
@@ -439,9 +440,7 @@ def test_how_many_are_left_does_not_decide_the_threads(studied, toy, monkeypatch
         raise KeyboardInterrupt
 
     monkeypatch.setattr(study, "run_parallel", stop)
-    monkeypatch.setattr(
-        "distilkit.study.cost.workers_and_threads", lambda items: shared.append(items) or (1, 1)
-    )
+    monkeypatch.setattr(cost, "workers_and_threads", lambda items: shared.append(items) or (1, 1))
     run.rename(aside)
     try:
         with pytest.raises(KeyboardInterrupt):

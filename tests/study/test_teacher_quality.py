@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import WORDPIECES, small_bert
+from toy_models import small_bert
 from transformers import BertTokenizerFast
+from wordpieces import WORDPIECES
 
 from distilkit.config import SCALES
 from distilkit.data import tinyworld

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import small_bert
+from toy_models import small_bert
 
 from distilkit import LossConfig, losses_on, student_from_teacher, triple_loss
 from distilkit.masking import MaskedBlocks, pack

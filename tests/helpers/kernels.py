@@ -1,0 +1,27 @@
+"""Kernels that start prepared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def kernels_run_first(folder: Path, code: str) -> str:
+    """An IPYTHONDIR whose kernels run `code` before their first cell."""
+    startup = folder / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    (startup / "first.py").write_text(code)
+    return str(folder)
+
+
+# For kernels: what is timed is timed for real, but at few tokens, in few turns and in the kernel.
+SHORT_MEASURING = """
+def _short():
+    from distilkit.measure import step_benchmark as steps
+    from distilkit.measure import latency
+    compare, bench_step = latency.compare, steps.bench_step
+    few = {"length": 8, "runs": 2, "warmup": 1, "batch_size": 2, "throughput_runs": 1}
+    latency.compare = lambda models, **how: compare(models, **how | few)
+    steps.bench_step = lambda works, steps: bench_step(works, steps=1)
+    steps.in_a_process = lambda work, function, *arguments: function(*arguments)
+_short()
+"""
