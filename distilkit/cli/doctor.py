@@ -30,10 +30,11 @@ from distilkit.distillation import language_model_loss, losses_on
 from distilkit.finetuning import check_classifier, evaluate_task, fine_tuned
 from distilkit.masking import MaskedBlocks, pack
 from distilkit.measure.flops import step_bytes
+from distilkit.measure.micro_batch_timing import gradient_step, time_micro_batches
 from distilkit.measure.size import parameter_count
 from distilkit.processes import processes, to_device
 from distilkit.student import positions, student_from_teacher
-from distilkit.training_loop import in_bf16, steps_per_epoch
+from distilkit.training_loop import steps_per_epoch
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -243,17 +244,12 @@ def _speed(
     masked = MaskedBlocks(train, tokenizer, seed=0)
     model, reference = copy.deepcopy(student).to(device).train(), teacher.to(device).eval()
     loss = language_model_loss(scale.loss_config, reference)
-    bf16 = in_bf16(training.precision)
+    step = gradient_step(model, loss, training.precision)
 
     def seconds(examples: int) -> float:
         batch = masked.batch(0, np.arange(examples) % len(masked))
         batch = to_device(batch, device)
-        started = time.perf_counter()
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            loss(model, batch, batch["counts"])["loss"].backward()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter() - started
+        return time_micro_batches(step, [batch], device)[0].seconds
 
     seconds(1)  # the first is slower
     examples, took, measured = 1, seconds(1), None

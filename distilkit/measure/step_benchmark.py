@@ -13,7 +13,6 @@ import json
 import multiprocessing
 import os
 import statistics
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -40,6 +39,7 @@ from distilkit.distillation import language_model_loss
 from distilkit.losses import IGNORE
 from distilkit.masking import MASKED_SHARE, MaskedBlocks, pack
 from distilkit.measure.flops import flops_per_token
+from distilkit.measure.micro_batch_timing import time_micro_batches
 from distilkit.measure.size import BYTES_PER_MB, peak_memory_mb
 from distilkit.models.loading import load_model, load_tokenizer
 from distilkit.processes import end_with_parent, seeded, to_device
@@ -316,10 +316,10 @@ def _time_turns(work: Work, steps: int) -> list[dict[str, Any]]:
     for turn in range(WARMUP + steps):
         batch = next(source)
         for variant in VARIANTS:
-            seconds, processor = _timed(step[variant], as_wanted(variant, batch), work.device)
+            (timing,) = time_micro_batches(step[variant], [as_wanted(variant, batch)], work.device)
             if turn >= WARMUP:
-                wall[variant].append(seconds)
-                cpu[variant].append(processor)
+                wall[variant].append(timing.seconds)
+                cpu[variant].append(timing.processor_seconds)
         for precision in peak:
             peak[precision] = max(peak[precision], _matmul_flops(work.device, precision))
     tokens, counts = work.batch_size * work.length, batch["counts"]
@@ -351,32 +351,13 @@ def as_wanted(variant: str, batch: dict[str, Any]) -> dict[str, Any]:
     return {**batch, "attention_mask": torch.ones_like(batch["input_ids"])}
 
 
-def _timed(
-    step: Callable[[dict[str, Any]], Tensor], batch: dict[str, Any], device: str
-) -> tuple[float, float]:
-    """Seconds by the clock (on a GPU between two events) and of the processor."""
-    processor = time.process_time()
-    if device == "cuda":
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        torch.cuda.synchronize()
-        start.record()
-        step(batch)
-        end.record()
-        torch.cuda.synchronize()
-        return start.elapsed_time(end) / 1e3, time.process_time() - processor
-    clock = time.perf_counter()
-    step(batch)
-    return time.perf_counter() - clock, time.process_time() - processor
-
-
 def _matmul_flops(device: str, precision: str) -> float:
     """Operations a second of one large matrix product, as the library does it."""
     side = MATMUL[device]
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-    torch.mm(a, b)
-    seconds, _ = _timed(lambda _: torch.mm(a, b), {}, device)
-    return 2 * side**3 / seconds
+    _, timing = time_micro_batches(lambda _: torch.mm(a, b), [None, None], device)
+    return 2 * side**3 / timing.seconds
 
 
 def peak_of(work: Work, variant: str) -> dict[str, Any]:

@@ -8,7 +8,6 @@ fans and what a cooled room adds: whoever has a wattmeter should believe it inst
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,11 +24,12 @@ from distilkit.data.tasks import task_examples
 from distilkit.distillation import language_model_loss
 from distilkit.finetuning import input_length, sequence_classifier, task_loss
 from distilkit.measure.flops import step_bytes
+from distilkit.measure.micro_batch_timing import gradient_step, time_micro_batches
 from distilkit.measure.size import parameter_count
 from distilkit.processes import processes, to_device
 from distilkit.student import student_from_teacher
 from distilkit.study.run_parallel import workers_and_threads
-from distilkit.training_loop import in_bf16, parameter_groups, total_steps
+from distilkit.training_loop import parameter_groups, total_steps
 
 WATTS_PER_CORE = 10.0  # a server's processor at full load, by its cores (a rule of thumb)
 WATTS_PER_GPU = 700.0  # the power limit of an H100 or H200 (SXM)
@@ -167,26 +167,19 @@ def _seconds(
     device = processes().device
     model = copy.deepcopy(model).to(device).train()
     optimizer = torch.optim.AdamW(parameter_groups(model, training.weight_decay))
-    bf16 = in_bf16(training.precision)
+    compute_gradients = gradient_step(model, loss, training.precision)
+
+    def update(_: None) -> None:
+        optimizer.step()
+        optimizer.zero_grad()
+
     ids = data.order(0, training.batch_size)
     size = min(training.micro_batch_size, len(ids))
     passes, updates = [], []
     for number in range(TIMED + 1):
         batch = data.batch(0, np.resize(np.roll(ids, -number * size), size))
         batch = to_device(batch, device)
-        started = _now(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            loss(model, batch, batch["counts"])["loss"].backward()
-        passed = _now(device)
-        optimizer.step()
-        optimizer.zero_grad()
-        passes.append(passed - started)
-        updates.append(_now(device) - passed)
+        passes += [each.seconds for each in time_micro_batches(compute_gradients, [batch], device)]
+        updates += [each.seconds for each in time_micro_batches(update, [None], device)]
     micro_batches = -(-training.batch_size // size)
     return steps * float(micro_batches * np.median(passes[1:]) + np.median(updates[1:]))
-
-
-def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter()
