@@ -13,7 +13,8 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +28,27 @@ KEEP = 2  # the newest, and one before it should the newest turn out damaged
 def write_json(path: Path, value: Any) -> None:
     """Write JSON so that a reader sees the old file or the new one, never half of one."""
     text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False)
-    write_whole(path, f"{text}\n".encode())
+    write_atomically(path, f"{text}\n".encode())
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file, flushed to disk, so that a reader sees the old one or the new one."""
+def write_atomically(path: Path, content: bytes) -> Path:
+    """Write a file so that a reader sees the old one or the new one; return its path."""
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(content)
+    return path
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path` that replaces it, flushed to disk, if the block succeeds."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:  # Windows flushes only what is open for writing
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def save(

@@ -28,7 +28,7 @@ import safetensors.numpy
 import torch
 from safetensors import SafetensorError
 
-from distilkit.checkpoint import write_json, write_whole
+from distilkit.checkpoint import write_atomically, write_json
 from distilkit.config import home
 from distilkit.processes import processes
 
@@ -110,14 +110,13 @@ class Run:
     def truncate_metrics(self, step: int) -> None:
         """Forget what was logged after `step`: a resumed run writes it again."""
         kept = [row for row in self.rows() if row["step"] <= step]
-        temporary = self.path / ".metrics.jsonl.tmp"
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-        os.replace(temporary, self.path / "metrics.jsonl")
+        content = "".join(json.dumps(row) + "\n" for row in kept).encode()
+        write_atomically(self.path / "metrics.jsonl", content)
 
     def keep_predictions(self, logits: Mapping[str, np.ndarray]) -> None:
         """Write predictions.safetensors: the logits [examples, C] of each split, in its order."""
         path = self.path / "predictions.safetensors"
-        write_whole(path, safetensors.numpy.save(dict(logits)))
+        write_atomically(path, safetensors.numpy.save(dict(logits)))
 
     def predictions(self) -> dict[str, np.ndarray]:
         """The logits [examples, C] of each split that a fine-tuned model was scored on.

@@ -16,7 +16,7 @@ from paths import ROOT
 from processes import Died
 
 from distilkit import checkpoint
-from distilkit.checkpoint import KEEP, load_newest, save, write_json
+from distilkit.checkpoint import KEEP, atomic_file, load_newest, save, write_atomically, write_json
 
 FILES = ("manifest.json", "model.safetensors", "optimizer.safetensors", "state.json")
 
@@ -407,7 +407,7 @@ def test_a_process_that_dies_between_files_and_rename(tmp_path):
     assert names(tmp_path) == ["step-00000001", "step-00000002"]
 
 
-# --- write_json ---------------------------------------------------------------------------------
+# --- single files ------------------------------------------------------------------------------
 
 
 def test_write_json_replaces_whole_files_only(tmp_path, monkeypatch):
@@ -419,6 +419,23 @@ def test_write_json_replaces_whole_files_only(tmp_path, monkeypatch):
         with pytest.raises(Died):
             write_json(path, {"a": 2})
     assert json.loads(path.read_text(encoding="utf-8")) == {"a": [1, None, "ü"]}
+
+
+def test_a_file_appears_whole_and_flushed_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "x.bin"
+    with monkeypatch.context() as patch:
+        flushed = count_calls(patch, "os", "fsync", None, False)
+        assert write_atomically(path, b"old") == path
+    assert len(flushed) == 1
+    with monkeypatch.context() as patch:
+        count_calls(patch, "os", "replace", 0, False)
+        with pytest.raises(Died):
+            write_atomically(path, b"ne")
+    assert path.read_bytes() == b"old"
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(b"new")
+    assert path.read_bytes() == b"new"
+    assert names(tmp_path) == ["x.bin"]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])

@@ -33,6 +33,8 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 
+from distilkit.checkpoint import write_atomically
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 QUIET_LOG_S = 10.0  # off a terminal: at most one line in so many seconds
@@ -259,9 +261,7 @@ def _for_readers_without_a_kernel(notebook: NotebookNode) -> None:
 
 def _write(notebook: NotebookNode, copy: Path) -> None:
     """Whole or not at all: a reader of `copy` never sees half a file."""
-    part = copy.with_suffix(".part")
-    nbformat.write(notebook, part)
-    part.replace(copy)
+    write_atomically(copy, f"{nbformat.writes(notebook)}\n".encode())
 
 
 class _ThisInterpreter(KernelSpecManager):

@@ -27,7 +27,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from distilkit.checkpoint import write_json, write_whole
+from distilkit.checkpoint import write_atomically, write_json
 from distilkit.compress.engines import TORCH, engine_costs, export_engines
 from distilkit.compress.importance import head_and_unit_importance, least_important
 from distilkit.compress.onnx_export import agreement, check_packages, onnx_session
@@ -312,7 +312,7 @@ def _write(out: Path, rows: list[dict[str, Any]], costs: pd.DataFrame) -> pd.Dat
     table = table.astype({"score": float, "same_answer": float})
     table = table[list(COLUMNS)]
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(out, table.round(4).to_csv(index=False).encode())
+    write_atomically(out, table.round(4).to_csv(index=False).encode())
     return table
 
 

@@ -15,7 +15,6 @@ but it leaves the embeddings in float32: 139 MB in place of 68, 0.32 of BERT's s
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from distilkit.checkpoint import atomic_file
 from distilkit.data.examples import Examples
 from distilkit.finetuning import inputs_of, predict
 from distilkit.processes import eval_mode
@@ -96,7 +96,7 @@ def export_onnx(model: PreTrainedModel, file: str | Path) -> Path:
     graph = program.model_proto
     for node in graph.graph.node:  # each with the lines of source that it came from, and their path
         del node.metadata_props[:]
-    with _written_aside(file) as part:
+    with atomic_file(file) as part:
         onnx.save(graph, part)
     return file
 
@@ -132,7 +132,7 @@ def quantize_onnx(file: str | Path, out: str | Path) -> Path:
     add_pre_process_metadata(graph)  # the exporter has simplified it: no advice to do that first
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with _written_aside(out) as part:
+    with atomic_file(out) as part:
         quantize_dynamic(graph, part, per_channel=True, weight_type=QuantType.QInt8)
     return out
 
@@ -235,17 +235,6 @@ def _existing(file: str | Path) -> Path:
     if not file.is_file():
         raise FileNotFoundError(f"no file at {file}")
     return file
-
-
-@contextmanager
-def _written_aside(file: Path) -> Iterator[Path]:
-    """A path beside `file` that takes its name when all went well."""
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
-    try:
-        yield part
-        os.replace(part, file)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 @contextmanager

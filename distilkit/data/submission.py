@@ -6,8 +6,6 @@ files, one a task and test set, with the columns ``index`` and ``prediction``.
 
 from __future__ import annotations
 
-import csv
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from distilkit.checkpoint import write_atomically
 from distilkit.data.tasks import Task, task_examples
 from distilkit.data.tasks import task as task_named
 from distilkit.finetuning import check_classifier, input_length, predict
@@ -84,12 +83,8 @@ def write_submission(
         if not processes().is_main_process:
             continue
         folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f".{name}.tmp"
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            table = csv.writer(file, delimiter="\t", lineterminator="\n")
-            table.writerow(("index", "prediction"))
-            table.writerows(answers)
-        os.replace(temporary, folder / name)
+        lines = ["index\tprediction", *(f"{number}\t{answer}" for number, answer in answers)]
+        write_atomically(folder / name, "".join(f"{line}\n" for line in lines).encode())
     return written
 
 

@@ -34,7 +34,7 @@ import torch
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
-from distilkit.checkpoint import write_json
+from distilkit.checkpoint import write_atomically, write_json
 from distilkit.config import LossConfig, TrainingConfig, home
 from distilkit.fingerprint import fingerprint, text_digest
 from distilkit.fused_loss import mlm_head
@@ -207,9 +207,7 @@ def _intact_parts(cache: TeacherCache) -> int:
     except (FileNotFoundError, UnicodeDecodeError):
         lines = []
     if len(lines) < wanted:
-        temporary = names.with_suffix(".tmp")
-        temporary.write_text("".join(f"{line}\n" for line in lines))
-        os.replace(temporary, names)
+        write_atomically(names, "".join(f"{line}\n" for line in lines).encode())
     return min(len(lines), wanted)
 
 

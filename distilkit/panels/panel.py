@@ -21,8 +21,8 @@ import traitlets
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from distilkit.checkpoint import write_atomically
 from distilkit.config import home, scale
-from distilkit.plots.style import write_atomically
 
 _HERE = Path(__file__).parent
 _MOST_BYTES = 20_000_000  # of a picture that the browser sends to be saved

@@ -7,7 +7,6 @@ here reads or changes the user's matplotlib settings, and no figure is handed to
 
 import io
 import math
-import os
 import re
 import textwrap
 import unicodedata
@@ -23,6 +22,8 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Patch
 from matplotlib.textpath import text_to_path
+
+from distilkit.checkpoint import write_atomically
 
 COLUMN_IN, FULL_IN = 3.3, 6.9  # figure widths, inches
 TEXT_PT, TITLE_PT = 8, 9
@@ -174,17 +175,6 @@ def _render(figure: Figure, file_format: str, metadata: dict, dpi: float = SAVE_
     with figure_style():
         figure.savefig(buffer, format=file_format, dpi=dpi, metadata=metadata)
     return buffer.getvalue()
-
-
-def write_atomically(path: Path, content: bytes) -> Path:
-    """Write a file so that a reader sees the old one or the new one, whole; return its path."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
 
 
 def _xml_characters(text: str) -> str:

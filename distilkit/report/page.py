@@ -16,9 +16,10 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
+from distilkit.checkpoint import write_atomically
 from distilkit.config import SHIPPED, Scale, home
 from distilkit.panels.temperature import temperature_panel
-from distilkit.plots.style import SAVE_DPI, SCREEN_DPI, write_atomically
+from distilkit.plots.style import SAVE_DPI, SCREEN_DPI
 from distilkit.run import Run, commit, environment
 from distilkit.study import paper
 from distilkit.study.arms import paired_difference, results_table

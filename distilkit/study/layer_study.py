@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from transformers import AutoModelForMaskedLM
 
-from distilkit.checkpoint import write_whole
+from distilkit.checkpoint import write_atomically
 from distilkit.config import Scale
 from distilkit.data.sources import load_blocks, load_teacher
 from distilkit.distillation import distil
@@ -85,7 +85,7 @@ def score_and_train(
         for (layers, seed), result in zip(todo, after, strict=True)
     ]
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(out, pd.DataFrame(rows).round(5).to_csv(index=False).encode())
+    write_atomically(out, pd.DataFrame(rows).round(5).to_csv(index=False).encode())
     return read_trained(out)
 
 

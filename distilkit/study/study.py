@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from distilkit.checkpoint import write_whole
+from distilkit.checkpoint import write_atomically
 from distilkit.config import MLM_ONLY, LossConfig, Scale, TrainingConfig, as_json, home
 from distilkit.data.sources import load_blocks, load_teacher, written_examples
 from distilkit.data.teacher_cache import cached_teacher
@@ -248,7 +248,7 @@ def join_studies(files: Sequence[Path], *, out: Path) -> pd.DataFrame:
 
 def _written(table: pd.DataFrame, out: Path) -> pd.DataFrame:
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(out, table.round({"score": 4}).to_csv(index=False).encode())
+    write_atomically(out, table.round({"score": 4}).to_csv(index=False).encode())
     return table
 
 
