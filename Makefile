@@ -14,10 +14,13 @@ figures: $(VENV)/ready          ## the notebook sequence, headless -> figures/ti
 report: $(VENV)/ready           ## runs and figures as one page -> figures/tiny/report.html
 	$(BIN)/python -m distilkit report
 
-study: $(VENV)/ready            ## six arms, five seeds, test sets -> data/results/study.csv; hours, resumable
+study: $(VENV)/ready data/cache/tiny-7200  ## six arms, five seeds, test sets -> data/results/study.csv; hours, resumable
 	$(BIN)/python -m distilkit study --scale tiny --steps 1000 --precision bf16 \
-		--examples 7200 --epochs 1 --out data/results/study.csv \
+		--glue data/cache/tiny-7200/glue --epochs 1 --out data/results/study.csv \
 		--arms teacher distilled mlm_equal_steps mlm_equal_time random_init scratch
+
+data/cache/tiny-7200: | $(VENV)/ready
+	$(BIN)/python data/tiny/make/world.py --examples 7200 --out $@
 
 test: $(VENV)/ready check       ## everything CI runs
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations 12

@@ -151,8 +151,6 @@ def study(options: argparse.Namespace) -> None:
     if options.epochs is not None:
         longer = replace(chosen.finetuning, epochs=options.epochs, steps=None)
         chosen = replace(chosen, finetuning=longer)
-    if options.examples is not None:
-        chosen = replace(chosen, examples=options.examples)
     table = "study"
     if len(chosen.tasks) < len(scale(options.scale).tasks):
         table = "parts"  # fewer tasks: another table, and other runs than the whole study's
@@ -546,11 +544,7 @@ def _parser() -> argparse.ArgumentParser:
         "--precision", choices=("auto", "fp32", "bf16"), help="of every distillation, likewise"
     )
     sub.add_argument("--epochs", type=int, help="of every fine-tuning (default: the scale's)")
-    sub.add_argument(
-        "--examples",
-        type=int,
-        help="training examples of each task, written by the tiny world (default: 450 to 1,500)",
-    )
+    sub.add_argument("--glue", help="Hub dataset, or folder with <task>/<split>.parquet")
     sub.add_argument(
         "--out", type=Path, help="csv file (default: figures/<scale>/study.csv, or parts.csv)"
     )

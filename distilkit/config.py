@@ -181,8 +181,8 @@ class Scale:
     name: str
     about: str  # a sentence for the reader: machine and time
     teacher: str  # Hub id or folder of a BertForMaskedLM and its tokenizer
-    text: str | None  # Hub dataset "id:config" or file; None: the embedded tiny world
-    glue: str | None  # Hub dataset or folder of parquet files; None: the embedded tiny world
+    text: str  # Hub dataset "id:config", file, or folder of files
+    glue: str  # Hub dataset, or folder with <task>/<split>.parquet
     tasks: tuple[str, ...]
     length: int  # tokens in a block, [CLS] and [SEP] included
     seeds: tuple[int, ...]  # fine-tuning is repeated with each
@@ -192,9 +192,6 @@ class Scale:
     # Blocks of an epoch, tokenized as a Hub dataset is read over the network: for a text that does
     # not fit the disk. None: tokenized once, into data/cache/
     stream: int | None = None
-    # Training examples of each task that the tiny world writes, and a third of that for each
-    # evaluation set. None: its own few, which short runs see several times
-    examples: int | None = None
 
     @property
     def figures(self) -> Path:
@@ -220,13 +217,6 @@ class Scale:
             raise FileNotFoundError(f"no text file at {self.text}")
         if self.stream is not None:
             _whole("Scale", "stream", self.stream, 1)
-        if self.examples is not None:
-            _whole("Scale", "examples", self.examples, 1)
-            if self.glue is not None:
-                raise ValueError(
-                    f"Scale.examples = {self.examples}: only the tiny world's tasks are written to "
-                    f"order; those of {self.glue} have the examples they have"
-                )
 
 
 # GLUE fine-tuning as BERT's authors do it (Devlin et al. 2019, appendix A.3: batch 16 or 32,
@@ -249,10 +239,10 @@ _GLUE = TrainingConfig(
 SCALES = {
     "tiny": Scale(
         name="tiny",
-        about="a small teacher and a tiny world that come with the kit: 2 CPU cores, 10 minutes",
+        about="the small teacher, text and tasks that come with the kit: 2 CPU cores, 10 minutes",
         teacher=str(SHIPPED / "teacher"),
-        text=None,
-        glue=None,
+        text=str(SHIPPED / "text"),
+        glue=str(SHIPPED / "glue"),
         tasks=GLUE_TASKS,
         length=64,
         seeds=(1,),

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,8 +11,6 @@ import torch
 from browsers import chromium_browser
 from paths import ROOT
 from transformers import BertTokenizerFast
-
-from distilkit.data import sources, tinyworld
 
 SHARED = ROOT.parent / "shared"  # real GLUE tasks for measuring; not part of the project
 
@@ -29,22 +25,6 @@ def home(tmp_path, monkeypatch) -> Path:
     """A fresh DISTILKIT_HOME: runs, caches and figures of this test only."""
     monkeypatch.setenv("DISTILKIT_HOME", str(tmp_path))
     return tmp_path
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_tiny_world(tmp_path_factory):
-    """What a home's first use writes in seconds is copied; test_tinyworld tests the writing."""
-    original = tmp_path_factory.mktemp("original") / "tinyworld"
-
-    def write(folder: Path, **ordered) -> Path:
-        if not ordered and not folder.exists():
-            shutil.copytree(tinyworld.write(original), folder)
-        return tinyworld.write(folder, **ordered)  # at once, if it is whole
-
-    with pytest.MonkeyPatch.context() as patch:
-        others = {name: getattr(tinyworld, name) for name in ("TASKS", "DEFAULT_EXAMPLES")}
-        patch.setattr(sources, "tinyworld", SimpleNamespace(write=write, **others))
-        yield
 
 
 @pytest.fixture(scope="session")

@@ -16,11 +16,11 @@ from transformers import (
     RobertaTokenizerFast,
     pipeline,
 )
+from wordpieces import tiny_words
 
 from distilkit import distil, finetune, load_blocks, load_teacher, sequence_classifier
 from distilkit.config import SCALES
 from distilkit.data.sources import load_task
-from distilkit.data.tinyworld import vocabulary
 from distilkit.finetuning import fine_tuned
 from distilkit.masking import MaskedBlocks, pack
 from distilkit.student import student_from_teacher
@@ -33,7 +33,7 @@ def roberta(tmp_path_factory):
     """A folder with a small RoBERTa and its tokenizer, pieces of the tiny world's words."""
     folder = tmp_path_factory.mktemp("roberta")
     words = folder / "words.txt"
-    words.write_text(" ".join(vocabulary()))
+    words.write_text(" ".join(tiny_words()))
     pieces = ByteLevelBPETokenizer()
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
     pieces.train(str(words), vocab_size=700, special_tokens=special, show_progress=False)

@@ -24,7 +24,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from distilkit.checkpoint import KEEP
 from distilkit.config import MLM_ONLY, Scale, home
 from distilkit.data.documents import about_how_many, is_local
-from distilkit.data.sources import load_task, load_teacher, load_text, tiny_world
+from distilkit.data.sources import load_task, load_teacher, load_text
 from distilkit.data.tasks import task as task_named
 from distilkit.distillation import language_model_loss, losses_on
 from distilkit.finetuning import check_classifier, evaluate_task, fine_tuned
@@ -74,7 +74,7 @@ def _findings(scale: Scale, task: str | None, checkpoint: str | None) -> list[tu
     rows = [_vocabulary(teacher, tokenizer)]
     if not rows[0][-1]:
         return rows  # the rest would fail somewhere inside a model
-    sample = replace(scale, stream=None if _is_here(scale.text) else 1)
+    sample = replace(scale, stream=None if is_local(scale.text) else 1)
     train, held_out = (
         pack(islice(text.read(), DOCUMENTS), tokenizer, scale.length) for text in load_text(sample)
     )
@@ -88,15 +88,11 @@ def _findings(scale: Scale, task: str | None, checkpoint: str | None) -> list[tu
     return rows
 
 
-def _is_here(text: str | None) -> bool:
-    return text is None or is_local(text)
-
-
 def _needs_hub(scale: Scale) -> bool:
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
         return False
-    folders = [scale.teacher] + [scale.glue] * (scale.glue is not None)
-    return not (all(Path(name).is_dir() for name in folders) and _is_here(scale.text))
+    folders = (scale.teacher, scale.glue)
+    return not (all(Path(name).is_dir() for name in folders) and is_local(scale.text))
 
 
 def _hub(scale: Scale) -> tuple[str, str, bool]:
@@ -284,8 +280,7 @@ def _number_of_blocks(scale: Scale, train: np.ndarray) -> int | None:
     """About how many blocks an epoch has, if that can be told without reading everything."""
     if scale.stream:
         return scale.stream
-    text = tiny_world() / "text" / "train.parquet" if scale.text is None else scale.text
-    documents = about_how_many(text)
+    documents = about_how_many(scale.text)
     return None if documents is None else round(len(train) * max(1.0, documents / DOCUMENTS))
 
 

@@ -31,7 +31,7 @@ from distilkit.checkpoint import write_atomically, write_json
 from distilkit.compress.engines import TORCH, engine_costs, export_engines
 from distilkit.compress.importance import head_and_unit_importance, least_important
 from distilkit.compress.onnx_export import agreement, check_packages, onnx_session
-from distilkit.config import Scale, TrainingConfig, home
+from distilkit.config import Scale, TrainingConfig
 from distilkit.data.examples import Examples
 from distilkit.data.sources import fewer_examples, load_blocks, load_teacher, load_tokenizer
 from distilkit.data.tasks import scores, task_examples
@@ -329,7 +329,7 @@ def fine_tuned_model(run: Run) -> PreTrainedModel:
 
 def _splits(scale: Scale, task: str, examples: int | None) -> dict[str, Any]:
     """The training examples and the validation set, which comes last."""
-    data = train_and_measured("validation", task, scale, home())
+    data = train_and_measured("validation", task, scale)
     return {**data, "train": fewer_examples(data["train"], examples)}
 
 

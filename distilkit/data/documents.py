@@ -37,12 +37,14 @@ def open_text(source: str | Path, *, stream: bool = False) -> tuple[Text, Text]:
     Args:
         source: a file (.txt: a document a line; .jsonl: an object with a `text` a line; .parquet:
             a column `text`), a folder of such files, or a dataset of the Hub as ``id`` or
-            ``id:config`` (a column `text`; its own ``validation`` part if it has one).
+            ``id:config`` (a column `text`). The parts ``train`` and ``validation`` of a folder
+            (:func:`text_files`) or dataset are taken as they are.
         stream: read a Hub dataset over the network as it is needed; nothing is stored.
 
     Raises:
         FileNotFoundError: no such file, or a folder without any.
-        ValueError: a file of another kind, no `text`, a `stream` of local files.
+        ValueError: a file of another kind, no `text`, a `stream` of local files; what
+            :func:`text_files` raises.
     """
     if not is_local(source):
         if Path(source).exists():
@@ -50,25 +52,27 @@ def open_text(source: str | Path, *, stream: bool = False) -> tuple[Text, Text]:
         return _open_hub(str(source), stream)
     if stream:
         raise ValueError(f"{source} is on this disk: streaming is for texts of the Hub")
-    files = text_files(source)
+    files, held_out = text_files(source)
+    if held_out:
+        return _text_of(files), _at_most(_text_of(held_out), VALIDATION_AT_MOST)
+    return _divided(*_text_of(files), str(source))
+
+
+def _text_of(files: list[Path]) -> Text:
+    """The documents of local files, in order; known by the files' names and contents."""
 
     def documents(rank: int = 0, world: int = 1) -> Iterator[str]:
-        every = (text for file in files for text in _texts(file))
-        return islice(every, rank, None, world)
+        texts = (text for file in files for text in _texts(file))
+        return islice(texts, rank, None, world)
 
-    return _divided(documents, lambda: [_name_and_hash(file) for file in files], str(source))
-
-
-def text_of(file: Path) -> Text:
-    """The whole of one local file as one part."""
-    return Text(
-        lambda rank=0, world=1: islice(read_file(file), rank, None, world),
-        lambda: [_name_and_hash(file)],
-    )
+    return Text(documents, lambda: [[file.name, file_sha256(file)] for file in files])
 
 
-def _name_and_hash(file: Path) -> list[str]:
-    return [file.name, file_sha256(file)]
+def _at_most(text: Text, documents: int) -> Text:
+    def first(rank: int = 0, world: int = 1) -> Iterator[str]:
+        return islice(islice(text.read(), documents), rank, None, world)
+
+    return Text(first, lambda: [text.identity(), documents])
 
 
 def is_local(source: str | Path) -> bool:
@@ -76,8 +80,17 @@ def is_local(source: str | Path) -> bool:
     return Path(source).suffix in FILES or Path(source).is_dir()
 
 
-def text_files(source: str | Path) -> list[Path]:
-    """The file, or the text files of the folder in the order of their names."""
+def text_files(source: str | Path) -> tuple[list[Path], list[Path]]:
+    """The files to train on and those held out, each in the order of their names.
+
+    A folder with files called ``train`` and ``validation`` (or ``train-00000-of-00002``, as the Hub
+    names them) has a held-out part, and its ``test`` files are left out. Of any other folder, and
+    of a single file, all is to train on.
+
+    Raises:
+        FileNotFoundError: no such file, or a folder without any.
+        ValueError: a folder with ``train`` and ``validation`` that holds text of another name.
+    """
     source = Path(source)
     files = [source]
     if source.is_dir():
@@ -86,7 +99,17 @@ def text_files(source: str | Path) -> list[Path]:
             raise FileNotFoundError(f"no {', '.join(FILES)} file in {source}")
     for file in files:
         _there(file)
-    return files
+    parts: dict[str, list[Path]] = {}
+    for file in files:
+        parts.setdefault(file.stem.split("-")[0], []).append(file)
+    if not {"train", "validation"} <= set(parts):
+        return files, []
+    if other := sorted(set(parts) - {"train", "validation", "test"}):
+        raise ValueError(
+            f"{source} holds train and validation files, and {parts[other[0]][0].name}: name it "
+            "train-..., validation-... or test-..., or move it away"
+        )
+    return parts["train"], parts["validation"]
 
 
 def _there(file: Path) -> None:
@@ -201,12 +224,7 @@ def _open_hub(source: str, stream: bool) -> tuple[Text, Text]:
     train = whole("train")
     if "validation" not in parts:
         return _divided(*train, source)
-    validation = whole("validation")
-
-    def some(rank: int = 0, world: int = 1) -> Iterator[str]:
-        return islice(islice(validation.read(), VALIDATION_AT_MOST), rank, None, world)
-
-    return train, Text(some, lambda: [validation.identity(), VALIDATION_AT_MOST])
+    return train, _at_most(whole("validation"), VALIDATION_AT_MOST)
 
 
 def _divided(documents: Reader, identity: Callable[[], Any], name: str) -> tuple[Text, Text]:
@@ -249,11 +267,11 @@ def _digest(text: str) -> bytes:
 
 
 def about_how_many(source: str | Path) -> int | None:
-    """About how many documents a local text has, without reading it; None for the Hub's."""
+    """About how many documents a local text has to train on, unread; None for the Hub's."""
     if not is_local(source):
         return None
     number = 0.0
-    for file in text_files(source):
+    for file in text_files(source)[0]:
         if file.suffix == ".parquet":
             import pyarrow.parquet
 

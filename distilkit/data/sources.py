@@ -1,8 +1,7 @@
-"""What a scale names, loaded: teacher, text and tasks, from the Hub, from files, or made here."""
+"""What a scale names, loaded: teacher, text and tasks, from the Hub or from files."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,12 +12,11 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from distilkit.config import Scale, home
+from distilkit.config import Scale
 from distilkit.data import tasks as glue
-from distilkit.data import tinyworld
 from distilkit.data.block_cache import cached_blocks
 from distilkit.data.block_stream import WINDOW, BlockStream
-from distilkit.data.documents import Text, open_text, text_of
+from distilkit.data.documents import Text, open_text
 from distilkit.masking import MaskedBlocks, masking_weights
 from distilkit.models import loading
 from distilkit.models.loading import load_model
@@ -26,20 +24,6 @@ from distilkit.processes import processes
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
-
-
-def tiny_world(examples: int | None = None) -> Path:
-    """The folder of the embedded tiny world, written on first use (some seconds).
-
-    Args:
-        examples: of each task, for training; None:
-        :data:`distilkit.data.tinyworld.DEFAULT_EXAMPLES`.
-    """
-    folder = home() / "data" / "cache" / "tinyworld"
-    if examples is None:
-        return tinyworld.write(folder)
-    sizes = dict.fromkeys(tinyworld.TASKS, examples)
-    return tinyworld.write(folder.with_name(f"tinyworld-{examples}"), examples=sizes)
 
 
 def load_tokenizer(scale: Scale) -> PreTrainedTokenizerBase:
@@ -79,9 +63,6 @@ def load_encoder(scale: Scale) -> tuple[PreTrainedModel, PreTrainedTokenizerBase
 
 def load_text(scale: Scale) -> tuple[Text, Text]:
     """The scale's text: for training, and held out. Its ``read()`` gives the documents."""
-    if scale.text is None:
-        folder = tiny_world() / "text"
-        return text_of(folder / "train.parquet"), text_of(folder / "validation.parquet")
     return open_text(scale.text, stream=scale.stream is not None)
 
 
@@ -128,15 +109,7 @@ def load_blocks(
 
 def load_task(scale: Scale, name: str) -> DatasetDict:
     """A GLUE task's splits from where the scale takes them."""
-    folder = tiny_world(scale.examples) / "glue" if scale.glue is None else scale.glue
-    return glue.load(name, folder)
-
-
-def written_examples(scale: Scale, task: str) -> int | None:
-    """How many training examples the tiny world writes of a task; None for GLUE, to be read."""
-    if scale.glue is not None:
-        return None
-    return scale.examples or tinyworld.DEFAULT_EXAMPLES[task]
+    return glue.load(name, scale.glue)
 
 
 def fewer_examples(train: Any, count: int | None) -> Any:

@@ -1,8 +1,8 @@
 """The nine tasks of GLUE, and IMDb, in one table: columns, labels, metric, which number counts.
 
 Wang et al. 2019 (arXiv 1804.07461), section 3 and table 1. Data comes through one door, whether
-from the Hub (``nyu-mll/glue``), from a folder of Parquet files in the same schema
-(``<folder>/<task>/<split>.parquet``), or from the embedded tiny world, which writes such a folder.
+from the Hub (``nyu-mll/glue``) or from a folder of Parquet files in the same schema
+(``<folder>/<task>/<split>.parquet``).
 """
 
 from __future__ import annotations

@@ -306,7 +306,7 @@ def _provenance(scale: Scale) -> dict[str, str]:
         "runs": f"{len(every)}, {hours:.2f} hours of training, commits {', '.join(commits) or '–'}",
         "seeds": f"distillation {scale.distillation.seed}, fine-tuning {_joined(scale.seeds)}",
         "teacher": _short(scale.teacher),
-        "text": scale.text or "the tiny world's, written from a seed",
+        "text": _short(scale.text),
         "tasks": _joined(scale.tasks),
         "versions": ", ".join(
             f"{name} {here[name]}" for name in ("python", "torch", "transformers", "accelerate")
@@ -315,10 +315,10 @@ def _provenance(scale: Scale) -> dict[str, str]:
     }
 
 
-def _short(teacher: str) -> str:
-    """The shipped one by its name, not by where this checkout lies."""
-    inside = Path(teacher).is_relative_to(SHIPPED)
-    return f"shipped with the kit ({Path(teacher).name})" if inside else teacher
+def _short(source: str) -> str:
+    """What the kit brings by its name, not by where this checkout lies."""
+    inside = Path(source).is_relative_to(SHIPPED)
+    return f"shipped with the kit ({Path(source).name})" if inside else source
 
 
 def _joined(values: Iterable[Any]) -> str:

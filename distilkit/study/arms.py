@@ -75,7 +75,7 @@ def finetune_arms(
         raise ValueError(f"split = {split!r}: give 'validation' or 'test'")
 
     for task in scale.tasks:
-        train_and_measured(split, task, scale, home())
+        train_and_measured(split, task, scale)
     rows: dict[tuple[str, str, int], dict[str, Any]] = {}
     plan = [(task, arm, seed) for task in scale.tasks for arm in arms for seed in scale.seeds]
     for learners in (False, True):  # who teaches comes first
@@ -111,7 +111,7 @@ def _finetuned(
     taught: bool,
 ) -> dict[str, Any]:
     """One row of the table of :func:`finetune_arms`."""
-    data = train_and_measured(split, task, scale, home())
+    data = train_and_measured(split, task, scale)
     teacher = None
     if taught:
         of_teacher = Run(home() / "runs" / run_name(prefix, scale, task, "teacher", seed))
@@ -140,11 +140,10 @@ def _finetuned(
 
 
 @lru_cache(maxsize=1)
-def train_and_measured(split: str, task: str, scale: Scale, _home: Path) -> dict[str, Any]:
+def train_and_measured(split: str, task: str, scale: Scale) -> dict[str, Any]:
     """The training examples of a task and those that it is measured on, which come last.
 
-    The last task stays in memory: other arms and seeds follow. (`_home` is where the tiny scale's
-    tasks are written.)
+    The last task stays in memory: other arms and seeds follow.
     """
     measured = getattr(task_named(task), split)[0]
     splits = load_task(scale, task)

@@ -18,6 +18,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ from transformers import PreTrainedTokenizerBase
 
 from distilkit.checkpoint import write_atomically
 from distilkit.config import MLM_ONLY, LossConfig, Scale, TrainingConfig, as_json, home
-from distilkit.data.sources import load_blocks, load_teacher, written_examples
+from distilkit.data.sources import load_blocks, load_task, load_teacher
 from distilkit.data.teacher_cache import cached_teacher
 from distilkit.distillation import pretrain
 from distilkit.processes import processes
@@ -162,7 +163,7 @@ def run_study(
     }
     measured = measured_split(scale)
     for task in scale.tasks:
-        train_and_measured(measured, task, scale, home())  # refuses now what cannot be measured
+        train_and_measured(measured, task, scale)  # refuses now what cannot be measured
     steps = study_steps(scales, arms)
     cost = study_cost(scale, steps, len(study_steps(scales, arms, finished=True)))
     print(cost)
@@ -206,8 +207,18 @@ def run_study(
 
 
 def measured_split(scale: Scale) -> str:
-    """The tiny world's test sets; of GLUE, whose test sets have no labels, the validation sets."""
-    return "test" if scale.glue is None else "validation"
+    """ "test" where the tasks lie in a folder and all test sets have labels, else "validation".
+
+    GLUE's own test sets have none.
+    """
+    if not Path(scale.glue).is_dir():
+        return "validation"
+    try:
+        for task in scale.tasks:
+            train_and_measured("test", task, scale)
+    except ValueError:
+        return "validation"
+    return "test"
 
 
 def join_studies(files: Sequence[Path], *, out: Path) -> pd.DataFrame:
@@ -266,9 +277,13 @@ def study_steps(
         ValueError: a run of that name was begun with another training, or other examples.
     """
 
-    def left(run: Run, training: TrainingConfig | None, examples: int | None = None) -> bool:
+    @cache
+    def examples(scale: Scale, task: str) -> int:
+        return len(load_task(scale, task)["train"])
+
+    def left(run: Run, training: TrainingConfig | None, task: str | None = None) -> bool:
         if training and (run.path / "config.json").is_file():
-            _check_begun(run, training, examples)
+            _check_begun(run, training, examples(scale, task) if task else None)
         return finished or not run.finished
 
     needed = tuple(dict.fromkeys(n for arm in arms for n in (*NEEDS.get(arm, ()), arm)))
@@ -289,7 +304,7 @@ def study_steps(
             if left(
                 Run(home() / "runs" / run_name("study-", scale, task, arm, seed)),
                 replace(scale.finetuning, seed=seed),
-                written_examples(scale, task),
+                task,
             )
         ]
     return steps
@@ -297,7 +312,7 @@ def study_steps(
 
 def _check_begun(run: Run, training: TrainingConfig, examples: int | None) -> None:
     """ValueError, before anything is trained, for a run that was begun with another training, or
-    with another number of training examples (where that is known before the task is read)."""
+    a fine-tuning with another number of training examples."""
     config = run.config()
     begun, planned = config["training"], as_json(training)
     if examples is not None:

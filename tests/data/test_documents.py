@@ -13,7 +13,6 @@ from distilkit.data.documents import (
     open_text,
     read_file,
     read_texts,
-    text_of,
 )
 
 
@@ -136,11 +135,28 @@ def test_a_folder_is_its_text_files_in_order(tmp_path):
     assert list(train.read()) == ["one", "three", "four", "five"]
 
 
+def test_train_and_validation_files_of_a_folder_are_its_parts(tmp_path):
+    write(tmp_path / "train-00000-of-00002.txt", ["one", "two"])
+    write(tmp_path / "train-00001-of-00002.txt", ["three"])
+    write(tmp_path / "validation.txt", ["four", "five"])
+    write(tmp_path / "test.txt", ["six"])
+    train, held_out = open_text(tmp_path)
+    assert list(train.read()) == ["one", "two", "three"]
+    assert list(train.read(1, 2)) == ["two"]
+    assert list(held_out.read()) == ["four", "five"]
+    assert train.identity() != held_out.identity()
+    assert about_how_many(tmp_path) == 3
+    write(tmp_path / "more.txt", ["seven"])
+    with pytest.raises(ValueError, match=r"more\.txt: name it train-"):
+        open_text(tmp_path)
+    (tmp_path / "validation.txt").unlink()
+    assert len([*open_text(tmp_path)[0].read()]) == 4  # no such part: some of all is held out
+
+
 def test_the_identity_follows_the_content(tmp_path):
     one = open_text(write(tmp_path / "a.txt", ["one", "two", "three"]))[0].identity()
     assert open_text(tmp_path / "a.txt")[0].identity() == one
     assert open_text(write(tmp_path / "a.txt", ["one", "two", "four!"]))[0].identity() != one
-    assert text_of(tmp_path / "a.txt").identity() == text_of(tmp_path / "a.txt").identity()
 
 
 def test_what_cannot_be_opened_says_so(tmp_path):

@@ -15,7 +15,7 @@ from transformers import BertForMaskedLM
 
 from distilkit.__main__ import main
 from distilkit.config import SCALES
-from distilkit.data import sources, tinyworld
+from distilkit.data import sources
 from distilkit.data.sources import (
     load_blocks,
     load_task,
@@ -31,10 +31,10 @@ from distilkit.student import student_from_teacher
 TINY = SCALES["tiny"]
 
 
-def test_tiny_world_is_written_once_and_feeds_text_blocks_and_tasks(home):
+def test_the_tiny_scale_has_text_blocks_and_tasks(home):
     tokenizer = load_tokenizer(TINY)
     texts, held_out = (list(text.read()) for text in load_text(TINY))
-    assert len(texts) == tinyworld.DOCUMENTS
+    assert (len(texts), len(held_out)) == (2500, 200)
     assert not set(texts) & set(held_out)
     blocks, validation = load_blocks(TINY, tokenizer)
     assert blocks.blocks.shape[1] == validation.blocks.shape[1] == TINY.length
@@ -43,20 +43,6 @@ def test_tiny_world_is_written_once_and_feeds_text_blocks_and_tasks(home):
     for task in TINY.tasks:
         test = "test_matched" if task == "mnli" else "test"
         assert {"train", test} <= {*load_task(TINY, task)}
-
-
-def test_the_tiny_world_writes_as_many_examples_as_a_scale_asks_for(home):
-    more = replace(TINY, examples=30)
-    for task in ("cola", "mnli", "wnli"):
-        sizes = {split: len(rows) for split, rows in load_task(more, task).items()}
-        assert sizes.pop("train") == 30
-        assert set(sizes.values()) == {10}
-    (text, _), (usual, _) = load_text(more), load_text(TINY)
-    assert text.identity() == usual.identity()  # other tasks, the same text
-    with pytest.raises(ValueError, match="only the tiny world's tasks are written to order"):
-        replace(TINY, glue="somewhere", examples=30)
-    with pytest.raises(ValueError, match=r"Scale\.examples = 0"):
-        replace(TINY, examples=0)
 
 
 def test_shipped_teacher_is_a_plain_small_bert_in_float32(home):
@@ -139,7 +125,7 @@ def test_an_encoder_teaches_once_it_has_a_head(home, tokenizer, tmp_path, capsys
     assert main(["head", encoder, *text, *short]) == 0
     assert "validation_mlm:" in capsys.readouterr().out
     run = Run(home / "runs" / "tiny-head")
-    assert run.config()["loss_config"]["soft_target"] == 0
+    assert run.config()["loss_config"]["kd_weight"] == 0
     assert run.config()["loss_config"]["cosine_layers"] == [[i, i] for i in range(5)]
     assert main(["head", str(run.model), *text]) == 2
     assert "has a masked-word head already" in capsys.readouterr().err

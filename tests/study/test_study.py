@@ -15,6 +15,7 @@ from transformers import BertForMaskedLM, BertForSequenceClassification
 from distilkit import distillation, finetuning
 from distilkit.__main__ import main
 from distilkit.config import SCALES, FinetuneLossConfig, as_json
+from distilkit.data.sources import load_task
 from distilkit.distillation import fingerprint
 from distilkit.plots.study import (
     plot_ablation,
@@ -189,11 +190,11 @@ def test_from_the_command_line(studied, tmp_path, monkeypatch, capsys):
     assert at_home == TINY.figures / "study.csv"
     assert main(["study", "--steps", "0"]) == 2
     assert "steps" in capsys.readouterr().err
-    few = ["study", "--tasks", "cola", "stsb", "--precision", "bf16", "--examples", "90"]
+    few = ["study", "--tasks", "cola", "stsb", "--precision", "bf16", "--glue", "folder"]
     assert main(few) == 0
     parts, _, _, to = asked[-1]
     assert (parts.tasks, parts.distillation.precision) == (("cola", "stsb"), "bf16")
-    assert (parts.examples, changed.examples) == (90, None)
+    assert (parts.glue, changed.glue) == ("folder", TINY.glue)
     assert (parts.finetuning, to) == (TINY.finetuning, TINY.figures / "parts.csv")
     assert parts.name != TINY.name  # the whole study's runs have another training
 
@@ -321,7 +322,7 @@ def test_unknown_arm_and_missing_measurement(home, toy):
 
 
 def test_glue_is_measured_on_validation_sets_and_unlabelled_ones_are_refused_first(toy, home):
-    """GLUE's own test sets have no labels; the tiny world's have."""
+    """GLUE's own test sets have no labels; the tiny scale's have."""
     assert measured_split(toy) == "test"
     assert measured_split(SCALES["base"]) == "validation"
     (home / "glue" / "cola").mkdir(parents=True)
@@ -329,6 +330,7 @@ def test_glue_is_measured_on_validation_sets_and_unlabelled_ones_are_refused_fir
         rows = pd.DataFrame({"sentence": ["w1 w2"] * 2, "label": labels, "idx": [0, 1]})
         rows.to_parquet(home / "glue" / "cola" / f"{part}.parquet")
     hub = replace(toy, glue=str(home / "glue"), tasks=("cola",))
+    assert measured_split(hub) == "validation"
     with pytest.raises(ValueError, match=r"validation: label -1 in row 0"):
         run_study(hub, (1,), ("distilled",), out=home / "study.csv")
     assert not (home / "runs").exists()
@@ -414,7 +416,7 @@ def test_figure_of_the_temperatures(studied):
 
 
 def test_what_was_trained_otherwise_is_refused_before_anything_is_trained(
-    studied, toy, monkeypatch
+    studied, toy, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("DISTILKIT_HOME", str(studied[0]))
     monkeypatch.setattr(study, "run_parallel", None)
@@ -424,9 +426,14 @@ def test_what_was_trained_otherwise_is_refused_before_anything_is_trained(
     longer = replace(toy, finetuning=replace(toy.finetuning, steps=3))
     with pytest.raises(ValueError, match=r"was begun with steps = 2, here 3"):
         run_study(longer, (11, 12), ("teacher",), out=studied[0] / "no.csv")
-    more = replace(toy, examples=60)
+    for task in toy.tasks:
+        rows = load_task(toy, task)["train"].select(range(60))
+        (tmp_path / task).mkdir()
+        for split in ("train", "validation"):
+            rows.to_parquet(tmp_path / task / f"{split}.parquet")
+    fewer = replace(toy, glue=str(tmp_path))
     with pytest.raises(ValueError, match=r"begun with examples = \d+, here 60"):
-        study.study_steps({11: more}, ("teacher",))
+        study.study_steps({11: fewer}, ("teacher",))
 
 
 def test_how_many_are_left_does_not_decide_the_threads(studied, toy, monkeypatch):
