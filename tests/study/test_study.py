@@ -110,7 +110,7 @@ def test_arms_are_what_they_say(studied, toy):
     }.items():
         assert loss_config[arm] == loss_config["distilled"] | changed, arm
     for arm in ("mlm_equal_steps", "mlm_equal_time"):
-        assert (loss_config[arm]["soft_target"], loss_config[arm]["cosine"]) == (0, 0)
+        assert (loss_config[arm]["kd_weight"], loss_config[arm]["cosine_weight"]) == (0, 0)
     start = {arm: run.config()["model"]["sha256"] for arm, run in runs.items() if run.finished}
     assert start["distilled"] == start["mlm_equal_steps"] == start["mlm_equal_time"]
     of_teacher = BertForMaskedLM.from_pretrained(toy.teacher)
