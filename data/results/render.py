@@ -1,0 +1,427 @@
+"""Write the numbers that repeat a table of this folder into the texts that show them.
+
+    python data/results/render.py
+
+A text holds ``<!-- generated: NAME -->`` and ``<!-- end -->``; what stands between them is written
+here from the CSV files, as a table or as a single value in a sentence. Markdown cells of notebooks
+are texts too. A test checks that rendering again changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from distilkit.compress.pareto import frontier_points, smallest_within
+from distilkit.study.arms import macro_scores, paired_difference, t_interval
+from distilkit.study.layer_study import rank_correlation
+from distilkit.study.study import ARMS
+
+FOLDER = Path(__file__).resolve().parent
+ROOT = FOLDER.parents[1]
+TEXTS = (
+    ROOT / "README.md",
+    FOLDER / "README.md",
+    ROOT / "data" / "tiny" / "teacher" / "README.md",
+    *sorted((ROOT / "notebooks").glob("*.ipynb")),
+)
+MARKED = re.compile(r"(<!-- generated: ([\w-]+) -->)(.*?)(<!-- end -->)", re.DOTALL)
+STUDIES = {"study": "many labels", "few_labels": "few labels"}
+CONTROLS = ("mlm_equal_steps", "mlm_equal_time")
+LOW_VARIANCE = ["cola", "sst2", "stsb"]  # the tasks with the lowest seed variance in few_labels.csv
+RANDOM_ARMS = ["random_init", "scratch"]
+TINY_WITHIN, MINILM_WITHIN = 3, 4  # points that the smallest model may lose
+
+
+@cache
+def table(name: str) -> pd.DataFrame:
+    return pd.read_csv(FOLDER / f"{name}.csv")
+
+
+# ---- one number, one cell
+
+
+def signed(value: float) -> str:
+    return f"{value:+.1f}".replace("-", "−")
+
+
+def difference(found: dict[str, float]) -> str:
+    return f"{signed(found['mean'])} ({signed(found['low'])} to {signed(found['high'])})"
+
+
+def spread(values: pd.Series, unit: str = "") -> str:
+    return f"{values.mean():.1f}{unit} ({values.min():.1f} to {values.max():.1f})"
+
+
+def markdown(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    header = list(header)
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+# ---- the studies
+
+
+def macro(name: str, arm: str) -> pd.Series:
+    """Macro-score of an arm, one value a seed."""
+    macros = macro_scores(table(name))
+    return macros[macros.arm == arm].set_index("seed").score
+
+
+def retained(name: str, tasks: list[str] | None = None) -> pd.Series:
+    """Share of the teacher's macro-score that the distilled student keeps, percent, by seed."""
+    scores = table(name)
+    scores = scores[scores.task.isin(tasks)] if tasks else scores
+    wide = macro_scores(scores).pivot(index="seed", columns="arm", values="score")
+    return 100 * wide["distilled"] / wide["teacher"]
+
+
+def retained_cell(name: str, tasks: list[str] | None = None) -> str:
+    found = t_interval(retained(name, tasks))
+    return f"{found['mean']:.1f} % ({found['low']:.1f} to {found['high']:.1f})"
+
+
+def against(name: str, control: str, task: str | None = None) -> str:
+    """Distilled minus `control`, with its 95 % interval."""
+    scores = table(name)
+    scores = scores[scores.task == task] if task else scores
+    return difference(paired_difference(scores, "distilled", control))
+
+
+def seed_range(name: str) -> pd.Series:
+    """Largest range over seeds of any arm with copied layers, points, by task."""
+    copied = table(name)[~table(name).arm.isin(RANDOM_ARMS)]
+    scores = copied.groupby(["task", "arm"]).score
+    return (scores.max() - scores.min()).groupby("task").max()
+
+
+def arm_table(name: str) -> str:
+    rows = []
+    for arm in table(name).arm.unique():
+        gap = "" if arm == "distilled" else against(name, arm)
+        rows.append([f"`{arm}`", ARMS[arm].about, spread(macro(name, arm)), gap])
+    return markdown(["arm", "what it is", "macro-score", "distilled minus it"], rows)
+
+
+def retained_table() -> str:
+    rows = []
+    for name, labels in {**STUDIES, "parts": "few labels, three tasks"}.items():
+        kept = retained(name)
+        by_seed = f"{kept.min():.1f} to {kept.max():.1f}, median {kept.median():.1f}"
+        cells = [retained_cell(name), retained_cell(name, LOW_VARIANCE), by_seed]
+        rows.append([f"`{name}.csv`, {labels}", *cells])
+    return markdown(["table", "all its tasks", "CoLA, SST-2, STS-B", "by seed"], rows)
+
+
+def task_table() -> str:
+    """Distilled minus the MLM-only controls, task by task, in both studies."""
+    names = {"mlm_equal_steps": "equal steps", "mlm_equal_time": "equal time"}
+    columns = [(name, control) for name in STUDIES for control in CONTROLS]
+    rows = [
+        [task, *(against(name, control, task) for name, control in columns)]
+        for task in sorted(table("study").task.unique())
+    ]
+    header = [f"{STUDIES[name]}, {names[control]}" for name, control in columns]
+    return markdown(["task", *header], rows)
+
+
+def pooled_table() -> str:
+    """The two studies' ten seeds together."""
+    both = pd.concat([table(name) for name in STUDIES])
+    rows = [[f"`{arm}`", difference(paired_difference(both, "distilled", arm))] for arm in CONTROLS]
+    return markdown(["control", "distilled minus it, ten seeds"], rows)
+
+
+def range_table() -> str:
+    ranges = {name: seed_range(name) for name in (*STUDIES, "parts")}
+    rows = [
+        [task, *(f"{r[task]:.1f}" if task in r else "" for r in ranges.values())]
+        for task in ranges["study"].index
+    ]
+    return markdown(["task", *(f"`{name}.csv`" for name in ranges)], rows)
+
+
+def mean_score_table() -> str:
+    """Teacher's and student's mean score on each task, in both studies."""
+    columns = [(name, arm) for name in STUDIES for arm in ("teacher", "distilled")]
+    means = {name: table(name).groupby(["arm", "task"]).score.mean() for name in STUDIES}
+    rows = [
+        [task, *(f"{means[name][arm, task]:.1f}" for name, arm in columns)]
+        for task in sorted(table("study").task.unique())
+    ]
+    return markdown(["task", *(f"{arm}, {STUDIES[name]}" for name, arm in columns)], rows)
+
+
+def teacher_card_table() -> str:
+    """The teacher's median score on each task; its and the untrained shape's macro-score."""
+    medians = {}
+    for name in STUDIES:
+        scores = table(name)
+        medians[name] = scores[scores.arm == "teacher"].groupby("task").score.median()
+    rows = [
+        [task, *(f"{medians[name][task]:.1f}" for name in STUDIES)]
+        for task in medians["study"].index
+    ]
+    labels = {"teacher": "macro-score, mean and range", "scratch": "half its size, random weights"}
+    for arm, label in labels.items():
+        rows.append([label, *(spread(macro(name, arm)) for name in STUDIES)])
+    return markdown(["task", *STUDIES.values()], rows)
+
+
+# ---- layer maps
+
+
+def layer_maps() -> pd.DataFrame:
+    """A row a map, best first: scores as cut and after training, means over seeds."""
+    return table("layer_maps").groupby("layers").mean().sort_values("soft_target")
+
+
+def layer_map_table() -> str:
+    maps, seeds = layer_maps(), table("layer_maps").groupby("layers").seed.nunique()
+    rows = [
+        [
+            layers.replace("-", ", "),
+            f"{row.soft_target_cut:.3f}",
+            f"{row.soft_target:.3f}",
+            f"{100 * row.masked_accuracy_cut:.1f}",
+            f"{100 * row.masked_accuracy:.1f}",
+            str(seeds[layers]),
+        ]
+        for layers, row in maps.iterrows()
+    ]
+    header = ["layers", "T²·KL as cut", "T²·KL trained", "MLM accuracy as cut, %", "trained, %"]
+    return markdown([*header, "seeds"], rows)
+
+
+def layer_map_answer() -> str:
+    maps = layer_maps()
+    place = {layers: i + 1 for i, layers in enumerate(maps.index)}
+    best, last, rule = maps.index[0], maps.index[-1], "0-2-5"
+    best_cut = maps.soft_target_cut.idxmin()
+    trained = table("layer_maps")
+    correlation = {
+        name: f"{rank_correlation(trained, f'{name}_cut', name):+.2f}".replace("-", "−")
+        for name in ("soft_target", "masked_accuracy")
+    }
+    within = trained.groupby("layers").soft_target.agg(np.ptp).max()
+
+    def named(layers: str) -> str:
+        return f"{layers.replace('-', ', ')} (T²·KL {maps.soft_target[layers]:.3f})"
+
+    return "\n".join(
+        [
+            f"- Best after training: {named(best)}. Worst: {named(last)}.",
+            f"- The rule's map is number {place[rule]} of {len(maps)}: {named(rule)}.",
+            f"- Best as cut: {best_cut.replace('-', ', ')}. It ends as number {place[best_cut]}.",
+            f"- Rank correlation of the maps as cut and trained: {correlation['soft_target']} by "
+            f"T²·KL, {correlation['masked_accuracy']} by MLM accuracy.",
+            f"- Range over seeds: at most {within:.4f}. Range over maps: "
+            f"{np.ptp(maps.soft_target):.3f}.",
+        ]
+    )
+
+
+# ---- frontiers
+
+
+@cache
+def points(name: str) -> pd.DataFrame:
+    return frontier_points(table(name))
+
+
+def point(name: str, variant: str, engine: str) -> pd.Series:
+    return points(name).set_index(["variant", "engine"]).loc[variant, engine]
+
+
+def smallest(name: str, within: float) -> tuple[pd.Series, pd.Series]:
+    """The smallest model that loses at most `within` points, and the teacher in PyTorch."""
+    return smallest_within(points(name), within), point(name, "teacher", "torch fp32")
+
+
+def megabytes(value: float) -> str:
+    return f"{value:.1f} MB" if value >= 10 else f"{value:.2f} MB"
+
+
+def frontier_table(name: str) -> str:
+    rows = [
+        [
+            row.variant,
+            row.engine,
+            f"{row.score:.1f} ({row.score_low:.1f} to {row.score_high:.1f})",
+            signed(0.0 - row.lost),  # no −0.0 for the teacher itself
+            megabytes(row.size_mb),
+            f"{row.latency_ms_p50:.1f}, {row.latency_ms_p95:.1f}",
+            f"{row.memory_mib:.0f}",
+            "" if np.isnan(row.same_answer) else f"{100 * row.same_answer:.1f}",
+        ]
+        for row in points(name).itertuples()
+    ]
+    header = ["model", "engine", "score (range over seeds)", "against the teacher", "size"]
+    header += ["latency, ms: p50, p95", "memory, MiB", "same answer as in PyTorch, %"]
+    return markdown(header, rows)
+
+
+def frontier_answer(name: str, within: float) -> str:
+    best, teacher = smallest(name, within)
+    return (
+        f"- Smallest model within {within} points of the teacher: {best.variant}, {best.engine}.\n"
+        f"- Its size: {megabytes(best.size_mb)}, the teacher's in PyTorch: "
+        f"{megabytes(teacher.size_mb)}.\n"
+        f"- It loses {best.lost:.1f} points."
+    )
+
+
+def int8_change(name: str) -> float:
+    """The largest change of a mean score by int8, against the same model in PyTorch, points."""
+    wide = points(name).pivot(index="variant", columns="engine", values="score")
+    return (wide["onnx int8"] - wide["torch fp32"]).abs().max()
+
+
+# ---- the README's table
+
+
+def summary_table() -> str:
+    best, teacher = smallest("frontier", TINY_WITHIN)
+    losses = [paired_difference(table("parts"), arm, "distilled")["mean"] for arm in LOSS_ARMS]
+    full, small = (point("minilm_frontier", "teacher", e) for e in ("torch fp32", "onnx int8"))
+    study = "study"
+    rows = [
+        (
+            "Score of half the layers, share of the teacher's",
+            retained_cell(study),
+            "The student keeps most of the score. It knows no more than its teacher: a share "
+            "above 100 comes from one bad teacher seed.",
+        ),
+        (
+            "Copied layers minus random ones, points",
+            against(study, "random_init"),
+            "What the student starts from matters most, on this small text.",
+        ),
+        (
+            "Triple loss minus MLM only, equal steps, points",
+            against(study, "mlm_equal_steps"),
+            "Not shown: the interval contains 0.",
+        ),
+        (
+            "Leaving out one of the three losses, points",
+            f"{signed(min(losses))} to {signed(max(losses))}",
+            "Not shown: all three intervals contain 0.",
+        ),
+        (
+            f"Smallest model within {TINY_WITHIN} points",
+            f"{megabytes(best.size_mb)} for {megabytes(teacher.size_mb)}",
+            "Fewer layers, pruning and int8 combine; two tasks only.",
+        ),
+        (
+            "int8 alone, all-MiniLM-L6-v2 on GLUE's SST-2",
+            f"{megabytes(small.size_mb)} for {megabytes(full.size_mb)}, "
+            f"{signed(-small.lost)} points",
+            "A real encoder and a real task; one task, three seeds.",
+        ),
+    ]
+    return markdown(["question", "result (95 % interval)", "what it shows"], rows)
+
+
+LOSS_ARMS = ("without_soft_target", "without_cosine", "without_mlm")
+
+
+def study_answer() -> str:
+    lines = [
+        ("share of the teacher's macro-score kept", retained_cell("study")),
+        (
+            "the same on the three tasks with the lowest seed variance",
+            retained_cell("study", LOW_VARIANCE),
+        ),
+        ("the same with few labels, nine tasks", retained_cell("few_labels")),
+        ("copied layers minus random ones", against("study", "random_init")),
+        ("triple loss minus MLM only, equal steps", against("study", "mlm_equal_steps")),
+    ]
+    return markdown(["nine tasks, points", "mean (95 % interval)"], lines)
+
+
+def ablation_answer() -> str:
+    labels = {
+        "without_soft_target": "without soft targets",
+        "without_cosine": "without the cosine loss",
+        "without_mlm": "without the MLM loss",
+        "random_init": "without the copied layers",
+    }
+    rows = [
+        (label, difference(paired_difference(table("parts"), arm, "distilled")))
+        for arm, label in labels.items()
+    ]
+    return markdown(["three tasks, points", "change (95 % interval)"], rows)
+
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    "summary": summary_table,
+    "study-scores": lambda: arm_table("study"),
+    "few-labels-scores": lambda: arm_table("few_labels"),
+    "parts-scores": lambda: arm_table("parts"),
+    "retained": retained_table,
+    "tasks": task_table,
+    "task-means": mean_score_table,
+    "pooled": pooled_table,
+    "seed-ranges": range_table,
+    "layer-maps": layer_map_table,
+    "layer-maps-answer": layer_map_answer,
+    "frontier": lambda: frontier_table("frontier"),
+    "frontier-answer": lambda: frontier_answer("frontier", TINY_WITHIN),
+    "minilm-frontier": lambda: frontier_table("minilm_frontier"),
+    "minilm-frontier-answer": lambda: frontier_answer("minilm_frontier", MINILM_WITHIN),
+    "study-answer": study_answer,
+    "ablation-answer": ablation_answer,
+    "teacher-scores": teacher_card_table,
+    "int8-change": lambda: f"{int8_change('frontier'):.1f}",
+    "int8-change-minilm": lambda: f"{int8_change('minilm_frontier'):.1f}",
+}
+
+
+def render(text: str) -> str:
+    """The text with everything between markers written anew.
+
+    Raises:
+        ValueError: a marker names a block that does not exist, or has no end.
+    """
+
+    def block(match: re.Match) -> str:
+        start, name, _, end = match.groups()
+        if name not in BLOCKS:
+            raise ValueError(f"no generated block {name!r}: use one of {', '.join(BLOCKS)}")
+        body = BLOCKS[name]()
+        if "\n" in body:  # a blank line on both sides: HTML comments end a Markdown table
+            body = f"\n\n{body}\n\n"
+        return f"{start}{body}{end}"
+
+    if text.count("<!-- generated:") != len(MARKED.findall(text)):
+        raise ValueError("a marker <!-- generated: NAME --> has no <!-- end -->")
+    return MARKED.sub(block, text)
+
+
+def render_notebook(text: str) -> str:
+    """A notebook file whose markdown cells are rendered."""
+    notebook = json.loads(text)
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "markdown":
+            cell["source"] = render("".join(cell["source"])).splitlines(keepends=True)
+    return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+
+
+def rendered(path: Path) -> str:
+    """What the file at `path` holds after rendering."""
+    text = path.read_text(encoding="utf-8")
+    return render_notebook(text) if path.suffix == ".ipynb" else render(text)
+
+
+if __name__ == "__main__":
+    for path in TEXTS:
+        after = rendered(path)
+        if after != path.read_text(encoding="utf-8"):
+            path.write_text(after, encoding="utf-8")
+            print(f"written: {path.relative_to(ROOT)}")
