@@ -26,8 +26,7 @@ from transformers.utils import logging as hf_logging
 
 from distilkit.config import FinetuneLossConfig, TrainingConfig, as_json
 from distilkit.data.examples import Examples
-from distilkit.data.tasks import Task, scores, task_examples
-from distilkit.data.tasks import task as task_named
+from distilkit.data.tasks import Task, get_task, scores, task_examples
 from distilkit.distillation import fingerprint
 from distilkit.losses import at_least_float32, soft_target_loss
 from distilkit.models.loading import load_model
@@ -48,7 +47,7 @@ def sequence_classifier(checkpoint: str | Path, task: str, seed: int) -> PreTrai
     Raises:
         ValueError: unknown task, or a checkpoint that lacks weights other than the head's.
     """
-    the_task = task_named(task)
+    the_task = get_task(task)
     labels = list(the_task.labels) or ["score"]
     return with_new_head(
         AutoModelForSequenceClassification,
@@ -154,7 +153,7 @@ def finetune(
     Raises:
         ValueError: unknown task; a head or teacher that does not fit the task.
     """
-    the_task = task_named(task)
+    the_task = get_task(task)
     loss_config = check_loss_config(loss_config, teacher)
     readers = (model,) if teacher is None else (model, teacher)
     max_length = input_length(readers, max_length, the_task.max_length)
@@ -370,7 +369,7 @@ def evaluate_task(
     max_length: int = 128,
 ) -> dict[str, float | None]:
     """The task's metrics of a classifier on one split, between -1 and 1; None where undefined."""
-    the_task = task_named(task)
+    the_task = get_task(task)
     check_classifier(model, the_task)
     examples = task_examples(data, the_task, tokenizer, max_length=max_length, seed=0)
     return score_of(the_task, *predict(model, examples))

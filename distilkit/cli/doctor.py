@@ -25,7 +25,7 @@ from distilkit.checkpoint import KEEP
 from distilkit.config import MLM_ONLY, Scale, home
 from distilkit.data.documents import about_how_many, is_local
 from distilkit.data.sources import load_task, load_teacher, load_text
-from distilkit.data.tasks import task as task_named
+from distilkit.data.tasks import get_task
 from distilkit.distillation import language_model_loss, losses_on
 from distilkit.finetuning import check_classifier, evaluate_task, fine_tuned
 from distilkit.masking import MaskedBlocks, pack
@@ -289,7 +289,7 @@ def _classifier(
 ) -> tuple[str, str, bool]:
     from transformers import AutoModelForSequenceClassification
 
-    the_task, check = task_named(task), f"classifier beats chance on {task}"
+    the_task, check = get_task(task), f"classifier beats chance on {task}"
     try:
         model = fine_tuned(AutoModelForSequenceClassification, checkpoint)
         check_classifier(model, the_task)

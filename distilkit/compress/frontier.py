@@ -34,8 +34,7 @@ from distilkit.compress.onnx_export import agreement, check_packages, onnx_sessi
 from distilkit.config import Scale, TrainingConfig
 from distilkit.data.examples import Examples
 from distilkit.data.sources import fewer_examples, load_blocks, load_teacher, load_tokenizer
-from distilkit.data.tasks import scores, task_examples
-from distilkit.data.tasks import task as task_named
+from distilkit.data.tasks import get_task, scores, task_examples
 from distilkit.distillation import distil
 from distilkit.finetuning import fine_tuned, finetune, input_length, sequence_classifier, task_loss
 from distilkit.measure.size import parameter_count
@@ -232,7 +231,7 @@ def pruned_student(
     """
     first = data["train"].select(range(min(IMPORTANCE_EXAMPLES, len(data["train"]))))
     examples = encoded(student, tokenizer, task, first)
-    importance = head_and_unit_importance(student, examples, task_loss(task_named(task)))
+    importance = head_and_unit_importance(student, examples, task_loss(get_task(task)))
     return prune(student, *least_important(importance, heads_kept=kept, units_kept=kept))
 
 
@@ -253,7 +252,7 @@ def _measure(plan: Plan, variant: str, task: str, seed: int) -> list[dict[str, A
     if kept.is_file():
         return json.loads(kept.read_text())
     model, data = fine_tuned_model(run), _splits(plan.scale, task, plan.examples)
-    split, metric = list(data)[-1], task_named(task).score
+    split, metric = list(data)[-1], get_task(task).score
     held_out = encoded(model, load_tokenizer(plan.scale), task, data[split])
     layers = layers_of(model)
     about = {
@@ -266,7 +265,7 @@ def _measure(plan: Plan, variant: str, task: str, seed: int) -> list[dict[str, A
         "task": task,
         "metric": metric,
     }
-    same = None if task_named(task).regression else 1.0
+    same = None if get_task(task).regression else 1.0
     rows = [
         about
         | {
@@ -337,6 +336,6 @@ def encoded(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: str, split: Any
 ) -> Examples:
     """A split of a task as the model was fine-tuned to read it."""
-    the_task = task_named(task)
+    the_task = get_task(task)
     longest = input_length((model,), None, the_task.max_length)
     return task_examples(split, the_task, tokenizer, max_length=longest, seed=0)

@@ -1,7 +1,7 @@
 """Fine-tuning on SQuAD v1.1, with or without a teacher: the paper's second distillation.
 
-Sanh et al. 2019, section 4.1 and table 2 ("DistilBERT (D)"): a BERT fine-tuned on SQuAD teaches
-while the student is fine-tuned. The same loop as everything else, another loss.
+Sanh et al. 2019, section 4.1 and table 2 ("DistilBERT (D)"): the teacher of the fine-tuning is a
+BERT that is fine-tuned on SQuAD.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _PADDING = -1e4  # the logit of a padding position: its probability underflows, 
 
 
 def question_answerer(checkpoint: str | Path, seed: int) -> PreTrainedModel:
-    """A checkpoint with a new head for start and end of an answer, the head drawn from `seed`.
+    """Load a checkpoint with a new head for start and end of an answer, drawn from `seed`.
 
     Raises:
         ValueError: the checkpoint lacks weights other than the head's.
@@ -57,26 +57,26 @@ def finetune_squad(
 ) -> Run:
     """Train a copy of a question answerer on SQuAD; exact match and F1 in the run's result.
 
-    A finished run of this name and configuration is returned as it is, an unfinished one goes on.
+    A finished run of this name and configuration is returned, an unfinished one is resumed.
 
     Args:
-        model: with start and end logits (``AutoModelForQuestionAnswering``); stays as it is.
+        model: with start and end logits (``AutoModelForQuestionAnswering``); not changed.
         tokenizer: the model's; the teacher's too.
         data: ``train`` and ``validation`` (:func:`distilkit.data.squad.load_squad`).
         training: how long, in which batches, with which AdamW.
         name: of the run's folder.
-        teacher: fine-tuned on SQuAD, for soft targets beside the labels; comes back in its own
-            mode and to its own device.
-        objective: the weights of the two; default 0.5 each at T = 2. Only with a teacher.
+        teacher: fine-tuned on SQuAD, for soft targets in addition to the labels; returned to its
+            mode and device.
+        loss_config: the weights of the two; default 0.5 each at T = 2. Only with a teacher.
         max_length, stride: of the windows; by default 384 and 128, or fewer if a model has fewer
             positions.
 
     Raises:
-        ValueError: an objective without a teacher, windows longer than a model's positions.
+        ValueError: a loss configuration without a teacher, windows longer than a model's positions.
     """
     loss_config = check_loss_config(loss_config, teacher)
-    readers = (model,) if teacher is None else (model, teacher)
-    max_length = input_length(readers, max_length, MAX_LENGTH)
+    models = (model,) if teacher is None else (model, teacher)
+    max_length = input_length(models, max_length, MAX_LENGTH)
     stride = min(STRIDE, max_length // 3) if stride is None else stride
     shape = {"max_length": max_length, "stride": stride}
     examples = windows(data["train"], tokenizer, seed=training.seed, **shape).examples
@@ -102,13 +102,13 @@ def answer_loss(
 ) -> Callable[[nn.Module, dict[str, Any], dict[str, int]], dict[str, Tensor]]:
     """The loss for the loop: the mean of start's and end's cross-entropy, and of their T²·KL.
 
-    As in the authors' ``run_squad_w_distillation.py``, except that padding takes no part.
+    As in the authors' ``run_squad_w_distillation.py``, except that padding is left out.
     """
 
     def loss(
         model: PreTrainedModel, batch: dict[str, Any], counts: dict[str, int]
     ) -> dict[str, Tensor]:
-        count = 2 * counts["examples"]  # two answers an example: where it starts, where it ends
+        count = 2 * counts["examples"]  # two labels an example: start and end
         logits = start_and_end(model, batch)  # 2·B, L
         labels = batch["labels"].T.flatten()  # 2·B
         against_labels = F.cross_entropy(logits, labels, reduction="sum") / count
@@ -124,7 +124,7 @@ def answer_loss(
 
 
 def start_and_end(model: PreTrainedModel, batch: Mapping[str, Any]) -> Tensor:
-    """[2·B, L]: the logits of the answer's first token, then those of its last; none at padding."""
+    """Logits [2·B, L] of the answer's first token, then of its last; -1e4 at padding."""
     out = model(**inputs_of(model, batch))
     logits = at_least_float32(torch.cat([out.start_logits, out.end_logits]))
     return logits.masked_fill(batch["attention_mask"].repeat(2, 1) == 0, _PADDING)
@@ -141,10 +141,10 @@ def squad_scores(
     def outputs(batch: dict[str, Tensor]) -> Tensor:
         return start_and_end(model, batch).unflatten(0, (2, -1)).transpose(0, 1)  # B, 2, L
 
-    found = by_example(model, examples, outputs, BATCH)
-    found = [logits[:, :n] for logits, n in zip(found, examples.lengths, strict=True)]
-    starts, ends = zip(*found, strict=True)
-    if not all(np.isfinite(logits).all() for logits in found):
+    padded = by_example(model, examples, outputs, BATCH)
+    logits = [each[:, :n] for each, n in zip(padded, examples.lengths, strict=True)]
+    starts, ends = zip(*logits, strict=True)
+    if not all(np.isfinite(each).all() for each in logits):
         raise FloatingPointError("squad: the model's predictions are not finite")
     answers = best_answers(split, list(data["context"][:]), starts, ends)
     references = [list(answer["text"]) for answer in data["answers"][:]]

@@ -1,9 +1,9 @@
 """SQuAD v1.1 as training data: question and passage in windows, and answers out of logits.
 
 Rajpurkar et al. 2016 (arXiv 1606.05250). As BERT's authors do (Devlin et al. 2019, section 4.2), a
-long passage is read in windows that overlap, and of all windows' spans the likeliest is the answer.
-Unlike theirs, two windows share `stride` tokens (their stride is the step from one to the next, and
-so their windows overlap more), and a span may be taken from any window that holds it.
+long passage is read in windows that overlap, and the most probable span of all windows is the
+answer. Two differences from their code: `stride` is the number of tokens that two windows share,
+not the step from one to the next, and a span may be taken from any window that holds it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from distilkit.data.examples import Examples
+from distilkit.data.tasks import load_splits
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 HUB = "rajpurkar/squad"
 COLUMNS = ("id", "question", "context", "answers")
 LONGEST_ANSWER = 30  # tokens; BERT's authors' limit
-CANDIDATES = 20  # starts and ends that are tried, of each window
+CANDIDATES = 20  # starts, and ends, that are tried in each window
 
 
 class Windows(NamedTuple):
@@ -35,40 +36,13 @@ class Windows(NamedTuple):
 
 
 def load_squad(source: str | Path = HUB) -> DatasetDict:
-    """The splits ``train`` and ``validation``, from the Hub or ``<folder>/squad/<split>.parquet``.
+    """Load the splits ``train`` and ``validation``, from the Hub or ``<folder>/squad``.
 
     Raises:
         ValueError: columns that are not SQuAD's.
-        FileNotFoundError: a folder without one of the two.
+        FileNotFoundError: a folder without ``squad/train.parquet`` or ``squad/validation.parquet``.
     """
-    import datasets
-
-    folder = Path(source).expanduser()
-    if folder.is_dir():
-        files = {s: folder / "squad" / f"{s}.parquet" for s in ("train", "validation")}
-        for file in files.values():
-            if not file.is_file():
-                raise FileNotFoundError(f"no {file}")
-        import pyarrow.parquet
-
-        data = datasets.DatasetDict(
-            {
-                split: datasets.Dataset(pyarrow.parquet.read_table(file))
-                for split, file in files.items()
-            }
-        )
-    elif str(source).startswith(("/", "./", "../", "~")):
-        raise FileNotFoundError(f"no folder at {source}")
-    else:
-        data = datasets.load_dataset(str(source))
-    for split in ("train", "validation"):
-        absent = [c for c in COLUMNS if c not in data[split].column_names]
-        if absent:
-            raise ValueError(
-                f"{source}, {split}: no column {absent[0]!r}, only "
-                f"{', '.join(data[split].column_names)}"
-            )
-    return data
+    return load_splits(source, "squad", ("train", "validation"), COLUMNS, (str(source),))
 
 
 def windows(
@@ -79,7 +53,7 @@ def windows(
     stride: int = 128,
     seed: int = 0,
 ) -> Windows:
-    """A split as windows ``[CLS] question [SEP] part of the passage [SEP]``.
+    """Cut a split into windows ``[CLS] question [SEP] part of the passage [SEP]``.
 
     Args:
         data: with the columns ``question``, ``context`` and ``answers``.
@@ -93,7 +67,9 @@ def windows(
             without an answer, or one whose answer does not stand where it says.
     """
     if not getattr(tokenizer, "is_fast", False):
-        raise ValueError("SQuAD needs a fast tokenizer: answers are cut out of the passage")
+        raise ValueError(
+            "SQuAD needs a fast tokenizer: answers are cut from the passage by characters"
+        )
     questions = [question.lstrip() for question in data["question"][:]]
     longest = max(len(ids) for ids in tokenizer(questions, add_special_tokens=False)["input_ids"])
     if longest + tokenizer.num_special_tokens_to_add(pair=True) + stride >= max_length:
@@ -133,7 +109,7 @@ def windows(
 def best_answers(
     split: Windows, contexts: list[str], starts: list[np.ndarray], ends: list[np.ndarray]
 ) -> list[str]:
-    """The likeliest span of each passage over all its windows, as text.
+    """The most probable span of each passage over all its windows, as text.
 
     Args:
         split: the windows.
@@ -148,8 +124,8 @@ def best_answers(
         split.of_example, split.offsets, starts, ends, strict=True
     ):
         passage = characters[:, 0] >= 0
-        firsts = _likeliest(start, passage)
-        lasts = _likeliest(end, passage)
+        firsts = _most_probable(start, passage)
+        lasts = _most_probable(end, passage)
         length = lasts[None] - firsts[:, None] + 1
         score = np.where(
             (length >= 1) & (length <= LONGEST_ANSWER), start[firsts][:, None] + end[lasts], -np.inf
@@ -161,7 +137,7 @@ def best_answers(
     return [text for _, text in best]
 
 
-def _likeliest(logits: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+def _most_probable(logits: np.ndarray, allowed: np.ndarray) -> np.ndarray:
     candidates = np.flatnonzero(allowed)
     return candidates[np.argsort(-logits[candidates], kind="stable")[:CANDIDATES]]
 

@@ -1,7 +1,7 @@
 """SQuAD v1.1's exact match and F1 as an `evaluate.Metric` that needs no network.
 
 Rajpurkar et al. 2016 (arXiv 1606.05250), section 6.1, with the normalization of the official
-evaluation script: case, punctuation, articles and white space do not count.
+evaluation script: case, punctuation, articles and white space are ignored.
 """
 
 from __future__ import annotations
@@ -54,6 +54,6 @@ def _exact(prediction: str, answer: str) -> float:
 
 
 def _f1(prediction: str, answer: str) -> float:
-    found, wanted = _words(prediction), _words(answer)
-    common = sum((Counter(found) & Counter(wanted)).values())
-    return 2 * common / (len(found) + len(wanted)) if common else 0.0
+    predicted, expected = _words(prediction), _words(answer)
+    common = sum((Counter(predicted) & Counter(expected)).values())
+    return 2 * common / (len(predicted) + len(expected)) if common else 0.0

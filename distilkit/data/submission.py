@@ -1,4 +1,4 @@
-"""Answers to GLUE's test sets, whose labels nobody has, in the files that GLUE's server takes.
+"""Answers to GLUE's test sets, whose labels are not public, as files for GLUE's server.
 
 Wang et al. 2019, section 3 ("evaluation"); https://gluebenchmark.com/faq: a zip of tab-separated
 files, one a task and test set, with the columns ``index`` and ``prediction``.
@@ -14,23 +14,9 @@ import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from distilkit.checkpoint import write_atomically
-from distilkit.data.tasks import Task, task_examples
-from distilkit.data.tasks import task as task_named
+from distilkit.data.tasks import TASKS, Task, task_examples
 from distilkit.finetuning import check_classifier, input_length, predict
 from distilkit.processes import processes
-
-FILES = {
-    "cola": ("CoLA.tsv",),
-    "mnli": ("MNLI-m.tsv", "MNLI-mm.tsv"),
-    "mrpc": ("MRPC.tsv",),
-    "qnli": ("QNLI.tsv",),
-    "qqp": ("QQP.tsv",),
-    "rte": ("RTE.tsv",),
-    "sst2": ("SST-2.tsv",),
-    "stsb": ("STS-B.tsv",),
-    "wnli": ("WNLI.tsv",),
-}
-_BY_NAME = ("mnli", "qnli", "rte")  # their answers are words, the other tasks' numbers
 
 
 def write_submission(
@@ -42,7 +28,7 @@ def write_submission(
     *,
     max_length: int | None = None,
 ) -> list[Path]:
-    """A fine-tuned model's answers to the task's test set (MNLI: both), as GLUE takes them.
+    """Write a fine-tuned model's answers to the task's test set (MNLI: both), as GLUE takes them.
 
     GLUE also wants a file ``AX.tsv`` (its diagnostic set) and one for every task; the server's site
     has samples for those that are missing.
@@ -61,24 +47,25 @@ def write_submission(
     Raises:
         ValueError: a task that is not GLUE's, a model of another task, no test set.
     """
-    if task not in FILES:
-        raise ValueError(f"{task!r} is not in GLUE: give one of {', '.join(FILES)}")
-    the_task = task_named(task)
-    check_classifier(model, the_task)
-    max_length = input_length([model], max_length, the_task.max_length)
-    missing = [split for split in the_task.test if split not in data]
+    glue = {name: known for name, known in TASKS.items() if known.submission}
+    if task not in glue:
+        raise ValueError(f"{task!r} is not in GLUE: give one of {', '.join(glue)}")
+    known = glue[task]
+    check_classifier(model, known)
+    max_length = input_length([model], max_length, known.max_length)
+    missing = [split for split in known.test if split not in data]
     if missing:
         raise ValueError(f"the data of {task} has no {missing[0]!r}, only {', '.join(data)}")
     folder = Path(folder)
     written = []
-    for split, name in zip(the_task.test, FILES[task], strict=True):
-        examples = task_examples(data[split], the_task, tokenizer, max_length=max_length, seed=0)
+    for split, name in zip(known.test, known.submission, strict=True):
+        examples = task_examples(data[split], known, tokenizer, max_length=max_length, seed=0)
         logits, _ = predict(model, examples)
         if not np.isfinite(logits).all():
             raise FloatingPointError(f"{task}, {split}: the model's predictions are not finite")
         columns = getattr(data[split], "column_names", None) or list(data[split])
         numbers = data[split]["idx"] if "idx" in columns else range(len(examples))
-        answers = sorted(zip(numbers, _answers(the_task, logits), strict=True))
+        answers = sorted(zip(numbers, _answers(known, logits), strict=True))
         written.append(folder / name)
         if not processes().is_main_process:
             continue
@@ -88,10 +75,8 @@ def write_submission(
     return written
 
 
-def _answers(the_task: Task, logits: np.ndarray) -> list[Any]:
-    if the_task.regression:
+def _answers(task: Task, logits: np.ndarray) -> list[Any]:
+    if task.regression:
         return [f"{value:.3f}" for value in logits[:, 0].clip(0, 5)]
     classes = logits.argmax(-1)
-    if the_task.name in _BY_NAME:
-        return [the_task.labels[i] for i in classes]
-    return classes.tolist()
+    return [task.labels[i] for i in classes] if task.submit_names else classes.tolist()

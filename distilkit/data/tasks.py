@@ -1,13 +1,13 @@
-"""The nine tasks of GLUE, and IMDb, in one table: columns, labels, metric, which number counts.
+"""The nine tasks of GLUE, and IMDb, in one table: columns, labels, metrics, splits.
 
-Wang et al. 2019 (arXiv 1804.07461), section 3 and table 1. Data comes through one door, whether
-from the Hub (``nyu-mll/glue``) or from a folder of Parquet files in the same schema
-(``<folder>/<task>/<split>.parquet``).
+Wang et al. 2019 (arXiv 1804.07461), section 3 and table 1. A task comes from the Hub
+(``nyu-mll/glue``) or from a folder of Parquet files in the same schema
+(``<folder>/<task>/<split>.parquet``), as the embedded ``data/tiny/glue`` is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,115 +23,124 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Task:
-    """A row of the table."""
+    """A labelled data set: its columns, labels, metrics and splits."""
 
     name: str
+    title: str  # as the paper's tables and GLUE's server spell it
     columns: tuple[str, ...]  # one or two texts
     labels: tuple[str, ...]  # names in the order of their numbers; empty: regression
-    metrics: tuple[str, ...]  # what is reported
-    score: str  # the one that enters the macro-score (as in the paper's table 1)
+    metrics: tuple[str, ...] = ("accuracy",)  # what is reported
+    score: str = "accuracy"  # the one that enters the macro-score (as in the paper's table 1)
     validation: tuple[str, ...] = ("validation",)
     test: tuple[str, ...] = ("test",)
-    hub: str | None = None  # its own dataset on the Hub; None: a configuration of GLUE's
+    hub: str | None = None  # its own data set on the Hub; None: a configuration of GLUE's
     max_length: int = 128  # tokens, unless the caller or the model says fewer
+    submit_names: bool = False  # GLUE's server takes names of labels, not numbers
 
     @property
     def regression(self) -> bool:
         return not self.labels
 
-
-# The paper does not say which of two metrics it tabulates. Ours: F1 for MRPC, accuracy for QQP,
-# Pearson for STS-B, the matched set for MNLI; said wherever a macro-score is shown.
-TASKS: Mapping[str, Task] = {
-    task.name: task
-    for task in (
-        Task("cola", ("sentence",), ("unacceptable", "acceptable"), ("matthews",), "matthews"),
-        Task(
-            "mnli",
-            ("premise", "hypothesis"),
-            ("entailment", "neutral", "contradiction"),
-            ("accuracy",),
-            "accuracy",
-            validation=("validation_matched", "validation_mismatched"),
-            test=("test_matched", "test_mismatched"),
-        ),
-        Task(
-            "mrpc",
-            ("sentence1", "sentence2"),
-            ("not_equivalent", "equivalent"),
-            ("accuracy", "f1"),
-            "f1",
-        ),
-        Task(
-            "qnli",
-            ("question", "sentence"),
-            ("entailment", "not_entailment"),
-            ("accuracy",),
-            "accuracy",
-        ),
-        Task(
-            "qqp",
-            ("question1", "question2"),
-            ("not_duplicate", "duplicate"),
-            ("accuracy", "f1"),
-            "accuracy",
-        ),
-        Task(
-            "rte",
-            ("sentence1", "sentence2"),
-            ("entailment", "not_entailment"),
-            ("accuracy",),
-            "accuracy",
-        ),
-        Task("sst2", ("sentence",), ("negative", "positive"), ("accuracy",), "accuracy"),
-        Task("stsb", ("sentence1", "sentence2"), (), ("pearson", "spearman"), "pearson"),
-        Task(
-            "wnli",
-            ("sentence1", "sentence2"),
-            ("not_entailment", "entailment"),
-            ("accuracy",),
-            "accuracy",
-        ),
-        # not of GLUE, but of the paper's table 2; measured on its test set, it has no other
-        Task(
-            "imdb",
-            ("text",),
-            ("neg", "pos"),
-            ("accuracy",),
-            "accuracy",
-            validation=("test",),
-            test=(),
-            hub="stanfordnlp/imdb",
-            max_length=512,
-        ),
-    )
-}
+    @property
+    def submission(self) -> tuple[str, ...]:
+        """The files of GLUE's server, one for each test set; none if the task is not GLUE's."""
+        if self.hub:
+            return ()
+        suffixes = ("",) if len(self.test) == 1 else ("-m", "-mm")
+        return tuple(f"{self.title}{suffix}.tsv" for suffix in suffixes)
 
 
-def task(name: str) -> Task:
-    """The task of that name; ValueError with the names that there are otherwise."""
+_PAIR, _ENTAILMENT = ("sentence1", "sentence2"), ("entailment", "not_entailment")
+_QUESTIONS, _SENTENCE = ("question1", "question2"), ("sentence",)
+_F1 = ("accuracy", "f1")
+# The paper does not say which of two metrics it tabulates. Here: F1 for MRPC, accuracy for QQP,
+# Pearson for STS-B, the matched set for MNLI; stated wherever a macro-score is shown.
+_TABLE = (
+    Task("cola", "CoLA", _SENTENCE, ("unacceptable", "acceptable"), ("matthews",), "matthews"),
+    Task(
+        "mnli",
+        "MNLI",
+        ("premise", "hypothesis"),
+        ("entailment", "neutral", "contradiction"),
+        validation=("validation_matched", "validation_mismatched"),
+        test=("test_matched", "test_mismatched"),
+        submit_names=True,
+    ),
+    Task("mrpc", "MRPC", _PAIR, ("not_equivalent", "equivalent"), _F1, "f1"),
+    Task("qnli", "QNLI", ("question", "sentence"), _ENTAILMENT, submit_names=True),
+    Task("qqp", "QQP", _QUESTIONS, ("not_duplicate", "duplicate"), _F1),
+    Task("rte", "RTE", _PAIR, _ENTAILMENT, submit_names=True),
+    Task("sst2", "SST-2", _SENTENCE, ("negative", "positive")),
+    Task("stsb", "STS-B", _PAIR, (), ("pearson", "spearman"), "pearson"),
+    Task("wnli", "WNLI", _PAIR, ("not_entailment", "entailment")),
+    # Not of GLUE, but of the paper's table 2; measured on its test set, since it has no other
+    Task(
+        "imdb",
+        "IMDb",
+        ("text",),
+        ("neg", "pos"),
+        validation=("test",),
+        test=(),
+        hub="stanfordnlp/imdb",
+        max_length=512,
+    ),
+)
+TASKS: Mapping[str, Task] = {task.name: task for task in _TABLE}
+
+
+def get_task(name: str) -> Task:
+    """The task of that name; ValueError with the known names otherwise."""
     if name not in TASKS:
         raise ValueError(f"unknown task {name!r}: give one of {', '.join(TASKS)}")
     return TASKS[name]
 
 
 def load(name: str, source: str | Path) -> DatasetDict:
-    """A task's splits as `datasets` objects.
+    """Load a task's splits as `datasets` objects.
 
     Args:
         name: of the task.
         source: a folder that holds ``<task>/<split>.parquet``, or a Hub id such as
-            ``nyu-mll/glue`` (a task with a Hub dataset of its own comes from there).
+            ``nyu-mll/glue`` (a task with a Hub data set of its own comes from there).
 
     Raises:
         ValueError: unknown task; columns or labels that are not the task's.
         FileNotFoundError: no training or no validation file.
     """
-    the_task = task(name)
+    task = get_task(name)
+    splits = ("train", *task.validation)
+    hub = (task.hub,) if task.hub else (str(source), name)
+    data = load_splits(source, name, splits, (*task.columns, "label"), hub)
+    for split in splits:
+        _check_labels(task, data[split], f"{source}, {name}, {split}")
+    return data
+
+
+def load_splits(
+    source: str | Path,
+    name: str,
+    splits: Sequence[str],
+    columns: Sequence[str],
+    hub: tuple[str, ...],
+) -> DatasetDict:
+    """Load a data set from ``<source>/<name>/<split>.parquet``, or from the Hub.
+
+    Args:
+        source: a folder, or a Hub id.
+        name: of the data set's folder in it.
+        splits: required; others are loaded if they are there.
+        columns: required in each of `splits`.
+        hub: arguments of ``datasets.load_dataset``. If the first is not `source`, the data set has
+            its own place on the Hub, and may be missing in the folder.
+
+    Raises:
+        ValueError: a split or column is missing.
+        FileNotFoundError: the folder, or a file of it, is missing.
+    """
     import datasets
 
     folder = Path(source).expanduser() / name
-    if folder.is_dir() or (folder.parent.is_dir() and not the_task.hub):
+    if folder.is_dir() or (folder.parent.is_dir() and hub[0] == str(source)):
         import pyarrow.parquet
 
         data = datasets.DatasetDict(
@@ -140,24 +149,27 @@ def load(name: str, source: str | Path) -> DatasetDict:
                 for file in sorted(folder.glob("*.parquet"))
             }
         )
-        missing = [s for s in ("train", *the_task.validation) if s not in data]
-        if missing:
+        if missing := [split for split in splits if split not in data]:
             raise FileNotFoundError(f"{folder} has no {missing[0]}.parquet")
     elif str(source).startswith(("/", "./", "../", "~")) and not folder.parent.is_dir():
-        raise FileNotFoundError(f"no folder of GLUE tasks at {source}")
+        raise FileNotFoundError(
+            f"no folder of tasks at {source}: give the one that holds {name}/train.parquet, or a "
+            "Hub id"
+        )
     else:
-        data = datasets.load_dataset(*([the_task.hub] if the_task.hub else [str(source), name]))
-    for split in ("train", *the_task.validation):
+        data = datasets.load_dataset(*hub)
+    for split in splits:
         if split not in data:
             raise ValueError(f"{source}, {name}: no part {split!r}, only {', '.join(data)}")
-        _check_split(the_task, data[split], f"{source}, {name}, {split}")
+        names = data[split].column_names
+        if absent := [column for column in columns if column not in names]:
+            raise ValueError(
+                f"{source}, {name}, {split}: no column {absent[0]!r}, only {', '.join(names)}"
+            )
     return data
 
 
-def _check_split(the_task: Task, data: Any, where: str) -> None:
-    absent = [c for c in (*the_task.columns, "label") if c not in data.column_names]
-    if absent:
-        raise ValueError(f"{where}: no column {absent[0]!r}, only {', '.join(data.column_names)}")
+def _check_labels(task: Task, data: Any, where: str) -> None:
     try:
         labels = np.asarray(data["label"][:], dtype=np.float64)
     except (TypeError, ValueError):
@@ -166,19 +178,19 @@ def _check_split(the_task: Task, data: Any, where: str) -> None:
         ) from None
     if not len(labels):
         raise ValueError(f"{where}: no examples")
-    if the_task.regression:
+    if task.regression:
         wrong = ~((labels >= 0) & (labels <= 5))
         allowed = "0 to 5"
     else:
-        wrong = ~np.isin(labels, np.arange(len(the_task.labels)))
-        allowed = ", ".join(f"{i} ({label})" for i, label in enumerate(the_task.labels))
+        wrong = ~np.isin(labels, np.arange(len(task.labels)))
+        allowed = ", ".join(f"{i} ({label})" for i, label in enumerate(task.labels))
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         raise ValueError(f"{where}: label {labels[row]:g} in row {row}; labels are {allowed}")
 
 
 def scores(name: str, predictions: np.ndarray, labels: np.ndarray) -> dict[str, float | None]:
-    """The task's metrics through `evaluate`, offline; None where a metric is undefined.
+    """Compute the task's metrics through `evaluate`, offline; None where one is undefined.
 
     Args:
         name: of the task.
@@ -187,33 +199,33 @@ def scores(name: str, predictions: np.ndarray, labels: np.ndarray) -> dict[str, 
     """
     from distilkit.data.metrics import GlueMetric  # `evaluate` is needed only here
 
-    the_task = task(name)
-    metric = GlueMetric(name, the_task.metrics, regression=the_task.regression)
+    task = get_task(name)
+    metric = GlueMetric(name, task.metrics, regression=task.regression)
     return metric.compute(predictions=predictions, references=labels)
 
 
 def task_examples(
     data: Any,
-    the_task: Task,
+    task: Task,
     tokenizer: PreTrainedTokenizerBase,
     *,
     max_length: int,
     seed: int,
 ) -> Examples:
-    """A split as training data for the loop.
+    """Encode a split as training data for the loop.
 
     Args:
         data: a split with the task's columns; without ``label``, as GLUE's test sets may be, the
             labels are -1.
-        the_task: a row of the table.
+        task: what its columns are.
         tokenizer: the model's.
         max_length: longer inputs are cut, the longer text of a pair first.
         seed: of the order.
     """
     # sliced first: a Column of datasets hands out its rows one by one, fifty times slower
-    texts = [list(data[column][:]) for column in the_task.columns]
+    texts = [list(data[column][:]) for column in task.columns]
     encoded = tokenizer(*texts, truncation=True, max_length=max_length, return_token_type_ids=True)
     names = getattr(data, "column_names", None) or list(data)
     labels = data["label"][:] if "label" in names else np.full(len(texts[0]), -1)
-    kind = np.float32 if the_task.regression else np.int64
+    kind = np.float32 if task.regression else np.int64
     return Examples(encoded, np.asarray(labels, kind), pad_id=tokenizer.pad_token_id, seed=seed)

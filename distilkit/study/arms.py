@@ -16,7 +16,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedTokenizer
 
 from distilkit.config import Scale, home
 from distilkit.data.sources import load_task
-from distilkit.data.tasks import task as task_named
+from distilkit.data.tasks import get_task
 from distilkit.finetuning import fine_tuned, finetune, sequence_classifier
 from distilkit.run import Run
 from distilkit.study.run_parallel import run_parallel
@@ -127,7 +127,7 @@ def _finetuned(
         keep_model=keep,
     )
     result = run.result()
-    metric = task_named(task).score
+    metric = get_task(task).score
     value = result["scores"][list(data)[-1]][metric]
     return {
         "arm": arm,
@@ -145,7 +145,7 @@ def train_and_measured(split: str, task: str, scale: Scale) -> dict[str, Any]:
 
     The last task stays in memory: other arms and seeds follow.
     """
-    measured = getattr(task_named(task), split)[0]
+    measured = getattr(get_task(task), split)[0]
     splits = load_task(scale, task)
     if measured not in splits or min(splits[measured]["label"][:], default=-1) < 0:
         raise ValueError(

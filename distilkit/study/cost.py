@@ -19,8 +19,7 @@ from transformers.utils import logging as hf_logging
 
 from distilkit.config import MLM_ONLY, FinetuneLossConfig, Scale, TrainingConfig
 from distilkit.data.sources import load_blocks, load_task, load_teacher
-from distilkit.data.tasks import task as task_named
-from distilkit.data.tasks import task_examples
+from distilkit.data.tasks import get_task, task_examples
 from distilkit.distillation import language_model_loss
 from distilkit.finetuning import input_length, sequence_classifier, task_loss
 from distilkit.measure.flops import step_bytes
@@ -147,7 +146,7 @@ def study_cost(scale: Scale, steps: Sequence[Step], planned: int | None = None) 
 
 def _finetuning_seconds(scale: Scale, task: str, taught: bool, of_teacher: bool) -> float:
     """Of one fine-tuning of the teacher or of a student."""
-    the_task, training = task_named(task), scale.finetuning
+    the_task, training = get_task(task), scale.finetuning
     teacher, tokenizer = load_teacher(scale)
     model = sequence_classifier(scale.teacher, task, 0)
     learner = model if of_teacher else student_from_teacher(model)

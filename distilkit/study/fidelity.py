@@ -18,8 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from distilkit.config import Scale, home
 from distilkit.data.examples import Examples
 from distilkit.data.sources import load_task
-from distilkit.data.tasks import Task, task_examples
-from distilkit.data.tasks import task as task_named
+from distilkit.data.tasks import Task, get_task, task_examples
 from distilkit.masking import SMOOTHING
 from distilkit.run import Run
 from distilkit.study.arms import run_name
@@ -71,7 +70,7 @@ def compare_runs(
 
     tables = []
     for task in scale.tasks:
-        the_task = task_named(task)
+        the_task = get_task(task)
         measured = getattr(the_task, split)[0]
         data = load_task(scale, task)[measured]
         for seed in scale.seeds:
@@ -142,7 +141,7 @@ def compare_answers(
     """
     import pandas as pd
 
-    the_task = task_named(task)
+    the_task = get_task(task)
     shape = (len(examples), max(1, len(the_task.labels)))
     if teacher.shape != shape or student.shape != shape or not len(examples):
         raise ValueError(

@@ -200,7 +200,7 @@ def test_fine_tuning_learns_and_resumes_as_a_run(home, checkpoint, tokenizer):
         **arguments | {"training": TrainingConfig(**{**vars(training), "steps": 2})},
     )
     assert taught.metrics()["soft_target"].iloc[0] > 0
-    assert taught.config()["loss_config"]["soft_target"] == 0.5
+    assert taught.config()["loss_config"]["kd_weight"] == 0.5
 
 
 def test_what_does_not_fit_is_said_first(home, checkpoint, tokenizer, tmp_path):
@@ -222,7 +222,7 @@ def test_what_does_not_fit_is_said_first(home, checkpoint, tokenizer, tmp_path):
     moved["answers"][2]["answer_start"][0] += 1
     with pytest.raises(ValueError, match=r"example 2: .* does not stand at character"):
         windows(moved, tokenizer, max_length=64, stride=8)
-    with pytest.raises(FileNotFoundError, match="no folder at"):
+    with pytest.raises(FileNotFoundError, match="no folder of tasks at"):
         load_squad(tmp_path / "gone")
     (tmp_path / "squad").mkdir()
     with pytest.raises(FileNotFoundError, match=r"train\.parquet"):

@@ -11,7 +11,7 @@ from toy_models import small_bert
 
 from distilkit.__main__ import main
 from distilkit.config import GLUE_TASKS
-from distilkit.data.submission import FILES, write_submission
+from distilkit.data.submission import write_submission
 from distilkit.data.tasks import TASKS, task_examples
 from distilkit.finetuning import predict, sequence_classifier
 
@@ -33,6 +33,14 @@ def unlabelled(name, n=23, seed=0):
     return columns | {"label": [-1] * n, "idx": list(range(n))[::-1]}
 
 
+def test_files_are_named_as_glue_names_them():
+    names = [name for task in TASKS.values() for name in task.submission]
+    assert " ".join(names) == (
+        "CoLA.tsv MNLI-m.tsv MNLI-mm.tsv MRPC.tsv QNLI.tsv QQP.tsv RTE.tsv SST-2.tsv STS-B.tsv "
+        "WNLI.tsv"
+    )
+
+
 def rows(file):
     with file.open(newline="") as opened:
         return list(csv.reader(opened, delimiter="\t"))
@@ -43,8 +51,8 @@ def test_every_test_example_is_answered_once(checkpoint, tokenizer, tmp_path, na
     model = sequence_classifier(checkpoint, name, 1)
     data = {split: unlabelled(name, seed=i) for i, split in enumerate(TASKS[name].test)}
     files = write_submission(model, tokenizer, name, data, tmp_path / "out")
-    assert [file.name for file in files] == list(FILES[name])
-    assert sorted(f.name for f in (tmp_path / "out").iterdir()) == sorted(FILES[name])
+    assert [file.name for file in files] == list(TASKS[name].submission)
+    assert sorted(f.name for f in (tmp_path / "out").iterdir()) == sorted(TASKS[name].submission)
     for split, file in zip(TASKS[name].test, files, strict=True):
         header, *found = rows(file)
         assert header == ["index", "prediction"]

@@ -18,7 +18,7 @@ from toy_models import shake, small_bert
 from transformers import BertForSequenceClassification
 
 from distilkit.config import GLUE_TASKS
-from distilkit.data.tasks import TASKS, load, scores, task, task_examples
+from distilkit.data.tasks import TASKS, get_task, load, scores, task_examples
 
 # Columns and label names: data set card of nyu-mll/glue. Metrics: Wang et al. 2019, table 1.
 FACTS = {
@@ -57,7 +57,7 @@ def test_the_table_says_what_glue_says(name):
 
 
 def test_unknown_task():
-    for ask in (task, lambda name: load(name, "/nowhere"), lambda name: scores(name, [0], [0])):
+    for ask in (get_task, lambda name: load(name, "/nowhere"), lambda name: scores(name, [0], [0])):
         with pytest.raises(ValueError, match=r"unknown task 'sst-2'.*cola.*wnli"):
             ask("sst-2")
 
@@ -245,7 +245,7 @@ def test_missing_split(no_network, tmp_path):
 def test_missing_folder(no_network, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for source in (tmp_path / "no", str(tmp_path / "no"), "./no", "../no", "~/no-such-folder"):
-        with pytest.raises(FileNotFoundError, match="no folder of GLUE tasks"):
+        with pytest.raises(FileNotFoundError, match="no folder of tasks"):
             load("rte", source)
 
 
@@ -261,7 +261,7 @@ def test_a_task_with_a_hub_of_its_own_comes_from_there(tmp_path, monkeypatch):
         with pytest.raises(ConnectionError):
             load("imdb", source)
     assert asked == [(TASKS["imdb"].hub,)] * 2
-    with pytest.raises(FileNotFoundError, match="no folder of GLUE tasks"):
+    with pytest.raises(FileNotFoundError, match="no folder of tasks"):
         load("imdb", str(tmp_path / "no"))
 
 

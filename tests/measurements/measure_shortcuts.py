@@ -24,7 +24,7 @@ from sklearn.preprocessing import StandardScaler
 
 from distilkit.config import scale
 from distilkit.data.sources import load_task
-from distilkit.data.tasks import task as task_named
+from distilkit.data.tasks import get_task
 from distilkit.data.tinyworld import COLUMNS, TASKS
 
 Features = tuple[object, object]  # of the training and of the validation set
@@ -67,7 +67,7 @@ def scores(task: str, data: DatasetDict) -> dict[str, float]:
     """Shortcut -> its score in points."""
     columns = COLUMNS[task]
     train = data["train"].to_pandas()
-    valid = data[task_named(task).validation[0]].to_pandas()
+    valid = data[get_task(task).validation[0]].to_pandas()
     shortcuts = {
         "words": bags(train, valid, columns, 1),
         "words and bigrams": bags(train, valid, columns, 2),
