@@ -127,13 +127,12 @@ def doctor(options: argparse.Namespace) -> int:
     return 0 if table.good.all() else 1
 
 
-def gate(options: argparse.Namespace) -> None:
-    """Whether a teacher is worth distilling: what it answers, knows and scores (minutes)."""
-    from distilkit.study.teacher_quality import gate as run_gate
+def teacher_quality(options: argparse.Namespace) -> None:
+    """Whether a teacher is worth distilling: what it answers and scores (minutes)."""
+    from distilkit.study.teacher_quality import teacher_quality as measure_quality
 
-    found = run_gate(_scale(options))
+    found = measure_quality(_scale(options))
     print(found["answers"].to_string())
-    print(f"polarity of held-out adjectives by probe: {found['polarity']:.1%}")
     print(found["scores"].T.round(1).to_string(na_rep="–"))
     print(f"macro-score above the same shape from random weights: {found['above']:.1f} points")
     print(f"clearly above chance: {', '.join(found['above_chance']) or 'none'}")
@@ -515,7 +514,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--task", help="of a classifier that is to teach while fine-tuning")
     sub.add_argument("--checkpoint", help="that classifier")
 
-    sub = with_scale(verb(gate))
+    sub = with_scale(verb(teacher_quality, name="teacher-quality"))
     sub.add_argument("--teacher", dest="teacher_checkpoint", help="Hub id or folder")
 
     sub = with_scale(verb(study))

@@ -25,7 +25,7 @@ from distilkit.checkpoint import KEEP
 from distilkit.config import MLM_ONLY, Scale, home
 from distilkit.data.documents import about_how_many, is_local
 from distilkit.data.sources import load_task, load_teacher, load_text
-from distilkit.data.tasks import get_task
+from distilkit.data.tasks import chance_score, get_task
 from distilkit.distillation import language_model_loss, losses_on
 from distilkit.finetuning import check_classifier, evaluate_task, fine_tuned
 from distilkit.masking import MaskedBlocks, pack
@@ -300,11 +300,7 @@ def _classifier(
     longest = min(the_task.max_length, positions(model))
     score = evaluate_task(model, tokenizer, task, few, max_length=longest)[the_task.score]
     labels = np.asarray(few["label"])
-    chance = 0.0  # a correlation's
-    if the_task.score == "accuracy":
-        chance = np.unique(labels, return_counts=True)[1].max() / len(labels)
-    elif the_task.score == "f1":
-        chance = 2 * labels.mean() / (1 + labels.mean())  # of answering yes always
+    chance = chance_score(the_task, labels)
     error = 1 / len(labels) ** 0.5
     score = score or 0.0  # undefined: the same answer to everything
     found = f"{the_task.score} {score:.3f}, a constant answer {chance:.3f} ({len(few)} examples)"

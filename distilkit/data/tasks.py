@@ -204,6 +204,21 @@ def scores(name: str, predictions: np.ndarray, labels: np.ndarray) -> dict[str, 
     return metric.compute(predictions=predictions, references=labels)
 
 
+def chance_score(task: Task, labels: np.ndarray) -> float:
+    """Return the score of the best constant answer: 0 where the score is a correlation.
+
+    Args:
+        task: says which score.
+        labels: [examples].
+    """
+    labels = np.asarray(labels)
+    if task.score == "accuracy":
+        return float(np.unique(labels, return_counts=True)[1].max() / len(labels))
+    if task.score == "f1":  # of answering 1 always
+        return float(2 * labels.mean() / (1 + labels.mean()))
+    return 0.0
+
+
 def task_examples(
     data: Any,
     task: Task,

@@ -13,7 +13,17 @@ from distilkit.__main__ import main
 
 STEPS = ["--batch-size", "8", "--micro-batch-size", "4", "--steps", "4"]
 WORDS = [
-    *("figures", "report", "head", "doctor", "gate", "study", "distil", "finetune", "submit"),
+    *(
+        "figures",
+        "report",
+        "head",
+        "doctor",
+        "teacher-quality",
+        "study",
+        "distil",
+        "finetune",
+        "submit",
+    ),
     *("measure", "bench", "step", "inference", "runs", "--scale", "--teacher", "--text"),
     *("--steps", "--task", "--glue", "--out", "--seeds", "--help", "--name", "--length", "--json"),
     *("tiny", "nobody", "sst2", "", "-1", "0", "nan", "1e999", "../..", "\0", "ä", "--", "a b"),
@@ -41,7 +51,7 @@ def test_any_command_line(seed, capsys, monkeypatch):
     def worked(*_):
         raise ValueError("it would have worked")
 
-    for verb in ("figures", "study", "gate", "doctor", "bench_step"):
+    for verb in ("figures", "study", "teacher_quality", "doctor", "bench_step"):
         monkeypatch.setattr(verbs, verb, _named(worked, getattr(verbs, verb)))
     chance = random.Random(seed)
     command = chance.choices(WORDS, k=chance.randint(0, 6))

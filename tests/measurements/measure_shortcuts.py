@@ -1,6 +1,6 @@
-"""What models without understanding reach on the tiny world's tasks: the table of the card.
+"""Measure what shortcuts reach on the tiny scale's tasks: the table of the teacher's card.
 
-    python tests/measurements/measure_shortcuts.py [--examples 7200]
+    python tests/measurements/measure_shortcuts.py [--glue FOLDER]
 
 Logistic regression (STS-B: ridge) on what a shortcut sees, trained on the training set and scored
 on the validation set; accuracy, for CoLA Matthews, for STS-B Pearson, all times 100.
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -22,10 +21,8 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import accuracy_score, matthews_corrcoef
 from sklearn.preprocessing import StandardScaler
 
-from distilkit.config import scale
-from distilkit.data.sources import load_task
-from distilkit.data.tasks import get_task
-from distilkit.data.tinyworld import COLUMNS, TASKS
+from distilkit.config import GLUE_TASKS, scale
+from distilkit.data.tasks import get_task, load
 
 Features = tuple[object, object]  # of the training and of the validation set
 
@@ -65,7 +62,7 @@ def scaled(
 
 def scores(task: str, data: DatasetDict) -> dict[str, float]:
     """Shortcut -> its score in points."""
-    columns = COLUMNS[task]
+    columns = get_task(task).columns
     train = data["train"].to_pandas()
     valid = data[get_task(task).validation[0]].to_pandas()
     shortcuts = {
@@ -94,7 +91,7 @@ def scores(task: str, data: DatasetDict) -> dict[str, float]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--examples", type=int, help="of each task (default: the tiny scale's)")
-    chosen = replace(scale("tiny"), examples=parser.parse_args().examples)
-    table = pd.DataFrame({task: scores(task, load_task(chosen, task)) for task in TASKS}).T
+    parser.add_argument("--glue", default=scale("tiny").glue, help="folder of the nine tasks")
+    folder = parser.parse_args().glue
+    table = pd.DataFrame({task: scores(task, load(task, folder)) for task in GLUE_TASKS}).T
     print(table.round(1).to_string(na_rep=""))

@@ -102,7 +102,9 @@ def task_examples(task: str, seed: int, sizes: Mapping[str, int]) -> dict[str, l
     The evaluation sets are drawn first, so that they do not depend on the size of the train set.
     """
     seen: set[tuple] = set()  # asked, never iterated
-    read = _pretraining_sentences(seed)
+    # What teacher and student read. Evaluation sets must be new to both, or "seen before" would
+    # mean "well-formed" in CoLA and "true" in WNLI.
+    read = _sentences(TEACHER_SEED, TEACHER_DOCUMENTS) | _sentences(seed, DOCUMENTS)
     rows = {}
     for split in reversed(splits(task)):
         dice = Dice(seed, task, split)
@@ -124,14 +126,10 @@ def task_examples(task: str, seed: int, sizes: Mapping[str, int]) -> dict[str, l
     return {split: rows[split] for split in splits(task)}
 
 
-@lru_cache(maxsize=4)
-def _pretraining_sentences(seed: int) -> frozenset[str]:
-    """What teacher and student read: the evaluation sets must be new to both.
-
-    Else "seen before" would mean "well-formed" to CoLA and "true" to WNLI.
-    """
-    read = texts(TEACHER_SEED, TEACHER_DOCUMENTS)["train"] + texts(seed, DOCUMENTS)["train"]
-    return frozenset(sentence for text in read for sentence in _SENTENCE_END.split(text))
+@lru_cache(maxsize=2)
+def _sentences(seed: int, documents: int) -> frozenset[str]:
+    written = texts(seed, documents)["train"]
+    return frozenset(sentence for text in written for sentence in _SENTENCE_END.split(text))
 
 
 def vocabulary() -> list[str]:
