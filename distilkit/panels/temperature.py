@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from distilkit.panels.panel import HIGHEST, LOWEST, Panel, check_slider
-from distilkit.plots.curves import plot_temperatures
+from distilkit.plots.temperature import plot_temperatures
 
 
 def temperature_panel(

@@ -1,11 +1,12 @@
-"""Where the student answers otherwise, and how sure the two are, in one figure."""
+"""Fidelity: agreement with the teacher group by group, and calibration, in one figure."""
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
+from distilkit.plots.checks import check_table
+from distilkit.plots.parts import mark, note_below, value_grid
 from distilkit.plots.style import (
     BLUE,
     FULL_IN,
@@ -14,14 +15,11 @@ from distilkit.plots.style import (
     ORANGE,
     PALE,
     TEXT_PT,
-    check_table,
     figure_style,
     freeze_layout,
     new_figure,
-    note_below,
-    shorten,
-    value_grid,
 )
+from distilkit.plots.text import shorten
 from distilkit.study.calibration import reliability
 from distilkit.study.intervals import share_interval
 
@@ -33,14 +31,15 @@ _LOOKS = {
 }
 
 
+@figure_style()
 def plot_fidelity(groups: pd.DataFrame, examples: pd.DataFrame) -> Figure:
-    """Left, group by group, agreement and the teacher's lead; right, calibration. 6.9 in wide.
+    """Plot agreement and the teacher's lead by group (left), calibration (right), 6.9 in wide.
 
-    A row is a group with its number of examples, the one with least agreement on top; of more than
-    :data:`MOST_ROWS` the largest are shown, which says nothing about how they come out. Lines are
-    95 % intervals; a lead whose interval holds 0 is grey. Right, the reliability diagram (Guo et
-    al. 2017, figure 1) over all classification: of the answers with some confidence, how many are
-    right, with 95 % intervals of one seed's examples; below, how many have it.
+    A row is a group with its number of examples, the least agreement on top. Of more than
+    :data:`MOST_ROWS` groups the largest are shown. Lines are 95 % intervals; a lead whose interval
+    holds 0 is grey. Right, over all classification: the reliability diagram (Guo et al. 2017,
+    figure 1) with 95 % intervals of one seed's examples, and below it the share of the answers at
+    each confidence.
 
     Args:
         groups: as :func:`distilkit.study.fidelity.by_group` gives them.
@@ -58,28 +57,27 @@ def plot_fidelity(groups: pd.DataFrame, examples: pd.DataFrame) -> Figure:
         raise ValueError("groups has no group with an example")
     shown = filled.sort_values("n", ascending=False, kind="stable").head(MOST_ROWS)
     shown = shown.sort_values(["agreement", "n"], ascending=[True, False], kind="stable")
-    with figure_style():
-        figure = new_figure(FULL_IN, max(3.6, 1.15 + 0.165 * len(shown)))
-        axes = figure.subplot_mosaic(
-            [["agreement", "gap", "reliability"], ["agreement", "gap", "counts"]],
-            width_ratios=(1, 1, 1.35),
-            height_ratios=(2.2, 1),
-        )
-        _forest(axes["agreement"], shown, "agreement", BLUE)
-        lead = (shown["gap_low"] > 0) | (shown["gap_high"] < 0)
-        _forest(axes["gap"], shown, "gap", np.where(lead, BLUE, GREY))
-        rows = [shorten(f"{_name(key)} ({n:,})", _LABEL_PT) for key, n in shown["n"].items()]
-        axes["agreement"].set_yticks(range(len(rows)), rows)
-        axes["agreement"].set_xlim(0, 102)
-        axes["agreement"].set_title("Same answer, %", fontsize=TEXT_PT)
-        axes["gap"].set_yticks([])
-        axes["gap"].axvline(0, color=INK, linewidth=0.8, zorder=1)
-        axes["gap"].set_title("Teacher's lead, points", fontsize=TEXT_PT)
-        _calibration(axes["reliability"], axes["counts"], examples)
-        keys = [Line2D([], [], label=m, markersize=3.5, **look) for m, look in _LOOKS.items()]
-        figure.legend(handles=keys, loc="outside upper right", ncols=len(keys))
-        note_below(figure, _note(groups, shown))
-        return freeze_layout(figure)
+    figure = new_figure(FULL_IN, max(3.6, 1.15 + 0.165 * len(shown)))
+    axes = figure.subplot_mosaic(
+        [["agreement", "gap", "reliability"], ["agreement", "gap", "counts"]],
+        width_ratios=(1, 1, 1.35),
+        height_ratios=(2.2, 1),
+    )
+    _forest(axes["agreement"], shown, "agreement", BLUE)
+    lead = (shown["gap_low"] > 0) | (shown["gap_high"] < 0)
+    _forest(axes["gap"], shown, "gap", np.where(lead, BLUE, GREY))
+    rows = [shorten(f"{_name(key)} ({n:,})", _LABEL_PT) for key, n in shown["n"].items()]
+    axes["agreement"].set_yticks(range(len(rows)), rows)
+    axes["agreement"].set_xlim(0, 102)
+    axes["agreement"].set_title("Same answer, %", fontsize=TEXT_PT)
+    axes["gap"].set_yticks([])
+    axes["gap"].axvline(0, color=INK, linewidth=0.8, zorder=1)
+    axes["gap"].set_title("Teacher's lead, points", fontsize=TEXT_PT)
+    _calibration(axes["reliability"], axes["counts"], examples)
+    keys = [mark(model, markersize=3.5, **look) for model, look in _LOOKS.items()]
+    figure.legend(handles=keys, loc="outside upper right", ncols=len(keys))
+    note_below(figure, _note(groups, shown))
+    return freeze_layout(figure)
 
 
 def _name(key: object) -> str:
@@ -112,12 +110,13 @@ def _forest(axes: Axes, shown: pd.DataFrame, name: str, colour: str | np.ndarray
 
 
 def _calibration(upper: Axes, lower: Axes, examples: pd.DataFrame) -> None:
-    """The reliability diagram, and under it how many answers are how sure."""
+    """Draw the reliability diagram, and under it the share of the answers at each confidence."""
     seeds = examples["seed"].nunique()
     first = 1.0
     for model, look in _LOOKS.items():
-        kept = examples[examples[f"{model}_confidence"].notna()]
-        table = reliability(kept[f"{model}_confidence"], kept[f"{model}_correct"].astype(float))
+        known = examples[examples[f"{model}_confidence"].notna()]
+        confidence, correct = known[f"{model}_confidence"], known[f"{model}_correct"]
+        table = reliability(confidence, correct.astype(float))
         used = table[table["n"] > 0]
         if used.empty:  # regression only
             upper.annotate("undefined: no classes", (0.05, 0.5), xycoords="axes fraction")

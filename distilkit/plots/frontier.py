@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from distilkit.compress.pareto import frontier_points, pareto_front
-from distilkit.plots.labels import along, in_points, name_points
+from distilkit.plots.label_placement import along, in_points, name_points
+from distilkit.plots.parts import legend_above, mark, note_below, value_grid
 from distilkit.plots.style import (
     BLUE,
     FULL_IN,
@@ -20,23 +21,21 @@ from distilkit.plots.style import (
     PALE,
     figure_style,
     freeze_layout,
-    legend_above,
     new_figure,
-    note_below,
-    value_grid,
 )
 
 _LOOKS = ((GREY, "s"), (BLUE, "o"), (ORANGE, "D"))  # colour and mark of each engine
-BEST, _LEAST_ERROR = 100.0, 0.05  # points
+_BEST, _LEAST_ERROR = 100.0, 0.05  # points
 _SCORES = (99.9, 99.8, 99.5, 99, 98, 97, 95, 92, 90, 85, 80, 70, 60, 50, 20, 0, -50)
 _COSTS = {"size_mb": "size on disk (MB)", "latency_ms_p50": "latency p50 (ms)"}
 
 
+@figure_style()
 def plot_frontier(table: pd.DataFrame) -> Figure:
-    """Score against size and against latency, a mark for each variant and engine. 6.9 in wide.
+    """Plot score against size and against latency, a mark a variant and engine, 6.9 in wide.
 
-    Whiskers are the range over seeds; a thin line joins a variant's engines; the step line is the
-    Pareto front: left and above of it there is nothing.
+    Whiskers are the range over seeds. A thin line joins the engines of a variant. The step line is
+    the Pareto front: no model lies to its left and above it.
 
     Args:
         table: as :func:`distilkit.compress.frontier.run_frontier` returns it.
@@ -45,31 +44,27 @@ def plot_frontier(table: pd.DataFrame) -> Figure:
         ValueError: what :func:`distilkit.compress.pareto.frontier_points` raises.
     """
     points = frontier_points(table)
-    with figure_style():
-        figure = new_figure(FULL_IN, 4.0)
-        panels = figure.subplots(1, 2, sharey=True)
-        for axes, (cost, label) in zip(panels, _COSTS.items(), strict=True):
-            _draw(axes, points, cost)
-            axes.set_xlabel(f"{label}, logarithmic")
-        panels[0].set_ylabel("score (points)")
-        marks = [
-            Line2D([], [], color=colour, marker=mark, markersize=4.5, linestyle="", label=engine)
-            for engine, (colour, mark) in _looks(points).items()
-        ]
-        front = Line2D([], [], color=INK, linewidth=0.9, label="Pareto front")
-        legend_above(figure, [*marks, front])
-        seeds, tasks = table["seed"].nunique(), list(dict.fromkeys(table["task"]))
-        spread = f"whisker: range of {seeds} seeds" if seeds > 1 else "one seed"
-        note_below(
-            figure,
-            f"Score: mean over the validation sets of {', '.join(tasks)}; {spread}; equal "
-            f"steps upwards halve the distance to 100. Latency: batch 1, "
-            f"{table['length'].iloc[0]} tokens, threads: {table['threads'].iloc[0]}.",
-        )
-        freeze_layout(figure)
-        for axes, cost in zip(panels, _COSTS, strict=True):
-            _name(axes, points, cost)
-        return figure
+    figure = new_figure(FULL_IN, 4.0)
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, (cost, label) in zip(panels, _COSTS.items(), strict=True):
+        _draw(axes, points, cost)
+        axes.set_xlabel(f"{label}, logarithmic")
+    panels[0].set_ylabel("score (points)")
+    marks = [mark(engine, *look) for engine, look in _looks(points).items()]
+    front = Line2D([], [], color=INK, linewidth=0.9, label="Pareto front")
+    legend_above(figure, [*marks, front])
+    seeds, tasks = table["seed"].nunique(), list(dict.fromkeys(table["task"]))
+    spread = f"whisker: range of {seeds} seeds" if seeds > 1 else "one seed"
+    note_below(
+        figure,
+        f"Score: mean over the validation sets of {', '.join(tasks)}; {spread}; equal "
+        f"steps upwards halve the distance to 100. Latency: batch 1, "
+        f"{table['length'].iloc[0]} tokens, threads: {table['threads'].iloc[0]}.",
+    )
+    freeze_layout(figure)
+    for axes, cost in zip(panels, _COSTS, strict=True):
+        _name_variants(axes, points, cost)
+    return figure
 
 
 def _looks(points: pd.DataFrame) -> dict[str, tuple[str, str]]:
@@ -81,7 +76,7 @@ def _draw(axes: Axes, points: pd.DataFrame, cost: str) -> None:
     right = points[cost].max() * 1.35
     x, y = [*front[cost], right], [*front["score"], front["score"].iloc[-1]]
     axes.plot(
-        np.repeat(x, 2)[1:],  # a staircase: on at the same score, then up
+        np.repeat(x, 2)[1:],  # a staircase: to the right at the same score, then up
         np.repeat(y, 2)[:-1],
         color=INK,
         linewidth=0.9,
@@ -92,28 +87,29 @@ def _draw(axes: Axes, points: pd.DataFrame, cost: str) -> None:
         axes.plot(line[cost], line["score"], color=PALE, linewidth=1.2, zorder=1)
     looks = _looks(points)
     for row in points.itertuples():
-        colour, mark = looks[row.engine]
+        colour, marker = looks[row.engine]
         x = getattr(row, cost)
         axes.plot([x, x], [row.score_low, row.score_high], color=colour, linewidth=0.8, zorder=1.5)
-        axes.plot(x, row.score, mark, color=colour, markersize=4.5, zorder=2)
+        axes.plot(x, row.score, marker, color=colour, markersize=4.5, zorder=2)
     axes.set_xscale("log")
     axes.set_xlim(points[cost].min() / 1.7, right)
     _plain_ticks(axes)
-    _by_errors(axes, points["score_low"].min(), points["score_high"].max())
+    _error_scale(axes, points["score_low"].min(), points["score_high"].max())
     value_grid(axes)
 
 
-def _by_errors(axes: Axes, low: float, high: float) -> None:
-    """Scores on an axis on which half the distance from 100 is always the same step.
+def _error_scale(axes: Axes, low: float, high: float) -> None:
+    """Scale the score so that half the distance to 100 is always the same step.
 
-    Where the best models lie close together and the worst far below, a plain axis shows the worst.
+    The best models lie close together and the worst far below: a linear axis would show only the
+    worst.
     """
 
     def steps(score):
-        return -np.log2(np.maximum(BEST - np.asarray(score, dtype=float), _LEAST_ERROR))
+        return -np.log2(np.maximum(_BEST - np.asarray(score, dtype=float), _LEAST_ERROR))
 
     def back(step):
-        return BEST - 2.0 ** -np.asarray(step, dtype=float)
+        return _BEST - 2.0 ** -np.asarray(step, dtype=float)
 
     axes.set_yscale("function", functions=(steps, back))
     bottom, top = steps(low), steps(high)
@@ -137,22 +133,20 @@ def _plain_ticks(axes: Axes) -> None:
     axes.set_xticks([], minor=True)
 
 
-def _name(axes: Axes, points: pd.DataFrame, cost: str) -> None:
-    """One name a variant, at the engine whose marks are farthest apart; the layout is final."""
+def _name_variants(axes: Axes, points: pd.DataFrame, cost: str) -> None:
+    """Name each variant once, at the engine whose marks are farthest apart; layout is final."""
 
     def nearest(engine: str) -> float:
-        """The least distance of two of its marks."""
+        """The least distance of two marks of this engine."""
         of_engine = points[points["engine"] == engine]
         places = in_points(axes, of_engine[cost], of_engine["score"])
         return min((math.dist(a, b) for a, b in combinations(places, 2)), default=math.inf)
 
-    engine = max(_looks(points), key=nearest)
-    named = points[points["engine"] == engine]
+    named = points[points["engine"] == max(_looks(points), key=nearest)]
     places = in_points(axes, points[cost], points["score"])
     marks = [(x - 3, y - 3, x + 3, y + 3) for x, y in places]
     obstacles = []
-    lines = [(front.get_xdata(), front.get_ydata()) for front in axes.lines]  # whiskers too
-    for x, y in lines:
+    for x, y in [line.get_data() for line in axes.lines]:  # fronts and whiskers
         obstacles += along(in_points(axes, x, y))
     names = [variant.replace(", ", ",\n") for variant in named["variant"]]
     place = named[cost], named["score"]

@@ -1,4 +1,4 @@
-"""The schematic of which teacher layer each student layer starts from (paper, section 2)."""
+"""A schematic of the layer map: which teacher layer a student layer copies (paper, section 2)."""
 
 from collections.abc import Sequence
 
@@ -13,9 +13,8 @@ from distilkit.plots.style import (
     INK,
     figure_style,
     new_figure,
-    text_width_pt,
-    wrap,
 )
+from distilkit.plots.text import text_width_pt, wrap
 
 _LOOKS = {
     "copied": {"facecolor": "#CDE4F3", "edgecolor": BLUE},
@@ -28,17 +27,17 @@ _STEP, _HEIGHT, _WIDTH, _MARGIN, _FOOT = 0.235, 0.183, 1.2, 0.06, 0.42
 _TEACHER, _STUDENT = _MARGIN, COLUMN_IN - _MARGIN - _WIDTH  # left edges of the two columns
 
 
+@figure_style()
 def plot_layer_map(
     teacher_layers: int,
     layers: Sequence[int],
     teacher_name: str = "teacher",
     student_name: str = "student",
 ) -> Figure:
-    """Which teacher layer each student layer starts from, as a schematic. 3.3 in wide.
+    """Draw which teacher layer each student layer copies, 3.3 in wide.
 
-    Arrows stand for copied weights. The teacher's token-type embeddings and its pooler have no
-    counterpart in the student: row 0 of the former is folded into the student's word embeddings,
-    the latter is dropped.
+    Arrows stand for copied weights. Two parts of the teacher have no counterpart in the student:
+    row 0 of the token-type embeddings is folded into the word embeddings, the pooler is dropped.
 
     Args:
         teacher_layers: the teacher's number of layers, n.
@@ -51,52 +50,51 @@ def plot_layer_map(
     layers = [int(layer) for layer in layers]
     if not 0 < len(layers) <= teacher_layers:
         raise ValueError(f"{len(layers)} layers to copy: give 1 to {teacher_layers}")
-    strangers = [layer for layer in layers if not 0 <= layer < teacher_layers]
-    if strangers:
-        raise ValueError(f"layers {strangers}: the teacher has layers 0 to {teacher_layers - 1}")
+    unknown = [layer for layer in layers if not 0 <= layer < teacher_layers]
+    if unknown:
+        raise ValueError(f"layers {unknown}: the teacher has layers 0 to {teacher_layers - 1}")
 
     names = [wrap(name, 86, 3, weight="bold") for name in (teacher_name, student_name)]
     top = _FOOT + (teacher_layers + 4) * _STEP + 0.02
     height_in = top + 0.16 * max(name.count("\n") + 1 for name in names) + 0.06
     lift = 1 + (teacher_layers - len(layers)) / 2  # the student stands halfway up the teacher
 
-    with figure_style():
-        figure = new_figure(COLUMN_IN, height_in)
-        figure.set_layout_engine("none")
-        axes = figure.add_axes((0, 0, 1, 1))
-        axes.set(xlim=(0, COLUMN_IN), ylim=(0, height_in))
-        axes.set_axis_off()
+    figure = new_figure(COLUMN_IN, height_in)
+    figure.set_layout_engine("none")
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(0, COLUMN_IN), ylim=(0, height_in))
+    axes.set_axis_off()
 
-        token_types = _block(axes, _TEACHER, 0, "token types", "no counterpart")
-        _arrow(
-            axes,
-            _block(axes, _TEACHER, 1, "embeddings"),
-            _block(axes, _STUDENT, lift, "embeddings"),
-        )
-        sources = [
-            _block(axes, _TEACHER, 2 + i, f"layer {i}", "copied" if i in layers else "left out")
-            for i in range(teacher_layers)
-        ]
-        for i, layer in enumerate(layers):
-            _arrow(axes, sources[layer], _block(axes, _STUDENT, lift + 1 + i, f"layer {i}"))
-        head = _block(axes, _TEACHER, 2 + teacher_layers, "MLM head")
-        _arrow(axes, head, _block(axes, _STUDENT, lift + 1 + len(layers), "MLM head"))
-        pooler = _block(axes, _TEACHER, 3 + teacher_layers, "pooler", "no counterpart")
+    token_types = _block(axes, _TEACHER, 0, "token types", "no counterpart")
+    _arrow(
+        axes,
+        _block(axes, _TEACHER, 1, "embeddings"),
+        _block(axes, _STUDENT, lift, "embeddings"),
+    )
+    sources = [
+        _block(axes, _TEACHER, 2 + i, f"layer {i}", "copied" if i in layers else "left out")
+        for i in range(teacher_layers)
+    ]
+    for i, layer in enumerate(layers):
+        _arrow(axes, sources[layer], _block(axes, _STUDENT, lift + 1 + i, f"layer {i}"))
+    head = _block(axes, _TEACHER, 2 + teacher_layers, "MLM head")
+    _arrow(axes, head, _block(axes, _STUDENT, lift + 1 + len(layers), "MLM head"))
+    pooler = _block(axes, _TEACHER, 3 + teacher_layers, "pooler", "no counterpart")
 
-        axes.text(pooler[0] + 0.1, pooler[1], "dropped", va="center_baseline")
-        axes.text(token_types[0] + 0.1, token_types[1] - 0.03, "row 0 folded in", va="top")
-        _arrow(
-            axes,
-            token_types,
-            (_STUDENT + _WIDTH / 2, _FOOT + lift * _STEP),
-            color=GREY,
-            linestyle=(0, (3, 2)),
-            connectionstyle="angle,angleA=0,angleB=90,rad=4",
-        )
-        for x, name in zip((_TEACHER, _STUDENT), names, strict=True):
-            axes.text(x + _WIDTH / 2, top, name, ha="center", va="bottom", fontweight="bold")
-        _key(axes)
-        return figure
+    axes.text(pooler[0] + 0.1, pooler[1], "dropped", va="center_baseline")
+    axes.text(token_types[0] + 0.1, token_types[1] - 0.03, "row 0 folded in", va="top")
+    _arrow(
+        axes,
+        token_types,
+        (_STUDENT + _WIDTH / 2, _FOOT + lift * _STEP),
+        color=GREY,
+        linestyle=(0, (3, 2)),
+        connectionstyle="angle,angleA=0,angleB=90,rad=4",
+    )
+    for x, name in zip((_TEACHER, _STUDENT), names, strict=True):
+        axes.text(x + _WIDTH / 2, top, name, ha="center", va="bottom", fontweight="bold")
+    _key(axes)
+    return figure
 
 
 def _block(

@@ -1,4 +1,4 @@
-"""Where the layer maps with a name stand among all of them, as cut and after a training."""
+"""Named layer maps among all layer maps, before training and after."""
 
 import numpy as np
 import pandas as pd
@@ -6,6 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from distilkit.plots.checks import check_table, check_vector
+from distilkit.plots.parts import legend_above, mark, value_grid, whisker
 from distilkit.plots.style import (
     BLUE,
     FULL_IN,
@@ -16,19 +18,13 @@ from distilkit.plots.style import (
     SKY,
     TEXT_PT,
     VERMILLION,
-    check_table,
-    check_vector,
     figure_style,
     freeze_layout,
-    legend_above,
     new_figure,
-    shorten,
-    value_grid,
-    whisker,
 )
 from distilkit.study.layer_study import rank_correlation
 
-# A map with several names takes the look of the first of these
+# Colour and marker; a map with several names takes the first of these
 _LOOKS = {
     "the authors'": (BLUE, "D"),
     "default": (BLUE, "D"),
@@ -43,12 +39,13 @@ _DOT = {"marker": "o", "linestyle": "", "color": "#9A9A9A", "markersize": 2.4}
 _SIZE_PT = {"*": 10, "P": 7.5, "X": 7.5}  # across; others 6
 
 
+@figure_style()
 def plot_layer_maps(scores: pd.DataFrame, trained: pd.DataFrame | None = None) -> Figure:
-    """Left, every map as it is cut; right, if students were trained, before against after. 6.9 in.
+    """Plot all layer maps untrained (left) and before against after training (right), 6.9 in wide.
 
-    A dot is a map. Those with a name, the best and the worst (by T²·KL as cut) have a marker, and
-    stand in the legend with their layers and rank. Right, a marker is the mean over seeds and its
-    whisker their range; the rank correlation is Spearman's over the maps of the first seed.
+    A dot is a map. The named ones, the best and the worst (by T²·KL before training) have a marker
+    and a legend entry with layers and rank. Right: a marker is the mean over seeds, its whisker
+    their range; the rank correlation is Spearman's over the maps of the first seed.
 
     Args:
         scores: as :func:`distilkit.study.layer_search.score_layer_maps` gives them.
@@ -66,22 +63,21 @@ def plot_layer_maps(scores: pd.DataFrame, trained: pd.DataFrame | None = None) -
         columns = ["layers", "seed", "steps", "soft_target_cut", "soft_target"]
         trained = check_table("trained", trained, columns)
         check_vector("trained['soft_target']", trained["soft_target"])
-        strangers = set(trained["layers"]) - set(scores["layers"])
-        if strangers:
-            raise ValueError(f"trained holds {min(strangers)}, which is none of the maps in scores")
+        unknown = set(trained["layers"]) - set(scores["layers"])
+        if unknown:
+            raise ValueError(f"trained holds {min(unknown)}, which is none of the maps in scores")
     marked = _marked(scores)
-    with figure_style():
-        rows = 1 + (len(marked) - 1) // 2
-        figure = new_figure(FULL_IN, 2.5 + 0.18 * rows)
-        panels = np.atleast_1d(figure.subplots(1, 1 if trained is None else 2))
-        _as_cut(panels[0], scores, marked)
-        if trained is not None:
-            _after_training(panels[1], trained, marked)
-        for axes in panels:
-            value_grid(axes, "both")
-            axes.locator_params(nbins=6)
-        legend_above(figure, [_entry(scores, *each) for each in marked.items()])
-        return freeze_layout(figure)
+    rows = 1 + (len(marked) - 1) // 2
+    figure = new_figure(FULL_IN, 2.5 + 0.18 * rows)
+    panels = np.atleast_1d(figure.subplots(1, 1 if trained is None else 2))
+    _before_training(panels[0], scores, marked)
+    if trained is not None:
+        _after_training(panels[1], trained, marked)
+    for axes in panels:
+        value_grid(axes, "both")
+        axes.locator_params(nbins=6)
+    legend_above(figure, [_entry(scores, *each) for each in marked.items()])
+    return freeze_layout(figure)
 
 
 def _marked(scores: pd.DataFrame) -> dict[tuple, tuple[str, str, str]]:
@@ -100,26 +96,23 @@ def _entry(scores: pd.DataFrame, layers: tuple, marked: tuple[str, str, str]) ->
     label, colour, marker = marked
     rank = scores.loc[scores["layers"] == layers, "rank"].item()
     text = f"{label}: {'-'.join(map(str, layers))}, rank {rank}"
-    return Line2D(
-        [], [], label=shorten(text, (FULL_IN - 0.6) * 72), linestyle="", **_look(colour, marker)
-    )
+    return mark(text, colour, marker, **_look(marker))
 
 
-def _look(colour: str, marker: str) -> dict:
+def _look(marker: str) -> dict:
     return {
-        "color": colour,
-        "marker": marker,
         "markersize": _SIZE_PT.get(marker, 6),
         "markeredgecolor": "white",
         "markeredgewidth": 0.5,
     }
 
 
-def _as_cut(axes: Axes, scores: pd.DataFrame, marked: dict) -> None:
+def _before_training(axes: Axes, scores: pd.DataFrame, marked: dict) -> None:
     axes.plot(scores["soft_target"], 100 * scores["masked_accuracy"], **_DOT)
     for row in scores[scores["layers"].isin(marked)].itertuples():
-        _, *look = marked[row.layers]
-        axes.plot(row.soft_target, 100 * row.masked_accuracy, **_look(*look))
+        _, colour, marker = marked[row.layers]
+        place = row.soft_target, 100 * row.masked_accuracy
+        axes.plot(*place, color=colour, marker=marker, **_look(marker))
     axes.set(xlabel="T²·KL to the teacher (nats)", ylabel="masked words found (%)")
     axes.set_title(f"{len(scores):,} maps, as they are cut", fontsize=TEXT_PT)
 
@@ -132,12 +125,12 @@ def _after_training(axes: Axes, trained: pd.DataFrame, marked: dict) -> None:
             continue
         if len(after) > 1:
             whisker(axes, [x, x], [after.min(), after.max()])
-        _, *look = marked[layers]
-        axes.plot(x, after.mean(), **_look(*look))
+        _, colour, marker = marked[layers]
+        axes.plot(x, after.mean(), color=colour, marker=marker, **_look(marker))
     steps, seeds = trained["steps"].max(), trained["seed"].nunique()
     axes.set_ylim(0, 1.08 * trained["soft_target"].max())
     axes.set(xlabel="T²·KL as cut (nats)", ylabel=f"T²·KL after {steps:,} steps (nats)")
-    found = rank_correlation(trained, "soft_target_cut", "soft_target")
+    correlation = rank_correlation(trained, "soft_target_cut", "soft_target")
     maps = trained["layers"].nunique()
-    title = f"{maps} trained, up to {seeds} seeds: rank correlation {found:+.2f}"
+    title = f"{maps} trained, up to {seeds} seeds: rank correlation {correlation:+.2f}"
     axes.set_title(title.replace("-", "−"), fontsize=TEXT_PT)

@@ -167,7 +167,7 @@ def test_a_name_keeps_its_look_whatever_its_rank():
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         (lambda scores: scores.head(0), "scores has no rows"),
         (lambda scores: scores.drop(columns="rank"), r"scores lacks \['rank'\]"),
@@ -175,7 +175,7 @@ def test_a_name_keeps_its_look_whatever_its_rank():
         (lambda scores: scores.iloc[1:], "none of the maps in scores"),
     ],
 )
-def test_wrong_tables_are_refused(change, says):
+def test_wrong_tables_are_refused(change, message):
     scores = scored(6, 3)
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(ValueError, match=message):
         plot_layer_maps(change(scores), after(scores))

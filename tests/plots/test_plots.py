@@ -20,10 +20,11 @@ from PIL import Image
 from scipy.special import softmax
 from scipy.stats import entropy
 
+import distilkit as plots
 from distilkit.config import RESULTS
-from distilkit.plots import curves as plots
 from distilkit.plots.frontier import plot_frontier
-from distilkit.plots.style import COLUMN_IN, FULL_IN, number, text_width_pt, wrap
+from distilkit.plots.style import COLUMN_IN, FULL_IN
+from distilkit.plots.text import number, text_width_pt, wrap
 from distilkit.study import paper
 from figures import box, png_size, shown_texts
 
@@ -236,7 +237,7 @@ def test_calls_leave_the_users_matplotlib_alone(tmp_path):
 
 def test_importing_plots_does_not_import_pyplot():
     script = (
-        "import sys, distilkit.plots.curves as p; p.plot_temperatures([1, 2]);"
+        "import sys, distilkit.plots.temperature as p; p.plot_temperatures([1, 2]);"
         "sys.exit('matplotlib.pyplot' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
@@ -247,7 +248,7 @@ def test_a_notebook_shows_a_figure_without_any_magic():
     import nbformat
     from nbclient import NotebookClient
 
-    cell = "from distilkit.plots.curves import plot_temperatures\nplot_temperatures([2, 1, 0])"
+    cell = "from distilkit.plots.temperature import plot_temperatures\nplot_temperatures([2, 1, 0])"
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
     NotebookClient(
         notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(ROOT)}}

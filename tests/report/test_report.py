@@ -13,8 +13,8 @@ import pytest
 
 from distilkit.__main__ import main
 from distilkit.config import SCALES
-from distilkit.plots.curves import plot_temperatures
 from distilkit.plots.style import save_figure
+from distilkit.plots.temperature import plot_temperatures
 from distilkit.report.page import write_report
 from distilkit.run import run_folder
 

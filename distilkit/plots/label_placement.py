@@ -1,4 +1,7 @@
-"""Names beside points, where they cover least."""
+"""Names next to points, placed where they cover least.
+
+Boxes are (x0, y0, x1, y1) in typographic points, measured from the figure's lower left corner.
+"""
 
 import math
 from collections.abc import Sequence
@@ -7,11 +10,17 @@ from itertools import pairwise
 import numpy as np
 from matplotlib.axes import Axes
 
-from distilkit.plots.style import GREY, TEXT_PT, text_width_pt
+from distilkit.plots.style import GREY, TEXT_PT
+from distilkit.plots.text import text_width_pt
+
+# Directions (right, up) in which a name may lie from its point, and distances to try
+_DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
+_DISTANCES_PT = (2, 8, 16, 26, 38)
+_ROUNDS = 3  # so that the first names can make way for the later ones
 
 
 def in_points(axes: Axes, x, y) -> np.ndarray:
-    """Where data lie in the figure, [n, 2], in typographic points; the layout must be final."""
+    """Positions of data in the figure, [n, 2], in points; the layout must be final."""
     return axes.transData.transform(np.column_stack([x, y])) * 72 / axes.figure.dpi
 
 
@@ -27,26 +36,24 @@ def name_points(
 ) -> None:
     """Put each name near its point, where it covers least; the layout must be final.
 
-    Far places get a thin line to the point. Three rounds, so that the first names can make way for
-    the later ones.
+    A name that ends up far from its point gets a thin line to it.
 
     Args:
         axes: that hold the points.
-        x, y: of the points, in data.
-        names: one each, of one or several lines.
-        radii: of the points' marks, in typographic points.
-        obstacles: boxes (x0, y0, x1, y1) in typographic points that names should leave free.
-        marks: likewise, and no thin line should cross them.
+        x, y: [n], the points, in data.
+        names: [n], of one or several lines.
+        radii: [n], of the points' marks, in typographic points.
+        obstacles: boxes that names should not cover.
+        marks: boxes that neither names nor thin lines should cover.
     """
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     window = tuple(axes.get_window_extent().extents * 72 / axes.figure.dpi)
     centres = in_points(axes, x, y)
-    taken = [(a - r, b - r, a + r, b + r) for (a, b), r in zip(centres, radii, strict=True)]
-    own = list(taken)
-    taken += [*obstacles, *marks]
+    own = [(a - r, b - r, a + r, b + r) for (a, b), r in zip(centres, radii, strict=True)]
+    taken = [*own, *obstacles, *marks]
     boxes: dict[int, tuple] = {}
     lines: dict[int, list[tuple]] = {}  # from a far name to its point
-    for _ in range(3):
+    for _ in range(_ROUNDS):
         for i, name in enumerate(names):
             words = [box for j, box in boxes.items() if j != i]
             others = taken + words + [box for j, line in lines.items() if j != i for box in line]
@@ -78,7 +85,7 @@ def name_points(
 
 
 def along(corners: np.ndarray) -> list[tuple]:
-    """Small boxes (x0, y0, x1, y1) along a line of these corners, all in typographic points."""
+    """Small boxes along a line with these corners, [n, 2], in points."""
     boxes = []
     for (x0, y0), (x1, y1) in pairwise(corners):
         for share in np.linspace(0, 1, max(1, int(math.dist((x0, y0), (x1, y1)) / 4)) + 1):
@@ -88,7 +95,7 @@ def along(corners: np.ndarray) -> list[tuple]:
 
 
 def _line(box: tuple, centre: tuple, radius: float) -> list[tuple]:
-    """The thin line from a name to its point, as small boxes; none if it is near."""
+    """The thin line from a name to its point, as small boxes; none if the name is near."""
     end = _nearest(box, centre)
     far = math.dist(end, centre) > radius + 5
     return along(np.array([end, centre])) if far else []
@@ -105,9 +112,9 @@ def _spots(centre: tuple, radius: float, name: str) -> list[tuple]:
     width = 2 + max(text_width_pt(line) for line in lines)  # names do not touch
     height = 1.2 * TEXT_PT * len(lines)
     spots = []
-    for distance in (2, 8, 16, 26, 38):
+    for distance in _DISTANCES_PT:
         reach = radius + distance
-        for right, up in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1)):
+        for right, up in _DIRECTIONS:
             slant = 0.75 if right and up else 1
             x0 = x + right * reach * slant - (1 - right) / 2 * width
             y0 = y + up * reach * slant - (1 - up) / 2 * height
@@ -124,5 +131,5 @@ def _cost(spot: tuple, others: list[tuple], window: tuple) -> float:
 
 
 def _overlap(a: tuple, b: tuple) -> float:
-    """The area that two boxes (x0, y0, x1, y1) share."""
+    """The area that two boxes share."""
     return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))

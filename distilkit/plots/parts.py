@@ -1,0 +1,136 @@
+"""Elements that several figures share: bars, whiskers, dots of seeds, legends, notes."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from distilkit.plots.style import (
+    BLUE,
+    FULL_IN,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PALE,
+    PURPLE,
+    SKY,
+    TEXT_PT,
+    VERMILLION,
+)
+from distilkit.plots.text import shorten, text_width_pt, wrap_paragraph
+
+_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILLION)
+_HATCHES = ("", "////", "\\\\\\\\", "xxxx", "----", "||||")
+_LEGEND_PT = (FULL_IN - 0.6) * 72  # widest entry of a legend
+
+
+def series_look(series: int) -> dict:
+    """Colour and hatch of the i-th arm or model, for anything that is filled."""
+    return {
+        "facecolor": _COLOURS[series % len(_COLOURS)],
+        "hatch": _HATCHES[series % len(_HATCHES)],
+        "edgecolor": "white",
+        "linewidth": 0.6,
+    }
+
+
+def swatch(label, **look) -> Patch:
+    """A legend entry for something filled."""
+    return Patch(label=shorten(label, _LEGEND_PT), **look)
+
+
+def mark(label, color: str, marker: str, **look) -> Line2D:
+    """A legend entry for a marker."""
+    look = {"markersize": 4.5, "linestyle": "", **look}
+    return Line2D([], [], color=color, marker=marker, label=shorten(label, _LEGEND_PT), **look)
+
+
+def legend_above(figure: Figure, handles: list) -> None:
+    """Put a legend at the upper left, outside the axes, in as many columns as fit."""
+    widest = max(text_width_pt(handle.get_label()) for handle in handles)
+    columns = max(1, min(len(handles), int((FULL_IN - 0.2) * 72 // (widest + 30))))
+    figure.legend(handles=handles, loc="outside upper left", ncols=columns)
+
+
+def note_below(figure: Figure, text: str) -> None:
+    """Put small print below everything, over the whole width."""
+    width_in = figure.get_figwidth()
+    figure.supxlabel(
+        wrap_paragraph(text, width_in - 0.15),
+        x=0.05 / width_in,
+        ha="left",
+        fontsize=TEXT_PT,
+        color=GREY,
+        linespacing=1.25,
+    )
+
+
+def value_grid(axes: Axes, axis: str = "y") -> None:
+    """Draw light lines along the value axis only."""
+    axes.grid(axis=axis)
+    axes.tick_params(axis=axis, length=0)
+
+
+def row_chart(axes: Axes, rows: int, linewidth: float = 0.5) -> None:
+    """Style an axes with values along x and a row at y = 0, -1, ...: thin lines between rows."""
+    axes.tick_params(axis="y", length=0)
+    value_grid(axes, "x")
+    for row in range(1, rows):
+        axes.axhline(0.5 - row, color=PALE, linewidth=linewidth, zorder=0.5)
+
+
+def whisker(axes: Axes, x, y, marker: str = "") -> None:
+    """Draw a range as a thin dark line, with a light rim so that it shows on a dark bar."""
+    for colour, width in (("white", 2.1), (INK, 0.9)):
+        axes.plot(
+            x,
+            y,
+            color=colour,
+            linewidth=width,
+            marker=marker,
+            markersize=4 + width,
+            markeredgewidth=width,
+            solid_capstyle="butt",
+        )
+
+
+def dodge(count: int, reach: float) -> np.ndarray:
+    """Offsets [count] from -reach to reach that keep the dots of seeds apart."""
+    return np.linspace(-reach, reach, count) if count > 1 else np.zeros(count)
+
+
+def estimate(axes: Axes, y: float, value: float, low: float, high: float) -> None:
+    """Draw a dot with its interval; grey where the interval holds 0 or is unknown (NaN)."""
+    colour = BLUE if low > 0 or high < 0 else GREY
+    if np.isfinite(low):
+        axes.plot([low, high], [y, y], color=colour, linewidth=1.6)
+    axes.plot(value, y, "o", markersize=4.5, color=colour)
+
+
+def signed_value(axes: Axes, x: float, y: float, *, below: bool = False) -> None:
+    """Write x with its sign next to the point (x, y)."""
+    axes.annotate(
+        f"{x:+.1f}".replace("-", "−"),
+        (x, y),
+        (0, -4.5 if below else 3.5),
+        textcoords="offset points",
+        ha="center",
+        va="top" if below else "bottom",
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4},
+    )
+
+
+def upright_text(axes: Axes, x: float, text: str, **look) -> None:
+    """Write a word on the zero line, in place of a bar or on it."""
+    axes.annotate(
+        text,
+        (x, 0),
+        (0, 3),
+        textcoords="offset points",
+        rotation=90,
+        ha="center",
+        va="bottom",
+        **{"color": GREY, **look},
+    )

@@ -1,0 +1,83 @@
+"""Labels that fit: widths in typographic points, cut or broken into lines."""
+
+import math
+import re
+import textwrap
+import unicodedata
+
+import numpy as np
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
+
+_FONT, _SIZE_PT = "DejaVu Sans", 8  # as in distilkit.mplstyle
+
+
+def xml_characters(text: str) -> str:
+    """Drop the characters that XML 1.0 (and a PNG text entry) cannot hold."""
+    return "".join(
+        c for c in text if c in "\t\n\r" or unicodedata.category(c) not in ("Cc", "Cs", "Cn")
+    )
+
+
+def text_width_pt(text: str, weight: str = "normal") -> float:
+    """Width of one line of text."""
+    font = FontProperties(family=_FONT, size=_SIZE_PT, weight=weight)
+    return text_to_path.get_text_width_height_descent(text, font, ismath=False)[0]
+
+
+def clean(label) -> str:
+    """`label` on one line: white space collapsed, control characters dropped."""
+    return " ".join(xml_characters(str(label)).split())
+
+
+def shorten(label, width_pt: float, **font) -> str:
+    """`label`, cut with an ellipsis where it is wider than `width_pt`."""
+    text = clean(label)
+    if text_width_pt(text, **font) <= width_pt:
+        return text
+    while text and text_width_pt(text + "…", **font) > width_pt:
+        text = text[:-1]
+    return text.rstrip() + "…"
+
+
+def wrap(label, width_pt: float, max_lines: int | None = None, **font) -> str:
+    """`label` in lines of similar length and at most `width_pt`, with an ellipsis where needed.
+
+    Lines end at spaces or after `-`, `_` and `/`.
+    """
+    pieces = re.findall(r"[^\s/_-]*[/_-]+|[^\s/_-]+|\s+", clean(label))
+
+    def fill(width: float) -> list[str]:
+        lines = [""]
+        for piece in pieces:
+            full = text_width_pt((lines[-1] + piece).rstrip(), **font) > width
+            if full and lines[-1] and len(lines) != max_lines:
+                lines.append("")
+            lines[-1] += piece if lines[-1] else piece.lstrip()
+        return lines
+
+    lines = fill(width_pt)
+    for width in np.arange(width_pt - 2, width_pt / 2, -2):
+        narrower = fill(width)
+        if len(narrower) > len(lines) or any(text_width_pt(t, **font) > width for t in narrower):
+            break
+        lines = narrower
+    return "\n".join(shorten(line, width_pt, **font) for line in lines)
+
+
+def wrap_paragraph(text: str, width_in: float) -> str:
+    """A footnote broken into lines for a figure of this width in inches."""
+    average_pt = text_width_pt(text) / len(text)
+    for letters in range(math.ceil(1.1 * width_in * 72 / average_pt), 10, -1):
+        wrapped = textwrap.fill(text, letters)
+        if max(text_width_pt(line) for line in wrapped.splitlines()) <= width_in * 72:
+            return wrapped
+    return wrapped
+
+
+def number(value: float) -> str:
+    """Three significant digits without an exponent: 0.612, 4.31, 23.1, 410, 1,234."""
+    if value == 0:
+        return "0"
+    digits = max(0, 2 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{min(digits, 6)}f}".replace("-", "−")

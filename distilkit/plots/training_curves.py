@@ -1,0 +1,112 @@
+"""The terms of the loss over training."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from distilkit.plots.checks import check_table, check_vector
+from distilkit.plots.parts import value_grid
+from distilkit.plots.style import (
+    BLUE,
+    FULL_IN,
+    SKY,
+    VERMILLION,
+    figure_style,
+    freeze_layout,
+    new_figure,
+)
+
+LOSS_TERMS = {"soft_target": "Soft targets", "mlm": "Masked words (MLM)", "cosine": "Cosine"}
+_SMOOTHED_FROM = 20  # logged values
+
+
+@figure_style()
+def plot_losses(metrics: pd.DataFrame, validation: pd.DataFrame | None = None) -> Figure:
+    """Plot the terms of the loss over training, a panel each with its own axis, 6.9 in wide.
+
+    Thin: each logged value. Thick, from 20 logged values on: a centred running mean over about a
+    twentieth of them. Diamonds: validation.
+
+    Args:
+        metrics: columns `step` (optimizer step, rising) and `soft_target`, `mlm`, `cosine`
+            (unweighted terms). A term that is missing or NaN throughout gets no panel; other
+            columns are ignored.
+        validation: the same columns, any of the terms.
+
+    Raises:
+        ValueError: for an empty table, no term, steps that do not rise, or non-finite values.
+    """
+    check_table("metrics", metrics, ["step"])
+    terms = [t for t in LOSS_TERMS if t in metrics.columns and not metrics[t].isna().all()]
+    if not terms:
+        raise ValueError(f"metrics has none of {list(LOSS_TERMS)}; it has {list(metrics.columns)}")
+    tables = {"metrics": metrics}
+    if validation is not None:
+        tables["validation"] = check_table("validation", validation, ["step"])
+    for name, table in tables.items():
+        _check_curve(name, table, [t for t in terms if t in table])
+
+    figure = new_figure(FULL_IN, 2.25)
+    panels = figure.subplots(1, len(terms), squeeze=False)[0]
+    for axes, term in zip(panels, terms, strict=True):
+        _training_curve(axes, metrics["step"], metrics[term])
+        if validation is not None and term in validation and validation[term].notna().any():
+            axes.plot(
+                validation["step"],
+                validation[term],
+                linestyle="",
+                marker="D",
+                markersize=4.5,
+                color=VERMILLION,
+                markeredgecolor="white",
+                markeredgewidth=0.6,
+                label="validation",
+                clip_on=False,
+                zorder=3,
+            )
+        axes.set_title(LOSS_TERMS[term])
+        axes.set_xlabel("optimizer step")
+        axes.locator_params(axis="x", nbins=4, integer=True)
+        axes.locator_params(axis="y", nbins=5)
+        axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
+        value_grid(axes)
+    panels[0].set_ylabel("loss (unweighted)")
+    by_label = {}
+    for axes in panels:
+        handles, labels = axes.get_legend_handles_labels()
+        by_label.update(zip(labels, handles, strict=True))
+    figure.legend(by_label.values(), by_label.keys(), loc="outside upper left", ncols=len(by_label))
+    return freeze_layout(figure)
+
+
+def _training_curve(axes: Axes, steps: pd.Series, values: pd.Series) -> None:
+    """The logged values and, if there are enough, their running mean over an odd window."""
+    smooth = len(values) >= _SMOOTHED_FROM
+    axes.plot(
+        steps,
+        values,
+        color=SKY,
+        linewidth=0.6 if smooth else 1.2,
+        marker="" if smooth else "o",
+        markersize=3,
+        label="each logged step",
+    )
+    if smooth:
+        window = max(3, len(values) // 20 // 2 * 2 + 1)
+        mean = values.rolling(window, center=True, min_periods=window // 2 + 1).mean()
+        axes.plot(steps, mean, color=BLUE, label=f"running mean of {window}")
+
+
+def _check_curve(name: str, table: pd.DataFrame, terms: list[str]) -> None:
+    steps = check_vector(f"{name}['step']", table["step"])
+    if (np.diff(steps) <= 0).any():
+        raise ValueError(f"{name}['step'] must rise from row to row (two runs in one table?)")
+    for term in terms:
+        values = table[term].to_numpy(dtype=float)
+        bad = ~np.isfinite(values)
+        if bad.any() and not np.isnan(values).all():
+            raise ValueError(
+                f"{name}['{term}'] is not finite in {bad.sum()} of {len(values)} rows, first at "
+                f"step {steps[bad][0]:g}: drop those rows or look at the run"
+            )
