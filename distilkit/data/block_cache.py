@@ -1,9 +1,8 @@
-"""Text of any size as blocks on disk: tokenized once, kept, and mapped into memory.
+"""Blocks of a text on disk: tokenized once, and mapped into memory.
 
-The blocks of :func:`distilkit.masking.pack`, written part by part, so that memory does not grow
-with the text. What was written is known to the last byte: a killed tokenization goes on after the
-last finished part, and a second process that wants the same blocks waits for the first and reuses
-them.
+The blocks of :func:`distilkit.masking.pack` are written part by part, so memory does not grow with
+the text. A killed tokenization resumes after the last finished part. A second process that needs
+the same blocks waits for the first.
 """
 
 from __future__ import annotations
@@ -35,13 +34,12 @@ def cached_blocks(
     *,
     source: Any,
 ) -> np.ndarray:
-    """Blocks of the documents, from ``data/cache/`` if they are there.
+    """Load the blocks of the documents from ``data/cache/``, or make them.
 
     Args:
-        documents: gives the texts from the first one on, the same at every call; not called when
-            the blocks are there.
+        documents: yields the texts, the same at every call; not called if the blocks are there.
         tokenizer, length: as for :func:`distilkit.masking.pack`.
-        source: says which text this is, for ``json.dumps``; another text needs another source.
+        source: identifies the text, for ``json.dumps``.
 
     Returns:
         [blocks, L], mapped from the file, read-only; uint16 if the vocabulary fits, else int32.
@@ -81,13 +79,13 @@ def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def _state(folder: Path, file: Path) -> dict[str, Any]:
-    """What is surely in the file; nothing if the two do not fit each other."""
-    nothing = {"complete": False, "blocks": 0, "bytes": 0, "documents": 0, "carry": []}
+    """Read what the file surely holds; nothing if the state does not fit the file."""
+    empty = {"complete": False, "blocks": 0, "bytes": 0, "documents": 0, "carry": []}
     try:
         state = json.loads((folder / "state.json").read_text())
     except (FileNotFoundError, json.JSONDecodeError):
-        return nothing
-    return state if file.is_file() and file.stat().st_size >= state["bytes"] else nothing
+        return empty
+    return state if file.is_file() and file.stat().st_size >= state["bytes"] else empty
 
 
 def _write(

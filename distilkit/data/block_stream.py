@@ -1,4 +1,4 @@
-"""Blocks of a text that does not fit the disk: tokenized as they are asked for, then forgotten.
+"""Blocks of a text that does not fit the disk, tokenized as they are needed.
 
 Where a text does fit, :mod:`distilkit.data.block_cache` is better: any order, and tokenized once.
 """
@@ -20,11 +20,10 @@ WINDOW = 8192  # blocks, over all processes, that are in memory and shuffled amo
 class BlockStream:
     """The first `blocks` blocks of a text, indexed like an array [blocks, L].
 
-    Memory holds one window of blocks. Going forward reads on; going back, as a new epoch does,
-    starts the text again, and so does a run that goes on from a checkpoint: it reads up to where it
-    was. Each of several processes reads, tokenizes and indexes its own share of the documents.
-    Their blocks are numbered `group` at a time: the first `group` numbers are of process 0, the
-    next of process 1, and so on in turn, as the loop deals out micro-batches.
+    Memory holds one window of blocks. Going back, as a new epoch does, reads the text from its
+    beginning again, and so does a resumed run, up to its place. Each process reads, tokenizes and
+    indexes its own share of the documents. The first `group` block numbers are those of process 0,
+    the next of process 1, and so on in turn, as the loop distributes micro-batches.
     """
 
     def __init__(
@@ -81,8 +80,7 @@ class BlockStream:
             raise ValueError(
                 f"blocks {ids[:5].tolist()} ... are not those of process {self.rank} of "
                 f"{self.world}: TrainingConfig.batch_size has to be a multiple of {self._turn}, "
-                f"the "
-                "micro-batches of all processes"
+                "the micro-batches of all processes"
             )
         own = ids // self._turn * self.group + ids % self.group
         window, row = np.divmod(own, self._share)
@@ -100,15 +98,15 @@ class BlockStream:
         while self._at < window:
             own = len(self) // self.world
             wanted = min(self._share, own - (self._at + 1) * self._share)
-            some = list(islice(self._blocks, wanted))
+            blocks = list(islice(self._blocks, wanted))
             self._at += 1
-            if len(some) < wanted:
-                had = (self._at * self._share + len(some)) * self.world
+            if len(blocks) < wanted:
+                had = (self._at * self._share + len(blocks)) * self.world
                 raise ValueError(
                     f"the text ends after {had} blocks of {self.shape[1]} tokens, {len(self)} are "
                     "wanted: ask for fewer"
                 )
-            self._window = np.stack(some)
+            self._window = np.stack(blocks)
         return self._window
 
     def _read(self) -> Iterator[np.ndarray]:

@@ -1,7 +1,7 @@
-"""A text's documents, read one after another: from local files, or from the Hub.
+"""Documents of a text, read one after another from local files or from the Hub.
 
-Nothing here holds a text in memory. A text without a validation part gives up some of its
-documents: the second of every fifty, 500 in all at most.
+No text is held in memory. A text without a validation part gives up some documents for it: the
+second of every fifty, 500 at most.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Text(NamedTuple):
 
 
 def open_text(source: str | Path, *, stream: bool = False) -> tuple[Text, Text]:
-    """The training and the held-out part of a text.
+    """Open the training and the held-out part of a text.
 
     Args:
         source: a file (.txt: a document a line; .jsonl: an object with a `text` a line; .parquet:
@@ -43,8 +43,8 @@ def open_text(source: str | Path, *, stream: bool = False) -> tuple[Text, Text]:
 
     Raises:
         FileNotFoundError: no such file, or a folder without any.
-        ValueError: a file of another kind, no `text`, a `stream` of local files; what
-            :func:`text_files` raises.
+        ValueError: a file of another kind, no `text`, a `stream` of local files, or an ambiguous
+            folder (:func:`text_files`).
     """
     if not is_local(source):
         if Path(source).exists():
@@ -81,11 +81,10 @@ def is_local(source: str | Path) -> bool:
 
 
 def text_files(source: str | Path) -> tuple[list[Path], list[Path]]:
-    """The files to train on and those held out, each in the order of their names.
+    """List the files to train on and those held out, each in the order of their names.
 
     A folder with files called ``train`` and ``validation`` (or ``train-00000-of-00002``, as the Hub
-    names them) has a held-out part, and its ``test`` files are left out. Of any other folder, and
-    of a single file, all is to train on.
+    names them) has a held-out part, and its ``test`` files are left out. Otherwise all is training.
 
     Raises:
         FileNotFoundError: no such file, or a folder without any.
@@ -97,10 +96,9 @@ def text_files(source: str | Path) -> tuple[list[Path], list[Path]]:
         files = sorted(file for file in source.iterdir() if file.suffix in FILES)
         if not files:
             raise FileNotFoundError(f"no {', '.join(FILES)} file in {source}")
-    for file in files:
-        _there(file)
     parts: dict[str, list[Path]] = {}
     for file in files:
+        _check_file(file)
         parts.setdefault(file.stem.split("-")[0], []).append(file)
     if not {"train", "validation"} <= set(parts):
         return files, []
@@ -112,18 +110,18 @@ def text_files(source: str | Path) -> tuple[list[Path], list[Path]]:
     return parts["train"], parts["validation"]
 
 
-def _there(file: Path) -> None:
+def _check_file(file: Path) -> None:
     if not file.is_file():
         raise FileNotFoundError(f"no text file at {file}: give a .txt, .jsonl or .parquet file")
 
 
 def read_texts(path: str | Path) -> list[str]:
-    """The documents of a local file, all at once; see :func:`read_file`."""
+    """Read the documents of a local file into a list; see :func:`read_file`."""
     return list(read_file(Path(path)))
 
 
 def read_file(path: Path) -> Iterator[str]:
-    """The documents of a local file that hold more than white space.
+    """Yield the documents of a local file that hold more than white space.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -138,7 +136,7 @@ def read_file(path: Path) -> Iterator[str]:
 
 
 def _texts(path: Path) -> Iterator[str]:
-    _there(path)
+    _check_file(path)
     readers = {".txt": _lines, ".jsonl": _records, ".parquet": _rows}
     if path.suffix not in readers:
         raise ValueError(
@@ -213,8 +211,7 @@ def _open_hub(source: str, stream: bool) -> tuple[Text, Text]:
         data = parts[part].select_columns("text")
 
         def documents(rank: int = 0, world: int = 1) -> Iterator[str]:
-            mine = split_dataset_by_node(data, rank, world)
-            texts = (row["text"] for row in mine)
+            texts = (row["text"] for row in split_dataset_by_node(data, rank, world))
             return (text for text in texts if text and not text.isspace())
 
         # the fingerprint follows from the files' hashes; a stream has none
@@ -228,10 +225,10 @@ def _open_hub(source: str, stream: bool) -> tuple[Text, Text]:
 
 
 def _divided(documents: Reader, identity: Callable[[], Any], name: str) -> tuple[Text, Text]:
-    """Training and held-out part of documents that come in one part.
+    """Divide documents that come in one part into training and held-out part.
 
-    What is held out is kept out of training by its content: that works for any share of the
-    documents, and a document that occurs twice is not on both sides.
+    Training skips held-out documents by content: that works for any share of the documents, and a
+    document that occurs twice is not in both parts.
     """
 
     def held_out(rank: int = 0, world: int = 1) -> Iterator[str]:
@@ -239,16 +236,16 @@ def _divided(documents: Reader, identity: Callable[[], Any], name: str) -> tuple
         return islice(chosen, rank, None, world)
 
     @cache
-    def aside() -> set[bytes]:
+    def held_out_digests() -> set[bytes]:
         return {_digest(text) for text in held_out()}
 
     def train(rank: int = 0, world: int = 1) -> Iterator[str]:
-        some = False
+        empty = True
         for text in documents(rank, world):
-            if _digest(text) not in aside():
-                some = True
+            if _digest(text) not in held_out_digests():
+                empty = False
                 yield text
-        if not some:
+        if empty:
             raise ValueError(
                 f"{name}: process {rank} of {world} finds no document that is not held out"
             )
@@ -267,7 +264,7 @@ def _digest(text: str) -> bytes:
 
 
 def about_how_many(source: str | Path) -> int | None:
-    """About how many documents a local text has to train on, unread; None for the Hub's."""
+    """Estimate the number of training documents of a local text; None for the Hub's."""
     if not is_local(source):
         return None
     number = 0.0
@@ -278,7 +275,7 @@ def about_how_many(source: str | Path) -> int | None:
             number += pyarrow.parquet.read_metadata(file).num_rows
             continue
         with file.open("rb") as opened:
-            some = opened.read(1 << 22)
-        lines = some.count(b"\n") + (not some.endswith(b"\n"))
-        number += lines * file.stat().st_size / max(1, len(some))
+            start = opened.read(1 << 22)
+        lines = start.count(b"\n") + (not start.endswith(b"\n"))
+        number += lines * file.stat().st_size / max(1, len(start))
     return round(number)

@@ -31,7 +31,7 @@ class Examples:
         self.pad_id, self.seed = pad_id, seed
 
     def digest(self) -> str:
-        """SHA-256 of inputs and labels: what a run's configuration remembers of its data."""
+        """SHA-256 of inputs and labels, for the run's configuration."""
         digest = hashlib.sha256(self.labels.tobytes())
         for part in (self.lengths, *self.input_ids, *self.token_type_ids):
             digest.update(part.tobytes())
@@ -41,14 +41,14 @@ class Examples:
         return len(self.labels)
 
     def order(self, epoch: int, batch_size: int) -> np.ndarray:
-        """A permutation in which a batch holds texts of like length, so that little is padding.
+        """A permutation in which a batch holds texts of similar length, to save padding.
 
         Batches stay random: lengths are sorted only within random groups of 50 batches, and the
         batches of a group are shuffled again.
         """
         random = np.random.default_rng([self.seed, epoch])
         permutation = random.permutation(len(self))
-        # what fills no batch is set aside before sorting, or it would be the longest every time
+        # the incomplete batch is taken off before sorting, or it would always be the longest texts
         whole = len(self) // batch_size * batch_size
         permutation, left_over = permutation[:whole], permutation[whole:]
         groups = []

@@ -1,7 +1,7 @@
 """GLUE's metrics as an `evaluate.Metric` that needs no network and runs no downloaded code.
 
-The library's own way to GLUE's metrics is a script of the Hub; this is the same arithmetic
-(scikit-learn, SciPy) as a class of our own, kept in memory, one instance an evaluation.
+The metric that `evaluate` loads by name is a script of the Hub; this is the same arithmetic
+(scikit-learn, SciPy).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a scale names, loaded: teacher, text and tasks, from the Hub or from files."""
+"""Load what a scale names: teacher, text and tasks, from the Hub or from files."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 
 def load_tokenizer(scale: Scale) -> PreTrainedTokenizerBase:
-    """The teacher's tokenizer."""
+    """Load the teacher's tokenizer."""
     return loading.load_tokenizer(scale.teacher)
 
 
 def load_teacher(scale: Scale) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The scale's teacher, in eval mode and float32, and its tokenizer.
+    """Load the scale's teacher, in eval mode and float32, and its tokenizer.
 
     Raises:
         ValueError: the checkpoint lacks weights: transformers would draw a random head.
@@ -48,7 +48,7 @@ def load_teacher(scale: Scale) -> tuple[PreTrainedModel, PreTrainedTokenizerBase
 
 
 def load_encoder(scale: Scale) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The encoder that the scale names as its teacher, to be given a head, and its tokenizer.
+    """Load the encoder that the scale names as its teacher, without a head, and its tokenizer.
 
     Raises:
         ValueError: the checkpoint has a masked-word head already.
@@ -62,16 +62,16 @@ def load_encoder(scale: Scale) -> tuple[PreTrainedModel, PreTrainedTokenizerBase
 
 
 def load_text(scale: Scale) -> tuple[Text, Text]:
-    """The scale's text: for training, and held out. Its ``read()`` gives the documents."""
+    """Open the scale's text: for training, and held out. Its ``read()`` yields the documents."""
     return open_text(scale.text, stream=scale.stream is not None)
 
 
 def load_blocks(
     scale: Scale, tokenizer: PreTrainedTokenizerBase
 ) -> tuple[MaskedBlocks, MaskedBlocks]:
-    """The scale's text as blocks for the loop: for training, and held out.
+    """Load the scale's text as blocks for the loop: for training, and held out.
 
-    Tokenized once, into ``data/cache/``; a streamed text is tokenized as it is read.
+    A text is tokenized once, into ``data/cache/``; a streamed text as it is read.
     """
     train, held_out = load_text(scale)
     seed, weights = scale.distillation.seed, None
@@ -83,14 +83,12 @@ def load_blocks(
         if training.batch_size % turn:
             raise ValueError(
                 f"TrainingConfig.batch_size = {training.batch_size}: a streamed text needs a "
-                f"multiple of "
-                f"{turn}, a micro-batch of each process"
+                f"multiple of {turn}, a micro-batch of each process"
             )
         if training.workers > 1:
             raise ValueError(
                 f"TrainingConfig.workers = {training.workers}: a streamed text is read by one "
-                f"process; "
-                "give 0 or 1"
+                "process; give 0 or 1"
             )
         share = {
             "group": training.micro_batch_size,
@@ -98,22 +96,22 @@ def load_blocks(
             "world": state.num_processes,
         }
         blocks = BlockStream(train, tokenizer, scale.length, blocks=scale.stream, **share)
-        # how rare a word is has to be the same for all processes: it is counted in the beginning
+        # word counts have to be equal in all processes: they are those of the text's beginning
         first = BlockStream(train, tokenizer, scale.length, blocks=min(scale.stream, WINDOW))
         counted = first[np.arange(len(first))]
         weights = masking_weights(counted, len(tokenizer), tokenizer.all_special_ids)
     masked = MaskedBlocks(blocks, tokenizer, seed=seed, weights=weights)
-    aside = cached_blocks(held_out.read, tokenizer, scale.length, source=held_out.identity())
-    return masked, MaskedBlocks(aside, tokenizer, seed=0, weights=masked.weights)
+    blocks = cached_blocks(held_out.read, tokenizer, scale.length, source=held_out.identity())
+    return masked, MaskedBlocks(blocks, tokenizer, seed=0, weights=masked.weights)
 
 
 def load_task(scale: Scale, name: str) -> DatasetDict:
-    """A GLUE task's splits from where the scale takes them."""
+    """Load a task's splits from the scale's folder or Hub data set."""
     return glue.load(name, scale.glue)
 
 
 def fewer_examples(train: Any, count: int | None) -> Any:
-    """So many of a task's training examples, the same for every seed and model; None: all.
+    """Select `count` training examples, the same for every seed and model; None: all.
 
     Raises:
         ValueError: fewer than one.

@@ -168,13 +168,13 @@ def train_head(
     name: str,
     validation: MaskedBlocks | None = None,
 ) -> Run:
-    """Masked words for a new head, all weights trained, every hidden state held to what it was.
+    """Train a new MLM head, with all weights, while every hidden state is held to its start.
 
-    Learning without forgetting (Li and Hoiem 2016, arXiv 1606.09282), on hidden states: by masked
-    words alone the encoder would lose what it knew before the head can fill a gap.
+    Learning without forgetting (Li and Hoiem 2016, arXiv 1606.09282), on hidden states: by MLM only
+    the encoder would forget before the head can predict.
 
     Args:
-        model: as :func:`masked_lm_from_encoder` makes it; stays as it is.
+        model: as :func:`masked_lm_from_encoder` makes it; not changed.
         blocks, training, name, validation: as for :func:`distilkit.distillation.pretrain`.
     """
     same = tuple((layer, layer) for layer in range(model.config.num_hidden_layers + 1))

@@ -1,4 +1,4 @@
-"""What masked-language models put into a gap, at a temperature."""
+"""Predictions of masked-language models for a gap, at a temperature."""
 
 from __future__ import annotations
 
@@ -23,14 +23,13 @@ def fill_mask(
     temperature: float = 1.0,
     top_k: int = 4,
 ) -> pd.DataFrame:
-    """The likeliest words for the gap in each sentence, with their probabilities.
+    """Tabulate the most probable words for the gap in each sentence, with their probabilities.
 
-    The order of the words is the same at every temperature; how sure the model seems is not
-    (Hinton et al. 2015, equation 1).
+    The temperature changes the probabilities, not their order (Hinton et al. 2015, equation 1).
 
     Args:
         models: name -> masked-language model; all of one vocabulary.
-        tokenizer: theirs.
+        tokenizer: of all models.
         sentences: each with exactly one mask token.
         temperature: T of the softmax; > 0.
         top_k: words a sentence.

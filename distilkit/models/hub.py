@@ -1,8 +1,7 @@
-"""A checkpoint of the Hub on this disk, whole and unaltered, or a clear word why not.
+"""Download a Hub checkpoint, verify its SHA-256, raise a clear error otherwise.
 
-The download, its retries, its cache and ``HF_HUB_OFFLINE`` are huggingface_hub's. What is added:
-weights whose SHA-256 is not the one that the Hub announced are refused, and every failure names the
-checkpoint and what to do.
+Download, retries, cache and ``HF_HUB_OFFLINE`` are huggingface_hub's. Added here: weights whose
+SHA-256 is not the announced one are refused, and every error names the checkpoint and what to do.
 """
 
 from __future__ import annotations
@@ -20,10 +19,9 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def fetch(checkpoint: str | Path) -> Path:
-    """The folder of a checkpoint: itself, or downloaded from the Hub (once) and verified.
+    """Return the folder of a checkpoint, downloaded from the Hub (once) and verified if needed.
 
-    A server that stops answering is given up after some retries of ``HF_HUB_DOWNLOAD_TIMEOUT``
-    seconds (10 by default).
+    Requests time out after ``HF_HUB_DOWNLOAD_TIMEOUT`` seconds (10 by default), with some retries.
 
     Raises:
         FileNotFoundError: a path that does not exist.
@@ -55,7 +53,7 @@ def fetch(checkpoint: str | Path) -> Path:
 
 
 def _refuse_altered(file: Path, checkpoint: str | Path) -> None:
-    """The cache names a large file after the SHA-256 that the Hub announced for it."""
+    """Compare a large file with its name in the cache: the SHA-256 that the Hub announced."""
     stored = file.resolve()
     if not (file.is_file() and _SHA256.fullmatch(stored.name)):
         return

@@ -1,8 +1,8 @@
-"""A checkpoint as a model or a tokenizer, or a clear word why not.
+"""Load a model or a tokenizer from a checkpoint, or raise a clear error.
 
-What comes back is transformers' own object. What is added: the checkpoint is fetched whole
-(:mod:`distilkit.models.hub`), no code of its author's is run, and what transformers would answer
-with a traceback, with random numbers or with an empty vocabulary is refused by name.
+The result is transformers' own object. Added here: the download is verified
+(:mod:`distilkit.models.hub`), no code of the checkpoint's author is run, and what would end in a
+traceback, random weights or an empty vocabulary is refused.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 def load_model(
     kind: Any, checkpoint: str | Path, **options: Any
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
-    """``kind.from_pretrained`` in float32, and what transformers says of missing weights.
+    """Call ``kind.from_pretrained`` in float32; return the model and its loading info.
 
     A pruned model, which ``from_pretrained`` cannot read, is read by
     :func:`distilkit.models.pruning.read_pruned`.
@@ -60,17 +60,17 @@ def load_model(
             f"{checkpoint}: its weights cannot be read ({why}). Give a folder with "
             "model.safetensors as save_pretrained writes it, or fetch it anew"
         ) from error
-    ill = [name for name, value in model.named_parameters() if not torch.isfinite(value).all()]
-    if ill:
-        raise ValueError(f"{checkpoint}: weights are not finite, for instance {ill[0]}")
+    bad = [name for name, value in model.named_parameters() if not torch.isfinite(value).all()]
+    if bad:
+        raise ValueError(f"{checkpoint}: weights are not finite, for instance {bad[0]}")
     return model, info
 
 
 def load_tokenizer(checkpoint: str | Path) -> PreTrainedTokenizerBase:
-    """The checkpoint's tokenizer.
+    """Load the checkpoint's tokenizer.
 
     Raises:
-        FileNotFoundError: it holds none: transformers would make one without words.
+        FileNotFoundError: it holds none; transformers would make one without words.
     """
     folder = fetch(checkpoint)
     if not any(file for pattern in _VOCABULARIES for file in folder.glob(pattern)):
