@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 # Jupyter refuses to run as root unless told; in a container there is nobody else.
 LAB_AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: figures report study test check soak lab bench-panels clean
+.PHONY: figures report study test quick check soak lab bench-panels clean
 .DEFAULT_GOAL := figures
 
 figures: $(VENV)/ready          ## the notebook sequence, headless -> figures/tiny/
@@ -22,10 +22,14 @@ study: $(VENV)/ready data/cache/tiny-7200  ## six arms, five seeds, test sets ->
 data/cache/tiny-7200: | $(VENV)/ready
 	$(BIN)/python data/tiny/make/world.py --examples 7200 --out $@
 
-test: $(VENV)/ready check       ## everything CI runs
+test: $(VENV)/tested check      ## everything CI runs
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations 12
 
-check: $(VENV)/ready            ## lint, format, acyclic imports
+quick: $(VENV)/tested           ## the unit tests: a minute and a half, in the middle of a change
+	$(BIN)/python -m pytest -q -n auto --dist worksteal --ignore tests/e2e \
+		-m "not (slow or processes or notebooks or browser or hub or faults)"
+
+check: $(VENV)/tested           ## lint, format, acyclic imports
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python tests/check_imports.py
@@ -33,10 +37,10 @@ check: $(VENV)/ready            ## lint, format, acyclic imports
 lab: $(VENV)/ready              ## JupyterLab on the notebooks
 	$(BIN)/python -m jupyterlab $(LAB_AS_ROOT) notebooks/01_temperature.ipynb
 
-bench-panels: $(VENV)/ready     ## from key press to picture, in a browser
+bench-panels: $(VENV)/tested    ## from key press to picture, in a browser
 	$(BIN)/python tests/measurements/bench_panels.py
 
-soak: $(VENV)/ready             ## the long form: 30 kills, the sequence 20 times and from the cache
+soak: $(VENV)/tested            ## the long form: 30 kills, the sequence 20 times and from the cache
 	$(BIN)/python -m pytest --soak tests/e2e/test_soak.py tests/e2e/test_hub.py
 
 clean:                          ## runs, caches, figures; the environment stays
@@ -46,4 +50,8 @@ $(VENV)/ready: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+$(VENV)/tested: $(VENV)/ready tests/requirements.txt
+	$(BIN)/python -m pip install --disable-pip-version-check -r tests/requirements.txt
 	touch $@

@@ -16,17 +16,28 @@ from typing import Any
 GLUE_TASKS = ("cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst2", "stsb", "wnli")
 
 
+_PACKAGE = Path(__file__).resolve().parent
+_IN_WHEEL = _PACKAGE / "_resources"  # made by the build of a wheel; see pyproject.toml
+# The root of the checkout; None where the package was installed from a wheel
+CHECKOUT = None if _IN_WHEEL.is_dir() else _PACKAGE.parent
+
+
 def home() -> Path:
-    """The folder that holds ``runs/``, ``data/`` and ``figures/``: the repository's root.
+    """The folder that holds ``runs/``, ``data/cache/`` and ``figures/``: all that the kit writes.
 
-    ``DISTILKIT_HOME`` names another one. Every path of the kit is made from here, so a notebook
-    finds the same runs whatever folder it is started in.
+    ``DISTILKIT_HOME`` names it. Otherwise it is the checkout's root, so that a notebook finds the
+    same runs whatever folder it is started in; without a checkout, the working folder.
     """
-    return Path(os.environ.get("DISTILKIT_HOME") or Path(__file__).resolve().parents[1])
+    return Path(os.environ.get("DISTILKIT_HOME") or CHECKOUT or Path.cwd())
 
 
-SHIPPED = Path(__file__).resolve().parents[1] / "data" / "tiny"  # what the repository brings
-RESULTS = SHIPPED.parent / "results"  # tables of measurements that take hours
+def resource(name: str) -> Path:
+    """A folder that comes with the kit, named as in the repository: ``notebooks``. Read only."""
+    return (CHECKOUT or _IN_WHEEL) / name
+
+
+SHIPPED = resource("data/tiny")  # the embedded default: teacher, text and tasks
+RESULTS = resource("data/results")  # tables of measurements that take hours
 
 
 def _number(owner: str, name: str, value: Any, low: float, high: float, *, open_low: bool) -> None:

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ import torch
 from safetensors import SafetensorError
 
 from distilkit.checkpoint import write_atomically, write_json
-from distilkit.config import home
+from distilkit.config import CHECKOUT, home
 from distilkit.processes import processes
 
 if TYPE_CHECKING:
@@ -257,7 +257,7 @@ def environment() -> dict[str, Any]:
     device = processes().device
     cuda = device.type == "cuda"
     return {
-        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -278,6 +278,8 @@ def environment() -> dict[str, Any]:
 
 def commit() -> str:
     """The commit of the kit's own code, "+changes" if edited since; "unknown" outside git."""
+    if CHECKOUT is None:  # git would answer for a repository around the environment
+        return "unknown"
     folder = Path(__file__).resolve().parent
     try:
         head, dirty = (

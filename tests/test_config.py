@@ -254,6 +254,8 @@ def test_home_is_the_repository_unless_the_environment_names_another(monkeypatch
     monkeypatch.chdir(tmp_path)  # the folder one stands in plays no part
     monkeypatch.delenv("DISTILKIT_HOME")
     assert config.home() == Path(__file__).resolve().parents[1]
+    monkeypatch.setattr(config, "CHECKOUT", None)  # installed from a wheel
+    assert config.home() == tmp_path
 
 
 @pytest.mark.parametrize(("name", "tokens"), [("tiny", 1.2e5), ("small", 2.4e6), ("base", 1.2e8)])

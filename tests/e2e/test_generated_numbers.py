@@ -5,7 +5,7 @@ import importlib.util
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.paths import ROOT
+from paths import ROOT
 
 RESULTS = ROOT / "data" / "results"
 _spec = importlib.util.spec_from_file_location("render", RESULTS / "render.py")

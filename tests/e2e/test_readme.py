@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from helpers.paths import ROOT
+from paths import ROOT
 
 from distilkit.config import SCALES
 
