@@ -329,9 +329,9 @@ def measure(options: argparse.Namespace) -> None:
     """Parameters, bytes, latency and throughput of checkpoints, alternated in one run."""
     from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification
 
+    from distilkit.families import positions
     from distilkit.measure.latency import compare
     from distilkit.models.loading import load_model
-    from distilkit.student import positions
 
     kinds = {
         "masked-lm": AutoModelForMaskedLM,

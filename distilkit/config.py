@@ -82,12 +82,9 @@ class LossConfig:
     # (student, teacher) hidden states that the cosine term aligns, 0 = embeddings; None: the last
     # of both (the authors). Pairs below the top are TinyBERT's (Jiao et al. 2020, section 3).
     cosine_layers: tuple[tuple[int, int], ...] | None = None
-    # A fourth term, for a student that is no copy (distilkit.study.attention_transfer): the weight
-    # of KL(teacher's attention ‖ student's), at the layers of `cosine_layers`
-    attention: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("kd_weight", "mlm_weight", "cosine_weight", "attention"):
+        for name in ("kd_weight", "mlm_weight", "cosine_weight"):
             _number("LossConfig", name, getattr(self, name), 0, math.inf, open_low=False)
         if self.cosine_layers is not None:
             pairs = self.cosine_layers
@@ -102,19 +99,14 @@ class LossConfig:
         _number("LossConfig", "temperature", self.temperature, 0, math.inf, open_low=True)
         _boolean("LossConfig", "restrict_kd_to_mask", self.restrict_kd_to_mask)
         _one_of("LossConfig", "mlm_target", self.mlm_target, ("original", "teacher"))
-        if self.kd_weight == self.mlm_weight == self.cosine_weight == self.attention == 0:
+        if self.kd_weight == self.mlm_weight == self.cosine_weight == 0:
             raise ValueError("LossConfig: all weights are 0: nothing to learn from")
-        if self.attention > 0 and self.cosine_layers and not any(map(all, self.cosine_layers)):
-            raise ValueError(
-                f"LossConfig.cosine_layers = {self.cosine_layers!r}: attention transfer needs a "
-                "pair of layers; 0 is the embeddings"
-            )
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether any term asks the teacher; plain MLM does not."""
-        taught = max(self.kd_weight, self.cosine_weight, self.attention) > 0
-        return taught or self.mlm_target == "teacher"
+        """Whether any term needs the teacher; plain MLM does not."""
+        weights = (self.kd_weight, self.cosine_weight)
+        return max(weights) > 0 or self.mlm_target == "teacher"
 
 
 MLM_ONLY = LossConfig(kd_weight=0.0, mlm_weight=1.0, cosine_weight=0.0)

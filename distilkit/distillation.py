@@ -1,13 +1,13 @@
-"""Pretraining: a teacher by masked words alone, a student by the triple loss.
+"""Distillation at pretraining: masked-language modelling with a teacher, or without one.
 
 Sanh et al. 2019 (arXiv 1910.01108), sections 2 and 3. This module forms the loss and calls the
-loop; models, tokenizer and blocks are the caller's.
+loop. Models, tokenizer and blocks are the caller's.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,15 +16,17 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from distilkit.config import MLM_ONLY, LossConfig, TrainingConfig, as_json
-from distilkit.data.teacher_cache import TeacherCache
-from distilkit.fingerprint import fingerprint, text_digest
-from distilkit.fused_loss import fused_triple_loss, mlm_head
+from distilkit.families import mlm_head, positions
+from distilkit.fused_loss import fused_triple_loss
 from distilkit.masking import MaskedBlocks
 from distilkit.processes import eval_mode, processes, seeded, to_device
-from distilkit.run import Run, open_run
-from distilkit.student import positions
-from distilkit.study.attention_transfer import attention_term, check_attention, show_attention
+from distilkit.run import Run, fingerprint, open_run
 from distilkit.training_loop import sum_over_processes, train
+
+# (student, teacher, batch, counts) -> named terms, weighted, each divided by the step's counts
+ExtraLoss = Callable[
+    [PreTrainedModel, PreTrainedModel | None, dict[str, Any], dict[str, int]], dict[str, Tensor]
+]
 
 
 def distil(
@@ -36,7 +38,7 @@ def distil(
     name: str,
     loss_config: LossConfig | None = None,
     validation: MaskedBlocks | None = None,
-    teacher_cache: TeacherCache | None = None,
+    extra_loss: ExtraLoss | None = None,
 ) -> Run:
     """Train a copy of `student` by the triple loss against `teacher`; see :func:`pretrain`."""
     return pretrain(
@@ -47,7 +49,7 @@ def distil(
         loss_config=loss_config or LossConfig(),
         teacher=teacher,
         validation=validation,
-        teacher_cache=teacher_cache,
+        extra_loss=extra_loss,
     )
 
 
@@ -60,135 +62,154 @@ def pretrain(
     loss_config: LossConfig = MLM_ONLY,
     teacher: PreTrainedModel | None = None,
     validation: MaskedBlocks | None = None,
-    teacher_cache: TeacherCache | None = None,
+    extra_loss: ExtraLoss | None = None,
 ) -> Run:
-    """Train a copy of a masked-language model; masked words alone, or any objective.
+    """Train a copy of a masked-language model, by MLM only or by any loss configuration.
 
-    A finished run of this name and configuration is returned as it is, an unfinished one goes on
+    A finished run of this name and configuration is returned at once. An unfinished one resumes
     from its newest checkpoint. The trained model is in ``run.model``, for ``from_pretrained``.
 
     Args:
-        model: BertForMaskedLM, DistilBertForMaskedLM, ...; stays as it is.
-        blocks: training text.
+        model: BertForMaskedLM, DistilBertForMaskedLM, ...; not changed.
+        blocks: training text, or another source of the same batches, such as the teacher's stored
+            hidden states of it (:class:`distilkit.data.teacher_cache.TeacherCache`).
         training: how long, in which batches, with which AdamW.
         name: of the run's folder.
-        objective: weights of the three terms, temperature, which tokens.
-        teacher: needed if the objective asks one; gets no gradients, and comes back in its own
-            mode and to its own device.
-        validation: held-out text; its losses are logged under a mask that never changes.
-        teacher_cache: its answers to these blocks, kept from before
-            (:func:`distilkit.data.teacher_cache.cached_teacher`); validation asks the teacher
-            itself.
+        loss_config: weights of the three terms, temperature, which tokens.
+        teacher: needed if `loss_config` asks for one. It gets no gradients, and returns to its own
+            mode and device.
+        validation: held-out text; its losses are logged under masks that never change.
+        extra_loss: further terms, added to the loss as they are.
 
     Raises:
-        ValueError: the objective needs a teacher and there is none, or the two do not fit; or the
-            cache is of another teacher or text, or lacks what the objective asks.
+        ValueError: the loss needs a teacher and there is none, or models and text do not fit.
     """
-    _check(model, teacher, loss_config, blocks, validation)
+    check_fit(model, teacher, loss_config, blocks, validation)
     config = {
         "kind": "pretrain",
         "loss_config": as_json(loss_config),
         "training": as_json(training),
         "model": fingerprint(model),
         "teacher": fingerprint(teacher) if teacher is not None else None,
-        "text": text_digest(blocks),
-        "validation": text_digest(validation) if validation is not None else None,
+        "validation": validation.identity() if validation is not None else None,
         "blocks": list(blocks.blocks.shape),
+        **blocks.identity(),
     }
-    if teacher_cache is not None:
-        teacher_cache.check(config["teacher"], config["text"], loss_config, training)
-        config["teacher_cache"] = {"key": teacher_cache.key}
+    if extra_loss is not None:
+        config["extra_loss"] = getattr(extra_loss, "__name__", None) or repr(extra_loss)
+    if hasattr(blocks, "check"):  # stored hidden states are those of one teacher
+        blocks.check(config["teacher"], loss_config, training)
     with open_run(name, config) as run:
         if run.finished:
             return run
         model = copy.deepcopy(model)
-        device, lent = processes().device, () if teacher is None else (teacher,)
-        if teacher is not None:
-            add_projections(model, teacher, loss_config, training.seed)
+        loss = LanguageModelLoss(loss_config, teacher, extra_loss=extra_loss)
+        loss.add_projections(model, training.seed)
         validate = None
         if validation is not None:
 
             def validate(trained: nn.Module) -> dict[str, float]:
-                return losses_on(
-                    trained, validation, loss_config, teacher, training.micro_batch_size
-                )
+                return _mean_losses(trained, validation, loss, training.micro_batch_size)
 
-        with eval_mode(*lent, device=device):
-            summary = train(
-                model,
-                teacher_cache or blocks,
-                language_model_loss(loss_config, teacher),
-                training,
-                run,
-                validate=validate,
-            )
-        remove_projections(model)
+        borrowed_models = () if teacher is None else (teacher,)
+        with eval_mode(*borrowed_models, device=processes().device):
+            summary = train(model, blocks, loss, training, run, validate=validate)
         if processes().is_main_process:
             model.save_pretrained(run.model)
             blocks.tokenizer.save_pretrained(run.model)  # so that run.model alone makes a pipeline
-            last = [row for row in run.rows() if row["split"] == "validation"]
-            run.finish({"kind": "pretrain", **summary, **_prefixed("validation_", last)})
+            last = [row for row in run.rows() if row["split"] == "validation"][-1:]
+            held_out = {
+                f"validation_{key}": value
+                for row in last
+                for key, value in row.items()
+                if key not in ("step", "split")
+            }
+            run.finish({"kind": "pretrain", **summary, **held_out})
     return run
 
 
-def language_model_loss(
-    loss_config: LossConfig, teacher: PreTrainedModel | None = None
-) -> Callable[[nn.Module, dict[str, Any], dict[str, int]], dict[str, Tensor]]:
-    """The loss for the loop: teacher and student see the same corrupted input.
+class LanguageModelLoss(nn.Module):
+    """The triple loss as the loop calls it; teacher and student see the same corrupted input.
 
-    Micro-batches as :meth:`distilkit.masking.MaskedBlocks.batch` makes them, or with the teacher's
-    answers in them (:meth:`distilkit.data.teacher_cache.TeacherCache.batch`): then it is not asked.
+    Its only parameters are the projections of the cosine term, where the two widths differ. They
+    are trained with the student and dropped afterwards (TinyBERT's W_h: Jiao et al. 2020,
+    equation 8).
     """
-    pairs = _pairs(loss_config)
-    looks = loss_config.attention > 0
 
-    def loss(
-        model: PreTrainedModel, batch: dict[str, Any], counts: dict[str, int]
+    def __init__(
+        self,
+        loss_config: LossConfig,
+        teacher: PreTrainedModel | None = None,
+        *,
+        extra_loss: ExtraLoss | None = None,
+    ) -> None:
+        super().__init__()
+        self.loss_config, self.extra_loss = loss_config, extra_loss
+        self._teacher = (teacher,)  # in a tuple: its parameters are not this module's
+        self.pairs = loss_config.cosine_layers or ((-1, -1),)  # hidden states; -1 is the last
+        self.projections = None
+
+    @property
+    def teacher(self) -> PreTrainedModel | None:
+        return self._teacher[0]
+
+    def add_projections(self, model: PreTrainedModel, seed: int) -> None:
+        """Add a linear map from the student's width to the teacher's for each pair, if needed."""
+        if not _needs_projections(model, self.teacher, self.loss_config):
+            return
+        width, teacher_width = model.config.hidden_size, self.teacher.config.hidden_size
+        with seeded(seed):
+            maps = [nn.Linear(width, teacher_width, bias=False) for _ in self.pairs]
+        self.projections = nn.ModuleList(maps)
+
+    def forward(
+        self, model: PreTrainedModel, batch: dict[str, Any], counts: dict[str, int]
     ) -> dict[str, Tensor]:
-        inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
-        ours, theirs = zip(*pairs, strict=True)
-        student, our_maps = _rows(model, inputs, batch["rows"], (-1, *ours), looks)  # each N, H
-        teachers, their_maps = [None], []
-        if "teacher_hidden" in batch:  # of the last layer, for head and cosine
-            teachers = [batch["teacher_hidden"].to(teacher.dtype)] * (1 + len(pairs))
-        elif loss_config.needs_teacher:
+        """Return ``loss`` and its terms for a micro-batch.
+
+        Args:
+            model: the student.
+            batch: as :meth:`distilkit.masking.MaskedBlocks.batch` makes it. If it holds
+                ``teacher_hidden`` [N, H'], the teacher's last hidden states, no teacher runs.
+            counts: denominators, over all micro-batches of the step.
+        """
+        c, rows = self.loss_config, batch["rows"]
+        inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        layers, teacher_layers = zip(*self.pairs, strict=True)
+        student = _hidden_rows(model, inputs, rows, (-1, *layers))  # each N, H
+        teacher: list[Tensor | None] = [None] * len(student)
+        if "teacher_hidden" in batch:
+            teacher = [batch["teacher_hidden"].to(self.teacher.dtype)] * len(student)
+        elif c.needs_teacher:
             with torch.no_grad():  # and eval(): no dropout in the targets
-                teachers, their_maps = _rows(
-                    teacher, inputs, batch["rows"], (-1, *theirs), looks
-                )  # each N, H'
-        projections = getattr(model, _PROJECTIONS, None) or [None] * len(pairs)
+                teacher = _hidden_rows(self.teacher, inputs, rows, (-1, *teacher_layers))
         terms = fused_triple_loss(
             student[0],
             mlm_head(model),
             batch["targets"],  # M
-            loss_config,
-            teacher_hidden=teachers[0],
-            teacher_head=mlm_head(teacher) if loss_config.needs_teacher else None,
-            cosine_pairs=[
-                (hidden if projection is None else projection(hidden), target)
-                for hidden, projection, target in zip(
-                    student[1:], projections, teachers[1:], strict=True
-                )
-            ]
-            if loss_config.cosine_weight > 0
-            else None,
+            c,
+            teacher_hidden=teacher[0],
+            teacher_head=mlm_head(self.teacher) if c.needs_teacher else None,
+            cosine_pairs=self._cosine_pairs(student[1:], teacher[1:]),
             counts={
-                "soft_target": counts[
-                    "tokens" if not loss_config.restrict_kd_to_mask else "masked"
-                ],
+                "soft_target": counts["masked" if c.restrict_kd_to_mask else "tokens"],
                 "mlm": counts["masked"],
                 "cosine": counts["tokens"],
             },
         )
-        if not looks:
+        if self.extra_loss is None:
             return terms._asdict()
-        attention = attention_term(
-            our_maps, their_maps, pairs, batch["attention_mask"], counts["tokens"]
-        )
-        total = terms.loss + loss_config.attention * attention
-        return terms._asdict() | {"loss": total, "attention": attention.detach()}
+        extra = self.extra_loss(model, self.teacher, batch, counts)
+        logged = {name: value.detach() for name, value in extra.items()}
+        return terms._asdict() | logged | {"loss": terms.loss + sum(extra.values())}
 
-    return loss
+    def _cosine_pairs(
+        self, student: Sequence[Tensor], teacher: Sequence[Tensor]
+    ) -> list[tuple[Tensor, Tensor]] | None:
+        if self.loss_config.cosine_weight == 0:
+            return None
+        maps = self.projections or [nn.Identity()] * len(student)
+        return [(f(h), t) for f, h, t in zip(maps, student, teacher, strict=True)]
 
 
 def losses_on(
@@ -198,25 +219,27 @@ def losses_on(
     teacher: PreTrainedModel | None = None,
     batch_size: int = 32,
 ) -> dict[str, float]:
-    """The terms of the objective on held-out blocks, each the mean over all its tokens.
+    """Return the terms of the loss on held-out blocks, each the mean over all its tokens.
 
-    The masks are those of epoch 0, so the numbers of two steps or two students compare. Measured
-    on the accelerator, if there is one; the models come back to where they were. Several
-    processes, which call this together, share the blocks.
+    The masks are those of epoch 0, so that steps and students compare. Measured on the
+    accelerator, if there is one; the models return to their devices. Several processes, which call
+    this together, share the blocks.
 
     Raises:
-        ValueError: the objective needs a teacher and there is none, or they do not fit.
+        ValueError: the loss needs a teacher and there is none, or they do not fit.
     """
-    _check(model, teacher, loss_config, blocks)
-    needs_maps = (
-        loss_config.cosine_weight > 0 and model.config.hidden_size != teacher.config.hidden_size
-    )
-    if needs_maps and not hasattr(model, _PROJECTIONS):
+    check_fit(model, teacher, loss_config, blocks)
+    if _needs_projections(model, teacher, loss_config):
         raise ValueError(
             "teacher and student differ in hidden_size, and the projections of the cosine term "
-            "were thrown away after the training: measure with cosine=0"
+            "were dropped after the training: measure with cosine_weight=0"
         )
-    loss = language_model_loss(loss_config, teacher)
+    return _mean_losses(model, blocks, LanguageModelLoss(loss_config, teacher), batch_size)
+
+
+def _mean_losses(
+    model: PreTrainedModel, blocks: MaskedBlocks, loss: LanguageModelLoss, batch_size: int
+) -> dict[str, float]:
     starts = range(0, len(blocks), batch_size)
 
     def part(start: int) -> dict[str, Any]:
@@ -227,86 +250,68 @@ def losses_on(
     counts = {key: sum(each[key] for each in counted) for key in counted[0]}
     rank, world = processes().process_index, processes().num_processes
 
-    device, models = processes().device, (model, *(() if teacher is None else (teacher,)))
+    device = processes().device
+    models = (model, *(() if loss.teacher is None else (loss.teacher,)))
     with eval_mode(*models, device=device), torch.no_grad():  # no dropout in the targets either
         sums: dict[str, Tensor] = {}
-        for first in range(0, len(starts), world):  # as many for all: see loop.train
+        for first in range(0, len(starts), world):  # as many for all: see training_loop.train
             own = first + rank
-            batch = part(starts[own if own < len(starts) else 0])
-            batch = to_device(batch, device)
+            batch = to_device(part(starts[own if own < len(starts) else 0]), device)
             for term, value in loss(model, batch, counts).items():
                 sums[term] = sums.get(term, 0) + value * (own < len(starts))
         return sum_over_processes(sums)
 
 
-_PROJECTIONS = "cosine_projections"  # of the model, while it is trained
+def _needs_projections(
+    model: PreTrainedModel, teacher: PreTrainedModel | None, loss_config: LossConfig
+) -> bool:
+    """Whether the cosine term compares hidden states of different widths."""
+    if loss_config.cosine_weight == 0 or teacher is None:
+        return False
+    return model.config.hidden_size != teacher.config.hidden_size
 
 
-def add_projections(
-    model: PreTrainedModel, teacher: PreTrainedModel, loss_config: LossConfig, seed: int
-) -> None:
-    """Where the widths differ, the cosine term compares through a learned linear map.
+def _hidden_rows(
+    model: PreTrainedModel, inputs: dict[str, Any], rows: Tensor, layers: tuple[int, ...]
+) -> list[Tensor]:
+    """Return hidden states of the selected tokens, each [N, H], before any vocabulary projection.
 
-    One for each pair of ``objective.cosine_layers``, from the student's width to the teacher's,
-    trained with the model and thrown away afterwards (TinyBERT's W_h: Jiao et al. 2020, equation
-    8). They stand in the model meanwhile, so that optimizer and checkpoints hold them.
+    Args:
+        model: of any family; its head is not run.
+        inputs: ``input_ids`` and ``attention_mask``, each [B, L].
+        rows: [N], flat positions in [B · L].
+        layers: hidden states to return; 0 is the embeddings, -1 the last layer.
     """
-    ours, theirs = model.config.hidden_size, teacher.config.hidden_size
-    if loss_config.cosine_weight == 0 or ours == theirs:
-        return
-    with seeded(seed):
-        maps = [nn.Linear(ours, theirs, bias=False) for _ in _pairs(loss_config)]
-    setattr(model, _PROJECTIONS, nn.ModuleList(maps))
-
-
-def remove_projections(model: PreTrainedModel) -> None:
-    """The model without the maps of :func:`add_projections`, as it is to be saved."""
-    if hasattr(model, _PROJECTIONS):
-        delattr(model, _PROJECTIONS)
-
-
-def _pairs(loss_config: LossConfig) -> tuple[tuple[int, int], ...]:
-    """(student, teacher) hidden states that the cosine term aligns; -1 is the last."""
-    return loss_config.cosine_layers or ((-1, -1),)
-
-
-def _rows(
-    model: PreTrainedModel,
-    inputs: dict[str, Any],
-    rows: Tensor,
-    layers: tuple[int, ...],
-    attentions: bool = False,
-) -> tuple[list[Tensor], tuple[Tensor, ...]]:
-    """Hidden states of the selected tokens, each [N, H], without any vocabulary projection.
-
-    And, if asked for, the attention of every layer, each [B, heads, L, L].
-    """
-    if attentions:
-        show_attention(model)
     deep = any(layer != -1 for layer in layers)
-    out = model.base_model(**inputs, output_hidden_states=deep, output_attentions=attentions)
+    out = model.base_model(**inputs, output_hidden_states=deep)
     states = {layer: out.hidden_states[layer] for layer in set(layers)} if deep else {}
     states[-1] = out.last_hidden_state
     states = {k: state.flatten(0, 1).index_select(0, rows) for k, state in states.items()}
-    return [states[layer] for layer in layers], out.attentions if attentions else ()
+    return [states[layer] for layer in layers]
 
 
-def _check(
+def check_fit(
     model: PreTrainedModel,
     teacher: PreTrainedModel | None,
     loss_config: LossConfig,
     blocks: MaskedBlocks,
     validation: MaskedBlocks | None = None,
 ) -> None:
-    """Before time is spent: do model, teacher and text fit one another?"""
-    mlm_head(model)  # raises TypeError for a model without one
+    """Check that model, teacher, text and loss fit one another, before time is spent.
+
+    Raises:
+        TypeError: a model has no MLM head.
+        ValueError: blocks longer than a model's positions, vocabularies that differ, a layer that
+            is not there, or no teacher where the loss needs one.
+    """
+    mlm_head(model)
     used = [model] + ([teacher] if loss_config.needs_teacher and teacher is not None else [])
     for text in (blocks, validation):
-        for reader in used:
-            longest = positions(reader)
+        for each in used:
+            longest = positions(each)
             if text is not None and text.blocks.shape[1] > longest:
                 raise ValueError(
-                    f"blocks of {text.blocks.shape[1]} tokens, but the {type(reader).__name__} has "
+                    f"blocks of {text.blocks.shape[1]} tokens, but the {type(each).__name__} has "
                     f"{longest} positions: pack the text into shorter blocks"
                 )
     if len(blocks.weights) > model.config.vocab_size:
@@ -317,25 +322,17 @@ def _check(
     if not loss_config.needs_teacher:
         return
     if teacher is None:
-        raise ValueError("this objective needs a teacher: give teacher=..., or use MLM_ONLY")
+        raise ValueError("this loss needs a teacher: give teacher=..., or use MLM_ONLY")
     mlm_head(teacher)
     if teacher.config.vocab_size != model.config.vocab_size:
         raise ValueError(
             f"teacher and student differ in vocab_size ({teacher.config.vocab_size} and "
             f"{model.config.vocab_size})"
         )
-    if loss_config.attention > 0:
-        check_attention(model, teacher)
     for pair in loss_config.cosine_layers or ():
-        for layer, reader, who in zip(pair, (model, teacher), ("student", "teacher"), strict=True):
-            if layer > reader.config.num_hidden_layers:
+        for layer, each, who in zip(pair, (model, teacher), ("student", "teacher"), strict=True):
+            if layer > each.config.num_hidden_layers:
                 raise ValueError(
                     f"cosine_layers holds {pair}, but the {who} has "
-                    f"{reader.config.num_hidden_layers} layers"
+                    f"{each.config.num_hidden_layers} layers"
                 )
-
-
-def _prefixed(prefix: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    if not rows:
-        return {}
-    return {prefix + k: v for k, v in rows[-1].items() if k not in ("step", "split")}

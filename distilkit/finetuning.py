@@ -27,12 +27,10 @@ from transformers.utils import logging as hf_logging
 from distilkit.config import FinetuneLossConfig, TrainingConfig, as_json
 from distilkit.data.examples import Examples
 from distilkit.data.tasks import Task, get_task, scores, task_examples
-from distilkit.distillation import fingerprint
 from distilkit.losses import at_least_float32, soft_target_loss
 from distilkit.models.loading import load_model
 from distilkit.processes import eval_mode, processes, seeded, to_device
-from distilkit.run import Run, open_run
-from distilkit.student import positions
+from distilkit.run import Run, fingerprint, open_run
 from distilkit.training_loop import Loss, evaluate, train
 
 LEAST_LENGTH = 8  # tokens: two sentences, [CLS] and [SEP] twice

@@ -17,15 +17,15 @@ whose weight is 0 is not computed, and reported as 0.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from distilkit.config import LossConfig
+from distilkit.families import Head
 from distilkit.losses import TripleLoss, at_least_float32, cosine_loss
 
 # Logits of one model in a chunk: 32 MiB in float32. A GPU, which waits for every kernel's start,
@@ -33,35 +33,6 @@ from distilkit.losses import TripleLoss, at_least_float32, cosine_loss
 CHUNK_ELEMENTS, GPU_CHUNK = 2**23, 8
 # Of a chunk, what softmax and losses see at a time on a CPU: it stays in the second cache.
 BLOCK_ELEMENTS = 2**17
-
-
-class Head(NamedTuple):
-    """The two parts of a masked-language-model head; parameters of the model itself."""
-
-    transform: Callable[[Tensor], Tensor]  # [N, H] -> [N, H]: dense, activation, LayerNorm
-    decoder: nn.Linear  # [N, H] -> [N, V], tied to the word embeddings
-
-
-def mlm_head(model: PreTrainedModel) -> Head:
-    """The MLM head of a BERT, DistilBERT or RoBERTa, cut where the vocabulary begins.
-
-    Raises:
-        TypeError: the model has no MLM head that this function knows.
-    """
-    if hasattr(model, "cls") and hasattr(model.cls, "predictions"):
-        return Head(model.cls.predictions.transform, model.cls.predictions.decoder)
-    if hasattr(model, "vocab_projector"):
-        return Head(
-            lambda h: model.vocab_layer_norm(model.activation(model.vocab_transform(h))),
-            model.vocab_projector,
-        )
-    if hasattr(model, "lm_head") and hasattr(model.lm_head, "dense"):
-        head = model.lm_head
-        return Head(lambda h: head.layer_norm(F.gelu(head.dense(h))), head.decoder)
-    raise TypeError(
-        f"{type(model).__name__} has no masked-language-model head: load the checkpoint with "
-        "AutoModelForMaskedLM"
-    )
 
 
 class _VocabularyLosses(torch.autograd.Function):

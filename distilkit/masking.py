@@ -8,6 +8,8 @@ words more often.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import mmap
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -266,6 +268,17 @@ class MaskedBlocks:
 
     def __len__(self) -> int:
         return len(self.blocks)
+
+    def identity(self) -> dict[str, str]:
+        """Describe the data for a run's config: SHA-256 of blocks, weights and seed."""
+        digest = hashlib.sha256(f"{self.blocks.shape} {self.seed}".encode())
+        digest.update(self.weights.tobytes())
+        if isinstance(self.blocks, np.ndarray):
+            for some in in_pieces(self.blocks):
+                digest.update(some.astype(np.int32).tobytes())
+        else:  # a stream: nobody has read it to its end yet
+            digest.update(json.dumps(self.blocks.identity).encode())
+        return {"text": digest.hexdigest()}
 
     def order(self, epoch: int, batch_size: int) -> np.ndarray:
         """A permutation of the sample ids for this epoch."""

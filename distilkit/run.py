@@ -8,6 +8,7 @@ files), checkpoints/. JSON and safetensors only.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -27,6 +28,7 @@ import numpy as np
 import safetensors.numpy
 import torch
 from safetensors import SafetensorError
+from transformers import PreTrainedModel
 
 from distilkit.checkpoint import write_atomically, write_json
 from distilkit.config import CHECKOUT, home
@@ -229,6 +231,18 @@ def _same_conditions(run: Run) -> None:
         )
     began["inexact"] = [*began.get("inexact", []), different]
     write_json(run.path / "environment.json", began)
+
+
+def fingerprint(model: PreTrainedModel) -> dict[str, str]:
+    """Return class and SHA-256 of a model's configuration and weights, for a run's config."""
+    # what from_pretrained and save_pretrained write there says nothing about the computation
+    aside = {"_name_or_path", "architectures", "dtype", "transformers_version"}
+    config = {k: v for k, v in model.config.to_dict().items() if k not in aside}
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().contiguous().cpu().view(torch.uint8).numpy().tobytes())
+    return {"class": type(model).__name__, "sha256": digest.hexdigest()}
 
 
 def runs() -> pd.DataFrame:

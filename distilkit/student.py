@@ -2,8 +2,7 @@
 
 Sanh et al. 2019 (arXiv 1910.01108), section 3: "initialize the student from the teacher by taking
 one layer out of two"; "the token-type embeddings and the pooler are removed while the number of
-layers is reduced by a factor of 2". A RoBERTa's student is a RoBERTa of fewer layers, as
-DistilRoBERTa is: its architecture has no token types to remove.
+layers is reduced by a factor of 2".
 """
 
 from __future__ import annotations
@@ -16,52 +15,17 @@ from numbers import Integral
 import torch
 from torch import Tensor
 from transformers import (
-    BertForMaskedLM,
-    BertForSequenceClassification,
     DistilBertConfig,
-    DistilBertForMaskedLM,
     DistilBertForSequenceClassification,
-    RobertaForMaskedLM,
-    RobertaForSequenceClassification,
+    PreTrainedModel,
 )
 
-from distilkit.models.pruning import SHAPES, cut_to_config
+from distilkit.families import BERT_TO_DISTILBERT, PRUNED, STUDENT_CLASS
 from distilkit.processes import seeded
 
 DISTILBERT_LAYERS = (0, 2, 4, 7, 9, 11)  # of 12; the authors' extraction script
 
 _EPS = 1e-12  # of DistilBERT's layer norms; not in its config, so a teacher must have it too
-
-# A teacher layer's parts -> the student's; each has a weight and a bias.
-_LAYER_PARTS = {
-    "attention.self.query": "attention.q_lin",
-    "attention.self.key": "attention.k_lin",
-    "attention.self.value": "attention.v_lin",
-    "attention.output.dense": "attention.out_lin",
-    "attention.output.LayerNorm": "sa_layer_norm",
-    "intermediate.dense": "ffn.lin1",
-    "output.dense": "ffn.lin2",
-    "output.LayerNorm": "output_layer_norm",
-}
-
-_STUDENT_CLASS = {
-    BertForMaskedLM: DistilBertForMaskedLM,
-    BertForSequenceClassification: DistilBertForSequenceClassification,
-    RobertaForMaskedLM: RobertaForMaskedLM,
-    RobertaForSequenceClassification: RobertaForSequenceClassification,
-}
-Teacher = (
-    BertForMaskedLM
-    | BertForSequenceClassification
-    | RobertaForMaskedLM
-    | RobertaForSequenceClassification
-)
-Student = (
-    DistilBertForMaskedLM
-    | DistilBertForSequenceClassification
-    | RobertaForMaskedLM
-    | RobertaForSequenceClassification
-)
 
 
 def default_layers(teacher_layers: int, student_layers: int | None = None) -> tuple[int, ...]:
@@ -101,23 +65,28 @@ def check_layers(layers: Sequence[int], teacher_layers: int) -> tuple[int, ...]:
     return layers
 
 
-def check_teacher(teacher: Teacher) -> type[Student]:
-    """The class of its students; TypeError or ValueError if it can have none, with the reason."""
-    student_class = _STUDENT_CLASS.get(type(teacher))
+def check_teacher(teacher: PreTrainedModel) -> type[PreTrainedModel]:
+    """Return the class of the teacher's students.
+
+    Raises:
+        TypeError, ValueError: it can have none; says why.
+    """
+    student_class = STUDENT_CLASS.get(type(teacher))
     if student_class is None:
         raise TypeError(
-            f"a student cannot be made from a {type(teacher).__name__}: load the teacher with "
-            "BertForMaskedLM, BertForSequenceClassification, RobertaForMaskedLM or "
-            "RobertaForSequenceClassification"
+            f"a student cannot be made from a {type(teacher).__name__}: load the teacher as one "
+            "of " + ", ".join(known.__name__ for known in STUDENT_CLASS)
         )
-    if hasattr(teacher.config, SHAPES):
+    if hasattr(teacher.config, PRUNED):
         raise ValueError("the teacher is pruned: make the student first, then prune the student")
     if student_class is not type(teacher):
         _check_can_be_distilbert(teacher.config)
     return student_class
 
 
-def student_from_teacher(teacher: Teacher, layers: Sequence[int] | None = None) -> Student:
+def student_from_teacher(
+    teacher: PreTrainedModel, layers: Sequence[int] | None = None
+) -> PreTrainedModel:
     """A student whose layers are copies of the named teacher layers; the teacher is untouched.
 
     A BERT's student is a DistilBERT. A RoBERTa's is a RoBERTa, everything but the layers copied
@@ -184,7 +153,7 @@ def student_from_teacher(teacher: Teacher, layers: Sequence[int] | None = None) 
     return student.to(teacher.device).eval()
 
 
-def _with_layers(teacher: Teacher, layers: tuple[int, ...]) -> Student:
+def _with_layers(teacher: PreTrainedModel, layers: tuple[int, ...]) -> PreTrainedModel:
     """The same model with these layers only."""
     config = copy.deepcopy(teacher.config)
     config.num_hidden_layers = len(layers)
@@ -218,12 +187,11 @@ def student_state_dict(
     }
     state = {f"distilbert.embeddings.{name}": value for name, value in state.items()}
     for student_layer, teacher_layer in enumerate(layers):
-        for theirs, ours in _LAYER_PARTS.items():
+        for teacher_part, student_part in BERT_TO_DISTILBERT.items():
             for kind in ("weight", "bias"):
-                source = f"bert.encoder.layer.{teacher_layer}.{theirs}.{kind}"
-                state[f"distilbert.transformer.layer.{student_layer}.{ours}.{kind}"] = (
-                    teacher_state[source]
-                )
+                source = f"bert.encoder.layer.{teacher_layer}.{teacher_part}.{kind}"
+                target = f"distilbert.transformer.layer.{student_layer}.{student_part}.{kind}"
+                state[target] = teacher_state[source]
     head = "cls.predictions."
     if head + "bias" in teacher_state:
         state |= {
@@ -253,23 +221,12 @@ def _check_can_be_distilbert(c) -> None:
 
 
 def random_student_like(student: torch.nn.Module, seed: int) -> torch.nn.Module:
-    """A student of the same class and shape from random weights: the control of the paper.
+    """Return a model of the same class and shape with random weights (paper, table 4).
 
-    (Table 4, "random weights initialization".) The global generator is left as it was.
+    The global generator is left as it was.
     """
+    if hasattr(student.config, PRUNED):
+        raise ValueError("the student is pruned: give the student that it was pruned from")
     with seeded(seed):
         model = type(student)(student.config)
-    if hasattr(student.config, SHAPES):  # a pruned student's layers have their own numbers of heads
-        cut_to_config(model)
     return model.to(student.device).eval()
-
-
-def positions(model: torch.nn.Module) -> int:
-    """How many tokens a model can read at most; 2^31 if it has no table of positions.
-
-    RoBERTa's table has 514 rows for 512 tokens: it counts from the padding's id on.
-    """
-    rows = getattr(model.config, "max_position_embeddings", None) or 2**31
-    embeddings = getattr(getattr(model, "base_model", None), "embeddings", None)
-    padding = getattr(embeddings, "padding_idx", None)
-    return rows if padding is None else rows - padding - 1

@@ -84,15 +84,16 @@ def train(
     accelerator = make_accelerator(training.precision)
     rank, world = accelerator.process_index, accelerator.num_processes
     steps = total_steps(len(data), training)
+    trained = _LossModule(model, loss)
     optimizer = torch.optim.AdamW(
-        parameter_groups(model, training.weight_decay),
+        parameter_groups(trained, training.weight_decay),
         lr=training.learning_rate,  # the top of the schedule; set anew in every step
         betas=training.betas,
         eps=training.eps,
         fused=True,
     )
-    module, optimizer = accelerator.prepare(_LossModule(model, loss), optimizer)
-    first, seconds, tokens = _resume(run, model, optimizer)
+    module, optimizer = accelerator.prepare(trained, optimizer)
+    first, seconds, tokens = _resume(run, trained, optimizer)
     if accelerator.is_main_process:
         run.truncate_metrics(first)
 
@@ -107,15 +108,15 @@ def train(
         batch, size = order(epoch)[at : at + training.batch_size], training.micro_batch_size
         return [(epoch, batch[i : i + size]) for i in range(0, len(batch), size)]
 
-    def mine(step: int) -> list[tuple[int, np.ndarray]]:
-        """This process's: the same number for all, so that they stay in step.
+    def local_micro_batches(step: int) -> list[tuple[int, np.ndarray]]:
+        """Micro-batches of this rank, as many as of any other.
 
-        Where the micro-batches do not go round, which only an epoch's last batch makes happen, the
-        first one fills the place and counts nothing.
+        If their number is not divisible by the world size, which only an epoch's last batch makes
+        happen, the first is repeated with weight 0.
         """
-        every = micro_batches(step)
-        every += every[:1] * (-len(every) % world)
-        return every[rank::world]
+        padded = micro_batches(step)
+        padded += padded[:1] * (-len(padded) % world)
+        return padded[rank::world]
 
     def check(good_steps: Tensor, done: int) -> None:
         if (bad := int(good_steps)) < done:
@@ -123,7 +124,7 @@ def train(
 
     loader = DataLoader(
         _Examples(data),
-        sampler=(micro for step in range(first, steps) for micro in mine(step)),
+        sampler=(micro for step in range(first, steps) for micro in local_micro_batches(step)),
         batch_size=None,  # the sampler's items are whole micro-batches
         num_workers=training.workers,
         worker_init_fn=_leave_signals_to_the_parent,
@@ -146,10 +147,10 @@ def train(
         good_steps = torch.full((), first, device=accelerator.device)
         for step in range(first, steps):
             # 1. this step's examples and learning rate
-            parts = [next(batches) for _ in mine(step)]
-            every = len(micro_batches(step))
-            real = [rank + i * world < every for i in range(len(parts))]
-            counts, stop = _agree(parts, real, bool(caught), accelerator)
+            parts = [next(batches) for _ in local_micro_batches(step)]
+            total = len(micro_batches(step))
+            weights = [int(rank + i * world < total) for i in range(len(parts))]
+            counts, stop = _agree(parts, weights, bool(caught), accelerator)
             tokens += counts["tokens"]
             rate = learning_rate(step, steps, training)
             for group in optimizer.param_groups:
@@ -167,27 +168,27 @@ def train(
                 ):
                     out = module(to_device(part, accelerator.device), counts)
                     # DDP takes the mean over processes; the counts are global, so we want the sum
-                    accelerator.backward(out["loss"] * (world * real[i]))
+                    accelerator.backward(out["loss"] * (world * weights[i]))
                 for name, value in out.items():
-                    terms[name] = terms.get(name, 0) + value.detach() * real[i]
+                    terms[name] = terms.get(name, 0) + value.detach() * weights[i]
 
             # 3. the update, unless something is not finite: then AdamW's own switch holds it back,
             # in this step and all later ones, until somebody looks
-            norm = nn.utils.clip_grad_norm_(model.parameters(), training.max_grad_norm)
-            fine = torch.isfinite(norm + terms["loss"])
-            if world > 1:  # the norm is everybody's, the loss is this process's own
-                fine = accelerator.reduce(fine.float(), "sum") == world
-            good_steps = torch.where(fine & (good_steps == step), step + 1, good_steps)
+            norm = nn.utils.clip_grad_norm_(trained.parameters(), training.max_grad_norm)
+            is_finite = torch.isfinite(norm + terms["loss"])
+            if world > 1:  # the norm is that of all processes, the loss is this one's
+                is_finite = accelerator.reduce(is_finite.float(), "sum") == world
+            good_steps = torch.where(is_finite & (good_steps == step), step + 1, good_steps)
             optimizer.optimizer.found_inf = (good_steps <= step).float()
             optimizer.step()
             done = step + 1
             logs = done % training.log_interval == 0 or done == steps
-            every = training.eval_interval
-            validates = validate and (done == steps or (every and done % every == 0))
-            if logs or validates or not _queues(accelerator.device):
+            interval = training.eval_interval
+            validates = validate and (done == steps or (interval and done % interval == 0))
+            if logs or validates or not _is_async(accelerator.device):
                 check(good_steps, done)
 
-            # 4. what people and files are told
+            # 4. progress, log, validation, checkpoint
             bar.update()
             elapsed = time.perf_counter() - since
             if logs:
@@ -215,7 +216,10 @@ def train(
                 check(good_steps, done)
                 if accelerator.is_main_process:
                     state = {"step": done, "seconds": seconds + elapsed, "tokens": tokens}
-                    tensors = {"model": _model_state(model), "optimizer": _state(model, optimizer)}
+                    tensors = {
+                        "model": _weights(trained),
+                        "optimizer": _optimizer_state(trained, optimizer),
+                    }
                     checkpoint.save(run.checkpoints, done, tensors, state)
                 if stop:
                     accelerator.wait_for_everyone()  # a launcher ends all when the first one ends
@@ -303,20 +307,20 @@ class _Examples(Dataset):
         return self.data.batch(*key)
 
 
-def _queues(device: torch.device) -> bool:
-    """Does asking for a number wait for all the work before it? Then it is asked for rarely."""
+def _is_async(device: torch.device) -> bool:
+    """Whether reading a tensor's value forces a device synchronisation, and is best done rarely."""
     return device.type != "cpu"
 
 
 def _agree(
-    parts: list[Batch], real: list[bool], stop: bool, accelerator: Accelerator
+    parts: list[Batch], weights: list[int], stop: bool, accelerator: Accelerator
 ) -> tuple[dict[str, int], bool]:
     """The denominators, summed over the step's micro-batches and over the processes.
 
     And whether any process was told to stop: all have to end with the same step.
     """
     names = sorted(parts[0]["counts"])
-    counted = [part["counts"] for part, counts in zip(parts, real, strict=True) if counts]
+    counted = [part["counts"] for part, weight in zip(parts, weights, strict=True) if weight]
     sums = [sum(int(counts[name]) for counts in counted) for name in names]
     if accelerator.num_processes > 1:
         both = torch.tensor([*sums, int(stop)], device=accelerator.device)
@@ -393,7 +397,7 @@ def _resume(run: Run, model: nn.Module, optimizer: Any) -> tuple[int, float, int
     if found is None:
         return 0, 0.0, 0
     tensors, state = found
-    own = _model_state(model)
+    own = _weights(model)
     if own.keys() != tensors["model"].keys():
         odd = sorted(own.keys() ^ tensors["model"].keys())[:3]
         raise ValueError(f"{run.checkpoints} is of another model (for instance {odd})")
@@ -409,7 +413,7 @@ def _resume(run: Run, model: nn.Module, optimizer: Any) -> tuple[int, float, int
     return state["step"], state["seconds"], state["tokens"]
 
 
-def _model_state(model: nn.Module) -> dict[str, Tensor]:
+def _weights(model: nn.Module) -> dict[str, Tensor]:
     """Parameters (tied ones once) and the buffers that a state dict holds, not copied."""
     persistent = model.state_dict(keep_vars=True)
     parameters = dict(model.named_parameters())
@@ -417,7 +421,7 @@ def _model_state(model: nn.Module) -> dict[str, Tensor]:
     return {**parameters, **buffers}
 
 
-def _state(model: nn.Module, optimizer: Any) -> dict[str, Tensor]:
+def _optimizer_state(model: nn.Module, optimizer: Any) -> dict[str, Tensor]:
     """AdamW's moments and step counts as flat named tensors."""
     return {
         f"{name}/{key}": value

@@ -31,7 +31,6 @@ BAD = {
     (LossConfig, "kd_weight"): NOT_A_NUMBER,
     (LossConfig, "mlm_weight"): NOT_A_NUMBER,
     (LossConfig, "cosine_weight"): NOT_A_NUMBER,
-    (LossConfig, "attention"): NOT_A_NUMBER,
     (LossConfig, "temperature"): (*NOT_A_NUMBER, 0, 0.0),
     (LossConfig, "restrict_kd_to_mask"): ("masked", None, 1, 0, "True"),
     (LossConfig, "mlm_target"): ("student", "", None, True, 1, "Original"),

@@ -21,8 +21,9 @@ from transformers import (
 from distilkit import checkpoint
 from distilkit import distillation as pretraining
 from distilkit.config import MLM_ONLY, LossConfig, TrainingConfig
-from distilkit.distillation import add_projections, distil, fingerprint, losses_on, pretrain
+from distilkit.distillation import LanguageModelLoss, distil, losses_on, pretrain
 from distilkit.masking import MaskedBlocks, pack
+from distilkit.run import fingerprint
 from distilkit.student import student_from_teacher
 
 TOY = TrainingConfig(
@@ -336,15 +337,16 @@ def test_widths_differ_so_a_projection_is_learned_and_thrown_away(home, blocks, 
     loss_config = LossConfig(
         kd_weight=0, mlm_weight=0, cosine_weight=1, cosine_layers=((0, 0), (1, 4))
     )
-    first = copy.deepcopy(student)
-    add_projections(first, teacher, loss_config, TOY.seed)
-    maps = [m.weight.detach() for m in first.cosine_projections]
+    loss = LanguageModelLoss(loss_config, teacher)
+    loss.add_projections(student, TOY.seed)
+    maps = [m.weight.detach() for m in loss.projections]
     assert [m.shape for m in maps] == [(48, 32), (48, 32)]
     assert not torch.equal(*maps)
     expected = cosines(student, teacher, blocks, loss_config.cosine_layers, maps)
-    assert losses_on(first, blocks, loss_config, teacher)["cosine"] == pytest.approx(
-        expected, abs=1e-6
-    )
+    batch = blocks.batch(0, np.arange(len(blocks)))
+    with torch.no_grad():
+        found = loss(student, batch, batch["counts"])["cosine"].item()
+    assert found == pytest.approx(expected, abs=1e-6)
 
     saved_in_checkpoints = []
     real_save = checkpoint.save
@@ -360,20 +362,24 @@ def test_widths_differ_so_a_projection_is_learned_and_thrown_away(home, blocks, 
     assert losses[-1] < 0.6 * losses[0]
     saved = load_file(run.model / "model.safetensors")
     assert not any("projection" in name for name in saved)
-    learned = "cosine_projections.1.weight"  # so an interrupted run goes on with its own maps
+    learned = "loss.projections.1.weight"  # so an interrupted run goes on with its own maps
     assert learned in saved_in_checkpoints[-1]["model"]
     assert f"{learned}/exp_avg" in saved_in_checkpoints[-1]["optimizer"]
     trained = DistilBertForMaskedLM.from_pretrained(run.model)
-    assert not hasattr(student, "cosine_projections")
-    with pytest.raises(ValueError, match=r"hidden_size.*cosine=0"):
+    with pytest.raises(ValueError, match=r"hidden_size.*cosine_weight=0"):
         losses_on(trained, blocks, loss_config, teacher)
 
 
 def test_no_projection_where_none_is_needed():
     student = student_from_teacher(small_bert(2))
-    add_projections(student, small_bert(2), LossConfig(), 0)
-    add_projections(student, small_bert(2, hidden_size=48), LossConfig(cosine_weight=0), 0)
-    assert not hasattr(student, "cosine_projections")
+    wider = small_bert(2, hidden_size=48)
+    for loss_config, teacher in (
+        (LossConfig(), small_bert(2)),
+        (LossConfig(cosine_weight=0), wider),
+    ):
+        loss = LanguageModelLoss(loss_config, teacher)
+        loss.add_projections(student, 0)
+        assert not list(loss.parameters())
 
 
 # --- what is refused before anything is written -------------------------------------------------

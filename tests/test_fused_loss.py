@@ -23,7 +23,8 @@ from transformers import (
 
 from distilkit import fused_loss as lean_head
 from distilkit.config import MLM_ONLY, LossConfig
-from distilkit.fused_loss import Head, fused_triple_loss, mlm_head
+from distilkit.families import Head, mlm_head
+from distilkit.fused_loss import fused_triple_loss
 from distilkit.student import student_from_teacher
 
 V = 211  # a prime, found in no other dimension here

@@ -11,7 +11,7 @@ from scipy.special import log_softmax, logsumexp, softmax
 from toy_models import shake, small_bert
 
 from distilkit.config import LossConfig
-from distilkit.distillation import language_model_loss
+from distilkit.distillation import LanguageModelLoss
 from distilkit.losses import (
     IGNORE,
     cosine_loss,
@@ -497,7 +497,7 @@ def flat_gradient(model):
 
 def with_gradients(loss_config, student, teacher, batch):
     student.zero_grad()
-    out = language_model_loss(loss_config, teacher)(student, batch, batch["counts"])
+    out = LanguageModelLoss(loss_config, teacher)(student, batch, batch["counts"])
     out["loss"].backward()
     return [float(v.detach()) for v in out.values()], flat_gradient(student)
 
@@ -553,7 +553,7 @@ def test_ragged_micro_batches_add_up_to_the_whole_batch(pair):
     for rows in (slice(0, 1), slice(1, 3)):
         n = max(LENGTHS[rows])
         part = as_batch(ids[rows, :n], targets[rows, :n], LENGTHS[rows])
-        out = language_model_loss(LossConfig(), teacher)(student, part, whole["counts"])
+        out = LanguageModelLoss(LossConfig(), teacher)(student, part, whole["counts"])
         out["loss"].backward()
         total += [float(v.detach()) for v in out.values()]
     np.testing.assert_allclose(total, reference, rtol=1e-5)

@@ -10,7 +10,8 @@ from toy_models import small_bert, zeroed
 from transformers import BertTokenizerFast, DistilBertForMaskedLM
 
 from distilkit.config import LossConfig
-from distilkit.fused_loss import Head, fused_triple_loss
+from distilkit.families import Head
+from distilkit.fused_loss import fused_triple_loss
 from distilkit.losses import IGNORE, cosine_loss, mlm_loss, soft_target_loss, triple_loss
 from distilkit.masking import MaskedBlocks, pack
 from distilkit.measure.size import parameter_count

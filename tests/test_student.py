@@ -27,11 +27,11 @@ from transformers import (
     pipeline,
 )
 
+from distilkit.families import positions
 from distilkit.student import (
     DISTILBERT_LAYERS,
     check_layers,
     default_layers,
-    positions,
     random_student_like,
     student_from_teacher,
     student_state_dict,

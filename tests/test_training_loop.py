@@ -35,7 +35,7 @@ from transformers import (
 from distilkit import checkpoint
 from distilkit import training_loop as loop
 from distilkit.config import LossConfig, TrainingConfig
-from distilkit.distillation import distil, language_model_loss
+from distilkit.distillation import LanguageModelLoss, distil
 from distilkit.finetuning import finetune, sequence_classifier
 from distilkit.masking import MaskedBlocks
 from distilkit.run import Run, open_run
@@ -354,7 +354,7 @@ def test_accumulated_updates_equal_those_of_whole_batches(
         return clip(parameters, *arguments, **options)
 
     monkeypatch.setattr(nn.utils, "clip_grad_norm_", recording)
-    run = fit(student, blocks, language_model_loss(loss_config, teacher), training)
+    run = fit(student, blocks, LanguageModelLoss(loss_config, teacher), training)
     assert len(seen) == 6
 
     named = dict(reference.named_parameters())
@@ -823,7 +823,7 @@ def test_a_step_waits_for_the_device_only_where_it_logs(home, tokenizer, monkeyp
         )
         name = f"waits-{queues}-{next(number)}"
         with open_run(name, {"name": name}) as opened, CountWaits() as counted:
-            loss = language_model_loss(LossConfig(), teacher)
+            loss = LanguageModelLoss(LossConfig(), teacher)
             train(copy.deepcopy(student), data, loss, training, opened)
         return len(counted.waits)
 

@@ -26,14 +26,14 @@ from distilkit.config import MLM_ONLY, Scale, home
 from distilkit.data.documents import about_how_many, is_local
 from distilkit.data.sources import load_task, load_teacher, load_text
 from distilkit.data.tasks import chance_score, get_task
-from distilkit.distillation import language_model_loss, losses_on
+from distilkit.distillation import LanguageModelLoss, losses_on
 from distilkit.finetuning import check_classifier, evaluate_task, fine_tuned
 from distilkit.masking import MaskedBlocks, pack
 from distilkit.measure.flops import step_bytes
 from distilkit.measure.micro_batch_timing import gradient_step, time_micro_batches
 from distilkit.measure.size import parameter_count
 from distilkit.processes import processes, to_device
-from distilkit.student import positions, student_from_teacher
+from distilkit.student import student_from_teacher
 from distilkit.training_loop import steps_per_epoch
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def _overfits(
 ) -> tuple[str, str, bool]:
     few = train[:2, :64].copy()
     batch = MaskedBlocks(few, tokenizer, seed=0).batch(0, np.arange(len(few)))
-    model, loss = copy.deepcopy(student).eval(), language_model_loss(MLM_ONLY)
+    model, loss = copy.deepcopy(student).eval(), LanguageModelLoss(MLM_ONLY)
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-4)
     losses, until = [], time.perf_counter() + OVERFIT_SECONDS
     while len(losses) < OVERFIT_STEPS and (len(losses) < 5 or time.perf_counter() < until):
@@ -239,7 +239,7 @@ def _speed(
     training = scale.distillation
     masked = MaskedBlocks(train, tokenizer, seed=0)
     model, reference = copy.deepcopy(student).to(device).train(), teacher.to(device).eval()
-    loss = language_model_loss(scale.loss_config, reference)
+    loss = LanguageModelLoss(scale.loss_config, reference)
     step = gradient_step(model, loss, training.precision)
 
     def seconds(examples: int) -> float:

@@ -36,12 +36,13 @@ from distilkit.data.examples import Examples
 from distilkit.data.sources import fewer_examples, load_blocks, load_teacher, load_tokenizer
 from distilkit.data.tasks import get_task, scores, task_examples
 from distilkit.distillation import distil
+from distilkit.families import positions
 from distilkit.finetuning import fine_tuned, finetune, input_length, sequence_classifier, task_loss
 from distilkit.measure.size import parameter_count
 from distilkit.models.loading import load_model
 from distilkit.models.pruning import layers_of, prune
 from distilkit.run import Run, run_folder
-from distilkit.student import default_layers, positions, student_from_teacher
+from distilkit.student import default_layers, student_from_teacher
 from distilkit.study.arms import POINTS, train_and_measured
 from distilkit.study.run_parallel import run_parallel
 

@@ -54,7 +54,7 @@ def head_and_unit_importance(
         model: a BERT, DistilBERT or RoBERTa, pruned or not; stays as it is, its gradients too.
         data: examples as the loop takes them: ``task_examples(...)``, ``MaskedBlocks``; their first
             epoch. A thousand examples will do where there are many.
-        loss: likewise: ``task_loss(task)``, ``language_model_loss(objective, teacher)``, with the
+        loss: likewise: ``task_loss(task)``, ``LanguageModelLoss(objective, teacher)``, with the
             teacher in eval mode and on the model's device.
         batch_size: examples a pass; decides memory and speed, not the result.
 

@@ -29,9 +29,9 @@ from transformers import PreTrainedModel
 
 from distilkit.checkpoint import atomic_file
 from distilkit.data.examples import Examples
+from distilkit.families import positions
 from distilkit.finetuning import inputs_of, predict
 from distilkit.processes import eval_mode
-from distilkit.student import positions
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -32,14 +32,14 @@ import filelock
 import numpy as np
 import torch
 from tqdm.auto import tqdm
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from distilkit.checkpoint import write_atomically, write_json
 from distilkit.config import LossConfig, TrainingConfig, home
-from distilkit.fingerprint import fingerprint, text_digest
-from distilkit.fused_loss import mlm_head
+from distilkit.families import mlm_head
 from distilkit.masking import MaskedBlocks
 from distilkit.processes import eval_mode, processes
+from distilkit.run import fingerprint
 from distilkit.training_loop import steps_per_epoch, total_steps
 
 _FORMAT = 2  # changes with what is written
@@ -82,7 +82,7 @@ def cached_teacher(
     about = {
         "format": _FORMAT,
         "teacher": fingerprint(teacher),
-        "text": text_digest(blocks),  # with the seed of masks and order
+        **blocks.identity(),  # with the seed of masks and order
         "special": [blocks.mask_id, blocks.pad_id],
     }
     cache = TeacherCache(blocks, about, teacher.config.hidden_size, _seen(blocks, training))
@@ -99,17 +99,33 @@ def cached_teacher(
 
 
 class TeacherCache:
-    """Data for the loop in place of its :class:`MaskedBlocks`: the same micro-batches, answered."""
+    """Source of batches in place of its :class:`MaskedBlocks`, with the teacher's hidden states."""
 
     def __init__(
         self, blocks: MaskedBlocks, about: dict[str, Any], width: int, entries: int
     ) -> None:
         """What :func:`cached_teacher` made: states of `width` for `entries` blocks."""
-        self.blocks, self.about = blocks, about
+        self.source, self.about = blocks, about
         self.shape = (entries, blocks.blocks.shape[1], width)  # entries, L, H
         self.key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:20]
         self.path = home() / "data" / "cache" / f"teacher-{self.key}"
         self._places: dict[int, np.ndarray] = {}
+
+    @property
+    def blocks(self) -> np.ndarray:
+        return self.source.blocks
+
+    @property
+    def weights(self) -> np.ndarray:
+        return self.source.weights
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        return self.source.tokenizer
+
+    def identity(self) -> dict[str, Any]:
+        """Describe the data for a run's config."""
+        return {**self.source.identity(), "teacher_cache": self.key}
 
     @property
     def entries(self) -> int:
@@ -120,27 +136,26 @@ class TeacherCache:
         return 2 * self.shape[1] * self.shape[2]
 
     def __len__(self) -> int:
-        return len(self.blocks)
+        return len(self.source)
 
     def order(self, epoch: int, batch_size: int) -> np.ndarray:
-        return self.blocks.order(epoch, batch_size)
+        return self.source.order(epoch, batch_size)
 
     def batch(self, epoch: int, ids: np.ndarray) -> dict[str, Any]:
         """:meth:`MaskedBlocks.batch`, and ``teacher_hidden`` [N, H] of its rows."""
-        batch = self.blocks.batch(epoch, ids)
+        batch = self.source.batch(epoch, ids)
         # opened anew for every batch: no process holds pages that it has read
         file = np.memmap(self.path / "entries.bin", np.float16, mode="r", shape=self.shape)
         hidden = torch.from_numpy(file[self._entries_of(epoch, ids)])  # B, L, H
         return batch | {"teacher_hidden": hidden.flatten(0, 1)[batch["rows"]]}
 
     def check(
-        self, teacher: dict[str, str], text: str, loss_config: LossConfig, training: TrainingConfig
+        self, teacher: dict[str, str] | None, loss_config: LossConfig, training: TrainingConfig
     ) -> None:
-        """Before time is spent: does the cache hold what this training asks?
+        """Check that the cache holds what this training needs, before time is spent.
 
         Args:
-            teacher: its :func:`distilkit.fingerprint.fingerprint`.
-            text: the :func:`distilkit.fingerprint.text_digest` of the blocks.
+            teacher: its :func:`distilkit.run.fingerprint`.
 
         Raises:
             ValueError: it does not; says what to do.
@@ -148,17 +163,12 @@ class TeacherCache:
         _check_servable(loss_config)
         if teacher != self.about["teacher"]:
             raise ValueError(
-                "the teacher cache holds the answers of another teacher: build it with this one "
-                "(cached_teacher)"
+                "the teacher cache holds the hidden states of another teacher: build it with this "
+                "one (cached_teacher)"
             )
-        if text != self.about["text"]:
+        if _seen(self.source, training) > self.entries:
             raise ValueError(
-                "the teacher cache is of other blocks, or of another seed of their masks: build it "
-                "with these (cached_teacher)"
-            )
-        if _seen(self.blocks, training) > self.entries:
-            raise ValueError(
-                f"the training sees {_seen(self.blocks, training)} blocks, the teacher cache holds "
+                f"the training sees {_seen(self.source, training)} blocks, the teacher cache holds "
                 f"{self.entries}: build it with this training, it goes on after those"
             )
 
@@ -172,10 +182,10 @@ class TeacherCache:
 
 
 def _check_servable(loss_config: LossConfig) -> None:
-    if loss_config.attention > 0 or loss_config.cosine_layers is not None:
+    if loss_config.cosine_layers is not None:
         raise ValueError(
-            "a teacher cache holds neither attention maps nor hidden states below the last: leave "
-            "out attention and cosine_layers, or the cache"
+            "a teacher cache holds no hidden states below the last: leave out cosine_layers, or "
+            "the cache"
         )
 
 
@@ -255,7 +265,7 @@ def _answers(cache: TeacherCache, teacher: PreTrainedModel, first: int) -> np.nd
     """The entries of a part: the same whichever training asks, and whatever was there before."""
     entries = np.zeros((PART, *cache.shape[1:]), np.float16)
     for epoch, ids, here in _batches(cache, first):
-        batch = cache.blocks.batch(epoch, ids)
+        batch = cache.source.batch(epoch, ids)
         inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
         inputs = {name: x if x is None else x.to(teacher.device) for name, x in inputs.items()}
         hidden = teacher.base_model(**inputs).last_hidden_state.flatten(0, 1)  # B * L, H
@@ -271,7 +281,7 @@ def _answers(cache: TeacherCache, teacher: PreTrainedModel, first: int) -> np.nd
 
 def _batches(cache: TeacherCache, first: int) -> Iterator[tuple[int, np.ndarray, slice]]:
     """(epoch, sample ids, where in the part) of a part's entries, as the teacher reads them."""
-    at_once = max(1, _TOKENS_AT_ONCE // cache.blocks.blocks.shape[1])
+    at_once = max(1, _TOKENS_AT_ONCE // cache.source.blocks.shape[1])
     entry, end = first, first + PART
     while entry < end:
         epoch, place = divmod(entry, len(cache))

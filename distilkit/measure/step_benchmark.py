@@ -35,7 +35,7 @@ from transformers.utils import logging
 
 from distilkit.config import LossConfig, TrainingConfig
 from distilkit.data.documents import open_text
-from distilkit.distillation import language_model_loss
+from distilkit.distillation import LanguageModelLoss
 from distilkit.losses import IGNORE
 from distilkit.masking import MASKED_SHARE, MaskedBlocks, pack
 from distilkit.measure.flops import flops_per_token
@@ -149,7 +149,7 @@ def make_step(
         eps=training.eps,
         fused=not textbook,
     )
-    loss = language_model_loss(loss_config, teacher)
+    loss = LanguageModelLoss(loss_config, teacher)
     device, low = student.device.type, VARIANTS[variant] == "bf16"
 
     def step(batch: dict[str, Any]) -> Tensor:

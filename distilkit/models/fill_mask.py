@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from distilkit.families import positions
 from distilkit.losses import softmax_with_temperature
-from distilkit.student import positions
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -42,10 +42,11 @@ from transformers import (
     RobertaModel,
 )
 
+from distilkit.families import PRUNED
 from distilkit.models.hub import fetch
 from distilkit.processes import seeded
 
-SHAPES = "pruned"  # of the config: {"heads": [left in each layer], "units": [likewise]}
+SHAPES = PRUNED  # of the config: {"heads": [left in each layer], "units": [likewise]}
 
 _CLASSES = {
     kind.__name__: kind

@@ -65,8 +65,8 @@ def loss_panel(
     if not len(ids) or ids.min() < 0 or ids.max() >= len(blocks):
         raise ValueError(f"ids = {ids.tolist()}: give block numbers from 0 to {len(blocks) - 1}")
     loss_config = loss_config or LossConfig()
-    if loss_config.attention or loss_config.cosine_layers:
-        raise ValueError("objective: attention and cosine_layers are not among the three terms")
+    if loss_config.cosine_layers:
+        raise ValueError("objective: cosine_layers is not among the three terms")
     settings = {
         "weights": [loss_config.kd_weight, loss_config.mlm_weight, loss_config.cosine_weight],
         "shown": "total",

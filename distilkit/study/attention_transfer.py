@@ -11,13 +11,45 @@ difference of scores.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from distilkit.losses import at_least_float32
 
 _LEAST = 1e-6  # of a probability, in the logarithm: padding is attended to with exactly 0
+
+
+@dataclass(frozen=True)
+class AttentionTransfer:
+    """Extra loss for :func:`distilkit.distillation.pretrain`: ``weight`` times the mean KL.
+
+    Runs both models once more, in the attention implementation that returns its maps.
+    """
+
+    weight: float
+    pairs: tuple[tuple[int, int], ...]  # as for :func:`attention_term`
+
+    def __call__(
+        self,
+        student: PreTrainedModel,
+        teacher: PreTrainedModel,
+        batch: dict[str, Any],
+        counts: dict[str, int],
+    ) -> dict[str, Tensor]:
+        check_attention(student, teacher)
+        mask = batch["attention_mask"]
+        inputs = {"input_ids": batch["input_ids"], "attention_mask": mask}
+        show_attention(student)
+        show_attention(teacher)
+        with torch.no_grad():
+            teacher_maps = teacher.base_model(**inputs, output_attentions=True).attentions
+        student_maps = student.base_model(**inputs, output_attentions=True).attentions
+        term = attention_term(student_maps, teacher_maps, self.pairs, mask, counts["tokens"])
+        return {"attention": self.weight * term}
 
 
 def attention_loss(

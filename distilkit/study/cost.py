@@ -20,7 +20,7 @@ from transformers.utils import logging as hf_logging
 from distilkit.config import MLM_ONLY, FinetuneLossConfig, Scale, TrainingConfig
 from distilkit.data.sources import load_blocks, load_task, load_teacher
 from distilkit.data.tasks import get_task, task_examples
-from distilkit.distillation import language_model_loss
+from distilkit.distillation import LanguageModelLoss
 from distilkit.finetuning import input_length, sequence_classifier, task_loss
 from distilkit.measure.flops import step_bytes
 from distilkit.measure.micro_batch_timing import gradient_step, time_micro_batches
@@ -118,7 +118,7 @@ def study_cost(scale: Scale, steps: Sequence[Step], planned: int | None = None) 
                     known[key] = _finetuning_seconds(scale, step.task, step.taught, of_teacher)
                 else:
                     loss_config = scale.loss_config if step.taught else MLM_ONLY
-                    loss = language_model_loss(loss_config, teacher.to(device).eval())
+                    loss = LanguageModelLoss(loss_config, teacher.to(device).eval())
                     blocks, _ = load_blocks(scale, tokenizer)
                     training = scale.distillation
                     known[key] = _seconds(

@@ -29,11 +29,11 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from distilkit.config import LossConfig
-from distilkit.fused_loss import Head, mlm_head
+from distilkit.families import Head, mlm_head, positions
 from distilkit.losses import at_least_float32
 from distilkit.masking import MaskedBlocks
 from distilkit.processes import to_device
-from distilkit.student import DISTILBERT_LAYERS, check_teacher, default_layers, positions
+from distilkit.student import DISTILBERT_LAYERS, check_teacher, default_layers
 from distilkit.training_loop import evaluate
 
 if TYPE_CHECKING:

@@ -42,6 +42,7 @@ from distilkit.models.encoder import (
 )
 from distilkit.processes import seeded
 from distilkit.run import Run
+from distilkit.study.attention_transfer import AttentionTransfer
 
 VOCABULARY = 5000
 LENGTH = 64  # tokens in a block, and positions of the small model: it ships none untrained
@@ -159,12 +160,17 @@ def small_teacher(
     pairs = tuple((round(layer * depth / theirs), layer) for layer in range(theirs + 1))
     # states and attention weigh as much as the soft targets: what the large one knows of comparing
     # sentences shows in them, and hardly in the words it expects
-    loss_config = LossConfig(
-        mlm_weight=1.0, cosine_weight=20.0, cosine_layers=pairs, attention=20.0
-    )
+    loss_config = LossConfig(mlm_weight=1.0, cosine_weight=20.0, cosine_layers=pairs)
     blocks, validation = _blocks(sentences(texts), sentences(held_out), tokenizer, training.seed)
     return distil(
-        small, large, blocks, training, name=name, loss_config=loss_config, validation=validation
+        small,
+        large,
+        blocks,
+        training,
+        name=name,
+        loss_config=loss_config,
+        validation=validation,
+        extra_loss=AttentionTransfer(20.0, pairs),
     )
 
 

@@ -399,13 +399,12 @@ def arm_checkpoint(
         )
     run = pretrain(
         student,
-        blocks,
+        cache or blocks,
         training,
         name=folder.name,
         loss_config=loss_config,
         teacher=teacher if loss_config.needs_teacher else None,
         validation=validation,
-        teacher_cache=cache,
     )
     return run.model, tokenizer
 

@@ -13,9 +13,9 @@ import numpy as np
 from distilkit.config import Scale, home
 from distilkit.data.sources import load_task, load_teacher
 from distilkit.data.tasks import chance_score, get_task
-from distilkit.distillation import fingerprint
 from distilkit.models.fill_mask import fill_mask
 from distilkit.processes import processes
+from distilkit.run import fingerprint
 from distilkit.student import random_student_like
 from distilkit.study.arms import POINTS, finetune_arms, macro_scores, results_table
 

@@ -70,7 +70,7 @@ def test_a_plan_too_large_for_the_machine(home):
 def test_a_micro_batch_that_was_tried_and_does_not_fit(home, monkeypatch):
     """As on a GPU: PyTorch's own error becomes the memory's row, and nothing else."""
     module = importlib.import_module("distilkit.cli.doctor")
-    real = module.language_model_loss
+    real = module.LanguageModelLoss
 
     def full(loss_config, teacher=None):
         loss = real(loss_config, teacher)
@@ -82,7 +82,7 @@ def test_a_micro_batch_that_was_tried_and_does_not_fit(home, monkeypatch):
 
         return fails
 
-    monkeypatch.setattr(module, "language_model_loss", full)
+    monkeypatch.setattr(module, "LanguageModelLoss", full)
     table = found_by(TINY)
     assert list(table.index[~table.good]) == ["memory"]
     assert "was tried and does not fit" in table.found["memory"]

@@ -30,11 +30,10 @@ from distilkit.compress.frontier import (
 from distilkit.compress.pareto import frontier_points
 from distilkit.config import SCALES
 from distilkit.data.sources import load_task, load_tokenizer
-from distilkit.distillation import fingerprint
 from distilkit.finetuning import predict, sequence_classifier
 from distilkit.measure.size import bytes_on_disk
 from distilkit.models.pruning import layers_of
-from distilkit.run import Run
+from distilkit.run import Run, fingerprint
 from distilkit.student import student_from_teacher
 
 TINY = SCALES["tiny"]

@@ -18,7 +18,7 @@ from distilkit.compress.importance import Cut, Importance, head_and_unit_importa
 from distilkit.config import FinetuneLossConfig, LossConfig
 from distilkit.data.examples import Examples
 from distilkit.data.tasks import get_task
-from distilkit.distillation import language_model_loss
+from distilkit.distillation import LanguageModelLoss
 from distilkit.finetuning import task_loss
 from distilkit.masking import MaskedBlocks, pack
 from distilkit.models.pruning import prune
@@ -118,7 +118,7 @@ def test_a_masked_language_models_importance(tokenizer, texts, kind, loss_config
     if kind is DistilBertForMaskedLM:
         model = student_from_teacher(model, [0, 1])
     blocks = MaskedBlocks(pack(texts[:3], tokenizer, 16), tokenizer, seed=1)
-    loss = language_model_loss(loss_config, teacher if loss_config.needs_teacher else None)
+    loss = LanguageModelLoss(loss_config, teacher if loss_config.needs_teacher else None)
     counted = [blocks.batch(0, np.array([i]))["counts"] for i in range(len(blocks))]
     counts = {key: sum(each[key] for each in counted) for key in counted[0]}
 

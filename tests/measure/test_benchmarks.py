@@ -18,7 +18,7 @@ from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
 
 from distilkit.__main__ import main
 from distilkit.config import LossConfig
-from distilkit.distillation import language_model_loss
+from distilkit.distillation import LanguageModelLoss
 from distilkit.losses import IGNORE, triple_loss
 from distilkit.masking import MaskedBlocks
 from distilkit.measure import flops as cost
@@ -95,9 +95,7 @@ def test_textbook_and_ours_are_the_formula_in_float64(pair, tokenizer, tokens, s
         if variant == "textbook":
             loss = textbook_loss(student, pair[1], batch, loss_config)
         else:
-            loss = language_model_loss(loss_config, pair[1])(student, batch, batch["counts"])[
-                "loss"
-            ]
+            loss = LanguageModelLoss(loss_config, pair[1])(student, batch, batch["counts"])["loss"]
         loss.backward()
         gradient = torch.cat([p.grad.flatten() for p in student.parameters()]).double()
         assert loss.item() == pytest.approx(expected.item(), rel=1e-6), variant

@@ -107,10 +107,10 @@ def step_times(student, teacher, data, training, loss_config) -> dict[str, list[
 
     import torch
 
-    from distilkit.distillation import language_model_loss
+    from distilkit.distillation import LanguageModelLoss
     from distilkit.training_loop import parameter_groups
 
-    loss = language_model_loss(loss_config, teacher)
+    loss = LanguageModelLoss(loss_config, teacher)
     models = {name: copy.deepcopy(student).train() for name in data}
     optimizers = {
         name: torch.optim.AdamW(parameter_groups(model, 0.0), lr=1e-4, fused=True)
@@ -143,12 +143,11 @@ def distilled(scale, teacher, tokenizer, name, cached):
     run = distil(
         student_from_teacher(teacher),
         teacher,
-        blocks,
+        cache or blocks,
         scale.distillation,
         name=name,
         loss_config=scale.loss_config,
         validation=validation,
-        teacher_cache=cache,
     )
     if cache is not None:
         (cache.path / "entries.bin").unlink()
@@ -165,7 +164,7 @@ def errors(teacher, student, validation) -> list[dict[str, Any]]:
     import numpy as np
     import torch
 
-    from distilkit.fused_loss import mlm_head
+    from distilkit.families import mlm_head
 
     batch = validation.batch(0, np.arange(32))
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}

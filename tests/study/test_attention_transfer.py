@@ -9,9 +9,14 @@ from toy_models import shake, small_bert
 from transformers import BertForMaskedLM
 
 from distilkit.config import LossConfig, TrainingConfig
-from distilkit.distillation import distil, losses_on
+from distilkit.distillation import distil
 from distilkit.masking import MaskedBlocks, pack
-from distilkit.study.attention_transfer import attention_loss, attention_term, check_attention
+from distilkit.study.attention_transfer import (
+    AttentionTransfer,
+    attention_loss,
+    attention_term,
+    check_attention,
+)
 
 
 def sharp_teacher() -> BertForMaskedLM:
@@ -91,17 +96,23 @@ def test_a_student_of_random_weights_learns_where_to_look(home, tokenizer, texts
     student = BertForMaskedLM(config).eval()
     depth = config.num_hidden_layers
     pairs = tuple((layer, layer) for layer in range(depth + 1))
-    loss_config = LossConfig(0.0, 0.0, 0.0, cosine_layers=pairs, attention=1.0)
+    transfer = AttentionTransfer(1.0, pairs)
     blocks = MaskedBlocks(pack(texts, tokenizer, 24), tokenizer, seed=1)
     training = TrainingConfig(
         steps=150, batch_size=8, micro_batch_size=4, learning_rate=3e-3, eps=1e-8, seed=1
     )
-    before = losses_on(student, blocks, loss_config, teacher)["attention"]
-    run = distil(student, teacher, blocks, training, name="looks", loss_config=loss_config)
+    few = LossConfig(0.0, 0.0, 1e-3)
+    run = distil(
+        student, teacher, blocks, training, name="toy", loss_config=few, extra_loss=transfer
+    )
     trained = BertForMaskedLM.from_pretrained(run.model)
-    after = losses_on(trained, blocks, loss_config, teacher)
-    assert after["attention"] < 0.6 * before
-    assert after["loss"] == pytest.approx(after["attention"])
+    batch = blocks.batch(0, np.arange(len(blocks)))
+    before, after = (
+        transfer(model, teacher, batch, batch["counts"])["attention"].item()
+        for model in (student, trained)
+    )
+    assert after < 0.6 * before
+    assert "AttentionTransfer" in run.config()["extra_loss"]
     first, *_, last = (row["attention"] for row in run.rows() if row["split"] == "train")
     assert last < first
 
@@ -118,5 +129,3 @@ def test_what_cannot_be_compared_is_refused():
         check_attention(BertForMaskedLM(config), teacher)
     with pytest.raises(ValueError, match="the same number of heads"):
         attention_loss(torch.ones(1, 2, 3, 3), torch.ones(1, 3, 3, 3))
-    with pytest.raises(ValueError, match="attention transfer needs a pair of layers"):
-        LossConfig(attention=1.0, cosine_layers=((0, 0),))

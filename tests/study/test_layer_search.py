@@ -13,7 +13,7 @@ from transformers import BertModel, RobertaConfig, RobertaForMaskedLM
 
 from distilkit.config import LossConfig
 from distilkit.distillation import losses_on
-from distilkit.fused_loss import mlm_head
+from distilkit.families import mlm_head
 from distilkit.losses import soft_target_loss
 from distilkit.masking import MaskedBlocks, pack
 from distilkit.student import DISTILBERT_LAYERS, default_layers, student_from_teacher

@@ -16,14 +16,13 @@ from distilkit import distillation, finetuning
 from distilkit.__main__ import main
 from distilkit.config import SCALES, FinetuneLossConfig, as_json
 from distilkit.data.sources import load_task
-from distilkit.distillation import fingerprint
 from distilkit.plots.study import (
     plot_ablation,
     plot_differences,
     plot_study,
     plot_temperature_study,
 )
-from distilkit.run import Run
+from distilkit.run import Run, fingerprint
 from distilkit.student import student_from_teacher
 from distilkit.study import cost, study
 from distilkit.study.cost import Cost, Step
