@@ -773,7 +773,7 @@ def test_a_non_finite_loss_raises_and_touches_nothing(home, poison, micro):
 
 def test_where_looking_costs_a_wait_nothing_is_updated_until_somebody_looks(home, monkeypatch):
     """A GPU's queue, played on the CPU: step 7 is poisoned, the checkpoint of step 10 notices."""
-    monkeypatch.setattr(loop, "_queues", lambda device: True)
+    monkeypatch.setattr(loop, "_is_async", lambda device: True)
     data, model, seen = Points(22), net(), []
 
     def loss(model, batch, counts):
@@ -809,7 +809,7 @@ class CountWaits(TorchDispatchMode):
 
 @pytest.mark.parametrize("queues", [True, False])
 def test_a_step_waits_for_the_device_only_where_it_logs(home, tokenizer, monkeypatch, queues):
-    monkeypatch.setattr(loop, "_queues", lambda device: queues)
+    monkeypatch.setattr(loop, "_is_async", lambda device: queues)
     teacher = small_bert(2)
     student = student_from_teacher(teacher)
     ids = np.random.default_rng(0).integers(5, 205, (64, 16)).astype(np.int32)
