@@ -27,6 +27,7 @@ from transformers.utils import logging as hf_logging
 from distilkit.config import FinetuneLossConfig, TrainingConfig, as_json
 from distilkit.data.examples import Examples
 from distilkit.data.tasks import Task, get_task, scores, task_examples
+from distilkit.families import positions
 from distilkit.losses import at_least_float32, soft_target_loss
 from distilkit.models.loading import load_model
 from distilkit.processes import eval_mode, processes, seeded, to_device

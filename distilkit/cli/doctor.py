@@ -27,6 +27,7 @@ from distilkit.data.documents import about_how_many, is_local
 from distilkit.data.sources import load_task, load_teacher, load_text
 from distilkit.data.tasks import chance_score, get_task
 from distilkit.distillation import LanguageModelLoss, losses_on
+from distilkit.families import positions
 from distilkit.finetuning import check_classifier, evaluate_task, fine_tuned
 from distilkit.masking import MaskedBlocks, pack
 from distilkit.measure.flops import step_bytes
