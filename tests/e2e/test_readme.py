@@ -80,8 +80,8 @@ def test_the_readme_has_the_commands_that_matter():
 
 def test_python_blocks_run_as_pasted(home, monkeypatch):
     """At the tiny scale, with fewer steps; the second block goes on where the first one ends."""
-    training = replace(SCALES["tiny"].distillation, steps=2, eval_interval=1, batch_size=4)
-    toy = replace(SCALES["tiny"], distillation=replace(training, micro_batch_size=4))
+    tiny = SCALES["tiny"]
+    toy = replace(tiny, distillation=replace(tiny.distillation, steps=2, eval_interval=2))
     monkeypatch.setitem(SCALES, "tiny", toy)
     examples = blocks(README, "python")
     assert len(examples) == 2
