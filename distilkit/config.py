@@ -11,8 +11,10 @@ import os
 from dataclasses import asdict, dataclass, field, fields
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
+Precision = Literal["auto", "fp32", "bf16"]
+MlmTarget = Literal["original", "teacher"]
 GLUE_TASKS = ("cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst2", "stsb", "wnli")
 
 
@@ -78,7 +80,7 @@ class LossConfig:
     cosine_weight: float = 1.0  # weight of 1 − cos(student's, teacher's last hidden state)
     temperature: float = 2.0  # T of both softmaxes in the soft-target term; > 0
     restrict_kd_to_mask: bool = False  # KD at masked tokens only; default: all non-pad tokens
-    mlm_target: str = "original"  # the "original" token (the authors), or the "teacher"'s arg-max
+    mlm_target: MlmTarget = "original"  # the "original" token (authors), or the "teacher"'s arg-max
     # (student, teacher) hidden states that the cosine term aligns, 0 = embeddings; None: the last
     # of both (the authors). Pairs below the top are TinyBERT's (Jiao et al. 2020, section 3).
     cosine_layers: tuple[tuple[int, int], ...] | None = None
@@ -98,7 +100,7 @@ class LossConfig:
                 _whole("LossConfig", "cosine_layers", layer, 0)
         _number("LossConfig", "temperature", self.temperature, 0, math.inf, open_low=True)
         _boolean("LossConfig", "restrict_kd_to_mask", self.restrict_kd_to_mask)
-        _one_of("LossConfig", "mlm_target", self.mlm_target, ("original", "teacher"))
+        _one_of("LossConfig", "mlm_target", self.mlm_target, get_args(MlmTarget))
         if self.kd_weight == self.mlm_weight == self.cosine_weight == 0:
             raise ValueError("LossConfig: all weights are 0: nothing to learn from")
 
@@ -146,7 +148,7 @@ class TrainingConfig:
     warmup_fraction: float = 0.05  # share of the steps with a linear warm-up from 0
     max_grad_norm: float = 5.0  # gradients are clipped to this global L2 norm
     seed: int = 56  # order, masks and dropout all follow from it
-    precision: str = "auto"  # "fp32", "bf16" (autocast), or "auto": bf16 on GPUs that have it
+    precision: Precision = "auto"  # "fp32", "bf16" (autocast), or "auto": bf16 on GPUs that have it
     log_interval: int = 1  # optimizer steps between two lines of metrics.jsonl
     eval_interval: int | None = None  # optimizer steps between validations; None: only at the end
     checkpoint_interval: int = 500  # optimizer steps between two checkpoints
@@ -174,7 +176,7 @@ class TrainingConfig:
             raise ValueError(f"TrainingConfig.betas = {self.betas!r}: give two numbers")
         for beta in self.betas:
             _number("TrainingConfig", "betas", beta, 0, 0.999999999, open_low=False)
-        _one_of("TrainingConfig", "precision", self.precision, ("auto", "fp32", "bf16"))
+        _one_of("TrainingConfig", "precision", self.precision, get_args(Precision))
 
 
 @dataclass(frozen=True)

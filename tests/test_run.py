@@ -15,7 +15,7 @@ from paths import ROOT
 from processes import kill_when
 
 from distilkit import run as run_module
-from distilkit.__main__ import main
+from distilkit.cli.main import main
 from distilkit.run import EXACT, Run, RunBusy, environment, open_run, run_folder, runs
 
 CONFIG = {"kind": "toy", "training": {"steps": 3, "betas": (0.9, 0.98)}, "seed": 1}

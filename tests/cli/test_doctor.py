@@ -14,8 +14,8 @@ from processes import client
 from toy_models import small_bert
 from transformers import BertForSequenceClassification, BertTokenizerFast
 
-from distilkit.__main__ import main
 from distilkit.cli.doctor import doctor
+from distilkit.cli.main import main
 from distilkit.config import SCALES
 
 TINY = SCALES["tiny"]
@@ -136,7 +136,7 @@ def test_a_classifier_that_is_to_teach(home, tmp_path, tokenizer, kind):
 @pytest.mark.hub
 def test_a_stalled_hub_is_given_up(tmp_path):
     (tmp_path / "models").mkdir()
-    code = "from distilkit.__main__ import main\n"
+    code = "from distilkit.cli.main import main\n"
     code += "raise SystemExit(main(['doctor', '--scale', 'small']))"
     with HubServer(tmp_path, faults=[Fault(".", "stall:100", 1000)]) as hub:
         status, out, _ = client(code, tmp_path, hub.endpoint)

@@ -1,4 +1,4 @@
-"""The sequence on small notebooks in real kernels; progress and estimate without any."""
+"""The notebook runner on small notebooks, in real kernels."""
 
 from __future__ import annotations
 
@@ -17,30 +17,21 @@ import psutil
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from distilkit.cli import run_notebooks as sequence
-from distilkit.cli.run_notebooks import (
-    Estimate,
-    NotebookFailed,
-    Progress,
-    duration,
-    numbered_notebooks,
-    run_notebooks,
-)
+from distilkit.cli import run_notebooks as runner
+from distilkit.cli.main import main
+from distilkit.cli.run_notebooks import NotebookFailed, numbered_notebooks, run_notebooks
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def write(path: Path, *sources: str, minutes: dict | None = None) -> Path:
+def write(path: Path, *sources: str) -> Path:
     """A notebook; sources that start with # and a blank are markdown headings."""
     cells = [
         new_markdown_cell(source) if source.startswith("# ") else new_code_cell(source)
         for source in sources
     ]
-    notebook = new_notebook(cells=cells)
-    if minutes is not None:
-        notebook.metadata["distilkit"] = {"minutes": minutes}
     path.parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(notebook, path)
+    nbformat.write(new_notebook(cells=cells), path)
     return path
 
 
@@ -64,48 +55,8 @@ def is_gone(pid: int, within_s: float = 10.0) -> bool:
 
 
 class Terminal(io.StringIO):
-    """A terminal that understands what progress and bars send: \\r, \\n, and four sequences."""
-
-    def __init__(self):
-        super().__init__()
-        self.lines, self.row, self.column, self.kept = [""], 0, 0, (0, 0)
-
     def isatty(self):
         return True
-
-    def write(self, text):
-        for part in re.findall(r"\x1b\[K|\x1b\[\d*A|\x1b7|\x1b8|[^\x1b]", text):
-            line = self.lines[self.row]
-            if part == "\r":
-                self.column = 0
-            elif part == "\n":
-                self.row, self.column = self.row + 1, 0
-                if self.row == len(self.lines):
-                    self.lines.append("")
-            elif part == "\x1b[K":
-                self.lines[self.row] = line[: self.column]
-            elif part.endswith("A") and len(part) > 1:
-                self.row -= int(part[2:-1] or 1)
-                assert self.row >= 0
-            elif part == "\x1b7":
-                self.kept = (self.row, self.column)
-            elif part == "\x1b8":
-                self.row, self.column = self.kept
-            else:
-                line = line.ljust(self.column)
-                self.lines[self.row] = line[: self.column] + part + line[self.column + 1 :]
-                self.column += 1
-        return super().write(text)
-
-    def shown(self):
-        return [line for line in self.lines if line]
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self):
-        return self.now
 
 
 # ---- in kernels
@@ -149,10 +100,7 @@ def test_notebooks_run_in_order_in_their_folder_with_this_interpreter(tmp_path):
         assert Path(printed(copy).strip()) == ROOT / "distilkit" / "__init__.py"
         assert last.outputs[-1]["data"]["text/plain"] == "42"
     log = stream.getvalue()
-    assert log.index("[1/2] 02_second.ipynb") < log.index("[2/2] 01_first.ipynb")
-    assert "cell 0/2" in log
-    assert " left" in log
-    assert "2 notebooks done" in log
+    assert log.index("02_second.ipynb: 0/4 cells") < log.index("01_first.ipynb: 2/4 cells")
 
 
 @pytest.mark.notebooks
@@ -183,9 +131,8 @@ def test_a_cell_that_raises_ends_the_sequence_and_says_where(tmp_path):
         ),
         write(tmp_path / "02_after.ipynb", "1"),
     ]
-    stream = io.StringIO()
     with pytest.raises(NotebookFailed) as caught:
-        run_notebooks(paths, out=tmp_path / "out", stream=stream)
+        run_notebooks(paths, out=tmp_path / "out", stream=io.StringIO())
     error = caught.value
     assert (error.notebook, error.cell, error.source) == (paths[0], 2, bad)
     assert error.reason == "ZeroDivisionError: division by zero"
@@ -196,7 +143,7 @@ def test_a_cell_that_raises_ends_the_sequence_and_says_where(tmp_path):
     assert list((tmp_path / "out").iterdir()) == [error.saved]
     assert printed(error.saved) == "so far\n"
     assert nbformat.read(error.saved, as_version=4).cells[4].execution_count is None
-    assert "01_bad.ipynb failed" in stream.getvalue()
+    assert str(error).startswith("01_bad.ipynb failed at code cell 2 (In [2])")
     assert is_gone(int(pid.read_text()))
 
 
@@ -223,7 +170,7 @@ def test_a_kernel_that_cannot_start_is_reported(tmp_path, monkeypatch):
         argv = [sys.executable, "-c", "raise SystemExit(3)", "{connection_file}"]
         return {"argv": argv, "display_name": "broken", "language": "python"}
 
-    monkeypatch.setattr(sequence, "get_kernel_dict", broken)
+    monkeypatch.setattr(runner, "get_kernel_dict", broken)
     path = write(tmp_path / "01.ipynb", "1")
     with pytest.raises(NotebookFailed, match=r"at the start of its kernel: .*died") as caught:
         run_notebooks([path], out=tmp_path / "out", stream=io.StringIO())
@@ -231,55 +178,26 @@ def test_a_kernel_that_cannot_start_is_reported(tmp_path, monkeypatch):
 
 
 @pytest.mark.notebooks
-def test_a_cell_out_of_time_is_reported_and_its_kernel_gone(tmp_path):
-    pid = tmp_path / "pid"
-    path = write(
-        tmp_path / "01.ipynb",
-        f"import os, time; open({str(pid)!r}, 'w').write(str(os.getpid())); time.sleep(600)",
-    )
-    with pytest.raises(NotebookFailed, match=r"longer than 2 s \(timeout_s\)"):
-        run_notebooks([path], out=tmp_path / "out", timeout_s=2, stream=io.StringIO())
-    assert is_gone(int(pid.read_text()))
-
-
-@pytest.mark.notebooks
-def test_output_reaches_the_terminal_before_the_cell_ends(tmp_path):
-    """The cell waits for a file that only the arrival of its output makes."""
-    go = tmp_path / "go"
-    wait = (
-        f"import os, sys, time\nfor _ in range(600):\n    if os.path.exists({str(go)!r}): break\n"
-        "    time.sleep(0.05)\nelse: raise RuntimeError('its output never arrived')"
-    )
-    stdout = "print('step 1', flush=True)\n" + wait
-    bar = (
-        "import time\nfrom tqdm import tqdm\n"
-        "for _ in tqdm(range(100_000_000), desc='plain', mininterval=0.05):\n"
-        f"    time.sleep(0.05)\n    if __import__('os').path.exists({str(go) + '2'!r}): break"
-    )
-    widget = bar.replace("from tqdm ", "from tqdm.auto ").replace("plain", "drawn")
-    widget = widget.replace(str(go) + "2", str(go) + "3")
-
-    class Watching(Terminal):
-        def write(self, text):
-            written = super().write(text)
-            everything = self.getvalue()
-            for mark, file in (
-                ("step 1\n", "go"),
-                (r"plain: .* 3/1000", "go2"),
-                (r"drawn: .* 3/1000", "go3"),
-            ):
-                if re.search(mark, everything):
-                    (tmp_path / file).touch()
-            return written
-
-    stream = Watching()
-    path = write(tmp_path / "01_live.ipynb", "# Training", stdout, bar, widget)
-    [copy] = run_notebooks([path], out=tmp_path / "out", timeout_s=60, stream=stream)
-    shown = "\n".join(stream.shown())
-    assert "[1/1] 01_live.ipynb" in shown
-    assert "Training" in shown
-    assert "1 notebook done" in shown
-    assert printed(copy).count("plain:") == 1  # saved as its last state
+@pytest.mark.parametrize("stream", [io.StringIO, Terminal])
+def test_progress_names_notebook_and_cell_and_gives_a_sign_of_life(tmp_path, monkeypatch, stream):
+    """In a log lines without carriage returns, on a terminal one line that is drawn again."""
+    monkeypatch.setattr(runner, "LOG_REFRESH_S", 0.2)
+    monkeypatch.setattr(runner, "REFRESH_S", 0.2)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "70")
+    paths = [
+        write(tmp_path / "01_a.ipynb", "# Title", "", "import time; time.sleep(2)"),
+        write(tmp_path / "02_b.ipynb", "1", "2"),
+    ]
+    shown = stream()
+    run_notebooks(paths, out=tmp_path / "out", stream=shown)
+    text = shown.getvalue()
+    assert ("\r" in text) == (stream is Terminal)
+    lines = [line for line in re.split(r"[\r\n]+", text) if line.strip()]
+    assert all(len(line) < 70 for line in lines)
+    assert len([line for line in lines if re.match(r"01_a.* 0/3 cells .*In \[1\]", line)]) > 3
+    assert re.search(r"02_b\.ipynb: .*2/3 cells \[\d\d:\d\d<\d\d:\d\d, In \[2\]\]", text)
+    assert "3/3 cells" in lines[-1]
 
 
 @pytest.mark.notebooks
@@ -297,8 +215,8 @@ def test_no_kernel_outlives_an_interrupted_sequence(tmp_path, signum):
     )
     path = write(tmp_path / "01.ipynb", "print('before')", cell)
     code = (
-        "from pathlib import Path; from distilkit.cli.run_notebooks import run_sequence\n"
-        f"run_sequence([Path({str(path)!r})], out=Path({str(tmp_path / 'out')!r}))"
+        "from pathlib import Path; from distilkit.cli.run_notebooks import run_notebooks\n"
+        f"run_notebooks([Path({str(path)!r})], out=Path({str(tmp_path / 'out')!r}))"
     )
     log = tmp_path / "stderr"
     with log.open("w") as stderr:
@@ -355,214 +273,26 @@ def test_nothing_runs_when_a_copy_would_replace_a_file_or_nothing_is_there(tmp_p
         run_notebooks([one, other], out=tmp_path / "out")
     with pytest.raises(ValueError, match="no notebooks"):
         run_notebooks([], out=tmp_path / "out")
-    with pytest.raises(ValueError, match="timeout_s is 0"):
-        run_notebooks([one], out=tmp_path / "out", timeout_s=0)
     with pytest.raises(FileNotFoundError, match="no such notebook"):
         run_notebooks([tmp_path / "none.ipynb"], out=tmp_path / "out")
     assert one.read_bytes() == source
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(
-    ("metadata", "expected"),
-    [
-        ({"distilkit": {"minutes": {"tiny": 1.5}}}, 1.5),
-        ({"distilkit": {"minutes": {"base": 1.5}}}, None),
-        ({"distilkit": {"minutes": 3}}, None),
-        ({"distilkit": {"minutes": {"tiny": "soon"}}}, None),
-        ({"distilkit": {"minutes": {"tiny": 0}}}, None),
-        ({"distilkit": {"minutes": {"tiny": True}}}, None),
-        ({}, None),
-    ],
-)
-def test_expected_minutes_are_read_for_the_scale(metadata, expected):
-    notebook = new_notebook(metadata=metadata)
-    assert sequence._minutes(notebook, "tiny") == expected
+def test_the_notebooks_are_copied_and_nothing_is_replaced(tmp_path, capsys):
+    folder = tmp_path / "some" / "folder"
+    assert main(["notebooks", str(folder)]) == 0
+    sources = numbered_notebooks()
+    assert len(sources) >= 9
+    assert sorted(folder.iterdir()) == [folder / path.name for path in sources]
+    assert all((folder / path.name).read_bytes() == path.read_bytes() for path in sources)
+    assert capsys.readouterr().out.splitlines() == [str(folder / path.name) for path in sources]
 
-
-def test_estimate_follows_the_expected_minutes_and_then_the_pace():
-    estimate = Estimate([1, 3, 6])
-    assert estimate.left_s(0, 0) == pytest.approx(600)
-    assert estimate.left_s(30, 0.5) == pytest.approx(570)
-    estimate.finish(120)  # twice the expected
-    twice = estimate.left_s(0, 0)
-    assert 540 < twice < 2 * 540  # between the expected pace and the one seen
-    assert estimate.left_s(60, 0.1) == pytest.approx(twice - 60)
-    estimate.finish(360)
-    assert estimate.left_s(0, 0) > twice * 6 / 9  # seen again: believed more
-    estimate.finish(720)
-    assert estimate.left_s(0, 0) == 0
-
-
-def test_estimate_of_a_notebook_past_its_time_grows_with_it():
-    estimate = Estimate([1, 1])
-    assert estimate.left_s(600, 0.5) > estimate.left_s(300, 0.5) > 60
-    estimate.finish(600)
-    assert estimate.left_s(10_000, 0.5) > 0
-    assert estimate.left_s(10_000, 1) == 0
-
-
-def test_estimate_without_expected_minutes_counts_notebooks_alike():
-    estimate = Estimate([None, None, None])
-    assert estimate.left_s(5, 0) is None
-    assert estimate.left_s(10, 0.5) == pytest.approx(10 + 2 * 20)
-    estimate.finish(30)
-    assert estimate.left_s(0, 0) == pytest.approx(60)
-    assert estimate.left_s(12, 0.9) == pytest.approx(48)
-
-
-def test_a_notebook_without_minutes_counts_as_the_average_of_the_others():
-    assert Estimate([2, None, 4]).left_s(0, 0) == pytest.approx(9 * 60)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0, "0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")],
-)
-def test_durations_read_as_a_person_says_them(seconds, text):
-    assert duration(seconds) == text
-
-
-def test_a_log_stays_short_and_says_where_the_cell_is():
-    clock, stream = Clock(), io.StringIO()
-    progress = Progress(["01_a.ipynb"], [10.0], stream=stream, clock=clock)
-    progress.start_notebook(3)
-    progress.read_markdown("Words\n\n## The loss\nmore")
-    progress.start_cell("x = 1")
-    for step in range(1000):  # 100 s, ten bars a second
-        clock.now += 0.1
-        progress.text(f"\r\x1b[1m{step + 1}/1000\x1b[0m")
-    progress.end_cell()
-    progress.end_notebook()
-    progress.end()
-    lines = stream.getvalue().splitlines()
-    assert 10 <= len(lines) <= 14
-    assert lines[0].startswith("[1/1] 01_a.ipynb · cell 0/3 · 0 s elapsed, about 10 min 00 s left")
-    assert "cell 1/3" in lines[3]
-    assert "The loss" in lines[3]
-    assert re.search(r"· \d+/1000$", lines[3])
-    assert "\r" not in stream.getvalue()
-    assert "\x1b" not in stream.getvalue()
-    assert lines[-1] == "1 notebook done in 1 min 40 s"
-
-
-def test_a_silent_cell_still_gives_a_log_a_sign_of_life():
-    clock, stream = Clock(), io.StringIO()
-    progress = Progress(["01_a.ipynb"], [None], stream=stream, clock=clock)
-    progress.start_notebook(2)
-    progress.start_cell("# a comment\ntrain()")
-    for _ in range(60):
-        clock.now += 1
-        progress.tick()
-    lines = stream.getvalue().splitlines()
-    assert len(lines) == 7
-    assert lines[0].endswith("0 s elapsed, time left not known yet")
-    assert "cell 1/2 · 1 min 00 s elapsed" in lines[-1]
-    assert lines[-1].endswith("# a comment")
-
-
-def test_a_terminal_shows_output_above_one_running_status_line():
-    clock, terminal = Clock(), Terminal()
-    progress = Progress(["01_a.ipynb"], [1.0], stream=terminal, clock=clock)
-    progress.start_notebook(2)
-    progress.read_markdown("# Loss")
-    progress.start_cell("x = 1")
-    for second in range(3):
-        clock.now += 1
-        progress.tick()
-        progress.text(f"line {second}\n")
-        progress.tick()
-    shown = terminal.shown()
-    assert [line[:13] for line in shown[:2]] == ["[1/1] 01_a.ip", "  Loss"]
-    assert shown[2:5] == ["line 0", "line 1", "line 2"]
-    assert len(shown) == 6
-    assert "cell 1/2 · 3 s elapsed, about 57 s left · Loss" in shown[5]
-
-
-def test_a_bar_right_after_a_print_has_the_clock_above_it():
-    clock, terminal = Clock(), Terminal()
-    progress = Progress(["01_a.ipynb"], [1.0], stream=terminal, clock=clock)
-    progress.start_notebook(1)
-    progress.start_cell("x = 1")
-    progress.text("loading\n")
-    progress.text("\r 1/3", source="bar")
-    clock.now += 7
-    progress.tick()
-    assert terminal.shown()[1] == "loading"
-    assert "7 s elapsed" in terminal.shown()[2]
-    assert terminal.shown()[3] == " 1/3"
-    progress.end_cell()
-    progress.start_cell("y = 2")
-    assert "x = 1" in terminal.shown()[2]
-    assert "y = 2" in terminal.shown()[4]
-
-
-@pytest.mark.parametrize("nested", [False, True])
-def test_a_terminal_keeps_the_clock_running_above_a_bar(nested):
-    clock, terminal = Clock(), Terminal()
-    progress = Progress(["01_a.ipynb"], [1.0], stream=terminal, clock=clock)
-    progress.start_notebook(1)
-    progress.start_cell("x = 1")
-    for second in range(1, 4):
-        clock.now += 1
-        progress.text(f"\repoch {second}/3")
-        if nested:  # as tqdm does, and the pieces may arrive apart
-            progress.text("\n")
-            progress.tick()
-            progress.text(f"\rstep {second}")
-            progress.text("\x1b[A")
-        progress.tick()
-    assert terminal.shown()[1].startswith("[1/1] 01_a.ipynb · cell 1/1 · 3 s elapsed, about 57 s")
-    assert terminal.shown()[2:] == ["epoch 3/3", "step 3"][: 1 + nested]
-    progress.text("\n" * (1 + nested))
-    clock.now += 1
-    progress.tick()
-    assert "4 s elapsed" in terminal.shown()[1]
-    for line in range(9):  # a long table afterwards: the status comes down again
-        progress.text(f"row {line}\n")
-        progress.tick()
-    clock.now += 1
-    progress.tick()
-    assert "5 s elapsed" in terminal.shown()[-1]
-    assert terminal.shown()[2 : 12 + nested] == [
-        *["epoch 3/3", "step 3"][: 1 + nested],
-        *(f"row {line}" for line in range(9)),
-    ]
-    progress.end_cell()
-    progress.end_notebook()
-    assert len(terminal.shown()) == 13 + nested
-    assert terminal.shown()[-1].startswith("01_a.ipynb done in 5 s")
-
-
-def test_a_table_after_a_bar_starts_on_its_own_line():
-    """The bar's line end comes on stderr and may be overtaken by what stdout says next."""
-    terminal = Terminal()
-    progress = Progress(["01_a.ipynb"], [1.0], stream=terminal, clock=Clock())
-    progress.start_notebook(1)
-    progress.start_cell("x = 1")
-    progress.text("\r 3/3", source="stderr")
-    progress.text("a table\n", source="stdout")
-    progress.text("\n", source="stderr")
-    progress.text("\r a longer bar", source="bar")
-    progress.text("\r a bar", source="bar")
-    progress.text("the end\n", source="stdout")
-    shown = [line for line in terminal.shown() if not line.startswith("[1/1]")]
-    assert shown == [" 3/3", "a table", " a bar", "the end"]
-
-
-def test_a_status_never_wraps(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "40")
-    terminal = Terminal()
-    progress = Progress(["01_a.ipynb"], [1.0], stream=terminal, clock=Clock())
-    progress.start_notebook(1)
-    progress.start_cell("x" * 100)
-    assert len(terminal.shown()[-1]) == 39
-
-
-def test_progress_survives_a_stream_that_cannot_write_every_letter():
-    raw = io.BytesIO()
-    stream = io.TextIOWrapper(raw, encoding="ascii")
-    progress = Progress(["01_é.ipynb"], [None], stream=stream, clock=Clock())
-    progress.start_notebook(1)
-    progress.stop("bar █")
-    assert b"01_?.ipynb" in raw.getvalue()
+    kept = folder / sources[2].name
+    for other in set(folder.iterdir()) - {kept}:
+        other.unlink()
+    kept.write_text("my own")
+    assert main(["notebooks", str(folder)]) == 2
+    assert f"already has {kept.name}: name another folder" in capsys.readouterr().err
+    assert list(folder.iterdir()) == [kept]
+    assert kept.read_text() == "my own"

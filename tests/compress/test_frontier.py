@@ -14,7 +14,7 @@ from scipy.stats import pearsonr
 from toy_models import small_bert
 
 from distilkit import finetuning
-from distilkit.__main__ import main
+from distilkit.cli.main import main
 from distilkit.compress import compression_benchmark, engines, frontier, onnx_export
 from distilkit.compress.compression_benchmark import bench_compression
 from distilkit.compress.engines import engine_costs, resident_mib

@@ -13,7 +13,7 @@ import torch
 from toy_models import small_bert
 from transformers import BertForMaskedLM
 
-from distilkit.__main__ import main
+from distilkit.cli.main import main
 from distilkit.config import SCALES
 from distilkit.data import sources
 from distilkit.data.sources import (

@@ -9,7 +9,7 @@ import pytest
 import torch
 from toy_models import small_bert
 
-from distilkit.__main__ import main
+from distilkit.cli.main import main
 from distilkit.config import GLUE_TASKS
 from distilkit.data.submission import write_submission
 from distilkit.data.tasks import TASKS, task_examples

@@ -21,7 +21,7 @@ from transformers import BertConfig, BertForSequenceClassification, BertModel
 
 from distilkit import distillation as pretraining
 from distilkit import finetuning
-from distilkit.__main__ import main
+from distilkit.cli.main import main
 
 DISTIL = ("distil", "--teacher", "teacher", "--text", "text.txt", "--steps", "2")
 FINETUNE = ("finetune", "teacher", "--task", "sst2", "--glue", "glue", "--epochs", "1")

@@ -18,7 +18,7 @@ from processes import children
 from safetensors.torch import load_file
 from toy_models import small_bert
 
-from distilkit.__main__ import main
+from distilkit.cli.main import main
 from distilkit.run import Run
 
 pytestmark = pytest.mark.processes

@@ -15,12 +15,11 @@ from paths import ROOT
 from toy_models import teacher_and_text
 from toy_regression import Points, net, squared_error
 
-from distilkit import __main__ as main_module
 from distilkit import checkpoint, config, finetuning
 from distilkit import distillation as pretraining
 from distilkit import run as run_module
-from distilkit.__main__ import main
 from distilkit.checkpoint import file_sha256
+from distilkit.cli.main import main
 from distilkit.config import SCALES, TrainingConfig
 from distilkit.data import block_cache
 from distilkit.run import Run, open_run
@@ -76,7 +75,7 @@ def test_another_runtime_error_stays_what_it_is(home):
 LIMITED = """
 import resource, sys, warnings
 sys.path.insert(0, sys.argv[1])
-from distilkit.__main__ import main
+from distilkit.cli.main import main
 from distilkit import distillation as pretraining
 real = pretraining.train
 def limited(*arguments, **options):
@@ -143,7 +142,6 @@ def test_a_signal_at_any_moment_ends_with_its_status_and_can_be_gone_on_from(
 
     command = ["distil", *given, "--batch-size", "8", "--micro-batch-size", "4", "--steps", "6"]
     monkeypatch.setattr(config, "SCALES", {"tiny": TINY})
-    monkeypatch.setattr(main_module, "SCALES", {"tiny": TINY})
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, signalled)
         try:
@@ -218,7 +216,7 @@ def test_a_signal_while_fine_tuning_or_its_evaluation(
 POISONED = """
 import math, sys
 from distilkit import distillation as pretraining
-from distilkit.__main__ import main
+from distilkit.cli.main import main
 from distilkit.processes import processes
 real, calls = pretraining.fused_triple_loss, []
 def poisoned(*arguments, **options):

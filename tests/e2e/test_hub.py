@@ -83,12 +83,12 @@ def test_notebooks_run_at_the_small_scale_from_the_cache(tmp_path, tokenizer, so
         status, _, error = client(fetch, tmp_path, hub.endpoint)
         assert status == 0, error
     run = (
-        "from distilkit.__main__ import main; raise SystemExit(main(['figures']))"
+        "from distilkit.cli.main import main; raise SystemExit(main(['figures']))"
         if soak
         else "from distilkit import home\n"
-        "from distilkit.cli.run_notebooks import numbered_notebooks, run_sequence\n"
+        "from distilkit.cli.run_notebooks import numbered_notebooks, run_notebooks\n"
         "out = home() / 'runs' / 'notebooks' / 'small'\n"
-        "run_sequence(numbered_notebooks()[3:5], out=out, scale='small')"
+        "run_notebooks(numbered_notebooks()[3:5], out=out, scale='small')"
     )
     first = kernels_run_first(tmp_path / "ipython", SHORT_MEASURING + ONE_SEED)
     offline = {"HF_HUB_OFFLINE": "1", "DISTILKIT_SCALE": "small", "IPYTHONDIR": first}

@@ -10,12 +10,8 @@ from pathlib import Path
 import pytest
 from paths import ROOT
 
+from distilkit.cli.main import build_parser
 from distilkit.config import SCALES
-
-try:
-    from distilkit.cli.main import build_parser
-except ImportError:
-    from distilkit.__main__ import _parser as build_parser
 
 README = ROOT / "README.md"
 FOLDERS = ("", "data", "data/results", "data/tiny/teacher", "distilkit", "distilkit/measure")

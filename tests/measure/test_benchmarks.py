@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from toy_models import shake, small_bert
 from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
 
-from distilkit.__main__ import main
+from distilkit.cli.main import main
 from distilkit.config import LossConfig
 from distilkit.distillation import LanguageModelLoss
 from distilkit.losses import IGNORE, triple_loss

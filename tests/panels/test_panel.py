@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from distilkit import temperature_panel
-from distilkit.cli.run_notebooks import _for_readers_without_a_kernel
+from distilkit.cli.run_notebooks import prefer_html
 from distilkit.panels.panel import Panel
 
 LABELS, LOGITS = ["dog", "wolf", "car"], [4.0, 3.0, -1.0]
@@ -161,7 +161,7 @@ def test_an_executed_notebook_keeps_what_moves_without_a_kernel():
     widget = "application/vnd.jupyter.widget-view+json"
     plain = nbformat.v4.new_output("display_data", {widget: {"model_id": "bar"}})
     cell = nbformat.v4.new_code_cell("x", outputs=[output, plain])
-    _for_readers_without_a_kernel(nbformat.v4.new_notebook(cells=[cell]))
+    prefer_html(nbformat.v4.new_notebook(cells=[cell]))
     assert widget not in cell.outputs[0].data
     assert "dk-" in cell.outputs[0].data["text/html"]
     assert widget in cell.outputs[1].data  # a progress bar has nothing else

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from distilkit.__main__ import main
+from distilkit.cli.main import main
 from distilkit.config import SCALES
 from distilkit.plots.style import save_figure
 from distilkit.plots.temperature import plot_temperatures

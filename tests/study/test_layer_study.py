@@ -13,7 +13,7 @@ from toy_models import small_bert, teacher_and_text
 from transformers import DistilBertForMaskedLM
 
 from distilkit import distillation
-from distilkit.__main__ import main
+from distilkit.cli.main import main
 from distilkit.config import RESULTS, SCALES
 from distilkit.data import sources
 from distilkit.data.sources import load_blocks, load_teacher

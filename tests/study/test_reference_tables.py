@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from distilkit.__main__ import _parser
+from distilkit.cli.main import build_parser
 from distilkit.config import RESULTS, SCALES
 from distilkit.study.reference_tables import COMMANDS, load_reference_table
 
@@ -18,7 +18,7 @@ def test_the_readers_own_table_comes_first_and_ours_is_said_to_be_ours(home, nam
         assert "measured beforehand" in said
         command = COMMANDS[name].format(scale="base")
         assert (f"distilkit {command} would" in said) == (scale.name == "base")
-        _parser().parse_args(command.split())  # such a command there is
+        build_parser().parse_args(command.split())  # such a command there is
         shipped[:3].to_csv(scale.figures / f"{name}.csv", index=False)
         table, of, said = load_reference_table(scale, name)
         assert (len(table), of) == (3, scale)

@@ -18,7 +18,6 @@ from transformers import (
 from wordpieces import WORDPIECES
 
 from distilkit import distillation
-from distilkit.__main__ import main
 from distilkit.data import tinyworld
 from distilkit.run import Run
 from distilkit.study import small_teacher
@@ -37,7 +36,7 @@ def encoder(tmp_path):
     return tmp_path / "encoder"
 
 
-def test_from_an_encoder_to_a_shipped_folder(home, encoder, tmp_path, monkeypatch, capsys):
+def test_from_an_encoder_to_a_shipped_folder(home, encoder, tmp_path, monkeypatch):
     text = tmp_path / "text.txt"
     text.write_text("".join(f"a comet number {i} and the reef\n" for i in range(250)))
     size = len(WORDPIECES) + 1
@@ -53,9 +52,15 @@ def test_from_an_encoder_to_a_shipped_folder(home, encoder, tmp_path, monkeypatc
         default = function.__kwdefaults__
         monkeypatch.setitem(default, "training", replace(default["training"], **short))
 
-    arguments = ["teacher", str(encoder), "--text", str(text), "--out", str(tmp_path / "out")]
-    assert main(arguments) == 0
-    assert "half precision" in capsys.readouterr().out
+    def make() -> None:
+        texts, held_out = small_teacher.teacher_texts([text])
+        large = small_teacher.encoder_as_teacher(
+            str(encoder), texts, held_out, name="teacher-of-encoder"
+        )
+        small = small_teacher.small_teacher(large.model, texts, held_out, name="teacher")
+        small_teacher.ship(small.model, tmp_path / "out")
+
+    make()
     weights = load_file(tmp_path / "out" / "model.safetensors")
     assert {value.dtype for value in weights.values()} == {torch.float16}
     assert not any("projection" in name for name in weights)
@@ -86,7 +91,7 @@ def test_from_an_encoder_to_a_shipped_folder(home, encoder, tmp_path, monkeypatc
     assert model.config.num_attention_heads == 4  # as many as the large one's
     assert AutoTokenizer.from_pretrained(tmp_path / "out").model_max_length == small_teacher.LENGTH
     monkeypatch.setattr(distillation, "train", None)  # finished: nothing is trained again
-    assert main(arguments) == 0
+    make()
 
 
 def test_sentences_are_cut_at_their_ends():

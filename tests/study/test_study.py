@@ -13,7 +13,7 @@ from toy_models import small_bert
 from transformers import BertForMaskedLM, BertForSequenceClassification
 
 from distilkit import distillation, finetuning
-from distilkit.__main__ import main
+from distilkit.cli.main import main
 from distilkit.config import SCALES, FinetuneLossConfig, as_json
 from distilkit.data.sources import load_task
 from distilkit.plots.study import (

@@ -1,0 +1,80 @@
+"""``distilkit VERB``: what the notebooks do, without a notebook."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Mapping
+
+from distilkit.cli import measure, notebooks, runs, study, train
+
+GROUPS = (notebooks, train, study, measure, runs)
+
+# What a verb does, and what adds its options
+Verb = tuple[Callable[[Namespace], int | None], Callable[[ArgumentParser], None] | None]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one verb and return the exit status; wrong input ends with one clear line and 2."""
+    options = build_parser().parse_args(arguments)
+    from distilkit.processes import processes
+    from distilkit.run import ALLOW_INEXACT, RunBusy
+
+    refusals = (ValueError, TypeError, OSError, MemoryError, FloatingPointError, ImportError)
+    allowed = os.environ.get(ALLOW_INEXACT, "")
+    if options.allow_inexact:
+        os.environ[ALLOW_INEXACT] = "1"  # parallel runs are processes of their own: they inherit it
+    before = _exit_at_sigterm()
+    try:
+        status = options.verb(options) or 0
+        processes().destroy_process_group()
+        return status
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except (*refusals, RunBusy) as error:
+        if options.traceback:
+            raise
+        print(f"distilkit: {error}", file=sys.stderr)
+        return 2
+    finally:
+        os.environ[ALLOW_INEXACT] = allowed  # of this command, not of the next in the process
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _exit_at_sigterm():
+    """Make SIGTERM an exit, so that locks and files are released; the loop saves first."""
+    if threading.current_thread() is not threading.main_thread():
+        return None  # Python delivers signals to the main thread only
+    return signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+
+def build_parser() -> ArgumentParser:
+    """The parser of all verbs."""
+    parser = ArgumentParser(prog="distilkit", description=__doc__)
+    parser.add_argument("--traceback", action="store_true", help="show where an error arose")
+    parser.add_argument(
+        "--allow-inexact",
+        action="store_true",
+        help="resume runs that began with other threads, processes, devices or versions",
+    )
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    for group in GROUPS:
+        _add_verbs(verbs, group.VERBS)
+    about = "Speed and memory, measured here: of a training step, a forward pass, compressed models"
+    bench = verbs.add_parser("bench", help=about, description=about)
+    _add_verbs(bench.add_subparsers(required=True, metavar="WHAT"), measure.BENCHES)
+    return parser
+
+
+def _add_verbs(parsers, verbs: Mapping[str, Verb]) -> None:
+    for name, (function, add_options) in verbs.items():
+        about = function.__doc__.splitlines()[0]
+        parser = parsers.add_parser(name, help=about, description=about)
+        if add_options is not None:
+            add_options(parser)
+        parser.set_defaults(verb=function)

@@ -1,0 +1,66 @@
+"""Verbs before and after a training: doctor, runs, submit."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+
+from distilkit.cli.options import add_scale, chosen_scale
+from distilkit.config import GLUE_TASKS, home
+
+
+def _doctor_options(parser: ArgumentParser) -> None:
+    add_scale(parser, "teacher", "text", "glue")
+    parser.add_argument("--task", help="of a classifier that is to be a teacher in fine-tuning")
+    parser.add_argument("--checkpoint", help="that classifier")
+
+
+def doctor(options: Namespace) -> int:
+    """Check teacher, text, tasks and machine before a training (less than a minute)."""
+    from distilkit.cli.doctor import doctor as examine
+
+    table = examine(chosen_scale(options), task=options.task, checkpoint=options.checkpoint)
+    for check, measurement, good in table.itertuples(index=False):
+        print(f"{'good' if good else 'BAD '}  {check}: {measurement}")
+    return 0 if table.good.all() else 1
+
+
+def runs(_options: Namespace) -> None:
+    """List the run folders."""
+    from distilkit.run import runs as all_runs
+
+    table = all_runs()
+    print(table.to_string(index=False) if len(table) else f"no runs in {home() / 'runs'}")
+
+
+def _submit_options(parser: ArgumentParser) -> None:
+    parser.add_argument("checkpoint", help="folder of the fine-tuned model")
+    parser.add_argument("--task", required=True, help=", ".join(GLUE_TASKS))
+    add_scale(parser, "glue")
+    parser.add_argument("--out", required=True, help="folder for the .tsv files")
+    parser.add_argument("--max-length", type=int, help="tokens, as in fine-tuning (default 128)")
+
+
+def submit(options: Namespace) -> None:
+    """Write a fine-tuned model's answers to a GLUE test set in the form GLUE's server takes."""
+    from transformers import AutoModelForSequenceClassification
+
+    from distilkit.data.sources import load_task
+    from distilkit.data.submission import write_submission
+    from distilkit.finetuning import fine_tuned
+    from distilkit.models.loading import load_tokenizer
+
+    data = load_task(chosen_scale(options), options.task)
+    model = fine_tuned(AutoModelForSequenceClassification, options.checkpoint)
+    tokenizer = load_tokenizer(options.checkpoint)
+    files = write_submission(
+        model, tokenizer, options.task, data, options.out, max_length=options.max_length
+    )
+    for file in files:
+        print(file)
+
+
+VERBS = {
+    "doctor": (doctor, _doctor_options),
+    "runs": (runs, None),
+    "submit": (submit, _submit_options),
+}

@@ -1,0 +1,141 @@
+"""Verbs that compare: study, frontier, teacher-quality."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from distilkit.cli.options import add_fields, add_scale, add_training, chosen_scale
+from distilkit.config import scale
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def _study_options(parser: ArgumentParser) -> None:
+    add_scale(parser, "glue", "tasks")
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", help="one or more (default: the study's own five)"
+    )
+    parser.add_argument("--arms", nargs="+", metavar="ARM", help="one or more (default: all)")
+    parser.add_argument(
+        "--teacher-cache",
+        action="store_true",
+        help="store the teacher's hidden states for all arms of a seed: faster, takes disk space",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="estimate the cost and stop")
+    parser.add_argument(
+        "--join", type=Path, nargs="+", metavar="CSV", help="train nothing: concatenate tables"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="csv file (default: figures/<scale>/study.csv; with fewer tasks parts.csv)",
+    )
+    add_fields(
+        parser.add_argument_group("every distillation"), "distillation", "steps", "precision"
+    )
+    add_fields(parser.add_argument_group("every fine-tuning"), "finetuning", "epochs")
+
+
+def study(options: Namespace) -> None:
+    """Every arm with every seed on the test sets (long, resumable); a table of all scores."""
+    from distilkit.study.study import ARMS, SEEDS, join_studies, run_study
+
+    chosen = chosen_scale(options)
+    table = "study"
+    if len(chosen.tasks) < len(scale(options.scale).tasks):
+        table = "parts"  # fewer tasks: another table, and other runs than the whole study's
+    out = options.out or chosen.figures / f"{table}.csv"
+    if options.join:
+        _print_scores(join_studies(options.join, out=out), out)
+        return
+    if table == "parts":
+        chosen = replace(chosen, name=f"{chosen.name}-parts")
+    arms = options.arms or tuple(ARMS)
+    lacking = [arm for arm in ("teacher", "distilled") if arm not in arms]
+    if lacking and options.out is None and not options.dry_run:
+        raise ValueError(
+            f"without {' and '.join(lacking)} this is a part of a study, for --join: name its "
+            f"file with --out (the whole would be {out})"
+        )
+    scores = run_study(
+        chosen,
+        options.seeds or SEEDS,
+        arms,
+        out=out,
+        teacher_cache=options.teacher_cache,
+        dry=options.dry_run,
+    )
+    if scores is not None:
+        _print_scores(scores, out)
+
+
+def _print_scores(scores: pd.DataFrame, out: Path) -> None:
+    from distilkit.study.arms import paired_difference, results_table
+
+    print(results_table(scores).T.round(1).to_string(na_rep="–"))
+    for control in dict.fromkeys(scores.arm):
+        if control != "distilled" and "distilled" in set(scores.arm):
+            difference = paired_difference(scores, "distilled", control)
+            print(
+                "distilled - {}: {mean:+.2f} points, 95 % interval {low:+.2f} to {high:+.2f}, "
+                "{seeds} seeds".format(control, **difference)
+            )
+    print(out)
+
+
+def _frontier_options(parser: ArgumentParser) -> None:
+    add_scale(parser, "teacher", "text", "glue", "tasks", "seeds")
+    parser.add_argument(
+        "--students",
+        nargs="+",
+        metavar="FOLDER",
+        help="distilled from the teacher already; several of one depth are dealt to the seeds "
+        "(default: half, a third and a sixth of the teacher's layers, distilled here on --text)",
+    )
+    parser.add_argument("--examples", type=int, help="use so many training examples only")
+    out = "csv file (default: figures/<scale>/frontier.csv)"
+    parser.add_argument("--out", type=Path, help=out)
+    parser.add_argument("--name", help="prefix of the run folders")
+    add_training(parser, "finetuning", "every fine-tuning")
+
+
+def frontier(options: Namespace) -> None:
+    """Smaller students, pruned ones, int8: what each loses and costs (long, resumable); a table."""
+    from distilkit.compress.frontier import run_frontier
+    from distilkit.compress.pareto import frontier_points
+
+    chosen = chosen_scale(options)
+    if options.students and getattr(options, "scale.text"):
+        raise ValueError("--text is what students are distilled on: leave it or --students out")
+    out = options.out or chosen.figures / "frontier.csv"
+    table = run_frontier(
+        chosen, options.students, out=out, examples=options.examples, name=options.name
+    )
+    print(frontier_points(table).round(2).to_string(index=False))
+    print(out)
+
+
+def _teacher_quality_options(parser: ArgumentParser) -> None:
+    add_scale(parser, "teacher")
+
+
+def teacher_quality(options: Namespace) -> None:
+    """Whether a teacher is worth distilling: its fill-mask answers and its scores (minutes)."""
+    from distilkit.study.teacher_quality import teacher_quality as measure_quality
+
+    quality = measure_quality(chosen_scale(options))
+    print(quality["answers"].to_string())
+    print(quality["scores"].T.round(1).to_string(na_rep="–"))
+    print(f"macro-score above the same shape from random weights: {quality['above']:.1f} points")
+    print(f"clearly above chance: {', '.join(quality['above_chance']) or 'none'}")
+
+
+VERBS = {
+    "study": (study, _study_options),
+    "frontier": (frontier, _frontier_options),
+    "teacher-quality": (teacher_quality, _teacher_quality_options),
+}

@@ -1,0 +1,186 @@
+"""Verbs that train: distil, head, layers, finetune."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from dataclasses import replace
+from pathlib import Path
+
+from distilkit.cli.options import (
+    HELP,
+    add_fields,
+    add_scale,
+    add_training,
+    chosen_scale,
+    given,
+    print_result,
+)
+from distilkit.config import GLUE_TASKS, FinetuneLossConfig, Scale
+
+
+def _distil_options(parser: ArgumentParser) -> None:
+    add_scale(parser, "teacher", "text", "stream")
+    parser.add_argument("--layers", type=int, nargs="+", help="teacher layers to copy, 0-based")
+    parser.add_argument("--name", help="of the run folder")
+    loss = parser.add_argument_group("loss")
+    add_fields(loss, "loss_config", "kd_weight", "mlm_weight", "cosine_weight", "temperature")
+    add_fields(loss, "loss_config", "restrict_kd_to_mask", "mlm_target")
+    add_training(parser, "distillation")
+    add_fields(parser, "distillation", "seed")
+
+
+def distil(options: Namespace) -> None:
+    """Make a student of some of the teacher's layers and train it with the triple loss."""
+    from distilkit.data.sources import load_blocks, load_teacher
+    from distilkit.distillation import distil as train
+    from distilkit.student import student_from_teacher
+
+    chosen = chosen_scale(options)
+    teacher, tokenizer = load_teacher(chosen)
+    student = student_from_teacher(teacher, options.layers)
+    blocks, validation = load_blocks(chosen, tokenizer)
+    run = train(
+        student,
+        teacher,
+        blocks,
+        chosen.distillation,
+        name=options.name or f"{chosen.name}-distilled",
+        loss_config=chosen.loss_config,
+        validation=validation,
+    )
+    print_result(run)
+
+
+def _head_options(parser: ArgumentParser) -> None:
+    parser.add_argument("scale.teacher", metavar="ENCODER", help="Hub id or folder of a BertModel")
+    add_scale(parser, "text")
+    parser.add_argument("--name", help="of the run folder")
+    add_training(parser, "distillation")
+    add_fields(parser, "distillation", "seed")
+
+
+def head(options: Namespace) -> None:
+    """Give an encoder an MLM head and train it: a teacher for distil --teacher."""
+    from distilkit.data.sources import load_blocks, load_encoder
+    from distilkit.models.encoder import masked_lm_from_encoder, train_head
+
+    chosen = chosen_scale(options)
+    encoder, tokenizer = load_encoder(chosen)
+    model = masked_lm_from_encoder(encoder, chosen.distillation.seed)
+    blocks, validation = load_blocks(chosen, tokenizer)
+    name = options.name or f"{chosen.name}-head"
+    print_result(train_head(model, blocks, chosen.distillation, name=name, validation=validation))
+
+
+def _layers_options(parser: ArgumentParser) -> None:
+    add_scale(parser, "teacher", "text")
+    parser.add_argument("--student-layers", type=int, help="default: half of the teacher's")
+    parser.add_argument("--train", type=int, metavar="STEPS", help="train students of some maps")
+    out = "csv file (default: figures/<scale>/layer_maps.csv)"
+    parser.add_argument("--out", type=Path, help=out)
+    parser.add_argument("--name", help="prefix of the run folders; layers and seed follow it")
+
+
+def layers(options: Namespace) -> None:
+    """Score every layer map of a teacher untrained; --train tests whether the ranking holds."""
+    chosen = chosen_scale(options)
+    if options.train is not None:
+        _train_layer_maps(chosen, options)
+    elif options.out is not None:
+        raise ValueError("--out is the table of the trained students: give --train STEPS too")
+    else:
+        _score_layer_maps(chosen, options.student_layers)
+
+
+def _score_layer_maps(chosen: Scale, student_layers: int | None) -> None:
+    from distilkit.data.sources import load_blocks, load_teacher
+    from distilkit.student import default_layers
+    from distilkit.study.layer_search import probe_of, score_layer_maps
+
+    teacher, tokenizer = load_teacher(chosen)
+    default_layers(teacher.config.num_hidden_layers, student_layers)  # refuses a wrong number
+    blocks, _ = load_blocks(chosen, tokenizer)
+    scores = score_layer_maps(
+        teacher, probe_of(blocks), student_layers, loss_config=chosen.loss_config
+    )
+    ends = (scores["rank"] <= 10) | (scores["rank"] == len(scores))
+    print(scores[ends | (scores["name"] != "")].round(4).to_string(index=False))
+
+
+def _train_layer_maps(chosen: Scale, options: Namespace) -> None:
+    from distilkit.study.layer_study import rank_correlation, score_and_train
+
+    chosen = replace(chosen, distillation=replace(chosen.distillation, steps=options.train))
+    out = options.out or chosen.figures / "layer_maps.csv"
+    trained = score_and_train(
+        chosen, student_layers=options.student_layers, out=out, name=options.name
+    )
+    print(trained.to_string(index=False))
+    for score in ("soft_target", "masked_accuracy"):
+        correlation = rank_correlation(trained, f"{score}_cut", score)
+        print(f"{score}, untrained and trained: rank correlation {correlation:+.2f}")
+    print(out)
+
+
+def _finetune_options(parser: ArgumentParser) -> None:
+    parser.add_argument("checkpoint", help="Hub id or folder of the model to fine-tune")
+    parser.add_argument("--task", required=True, help=", ".join((*GLUE_TASKS, "imdb", "squad")))
+    add_scale(parser, "glue")
+    parser.add_argument("--tokenizer", help=f"{HELP['teacher']}, if the checkpoint holds none")
+    parser.add_argument("--examples", type=int, help="use so many training examples only")
+    parser.add_argument(
+        "--max-length", type=int, help="tokens (default 128; IMDb 512, SQuAD 384 a window)"
+    )
+    parser.add_argument("--name", help="of the run folder")
+    loss = parser.add_argument_group("distillation")
+    loss.add_argument("--teacher", help="folder of a classifier fine-tuned on this task")
+    add_fields(loss, "finetune_loss", "label_weight", "kd_weight", "temperature")
+    add_training(parser, "finetuning")
+    add_fields(parser, "finetuning", "seed")
+
+
+def finetune(options: Namespace) -> None:
+    """Fine-tune a checkpoint on one task, with --teacher also on its soft targets."""
+    from transformers import AutoModelForQuestionAnswering, AutoModelForSequenceClassification
+
+    from distilkit import finetuning
+    from distilkit.data import question_answering, squad
+    from distilkit.data.sources import fewer_examples, load_task
+    from distilkit.models.loading import load_tokenizer
+
+    chosen = chosen_scale(options)
+    training, task = chosen.finetuning, options.task
+    loss_config = given(options, "finetune_loss")
+    if loss_config and not options.teacher:
+        raise ValueError(f"{', '.join(loss_config)}: of the distillation; give --teacher too")
+    if task == "squad":
+        data = squad.load_squad(given(options, "scale").get("glue", squad.HUB))
+        model = question_answering.question_answerer(options.checkpoint, training.seed)
+        kind = AutoModelForQuestionAnswering
+    else:
+        data = load_task(chosen, task)
+        model = finetuning.sequence_classifier(options.checkpoint, task, training.seed)
+        kind = AutoModelForSequenceClassification
+    data["train"] = fewer_examples(data["train"], options.examples)
+    arguments = {
+        "training": training,
+        "name": options.name or f"{chosen.name}-{task}-{training.seed}",
+        "max_length": options.max_length,
+    }
+    if options.teacher:
+        arguments["teacher"] = finetuning.fine_tuned(kind, options.teacher)
+        arguments["loss_config"] = FinetuneLossConfig(**loss_config)
+    tokenizer = load_tokenizer(options.tokenizer or options.checkpoint)
+    if task == "squad":
+        run = question_answering.finetune_squad(model, tokenizer, data, **arguments)
+    else:
+        run = finetuning.finetune(model, tokenizer, task, data, **arguments)
+    print_result(run)
+
+
+VERBS = {
+    "distil": (distil, _distil_options),
+    "head": (head, _head_options),
+    "layers": (layers, _layers_options),
+    "finetune": (finetune, _finetune_options),
+}
