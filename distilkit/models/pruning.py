@@ -1,10 +1,10 @@
-"""Structured pruning: whole attention heads and feed-forward units are cut out of a model.
+"""Structured pruning: remove attention heads and feed-forward units from a model.
 
-Michel, Levy and Neubig 2019 (arXiv 1905.10650), section 2.3: a head's mask is 0 or 1, and a head
-whose mask is 0 need not be computed. Here it is not even there: the rows of the query, key and
-value matrices and the columns of the output matrix that belong to it are left out, and likewise a
-unit's row of the first feed-forward matrix and its column of the second. The smaller model gives
-the logits of the whole one with those heads and units set to 0, and is a plain Hugging Face model.
+Michel, Levy and Neubig 2019 (arXiv 1905.10650), section 2.3: a head whose mask is 0 need not be
+computed. Here it is removed: its rows of the query, key and value matrices and its columns of the
+output matrix, and likewise a unit's row of the first feed-forward matrix and its column of the
+second. The smaller model gives the logits of the whole one with those heads and units set to 0, and
+is a plain Hugging Face model.
 
 Layers may end up with different numbers of heads and units, which no Hugging Face config can say.
 So the config gets one attribute more, ``pruned``, with the numbers left in each layer; it travels
@@ -22,53 +22,36 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+import transformers
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
-from transformers import (
-    AutoConfig,
-    BertForMaskedLM,
-    BertForQuestionAnswering,
-    BertForSequenceClassification,
-    BertModel,
-    DistilBertForMaskedLM,
-    DistilBertForQuestionAnswering,
-    DistilBertForSequenceClassification,
-    DistilBertModel,
-    PreTrainedModel,
-    RobertaForMaskedLM,
-    RobertaForQuestionAnswering,
-    RobertaForSequenceClassification,
-    RobertaModel,
-)
+from transformers import AutoConfig, PreTrainedModel
 
-from distilkit.families import PRUNED
+from distilkit.families import BERT_TO_DISTILBERT, PRUNED
 from distilkit.models.hub import fetch
 from distilkit.processes import seeded
 
 SHAPES = PRUNED  # of the config: {"heads": [left in each layer], "units": [likewise]}
 
+_HEADS = ("Model", "ForMaskedLM", "ForSequenceClassification", "ForQuestionAnswering")
 _CLASSES = {
-    kind.__name__: kind
-    for kind in (
-        BertModel,
-        BertForMaskedLM,
-        BertForSequenceClassification,
-        BertForQuestionAnswering,
-        DistilBertModel,
-        DistilBertForMaskedLM,
-        DistilBertForSequenceClassification,
-        DistilBertForQuestionAnswering,
-        RobertaModel,
-        RobertaForMaskedLM,
-        RobertaForSequenceClassification,
-        RobertaForQuestionAnswering,
-    )
+    f"{family}{head}": getattr(transformers, f"{family}{head}")
+    for family in ("Bert", "DistilBert", "Roberta")
+    for head in _HEADS
 }
+_PARTS = (  # of a BERT layer, in the order of the class Layer
+    "attention.self.query",
+    "attention.self.key",
+    "attention.self.value",
+    "attention.output.dense",
+    "intermediate.dense",
+    "output.dense",
+)
 
 
 class Layer(NamedTuple):
-    """What pruning cuts of one layer; the model's own modules. d is the size of a head."""
+    """The parts of a layer that pruning cuts; the model's own modules. d is a head's size."""
 
     attention: nn.Module  # counts its heads
     into_heads: tuple[nn.Linear, nn.Linear, nn.Linear]  # query, key, value: [heads · d, H]
@@ -90,7 +73,7 @@ class Layer(NamedTuple):
 
 
 def layers_of(model: PreTrainedModel) -> list[Layer]:
-    """The layers of a BERT, DistilBERT or RoBERTa, first to last.
+    """List the layers of a BERT, DistilBERT or RoBERTa, first to last.
 
     Raises:
         TypeError: another class, or a model whose matrices are no plain ones (int8, adapters).
@@ -100,33 +83,13 @@ def layers_of(model: PreTrainedModel) -> list[Layer]:
             f"pruning knows no {type(model).__name__}: give a BERT, DistilBERT or RoBERTa "
             f"({', '.join(_CLASSES)})"
         )
-    base = model.base_model
-    if hasattr(base, "transformer"):
-        layers = [
-            Layer(
-                layer.attention,
-                (layer.attention.q_lin, layer.attention.k_lin, layer.attention.v_lin),
-                layer.attention.out_lin,
-                layer.ffn.lin1,
-                layer.ffn.lin2,
-            )
-            for layer in base.transformer.layer
-        ]
-    else:
-        layers = [
-            Layer(
-                layer.attention.self,
-                (
-                    layer.attention.self.query,
-                    layer.attention.self.key,
-                    layer.attention.self.value,
-                ),
-                layer.attention.output.dense,
-                layer.intermediate.dense,
-                layer.output.dense,
-            )
-            for layer in base.encoder.layer
-        ]
+    base, layers = model.base_model, []
+    is_distilbert = hasattr(base, "transformer")
+    names = [BERT_TO_DISTILBERT[name] if is_distilbert else name for name in _PARTS]
+    for layer in base.transformer.layer if is_distilbert else base.encoder.layer:
+        query, key, value, *others = (layer.get_submodule(name) for name in names)
+        attention = layer.attention if is_distilbert else layer.attention.self
+        layers.append(Layer(attention, (query, key, value), *others))
     for layer in layers:
         for part in (*layer.into_heads, *layer[2:]):
             if type(part) is not nn.Linear:
@@ -142,7 +105,7 @@ def prune(
     heads: Mapping[int, Sequence[int]] | None = None,
     units: Mapping[int, Sequence[int]] | None = None,
 ) -> PreTrainedModel:
-    """A copy of a model without the named attention heads and feed-forward units.
+    """Copy a model without the named attention heads and feed-forward units.
 
     Its logits are those of `model` with the outputs of these heads and units set to 0. A layer may
     lose all of its heads or units; what is left of it then are the biases. A pruned model can be
@@ -151,8 +114,8 @@ def prune(
     Save it with ``save_pretrained``, read it with :func:`load_pruned`.
 
     Args:
-        model: a BERT, DistilBERT or RoBERTa with any head or none; stays as it is.
-        heads: what to remove: layer -> heads, all numbered from 0.
+        model: a BERT, DistilBERT or RoBERTa with any head or none; not changed.
+        heads: to remove: layer -> heads, all numbered from 0.
         units: likewise; there are ``intermediate_size`` (``hidden_dim``) units in a layer.
 
     Returns:
@@ -171,16 +134,16 @@ def prune(
 
 
 def load_pruned(checkpoint: str | Path) -> PreTrainedModel:
-    """A pruned model as ``save_pretrained`` wrote it, in float32 and eval mode.
+    """Load a pruned model as ``save_pretrained`` wrote it, in float32 and eval mode.
 
-    Every weight comes from the file, none is drawn.
+    Every weight comes from the file, none is random.
 
     Args:
         checkpoint: a folder (or Hub id).
 
     Raises:
-        ValueError: no pruned model, one of a class that is not read, or damaged: config and weights
-            cannot be read, do not fit each other, are incomplete or not finite.
+        ValueError: not a pruned model, of an unknown class, or damaged: config and weights cannot
+            be read, do not fit each other, are incomplete or not finite.
         OSError: what :func:`distilkit.models.hub.fetch` raises.
     """
     folder = fetch(checkpoint)
@@ -205,13 +168,13 @@ def is_pruned(folder: Path) -> bool:
     try:
         return SHAPES in _config(folder)
     except ValueError:
-        return False  # transformers says what is wrong with it
+        return False  # transformers raises the error
 
 
 def read_pruned(
     kind: Any, folder: Path, **options: Any
 ) -> tuple[PreTrainedModel, set[str], set[str]]:
-    """A pruned checkpoint as a model of any kind; the weights that it lacks stay random.
+    """Read a pruned checkpoint as a model of any kind; missing weights stay random.
 
     Args:
         kind: a class of transformers', for instance ``AutoModelForSequenceClassification``.
@@ -233,10 +196,10 @@ def read_pruned(
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, **options)
         config.dtype = torch.float32
-        with seeded():  # what is drawn is replaced, or the caller's to replace
+        with seeded():  # random weights are replaced, here or by the caller
             model = kind.from_config(config) if hasattr(kind, "from_config") else kind(config)
         cut_to_config(model)
-    except Exception as error:  # three libraries' exceptions meet here, none of them is swallowed
+    except Exception as error:  # of three libraries; re-raised with the file's name
         raise ValueError(
             f"{folder / 'config.json'} makes no pruned model ({type(error).__name__}: {error})"
         ) from error
@@ -270,11 +233,11 @@ def read_pruned(
 
 
 def cut_to_config(model: PreTrainedModel) -> None:
-    """Leave in each layer of a new model, in place, as many heads and units as its config tells.
+    """Cut a new model, in place, to the numbers of heads and units in its config.
 
     Raises:
         TypeError: a model that cannot be pruned.
-        ValueError: the config tells nothing, or what cannot be true.
+        ValueError: the config lacks these numbers, or they are not possible.
     """
     layers, shapes, left = layers_of(model), getattr(model.config, SHAPES, None), []
     for part in ("heads", "units"):
@@ -293,9 +256,6 @@ def cut_to_config(model: PreTrainedModel) -> None:
     _cut(model, *left)
 
 
-# ---- in the engine room
-
-
 def _cut(
     model: PreTrainedModel, heads: Sequence[Sequence[int]], units: Sequence[Sequence[int]]
 ) -> None:
@@ -309,7 +269,7 @@ def _cut(
         _select(layer.out_of_heads, 1, of_heads)
         _select(layer.into_units, 0, some_units)
         _select(layer.out_of_units, 1, some_units)
-        # forward reshapes by the size of a head and never asks; whoever reads these shall be right
+        # forward does not read these counts, but other code may
         for name in ("n_heads", "num_attention_heads"):
             if hasattr(layer.attention, name):
                 setattr(layer.attention, name, len(some_heads))
@@ -334,7 +294,7 @@ def _select(linear: nn.Linear, dim: int, kept: Sequence[int]) -> None:
 
 
 def _left(what: str, removed: Mapping[int, Sequence[int]], counts: Sequence[int]) -> list[list]:
-    """What stays in each layer if this is removed; ValueError if it cannot be."""
+    """List what remains in each layer after a removal; ValueError if it is not possible."""
     whole = [*removed, *(i for some in removed.values() for i in some)]
     if wrong := [i for i in whole if isinstance(i, bool) or not isinstance(i, Integral)]:
         raise ValueError(f"{what}: {wrong[0]!r} is no whole number; give {{layer: [{what}]}}")
