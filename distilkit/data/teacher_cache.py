@@ -1,20 +1,16 @@
 """A teacher's last hidden states for a text, computed once and stored for several students.
 
-Masks are a function of (seed, epoch, sample), so every student that is distilled from one teacher
-on one text with one seed sees the same corrupted blocks, and the teacher answers alike. An entry is
-one block of one epoch. Entries stand in the order in which a training reads them, so the cache of a
-short training is the beginning of a longer one's.
+Masks are a function of (seed, epoch, sample), so all students that are distilled from one teacher
+on one text with one seed see the same corrupted blocks. An entry is one block of one epoch: the
+last hidden state of each token in float16, of which the teacher's head makes its distribution.
+Entries stand in the order of training, so a longer training extends the cache of a shorter one.
 
-Of every token the last hidden state is stored, as float16: the teacher's own head makes its whole
-distribution of it, at any temperature, and the cosine term compares with it.
-
-Off unless asked for: a build costs the forward pass that it saves each student, so the second
-student is the first to gain. The disk space grows with every step, since no epoch repeats another's
-masks: 2·H bytes a token (`tests/measurements/measure_teacher_cache.py`).
+A build costs the forward pass that it saves each student, so the second student is the first to
+gain. It takes 2·H bytes a token, and each step adds to it, since no epoch repeats another's masks.
 
 ``data/cache/teacher-<key>/``: about.json (what the key is made of), entries.bin, and parts.txt, the
-SHA-256 of every part of entries.bin. What parts.txt names is surely on disk: a killed build goes on
-after it, a second process waits for the first, and what was damaged is named and written again.
+SHA-256 of each part of entries.bin. parts.txt names a part once it is on disk: a killed build
+resumes after the last one, and a damaged part is reported and written again.
 """
 
 from __future__ import annotations
@@ -32,7 +28,7 @@ import filelock
 import numpy as np
 import torch
 from tqdm.auto import tqdm
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from distilkit.checkpoint import write_atomically, write_json
 from distilkit.config import LossConfig, TrainingConfig, home
@@ -55,29 +51,24 @@ def cached_teacher(
     *,
     build: bool = True,
 ) -> TeacherCache:
-    """The teacher's hidden states for every block that a training will see: computed, or read.
+    """Compute the teacher's hidden states for each block that a training will see, or find them.
 
     Args:
-        teacher: BertForMaskedLM, ...; comes back in its own mode and to its own device.
+        teacher: BertForMaskedLM, ...; returned to its own mode and device.
         blocks: the training text.
         training: how many steps in which batches.
         loss_config: of the training; checked.
-        build: False for a run that is finished: then only its key is needed.
+        build: False for a finished run, which needs the key only.
 
     Raises:
-        ValueError: a cache cannot serve this loss or text; or the teacher's numbers do not fit into
-            float16.
-        OSError: the disk is too small, before or while it is written; says how much it takes.
+        ValueError: a cache cannot serve this loss or text, or the states do not fit into float16.
+        OSError: the disk is too small, before or during the build; says how much it takes.
     """
-    loss_config = loss_config or LossConfig()
     mlm_head(teacher)  # raises TypeError for a model without one
-    _check_servable(loss_config)
-    if not loss_config.needs_teacher:
-        raise ValueError("this loss needs no teacher: there is nothing to store")
+    _check_servable(loss_config or LossConfig())
     if not isinstance(blocks.blocks, np.ndarray):
         raise ValueError(
-            "a teacher's answers to a streamed text are not kept: a disk that holds them holds the "
-            "text too (leave out --stream)"
+            "a disk that holds the teacher cache of a text holds the text too: leave out --stream"
         )
     about = {
         "format": _FORMAT,
@@ -88,11 +79,11 @@ def cached_teacher(
     cache = TeacherCache(blocks, about, teacher.config.hidden_size, _seen(blocks, training))
     if not build:
         return cache
-    device = processes().device  # all processes join here: one that waits for the lock cannot
+    device = processes().device  # all processes meet here, which one at the lock could not
     cache.path.mkdir(parents=True, exist_ok=True)
+    parts = -(-cache.entries // PART)
     with filelock.FileLock(cache.path / ".lock"):
-        parts, done = -(-cache.entries // PART), _intact_parts(cache)
-        if done < parts:
+        if (done := _intact_parts(cache)) < parts:
             with eval_mode(teacher, device=device), torch.no_grad():
                 _write(cache, teacher, done, parts)
     return cache
@@ -104,36 +95,18 @@ class TeacherCache:
     def __init__(
         self, blocks: MaskedBlocks, about: dict[str, Any], width: int, entries: int
     ) -> None:
-        """What :func:`cached_teacher` made: states of `width` for `entries` blocks."""
-        self.source, self.about = blocks, about
+        """Made by :func:`cached_teacher`: states of `width` for `entries` blocks."""
+        self.source, self.about, self.entries = blocks, about, entries
+        self.blocks, self.tokenizer, self.weights = blocks.blocks, blocks.tokenizer, blocks.weights
         self.shape = (entries, blocks.blocks.shape[1], width)  # entries, L, H
+        self.entry_bytes = 2 * self.shape[1] * width
         self.key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:20]
         self.path = home() / "data" / "cache" / f"teacher-{self.key}"
         self._places: dict[int, np.ndarray] = {}
 
-    @property
-    def blocks(self) -> np.ndarray:
-        return self.source.blocks
-
-    @property
-    def weights(self) -> np.ndarray:
-        return self.source.weights
-
-    @property
-    def tokenizer(self) -> PreTrainedTokenizerBase:
-        return self.source.tokenizer
-
     def identity(self) -> dict[str, Any]:
         """Describe the data for a run's config."""
         return {**self.source.identity(), "teacher_cache": self.key}
-
-    @property
-    def entries(self) -> int:
-        return self.shape[0]
-
-    @property
-    def entry_bytes(self) -> int:
-        return 2 * self.shape[1] * self.shape[2]
 
     def __len__(self) -> int:
         return len(self.source)
@@ -152,14 +125,7 @@ class TeacherCache:
     def check(
         self, teacher: dict[str, str] | None, loss_config: LossConfig, training: TrainingConfig
     ) -> None:
-        """Check that the cache holds what this training needs, before time is spent.
-
-        Args:
-            teacher: its :func:`distilkit.run.fingerprint`.
-
-        Raises:
-            ValueError: it does not; says what to do.
-        """
+        """Raise ValueError if this training needs what the cache lacks; `teacher`: fingerprint."""
         _check_servable(loss_config)
         if teacher != self.about["teacher"]:
             raise ValueError(
@@ -169,11 +135,11 @@ class TeacherCache:
         if _seen(self.source, training) > self.entries:
             raise ValueError(
                 f"the training sees {_seen(self.source, training)} blocks, the teacher cache holds "
-                f"{self.entries}: build it with this training, it goes on after those"
+                f"{self.entries}: build it with this training, which adds the rest"
             )
 
     def _entries_of(self, epoch: int, ids: np.ndarray) -> np.ndarray:
-        """Where these samples of this epoch stand."""
+        """The positions of these samples of this epoch."""
         if epoch not in self._places:
             while len(self._places) > 1:  # an epoch's end and the next one's beginning
                 del self._places[min(self._places)]
@@ -182,38 +148,34 @@ class TeacherCache:
 
 
 def _check_servable(loss_config: LossConfig) -> None:
+    if not loss_config.needs_teacher:
+        raise ValueError("this loss needs no teacher: leave out the teacher cache")
     if loss_config.cosine_layers is not None:
-        raise ValueError(
-            "a teacher cache holds no hidden states below the last: leave out cosine_layers, or "
-            "the cache"
-        )
+        raise ValueError("a teacher cache holds last states only: leave out cosine_layers, or it")
 
 
 def _seen(blocks: MaskedBlocks, training: TrainingConfig) -> int:
-    """So many blocks a training sees, those of two epochs counted twice."""
-    epochs, steps = divmod(
-        total_steps(len(blocks), training), steps_per_epoch(len(blocks), training)
-    )
-    return epochs * len(blocks) + min(steps * training.batch_size, len(blocks))
+    """The number of blocks that a training sees, those of two epochs counted twice."""
+    size = len(blocks)
+    epochs, steps = divmod(total_steps(size, training), steps_per_epoch(size, training))
+    return epochs * size + min(steps * training.batch_size, size)
 
 
 def _intact_parts(cache: TeacherCache) -> int:
-    """How many parts are there, as they were written; the names of others are struck out."""
+    """Count the intact parts; remove the names of the others."""
     names, file = cache.path / "parts.txt", cache.path / "entries.bin"
     wanted, size = -(-cache.entries // PART), PART * cache.entry_bytes
     try:
         lines = names.read_text().split("\n")[:-1]  # what follows the last line was cut off
         with file.open("rb") as content:
             for i, name in enumerate(lines[:wanted]):
-                if hashlib.sha256(content.read(size)).hexdigest() == name:
-                    continue
-                warnings.warn(
-                    f"damaged teacher cache: part {i + 1} of {file} is not what was written; the "
-                    "teacher is asked again from there on",
-                    stacklevel=3,
-                )
-                lines = lines[:i]
-                break
+                if hashlib.sha256(content.read(size)).hexdigest() != name:
+                    message = (
+                        f"damaged teacher cache: part {i + 1} of {file} is not what was written"
+                    )
+                    warnings.warn(f"{message}; it is built again from there on", stacklevel=3)
+                    lines = lines[:i]
+                    break
     except (FileNotFoundError, UnicodeDecodeError):
         lines = []
     if len(lines) < wanted:
@@ -222,7 +184,7 @@ def _intact_parts(cache: TeacherCache) -> int:
 
 
 def _write(cache: TeacherCache, teacher: PreTrainedModel, done: int, parts: int) -> None:
-    """Ask the teacher about the parts that are missing."""
+    """Write the missing parts."""
     size, file = PART * cache.entry_bytes, cache.path / "entries.bin"
     missing = (parts - done) * size
     try:
@@ -230,10 +192,9 @@ def _write(cache: TeacherCache, teacher: PreTrainedModel, done: int, parts: int)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         write_json(cache.path / "about.json", cache.about)
         file.touch()
+        total, initial = parts * PART, done * PART
         with (
-            tqdm(
-                desc="ask the teacher", total=parts * PART, initial=done * PART, leave=False
-            ) as bar,
+            tqdm(desc="run the teacher", total=total, initial=initial, leave=False) as bar,
             file.open("r+b") as out,
             (cache.path / "parts.txt").open("a") as names,
         ):
@@ -250,8 +211,8 @@ def _write(cache: TeacherCache, teacher: PreTrainedModel, done: int, parts: int)
         raise OSError(
             error.errno or errno.EIO,
             f"the teacher cache could not be written: {error}. It takes {missing / 1e6:.1f} MB "
-            f"more, {free / 1e6:.1f} MB are free on that disk. Make room, or "
-            "train without a cache; what is written is kept",
+            f"more, {free / 1e6:.1f} MB are free on that disk. Make room, or train without a "
+            "cache; what is written is kept",
             str(cache.path),
         ) from error
 
@@ -262,7 +223,7 @@ def _flush(file: Any) -> None:
 
 
 def _answers(cache: TeacherCache, teacher: PreTrainedModel, first: int) -> np.ndarray:
-    """The entries of a part: the same whichever training asks, and whatever was there before."""
+    """Compute the entries of a part: the same for any training, and after any interruption."""
     entries = np.zeros((PART, *cache.shape[1:]), np.float16)
     for epoch, ids, here in _batches(cache, first):
         batch = cache.source.batch(epoch, ids)
@@ -280,12 +241,12 @@ def _answers(cache: TeacherCache, teacher: PreTrainedModel, first: int) -> np.nd
 
 
 def _batches(cache: TeacherCache, first: int) -> Iterator[tuple[int, np.ndarray, slice]]:
-    """(epoch, sample ids, where in the part) of a part's entries, as the teacher reads them."""
+    """Yield (epoch, sample ids, place in the part) of a part's entries, batch by batch."""
     at_once = max(1, _TOKENS_AT_ONCE // cache.source.blocks.shape[1])
     entry, end = first, first + PART
     while entry < end:
         epoch, place = divmod(entry, len(cache))
-        many = min(at_once, end - entry, len(cache) - place)
-        ids = cache.order(epoch, 1)[place : place + many]
-        yield epoch, ids, slice(entry - first, entry - first + many)
-        entry += many
+        count = min(at_once, end - entry, len(cache) - place)
+        ids = cache.order(epoch, 1)[place : place + count]
+        yield epoch, ids, slice(entry - first, entry - first + count)
+        entry += count
