@@ -1,4 +1,4 @@
-"""Fine-tuning on GLUE, with or without a teacher, and evaluation.
+"""Fine-tuning on a task, with or without a teacher, and evaluation.
 
 Devlin et al. 2019, section 4.1; distillation at fine-tuning as in Sanh et al. 2019, section 4.1
 ("additional distillation"). The same loop as pretraining, another loss.
@@ -22,32 +22,30 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import logging as hf_logging
 
 from distilkit.config import FinetuneLossConfig, TrainingConfig, as_json
 from distilkit.data.examples import Examples
 from distilkit.data.tasks import Task, get_task, scores, task_examples
 from distilkit.families import positions
 from distilkit.losses import at_least_float32, soft_target_loss
-from distilkit.models.loading import load_model
-from distilkit.processes import eval_mode, processes, seeded, to_device
+from distilkit.models.heads import with_new_head
+from distilkit.processes import eval_mode, processes, to_device
 from distilkit.run import Run, fingerprint, open_run
 from distilkit.training_loop import Loss, evaluate, train
 
 LEAST_LENGTH = 8  # tokens: two sentences, [CLS] and [SEP] twice
-HEAD_SCALE = 0.02 * 768  # of a new head's weights, times the width: BERT-base's own
 
 
-def sequence_classifier(checkpoint: str | Path, task: str, seed: int) -> PreTrainedModel:
-    """A checkpoint with a new classification head for a task, the head drawn from `seed`.
+def sequence_classifier(checkpoint: str | Path, task: str | Task, seed: int) -> PreTrainedModel:
+    """Load a checkpoint with a new classification head for a task, drawn from `seed`.
 
     The task's label names go into its config, so that two models' label orders can be compared.
 
     Raises:
         ValueError: unknown task, or a checkpoint that lacks weights other than the head's.
     """
-    the_task = get_task(task)
-    labels = list(the_task.labels) or ["score"]
+    task = get_task(task)
+    labels = list(task.labels) or ["score"]
     return with_new_head(
         AutoModelForSequenceClassification,
         checkpoint,
@@ -55,71 +53,14 @@ def sequence_classifier(checkpoint: str | Path, task: str, seed: int) -> PreTrai
         num_labels=len(labels),
         id2label=dict(enumerate(labels)),
         label2id={label: i for i, label in enumerate(labels)},
-        problem_type="regression" if the_task.regression else "single_label_classification",
+        problem_type="regression" if task.regression else "single_label_classification",
     )
-
-
-def with_new_head(kind: type, checkpoint: str | Path, seed: int, **config: Any) -> PreTrainedModel:
-    """A checkpoint in float32 as one of transformers' auto classes, its new head from `seed`.
-
-    The head's weights are normal, with BERT's standard deviation of 0.02 at BERT-base's width and
-    wider in inverse proportion for a narrower model: at a width of 192 the answers drawn with 0.02
-    hardly differ between inputs, and a short fine-tuning is over before that is made good.
-
-    Args:
-        kind: ``AutoModelForSequenceClassification``, ``AutoModelForQuestionAnswering``.
-        checkpoint: Hub id or folder.
-        seed: of the head.
-        config: for ``from_pretrained``.
-
-    Raises:
-        ValueError: the checkpoint lacks weights other than the head's.
-    """
-    verbosity = hf_logging.get_verbosity()
-    hf_logging.set_verbosity_error()  # its table of missing weights is checked below instead
-    try:
-        with seeded():  # transformers draws a head too, which is replaced below
-            model, info = load_model(kind, checkpoint, **config)
-    finally:
-        hf_logging.set_verbosity(verbosity)
-    fresh = ("classifier.", "pre_classifier.", "score.", "bert.pooler.", "qa_outputs.")
-    lost = sorted(name for name in info["missing_keys"] if not name.startswith(fresh))
-    if lost:
-        raise ValueError(
-            f"{checkpoint} lacks {len(lost)} weights of a {type(model).__name__} (for instance "
-            f"{lost[0]}): it is no checkpoint of that architecture"
-        )
-    generator = torch.Generator().manual_seed(seed)
-    for name, parameter in model.named_parameters():
-        if name in info["missing_keys"] and parameter.dim() > 1:  # biases stay 0
-            width = parameter.shape[1]
-            torch.nn.init.normal_(parameter, std=HEAD_SCALE / width, generator=generator)
-    return model
-
-
-def fine_tuned(kind: type, checkpoint: str | Path) -> PreTrainedModel:
-    """A fine-tuned checkpoint in float32, to teach or to be measured.
-
-    Args:
-        kind: ``AutoModelForSequenceClassification``, ``AutoModelForQuestionAnswering``.
-        checkpoint: Hub id or folder.
-
-    Raises:
-        ValueError: it lacks weights: transformers would draw a random head.
-    """
-    model, info = load_model(kind, checkpoint)
-    if info["missing_keys"]:
-        raise ValueError(
-            f"{checkpoint} lacks weights of a {type(model).__name__} (for instance "
-            f"{min(info['missing_keys'])}): it is not fine-tuned yet"
-        )
-    return model
 
 
 def finetune(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    task: str,
+    task: str | Task,
     data: Mapping[str, Any],
     training: TrainingConfig,
     *,
@@ -129,22 +70,21 @@ def finetune(
     max_length: int | None = None,
     keep_model: bool = True,
 ) -> Run:
-    """Train a copy of a sequence classifier on a task; scores of every labelled split in result.
+    """Train a copy of a sequence classifier on a task; score it on every labelled split.
 
-    What it answers to each example of those splits stays with the run (``run.predictions()``).
-
-    A finished run of this name and configuration is returned as it is, an unfinished one goes on.
+    Scores are in ``run.result()``, the logits of those splits in ``run.predictions()``. A finished
+    run of this name and configuration is returned at once, an unfinished one resumes.
 
     Args:
-        model: a sequence classifier with the task's number of labels; stays as it is.
+        model: a sequence classifier with the task's number of labels; not changed.
         tokenizer: the model's; the teacher's too.
-        task: a row of :data:`distilkit.data.tasks.TASKS`.
+        task: a task, or the name of one of :data:`distilkit.data.tasks.TASKS`.
         data: its splits (:func:`distilkit.data.tasks.load`).
         training: how long, in which batches, with which AdamW.
         name: of the run's folder.
-        teacher: a classifier fine-tuned on this task, for soft targets beside the labels; comes
-            back in its own mode and to its own device.
-        objective: the weights of the two; default 0.5 each at T = 2. Only with a teacher.
+        teacher: a classifier fine-tuned on this task, for soft targets besides the labels; it
+            returns to its own mode and device.
+        loss_config: the weights of the two; default 0.5 each at T = 2. Only with a teacher.
         max_length: tokens; longer inputs are cut. By default 128 (as BERT's authors) for GLUE and
             512 for IMDb, or fewer if the model has fewer positions.
         keep_model: save the fine-tuned weights in ``run.model``; a sweep over many seeds does not.
@@ -152,25 +92,24 @@ def finetune(
     Raises:
         ValueError: unknown task; a head or teacher that does not fit the task.
     """
-    the_task = get_task(task)
+    task = get_task(task)
     loss_config = check_loss_config(loss_config, teacher)
-    readers = (model,) if teacher is None else (model, teacher)
-    max_length = input_length(readers, max_length, the_task.max_length)
-    for reader in readers:
-        check_classifier(reader, the_task)
+    models = (model,) if teacher is None else (model, teacher)
+    max_length = input_length(models, max_length, task.max_length)
+    for each in models:
+        check_classifier(each, task)
     examples = task_examples(
-        data["train"], the_task, tokenizer, max_length=max_length, seed=training.seed
+        data["train"], task, tokenizer, max_length=max_length, seed=training.seed
     )
     held_out = {
-        split: task_examples(data[split], the_task, tokenizer, max_length=max_length, seed=0)
-        for split in (*the_task.validation, *the_task.test)
+        split: task_examples(data[split], task, tokenizer, max_length=max_length, seed=0)
+        for split in (*task.validation, *task.test)
         if split in data and _has_labels(data[split])
     }
 
     def score(trained: PreTrainedModel) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         logits = {split: predict(trained, held)[0] for split, held in held_out.items()}
-        found = {k: score_of(the_task, z, held_out[k].labels) for k, z in logits.items()}
-        return found, logits
+        return {k: score_of(task, z, held_out[k].labels) for k, z in logits.items()}, logits
 
     config = {
         "data": {k: e.digest() for k, e in {"train": examples, **held_out}.items()},
@@ -182,10 +121,10 @@ def finetune(
         tokenizer,
         examples,
         training,
-        task_loss(the_task, teacher, loss_config),
+        task_loss(task, teacher, loss_config),
         score,
         name=name,
-        task=task,
+        task=task.name,
         teacher=teacher,
         loss_config=loss_config,
         config=config,
@@ -195,19 +134,19 @@ def finetune(
 def check_loss_config(
     loss_config: FinetuneLossConfig | None, teacher: PreTrainedModel | None
 ) -> FinetuneLossConfig | None:
-    """The objective, by default half and half with a teacher; ValueError without a teacher."""
+    """Return the loss configuration, by default 0.5 each with a teacher; refuse it without."""
     if teacher is None and loss_config is not None:
-        raise ValueError("an objective with soft targets needs teacher=..., fine-tuned on the task")
+        raise ValueError("a loss with soft targets needs teacher=..., fine-tuned on the task")
     return FinetuneLossConfig() if loss_config is None and teacher is not None else loss_config
 
 
-def input_length(readers: Iterable[PreTrainedModel], wanted: int | None, default: int) -> int:
-    """How many tokens an input has: `wanted`, or `default` or as many as all models can read.
+def input_length(models: Iterable[PreTrainedModel], wanted: int | None, default: int) -> int:
+    """Return the length of inputs in tokens: `wanted`, or `default` as far as all models reach.
 
     Raises:
         ValueError: more are wanted than a model has positions, or fewer than make a pair.
     """
-    longest = min(positions(reader) for reader in readers)
+    longest = min(positions(each) for each in models)
     if wanted is None:
         return min(default, longest)
     if wanted > longest:
@@ -236,7 +175,7 @@ def run_finetuning(
     loss_config: FinetuneLossConfig | None,
     config: Mapping[str, Any],
 ) -> Run:
-    """What fine-tuning on any task has in common: the run around the loop.
+    """Open the run, train, score, save: what fine-tuning on any task has in common.
 
     Args:
         model: a copy is trained.
@@ -244,10 +183,10 @@ def run_finetuning(
         examples: the training examples.
         training, name: as for :func:`finetune`.
         loss: for the loop.
-        score: of the trained model, the scores of each split, and the logits of each that the run
-            is to keep.
+        score: returns the scores of each split of the trained model, and the logits that the run
+            stores.
         task: its name.
-        teacher, objective: as for :func:`finetune`.
+        teacher, loss_config: as for :func:`finetune`.
         config: what else decides the result; ``keep_model`` false leaves the weights out.
     """
     import distilkit.data.metrics  # noqa: F401 - without `evaluate`, say so before hours are spent
@@ -266,26 +205,26 @@ def run_finetuning(
         if run.finished:
             return run
         model = copy.deepcopy(model)
-        lent = () if teacher is None else (teacher,)
-        with eval_mode(*lent, device=processes().device):
+        borrowed_models = () if teacher is None else (teacher,)
+        with eval_mode(*borrowed_models, device=processes().device):
             summary = train(model, examples, loss, training, run)
-        found, logits = score(model)
+        scores_by_split, logits = score(model)
         if processes().is_main_process:
             if config.get("keep_model", True):
                 model.save_pretrained(run.model)
                 tokenizer.save_pretrained(run.model)
             if logits:
                 run.keep_predictions(logits)
-            run.finish({"kind": "finetune", "task": task, **summary, "scores": found})
+            run.finish({"kind": "finetune", "task": task, **summary, "scores": scores_by_split})
     return run
 
 
 def task_loss(
-    the_task: Task,
+    task: Task,
     teacher: PreTrainedModel | None = None,
     loss_config: FinetuneLossConfig | None = None,
 ) -> Callable[[nn.Module, dict[str, Any], dict[str, int]], dict[str, Tensor]]:
-    """The loss for the loop: cross-entropy (or squared error), and soft targets with a teacher.
+    """Return the loss for the loop: cross-entropy or squared error, and soft targets of a teacher.
 
     For regression, where there are no classes to soften, the soft-target term is the squared error
     against the teacher's prediction.
@@ -296,23 +235,23 @@ def task_loss(
     ) -> dict[str, Tensor]:
         logits = at_least_float32(_logits(model, batch))  # B, C
         labels, count = batch["labels"], counts["examples"]
-        if the_task.regression:
-            against_labels = F.mse_loss(logits[:, 0], labels, reduction="sum") / count
+        if task.regression:
+            label_loss = F.mse_loss(logits[:, 0], labels, reduction="sum") / count
         else:
-            against_labels = F.cross_entropy(logits, labels, reduction="sum") / count
+            label_loss = F.cross_entropy(logits, labels, reduction="sum") / count
         if teacher is None:
-            return {"loss": against_labels, "task": against_labels}
+            return {"loss": label_loss, "task": label_loss}
 
         with torch.no_grad():
             teacher_logits = at_least_float32(_logits(teacher, batch))  # B, C
-        if the_task.regression:
+        if task.regression:
             soft_target = F.mse_loss(logits, teacher_logits, reduction="sum") / count
         else:
             soft_target = soft_target_loss(
                 logits, teacher_logits, loss_config.temperature, count=count
             )
-        total = loss_config.label_weight * against_labels + loss_config.kd_weight * soft_target
-        return {"loss": total, "task": against_labels, "soft_target": soft_target}
+        total = loss_config.label_weight * label_loss + loss_config.kd_weight * soft_target
+        return {"loss": total, "task": label_loss, "soft_target": soft_target}
 
     return loss
 
@@ -320,7 +259,7 @@ def task_loss(
 def predict(
     model: PreTrainedModel, examples: Examples, batch_size: int = 64
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The logits [examples, C] and labels [examples] of a split, in the data's order."""
+    """Return logits [examples, C] and labels [examples] of a split, in the data's order."""
     logits = by_example(model, examples, lambda batch: _logits(model, batch), batch_size)
     return np.stack(logits), examples.labels
 
@@ -331,9 +270,9 @@ def by_example(
     outputs: Callable[[dict[str, Tensor]], Tensor],
     batch_size: int,
 ) -> list[np.ndarray]:
-    """What `outputs` says of each example, in the data's order, without dropout or gradients.
+    """Return `outputs` of each example, in the data's order, without dropout or gradients.
 
-    Several processes, which call this together, share the batches; each gets all answers.
+    Several processes, which call this together, share the batches; each gets all results.
 
     Args:
         model: put into eval mode meanwhile.
@@ -362,28 +301,28 @@ def by_example(
 def evaluate_task(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    task: str,
+    task: str | Task,
     data: Any,
     *,
     max_length: int = 128,
 ) -> dict[str, float | None]:
-    """The task's metrics of a classifier on one split, between -1 and 1; None where undefined."""
-    the_task = get_task(task)
-    check_classifier(model, the_task)
-    examples = task_examples(data, the_task, tokenizer, max_length=max_length, seed=0)
-    return score_of(the_task, *predict(model, examples))
+    """Return a classifier's metrics on one split, between -1 and 1; None where undefined."""
+    task = get_task(task)
+    check_classifier(model, task)
+    examples = task_examples(data, task, tokenizer, max_length=max_length, seed=0)
+    return score_of(task, *predict(model, examples))
 
 
-def score_of(the_task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, float | None]:
-    """The task's metrics of logits [examples, C] against labels [examples]; None where undefined.
+def score_of(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, float | None]:
+    """Return the metrics of logits [examples, C] against labels; None where undefined.
 
     Raises:
         FloatingPointError: a logit is not finite.
     """
     if not np.isfinite(logits).all():
-        raise FloatingPointError(f"{the_task.name}: the model's predictions are not finite")
-    answers = logits[:, 0] if the_task.regression else logits.argmax(-1)
-    return scores(the_task.name, answers, labels)
+        raise FloatingPointError(f"{task.name}: the model's predictions are not finite")
+    answers = logits[:, 0] if task.regression else logits.argmax(-1)
+    return scores(task.name, answers, labels)
 
 
 def _has_labels(split: Any) -> bool:
@@ -392,20 +331,20 @@ def _has_labels(split: Any) -> bool:
     return "label" in names and len(split["label"]) > 0 and min(split["label"][:]) >= 0
 
 
-def check_classifier(model: PreTrainedModel, the_task: Task) -> None:
+def check_classifier(model: PreTrainedModel, task: Task) -> None:
     """Raise ValueError unless the model's head has the task's labels, in the task's order."""
-    wanted = max(1, len(the_task.labels))
+    wanted = max(1, len(task.labels))
     labels = dict(model.config.id2label)
     if model.config.num_labels != wanted:
         raise ValueError(
-            f"{the_task.name} has {wanted} output(s), the model {model.config.num_labels}: load it "
-            f"with sequence_classifier(checkpoint, {the_task.name!r}, seed)"
+            f"{task.name} has {wanted} output(s), the model {model.config.num_labels}: load it "
+            f"with sequence_classifier(checkpoint, {task.name!r}, seed)"
         )
     named = [str(labels[i]).lower() for i in range(wanted)]
     # checkpoints without names say LABEL_0, LABEL_1: nothing to compare
-    if sorted(named) == sorted(the_task.labels) and tuple(named) != the_task.labels:
+    if sorted(named) == sorted(task.labels) and tuple(named) != task.labels:
         raise ValueError(
-            f"the model's labels are {named}, the task's {list(the_task.labels)}: the same names "
+            f"the model's labels are {named}, the task's {list(task.labels)}: the same names "
             "in another order, so its answers would be read wrongly"
         )
 
@@ -415,7 +354,7 @@ def _logits(model: PreTrainedModel, batch: Mapping[str, Any]) -> Tensor:
 
 
 def inputs_of(model: PreTrainedModel, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-    """What a model reads of a batch; a BERT its token types too, a DistilBERT has none."""
+    """Return a model's inputs from a batch; a BERT reads token types, a DistilBERT has none."""
     names = ["input_ids", "attention_mask"]
     if "token_type_ids" in inspect.signature(model.forward).parameters:
         names.append("token_type_ids")

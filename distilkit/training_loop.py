@@ -2,14 +2,14 @@
 
 Large batches by gradient accumulation, dynamic masks, linear warm-up and decay (Liu et al. 2019,
 sections 4.1-4.3; Sanh et al. 2019, section 3). Everything random is a function of (seed, epoch,
-sample ids, step, number of the micro-batch): the order and the masks come from the data, dropout
-from a generator seeded anew for every micro-batch. So a checkpoint holds weights, optimizer state
-and one counter, and a run that was killed ends like one that was not, bit for bit on the same
-processor (kernels of a GPU may sum in another order each time).
+sample ids, step, index of the micro-batch). Order and masks come from the data, dropout from a
+generator that is seeded for every micro-batch. So a checkpoint holds weights, optimizer state and
+one counter, and a resumed run equals the uninterrupted one bit for bit on the same processor. (GPU
+kernels may sum in another order each time.)
 
-Several processes (``torchrun``, ``accelerate launch``) deal out the micro-batches of each step
-among them: the samples, masks and dropout of a step are those of one process with as many more
-micro-batches, and only the order of summation differs. Process 0 alone writes.
+Several processes (``torchrun``, ``accelerate launch``) share the micro-batches of each step. The
+samples, masks and dropout are those of one process with as many more micro-batches; only the order
+of summation differs. Process 0 alone writes.
 
 `data` is anything with ``len(data)``, ``data.order(epoch, batch_size)`` (a permutation of the
 sample ids) and ``data.batch(epoch, ids)`` (tensors, and ``counts``: integers to be summed over the
@@ -46,7 +46,7 @@ Loss = Callable[[nn.Module, Batch, dict[str, int]], dict[str, Tensor]]
 
 
 class NonFiniteLoss(FloatingPointError):
-    """A loss or gradient became NaN or infinite; the weights were not touched by it."""
+    """A loss or gradient is NaN or infinite; the weights were not updated with it."""
 
 
 def train(
@@ -61,21 +61,21 @@ def train(
     """Train `model` in place, from the run's newest intact checkpoint if there is one.
 
     Args:
-        model: a Hugging Face model; afterwards in eval mode, on the device accelerate chose.
+        model: a Hugging Face model; afterwards in eval mode, on accelerate's device.
         data: the examples (see the module's docstring).
-        loss: the loss (likewise).
+        loss: the loss (likewise). If it is a module, its own parameters are trained too.
         training: how long, in which batches, with which AdamW.
         run: an open run (:func:`distilkit.run.open_run`); metrics and checkpoints go there.
-        validate: called by all processes with the model in eval mode, without gradients; its
-            numbers are logged.
+        validate: called by all processes with the model in eval mode, without gradients; what
+            it returns is logged.
 
     Returns:
-        ``steps``, ``seconds`` (of all sittings), ``tokens`` (seen in all sittings).
+        ``steps``, ``seconds`` and ``tokens``, those before a resume included.
 
     Raises:
-        NonFiniteLoss: before the update; names step and sample ids. (On a GPU it is said at the
-            next step that logs, validates or saves; nothing is updated in between.)
-        MemoryError: a micro-batch does not fit; says which to try.
+        NonFiniteLoss: before the update; names step and sample ids. (On a GPU at the next step
+            that logs, validates or saves; nothing is updated in between.)
+        MemoryError: a micro-batch does not fit; says which size to try.
         KeyboardInterrupt: Ctrl-C or the notebook's stop button, after a checkpoint at the end of
             the step; SIGTERM likewise exits with status 143. A second signal ends at once. Several
             processes agree on the step, which takes up to two; ``torchrun`` kills them after 30 s
@@ -87,7 +87,7 @@ def train(
     trained = _LossModule(model, loss)
     optimizer = torch.optim.AdamW(
         parameter_groups(trained, training.weight_decay),
-        lr=training.learning_rate,  # the top of the schedule; set anew in every step
+        lr=training.learning_rate,  # the peak; set in every step
         betas=training.betas,
         eps=training.eps,
         fused=True,
@@ -172,8 +172,8 @@ def train(
                 for name, value in out.items():
                     terms[name] = terms.get(name, 0) + value.detach() * weights[i]
 
-            # 3. the update, unless something is not finite: then AdamW's own switch holds it back,
-            # in this step and all later ones, until somebody looks
+            # 3. the update. If something is not finite, AdamW's own switch holds it back, in this
+            # step and all later ones, until `check` raises
             norm = nn.utils.clip_grad_norm_(trained.parameters(), training.max_grad_norm)
             is_finite = torch.isfinite(norm + terms["loss"])
             if world > 1:  # the norm is that of all processes, the loss is this one's
@@ -224,7 +224,7 @@ def train(
                 if stop:
                     accelerator.wait_for_everyone()  # a launcher ends all when the first one ends
                     if accelerator.is_main_process:
-                        bar.write(f"stopped after step {done} of {steps}; run again to go on")
+                        bar.write(f"stopped after step {done} of {steps}; run again to resume")
                     raise KeyboardInterrupt if signal.SIGINT in caught else SystemExit(143)
         seconds += time.perf_counter() - since
     model.eval()
@@ -232,17 +232,17 @@ def train(
 
 
 def steps_per_epoch(examples: int, training: TrainingConfig) -> int:
-    """Optimizer steps in one pass; the last one takes what is left over."""
+    """Return the optimizer steps of one epoch; the last one takes what is left over."""
     return -(-examples // training.batch_size)
 
 
 def total_steps(examples: int, training: TrainingConfig) -> int:
-    """Optimizer steps of the whole training."""
+    """Return the optimizer steps of the whole training."""
     return training.steps or training.epochs * steps_per_epoch(examples, training)
 
 
 def learning_rate(step: int, steps: int, training: TrainingConfig) -> float:
-    """Linear warm-up from 0, then linear decay to 0: a pure function of the step (0-based)."""
+    """Return the learning rate of a step (0-based): linear warm-up, then linear decay to 0."""
     warmup = round(training.warmup_fraction * steps)
     if step < warmup:
         return training.learning_rate * (step + 1) / warmup
@@ -250,7 +250,7 @@ def learning_rate(step: int, steps: int, training: TrainingConfig) -> float:
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """AdamW's groups: matrices decay; biases and norms, all of them vectors, do not.
+    """Return AdamW's groups: matrices decay; biases and norms, all of them vectors, do not.
 
     By shape rather than by name: DistilBERT calls its norms ``sa_layer_norm``,
     ``output_layer_norm`` and ``vocab_layer_norm``, and a list of BERT's names would miss them.
@@ -263,7 +263,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 
 
 def make_accelerator(precision: str) -> Accelerator:
-    """accelerate's handle on device, processes and precision ("fp32", "bf16" or "auto")."""
+    """Return accelerate's Accelerator for a precision ("fp32", "bf16" or "auto")."""
     wanted = "bf16" if in_bf16(precision) else "no"
     processes()  # before accelerate would decide that a process without a GPU is alone
     if AcceleratorState._shared_state and AcceleratorState().mixed_precision != wanted:
@@ -272,7 +272,7 @@ def make_accelerator(precision: str) -> Accelerator:
 
 
 def in_bf16(precision: str) -> bool:
-    """Whether a precision means bfloat16 here: "auto" does where the GPU has it."""
+    """Return whether a precision means bfloat16 here; "auto" does where the GPU has it."""
     if precision == "auto":
         gpu = processes().device.type == "cuda"
         # a GPU that is too old for bfloat16 emulates it, slower than it computes in float32
@@ -281,13 +281,13 @@ def in_bf16(precision: str) -> bool:
 
 
 def evaluate(model: nn.Module, measure: Callable[[nn.Module], Any]) -> Any:
-    """`measure(model)` in eval mode without gradients; modes are put back."""
+    """Return `measure(model)`, run in eval mode without gradients; modes are restored."""
     with eval_mode(model), torch.no_grad():
         return measure(model)
 
 
 class _LossModule(nn.Module):
-    """DDP and autocast act on a module's forward, so the loss is computed inside one."""
+    """Model and loss as one module: DDP and autocast act on a module's forward."""
 
     def __init__(self, model: nn.Module, loss: Loss) -> None:
         super().__init__()
@@ -298,7 +298,7 @@ class _LossModule(nn.Module):
 
 
 class _Examples(Dataset):
-    """What the data loader's workers call: a micro-batch for (epoch, sample ids)."""
+    """The data as a dataset whose keys are (epoch, sample ids) of a micro-batch."""
 
     def __init__(self, data: Any) -> None:
         self.data = data
@@ -315,7 +315,7 @@ def _is_async(device: torch.device) -> bool:
 def _agree(
     parts: list[Batch], weights: list[int], stop: bool, accelerator: Accelerator
 ) -> tuple[dict[str, int], bool]:
-    """The denominators, summed over the step's micro-batches and over the processes.
+    """Return the step's denominators, summed over micro-batches and processes.
 
     And whether any process was told to stop: all have to end with the same step.
     """
@@ -334,7 +334,7 @@ def _seed_dropout(seed: int, step: int, micro_batch: int) -> None:
 
 
 def sum_over_processes(terms: dict[str, Tensor]) -> dict[str, float]:
-    """Named scalars, each the sum of what the processes hold; all of them call this together."""
+    """Return named scalars summed over the processes, which all call this together."""
     stacked = torch.stack([value.detach().float() for value in terms.values()])
     return dict(zip(terms, reduce(stacked, "sum").tolist(), strict=True))
 
@@ -351,13 +351,13 @@ def _not_finite(run: Run, step: int, micro_batches: list[tuple[int, np.ndarray]]
 
 @contextlib.contextmanager
 def _memory_named(run: Run, step: int, training: TrainingConfig) -> Iterator[None]:
-    """What to do about a memory that is too small, in place of an allocator's message."""
+    """Replace an allocator's message by what to do about it."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
-        said = f"{type(error).__name__}: {error}".splitlines()[0]
+        message = f"{type(error).__name__}: {error}".splitlines()[0]
         words = ("out of memory", "can't allocate memory", "bad_alloc", "memoryerror")
-        if not any(word in said.lower() for word in words):
+        if not any(word in message.lower() for word in words):
             raise
         smaller = training.micro_batch_size // 2
         advice = (
@@ -368,19 +368,19 @@ def _memory_named(run: Run, step: int, training: TrainingConfig) -> Iterator[Non
         )
         raise MemoryError(
             f"run {run.name!r}: step {step + 1} with micro-batches of {training.micro_batch_size} "
-            f"does not fit into memory ({said}). {advice}. Nothing was updated, and the last "
+            f"does not fit into memory ({message}). {advice}. Nothing was updated, and the last "
             "checkpoint is good; another micro-batch is another configuration, so give it another "
             "name"
         ) from error
 
 
 def _leave_signals_to_the_parent(_worker: int) -> None:
-    """A signal to the whole group must not kill the workers of a parent that ends its step."""
+    """Ignore SIGTERM in workers: a signal to the whole group lets the parent end its step."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # SIGINT they ignore by themselves
 
 
 def _until_closed(loader: DataLoader) -> Iterator[Batch]:
-    """The loader's batches; closing the generator ends its workers, whatever exception is on."""
+    """Yield the loader's batches; closing the generator ends its workers after any exception."""
     yield from loader
 
 
@@ -414,7 +414,7 @@ def _resume(run: Run, model: nn.Module, optimizer: Any) -> tuple[int, float, int
 
 
 def _weights(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters (tied ones once) and the buffers that a state dict holds, not copied."""
+    """Return parameters (tied ones once) and persistent buffers, not copied."""
     persistent = model.state_dict(keep_vars=True)
     parameters = dict(model.named_parameters())
     buffers = {name: b for name, b in model.named_buffers() if name in persistent}
@@ -422,7 +422,7 @@ def _weights(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _optimizer_state(model: nn.Module, optimizer: Any) -> dict[str, Tensor]:
-    """AdamW's moments and step counts as flat named tensors."""
+    """Return AdamW's moments and step counts as flat named tensors."""
     return {
         f"{name}/{key}": value
         for name, parameter in model.named_parameters()
@@ -432,9 +432,9 @@ def _optimizer_state(model: nn.Module, optimizer: Any) -> dict[str, Tensor]:
 
 @contextlib.contextmanager
 def _signals(*, alone: bool) -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM so that a step ends before the loop does; a second one acts.
+    """Collect SIGINT and SIGTERM so that the step ends first; a second one acts at once.
 
-    Of several processes each is told twice, by whoever stops them all and by the launcher.
+    Each of several processes gets it twice, from the sender and from the launcher.
     """
     caught: list[int] = []
 

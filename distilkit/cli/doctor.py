@@ -28,11 +28,12 @@ from distilkit.data.sources import load_task, load_teacher, load_text
 from distilkit.data.tasks import chance_score, get_task
 from distilkit.distillation import LanguageModelLoss, losses_on
 from distilkit.families import positions
-from distilkit.finetuning import check_classifier, evaluate_task, fine_tuned
+from distilkit.finetuning import check_classifier, evaluate_task
 from distilkit.masking import MaskedBlocks, pack
 from distilkit.measure.flops import step_bytes
 from distilkit.measure.micro_batch_timing import gradient_step, time_micro_batches
 from distilkit.measure.size import parameter_count
+from distilkit.models.heads import fine_tuned
 from distilkit.processes import processes, to_device
 from distilkit.student import student_from_teacher
 from distilkit.training_loop import steps_per_epoch

@@ -46,7 +46,7 @@ def submit(options: Namespace) -> None:
 
     from distilkit.data.sources import load_task
     from distilkit.data.submission import write_submission
-    from distilkit.finetuning import fine_tuned
+    from distilkit.models.heads import fine_tuned
     from distilkit.models.loading import load_tokenizer
 
     data = load_task(chosen_scale(options), options.task)

@@ -146,6 +146,7 @@ def finetune(options: Namespace) -> None:
     from distilkit import finetuning
     from distilkit.data import question_answering, squad
     from distilkit.data.sources import fewer_examples, load_task
+    from distilkit.models.heads import fine_tuned
     from distilkit.models.loading import load_tokenizer
 
     chosen = chosen_scale(options)
@@ -168,7 +169,7 @@ def finetune(options: Namespace) -> None:
         "max_length": options.max_length,
     }
     if options.teacher:
-        arguments["teacher"] = finetuning.fine_tuned(kind, options.teacher)
+        arguments["teacher"] = fine_tuned(kind, options.teacher)
         arguments["loss_config"] = FinetuneLossConfig(**loss_config)
     tokenizer = load_tokenizer(options.tokenizer or options.checkpoint)
     if task == "squad":

@@ -37,8 +37,9 @@ from distilkit.data.sources import fewer_examples, load_blocks, load_teacher, lo
 from distilkit.data.tasks import get_task, scores, task_examples
 from distilkit.distillation import distil
 from distilkit.families import positions
-from distilkit.finetuning import fine_tuned, finetune, input_length, sequence_classifier, task_loss
+from distilkit.finetuning import finetune, input_length, sequence_classifier, task_loss
 from distilkit.measure.size import parameter_count
+from distilkit.models.heads import fine_tuned
 from distilkit.models.loading import load_model
 from distilkit.models.pruning import layers_of, prune
 from distilkit.run import Run, run_folder

@@ -24,9 +24,9 @@ from distilkit.finetuning import (
     input_length,
     inputs_of,
     run_finetuning,
-    with_new_head,
 )
 from distilkit.losses import at_least_float32, soft_target_loss
+from distilkit.models.heads import with_new_head
 from distilkit.run import Run
 
 MAX_LENGTH, STRIDE = 384, 128  # tokens of a window, and shared by two

@@ -88,11 +88,13 @@ _TABLE = (
 TASKS: Mapping[str, Task] = {task.name: task for task in _TABLE}
 
 
-def get_task(name: str) -> Task:
-    """The task of that name; ValueError with the known names otherwise."""
-    if name not in TASKS:
-        raise ValueError(f"unknown task {name!r}: give one of {', '.join(TASKS)}")
-    return TASKS[name]
+def get_task(task: str | Task) -> Task:
+    """Return the task of that name; ValueError with the known names. A `Task` is returned as is."""
+    if isinstance(task, Task):
+        return task
+    if task not in TASKS:
+        raise ValueError(f"unknown task {task!r}: give one of {', '.join(TASKS)}")
+    return TASKS[task]
 
 
 def load(name: str, source: str | Path) -> DatasetDict:

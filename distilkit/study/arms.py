@@ -17,7 +17,8 @@ from transformers import AutoModelForSequenceClassification, PreTrainedTokenizer
 from distilkit.config import Scale, home
 from distilkit.data.sources import load_task
 from distilkit.data.tasks import get_task
-from distilkit.finetuning import fine_tuned, finetune, sequence_classifier
+from distilkit.finetuning import finetune, sequence_classifier
+from distilkit.models.heads import fine_tuned
 from distilkit.run import Run
 from distilkit.study.run_parallel import run_parallel
 

@@ -32,7 +32,7 @@ from distilkit import distil, finetune, home, pretrain, sequence_classifier, set
 from distilkit.config import MLM_ONLY, SCALES, FinetuneLossConfig, TrainingConfig
 from distilkit.data.block_cache import cached_blocks
 from distilkit.data.documents import open_text
-from distilkit.data.tasks import load, task
+from distilkit.data.tasks import load
 from distilkit.masking import MaskedBlocks
 from distilkit.measure.latency import compare
 from distilkit.models.encoder import masked_lm_from_encoder, train_head
@@ -137,7 +137,7 @@ def main() -> None:
                         loss_config=FinetuneLossConfig() if soft else None,
                         keep_model=arm == "teacher",
                     )
-                    score = run.result()["scores"]["validation"][task(name).score]
+                    score = run.result()["scores"]["validation"][get_task(name).score]
                     points = float("nan") if score is None else 100 * score  # None: undefined
                     rows.append((arm + " + soft targets" * soft, name, seed, points))
                 if arm == "teacher":

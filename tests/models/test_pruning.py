@@ -34,10 +34,11 @@ from transformers import (
 from distilkit.compress.importance import head_and_unit_importance, least_important
 from distilkit.config import FinetuneLossConfig, LossConfig, TrainingConfig
 from distilkit.distillation import LanguageModelLoss, distil, losses_on
-from distilkit.finetuning import evaluate_task, fine_tuned, finetune, sequence_classifier
+from distilkit.finetuning import evaluate_task, finetune, sequence_classifier
 from distilkit.masking import MaskedBlocks, pack
 from distilkit.measure.latency import latency_ms
 from distilkit.measure.size import bytes_on_disk, parameter_count
+from distilkit.models.heads import fine_tuned
 from distilkit.models.loading import load_model
 from distilkit.models.pruning import load_pruned, prune
 from distilkit.run import Run
