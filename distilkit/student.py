@@ -48,6 +48,27 @@ def default_layers(teacher_layers: int, student_layers: int | None = None) -> tu
     return tuple(-(((k - 1) - 2 * i * (n - 1)) // (2 * (k - 1))) for i in range(k))
 
 
+def named_layer_maps(
+    teacher_layers: int, student_layers: int | None = None
+) -> dict[str, tuple[int, ...]]:
+    """The layer maps that have a name: the default, every second layer, the first, the last.
+
+    For 12 -> 6 the default is the authors', and is called so. "Every second" is there where the
+    student has half of the teacher's layers or more. Two names may mean the same map.
+
+    Args:
+        teacher_layers, student_layers: as for :func:`default_layers`.
+    """
+    n, default = teacher_layers, default_layers(teacher_layers, student_layers)
+    k = len(default)
+    names = {"the authors'" if (n, default) == (12, DISTILBERT_LAYERS) else "default": default}
+    for first in (0, 1):
+        layers = tuple(range(first, n, 2))[:k]
+        if len(layers) == k >= n // 2:
+            names[f"every second from {first}"] = layers
+    return names | {"first": tuple(range(k)), "last": tuple(range(n - k, n))}
+
+
 def check_layers(layers: Sequence[int], teacher_layers: int) -> tuple[int, ...]:
     """The layer map as a tuple, or a ValueError that says what is wrong with it."""
     layers = tuple(layers)

@@ -23,20 +23,19 @@ from distilkit.plots.style import SAVE_DPI, SCREEN_DPI
 from distilkit.run import Run, commit, environment
 from distilkit.study import paper
 from distilkit.study.arms import paired_difference, results_table
-from distilkit.study.paper_comparison import (
+from distilkit.study.paper_comparison import EXAMPLE, beside_the_paper
+from distilkit.study.reference_tables import load_reference_table
+from distilkit.study.study import measured_split
+from distilkit.study.verdicts import (
     COUNTS_WITHIN,
-    EXAMPLE,
     NOT_HERE,
     NOT_RUN,
     PARTLY,
     REPRODUCED,
     SCORES_WITHIN,
     as_text,
-    beside_the_paper,
     tally,
 )
-from distilkit.study.reference_tables import load_reference_table
-from distilkit.study.study import measured_split
 
 _MARKS = {REPRODUCED: "●", PARTLY: "◐", NOT_HERE: "○", NOT_RUN: "–"}
 _TEMPLATES = jinja2.Environment(

@@ -1,7 +1,7 @@
-"""Arms: the same tasks and the same seeds for several starting points, in one table.
+"""Fine-tune several checkpoints (arms) on the same tasks with the same seeds; one table.
 
-"Median of 5 runs with different seeds" is how the paper reports GLUE (Sanh et al. 2019, table 1);
-here every seed is kept, so that a figure can show the spread.
+The paper reports GLUE as "median of 5 runs with different seeds" (Sanh et al. 2019, table 1); here
+the scores of all seeds are stored, so that a figure can show the spread.
 """
 
 from __future__ import annotations
@@ -37,13 +37,12 @@ def finetune_arms(
     split: str = "validation",
     prefix: str = "",
     keep: Sequence[str] = (),
-    taught: Sequence[str] = (),
+    with_teacher: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Fine-tune each arm on each of the scale's tasks with each of its seeds.
 
     Every fine-tuning is a run ``<prefix><scale>-<arm>-<task>-<seed>``, so an interrupted sweep
-    goes on where it was. Fine-tuned weights are not kept unless asked for: a sweep would fill the
-    disk.
+    resumes. Fine-tuned weights are deleted unless asked for: a sweep would fill the disk.
 
     Args:
         arms: arm -> a checkpoint for ``from_pretrained`` (folder or Hub id).
@@ -52,8 +51,8 @@ def finetune_arms(
         split: "validation" or "test": where the scores come from. The other is not looked at.
         prefix: of the runs' names.
         keep: arms whose fine-tuned weights are kept.
-        taught: arms that learn from the soft targets of the arm ``teacher`` too, fine-tuned on the
-            same task with the same seed and kept (:class:`distilkit.config.FinetuneLossConfig`).
+        with_teacher: arms that also learn from the soft targets of the arm ``teacher``, fine-tuned
+            on the same task with the same seed (:class:`distilkit.config.FinetuneLossConfig`).
 
     Returns:
         A row per arm, seed, task and metric: ``arm, seed, task, metric, score, train_seconds``.
@@ -64,14 +63,15 @@ def finetune_arms(
 
     Raises:
         ValueError: before anything is trained: `split` is something else, or a task has none, or
-            its examples have no labels (GLUE's own test sets have none); an arm is to be taught and
+            its examples have no labels (GLUE's own test sets have none); an arm needs a teacher and
             no arm ``teacher`` is kept.
     """
     import pandas as pd
 
-    if taught and not ("teacher" in arms and "teacher" in keep):
-        raise ValueError(f"taught = {tuple(taught)}: needs an arm 'teacher', and it in `keep`")
-
+    if with_teacher and not ("teacher" in arms and "teacher" in keep):
+        raise ValueError(
+            f"with_teacher = {tuple(with_teacher)}: needs an arm 'teacher', and it in `keep`"
+        )
     if split not in ("validation", "test"):
         raise ValueError(f"split = {split!r}: give 'validation' or 'test'")
 
@@ -79,18 +79,18 @@ def finetune_arms(
         train_and_measured(split, task, scale)
     rows: dict[tuple[str, str, int], dict[str, Any]] = {}
     plan = [(task, arm, seed) for task in scale.tasks for arm in arms for seed in scale.seeds]
-    for learners in (False, True):  # who teaches comes first
-        part = [each for each in plan if (each[1] in taught) == learners]
+    for second in (False, True):  # the teacher's fine-tunings come first
+        part = [each for each in plan if (each[1] in with_teacher) == second]
         calls = [
-            (*each, arms[each[1]], tokenizer, scale, split, prefix, each[1] in keep, learners)
+            (*each, arms[each[1]], tokenizer, scale, split, prefix, each[1] in keep, second)
             for each in part
         ]
         names = [run_name(prefix, scale, *each) for each in part]
         if all(Run(home() / "runs" / name).finished for name in names):  # only to be read
-            found = [_finetuned(*call) for call in calls]
+            results = [_finetuned(*call) for call in calls]
         else:
-            found = run_parallel(_finetuned, calls, "fine-tune")
-        rows |= zip(part, found, strict=True)
+            results = run_parallel(_finetuned, calls, "fine-tune")
+        rows |= zip(part, results, strict=True)
     return pd.DataFrame([rows[each] for each in plan])
 
 
@@ -109,14 +109,14 @@ def _finetuned(
     split: str,
     prefix: str,
     keep: bool,
-    taught: bool,
+    with_teacher: bool,
 ) -> dict[str, Any]:
     """One row of the table of :func:`finetune_arms`."""
     data = train_and_measured(split, task, scale)
     teacher = None
-    if taught:
-        of_teacher = Run(home() / "runs" / run_name(prefix, scale, task, "teacher", seed))
-        teacher = fine_tuned(AutoModelForSequenceClassification, of_teacher.model)
+    if with_teacher:
+        teacher_run = Run(home() / "runs" / run_name(prefix, scale, task, "teacher", seed))
+        teacher = fine_tuned(AutoModelForSequenceClassification, teacher_run.model)
     run = finetune(
         sequence_classifier(checkpoint, task, seed),
         tokenizer,
@@ -142,9 +142,9 @@ def _finetuned(
 
 @lru_cache(maxsize=1)
 def train_and_measured(split: str, task: str, scale: Scale) -> dict[str, Any]:
-    """The training examples of a task and those that it is measured on, which come last.
+    """The training examples of a task and those that it is scored on, which come last.
 
-    The last task stays in memory: other arms and seeds follow.
+    The last task stays in memory for the next arm and seed.
     """
     measured = getattr(get_task(task), split)[0]
     splits = load_task(scale, task)
@@ -157,7 +157,7 @@ def train_and_measured(split: str, task: str, scale: Scale) -> dict[str, Any]:
 
 
 def macro_scores(scores: pd.DataFrame, *, without: tuple[str, ...] = ()) -> pd.DataFrame:
-    """The mean over tasks, for each arm and seed; undefined (NaN) if any task's score is.
+    """The mean over tasks for each arm and seed; NaN if any task's score is.
 
     Args:
         scores: as :func:`finetune_arms` returns it.
@@ -167,8 +167,7 @@ def macro_scores(scores: pd.DataFrame, *, without: tuple[str, ...] = ()) -> pd.D
     Returns:
         ``arm, seed, score``.
     """
-    kept = scores[~scores.task.isin(without)]
-    groups = kept.groupby(["arm", "seed"], sort=False)["score"]
+    groups = scores[~scores.task.isin(without)].groupby(["arm", "seed"], sort=False)["score"]
     return groups.agg(lambda values: values.mean(skipna=False)).reset_index()
 
 
@@ -191,12 +190,12 @@ def results_table(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def retained(scores: pd.DataFrame, student: str, teacher: str) -> pd.DataFrame:
-    """What share of the teacher's score the student keeps, in percent, seed by seed.
+    """The student's score in percent of the teacher's, seed by seed.
 
     Returns:
         ``task, retained, low, high`` (median, lowest and highest over seeds), a row per task and
         one for the macro-score. NaN where the teacher's score is below
-        :data:`LEAST_TEACHER_SCORE` with any seed: a share of next to nothing says nothing.
+        :data:`LEAST_TEACHER_SCORE` with any seed.
     """
     import pandas as pd
 
@@ -213,20 +212,16 @@ def retained(scores: pd.DataFrame, student: str, teacher: str) -> pd.DataFrame:
 
 
 def paired_difference(scores: pd.DataFrame, arm: str, control: str) -> dict[str, float]:
-    """How far `arm` is above `control` in macro-score, seed by seed, in points.
-
-    Returns:
-        ``mean`` of the paired differences, ``low`` and ``high`` of their 95 % t-interval (NaN for
-        one seed), ``seeds``.
-    """
+    """`arm` minus `control` in macro-score (points), paired by seed: as :func:`t_interval`."""
     wide = macro_scores(scores).pivot(index="seed", columns="arm", values="score")
     return t_interval((wide[arm] - wide[control]).dropna())
 
 
 def t_interval(values: pd.Series) -> dict[str, float]:
-    """``mean`` of a value for each seed, ``low`` and ``high`` of its 95 % t-interval, ``seeds``."""
-    from scipy.stats import t
+    """``mean`` over seeds, ``low`` and ``high`` of its 95 % t-interval (NaN for one), ``seeds``."""
+    from scipy.stats import sem, t
 
     n, mean = len(values), values.mean()
-    half = t.ppf(0.975, n - 1) * values.std(ddof=1) / n**0.5 if n > 1 else float("nan")
+    # not t.interval, which is NaN where all values are equal
+    half = t.ppf(0.975, n - 1) * sem(values) if n > 1 else float("nan")
     return {"mean": mean, "low": mean - half, "high": mean + half, "seeds": n}

@@ -1,7 +1,7 @@
-"""Is a classifier right as often as it is sure? Guo et al. 2017, arXiv 1706.04599, section 2.
+"""Calibration of a classifier: Guo et al. 2017, arXiv 1706.04599, section 2.
 
-Confidence is the probability of the answer given. A classifier is calibrated if of its answers with
-confidence p a share p is right.
+Confidence is the probability of the predicted class. A classifier is calibrated if a share p of its
+predictions with confidence p is right.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 BINS = 15  # of equal width over [0, 1], as in the paper's tables
-DRAWS = 200  # of a calibrated classifier's answers
+DRAWS = 200  # of a calibrated classifier's predictions
 
 
 def reliability(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS) -> pd.DataFrame:
     """The numbers of a reliability diagram (section 2: acc and conf of a bin).
 
     Args:
-        confidence: [n], probabilities of the answers given.
+        confidence: [n], probabilities of the predicted classes.
         correct: [n], whether they are right.
         bins: of equal width; a confidence is in the bin (low, high] that holds it.
 
@@ -49,10 +49,10 @@ def reliability(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS) -
 def expected_calibration_error(
     confidence: np.ndarray, correct: np.ndarray, bins: int = BINS
 ) -> float:
-    """``Σ n_b / n · |accuracy_b − confidence_b|`` over the bins b (equation 3); NaN of no answer.
+    """``Σ n_b / n · |accuracy_b − confidence_b|`` over the bins b (equation 3); NaN without data.
 
-    Between 0 and 1. A few answers give more than 0 however well calibrated they are:
-    :func:`calibrated_error` says how much.
+    Between 0 and 1. Few predictions give more than 0 even if they are calibrated:
+    :func:`calibrated_error` estimates how much.
 
     Raises:
         ValueError: a confidence that is no probability.
@@ -67,9 +67,8 @@ def expected_calibration_error(
 def calibrated_error(confidence: np.ndarray, bins: int = BINS) -> float:
     """The expected calibration error of a calibrated classifier with these confidences.
 
-    The mean over :data:`DRAWS` draws in which each answer is right with its own confidence
-    (Bröcker and Smith 2007, "consistency resampling"). An error that is not above it says nothing
-    against a classifier.
+    The mean over :data:`DRAWS` draws in which each prediction is right with its own confidence
+    (Bröcker and Smith 2007, "consistency resampling"): the baseline of the error above.
     """
     confidence = np.asarray(confidence, np.float64)
     random = np.random.default_rng(0)
@@ -78,7 +77,7 @@ def calibrated_error(confidence: np.ndarray, bins: int = BINS) -> float:
 
 
 def calibration_table(examples: pd.DataFrame) -> pd.DataFrame:
-    """Teacher and student, task by task and over all examples of classification.
+    """Calibration of teacher and student for each task and over all classification examples.
 
     Args:
         examples: as :func:`distilkit.study.fidelity.compare_runs` gives them.
@@ -91,15 +90,17 @@ def calibration_table(examples: pd.DataFrame) -> pd.DataFrame:
     """
     import pandas as pd
 
-    kept = examples[examples.teacher_confidence.notna()]
-    groups = [*kept.groupby("task", sort=False), *([("all", kept)] if len(kept) else [])]
+    classes = examples[examples.teacher_confidence.notna()]
+    groups = [*classes.groupby("task", sort=False)]
+    if len(classes):
+        groups.append(("all", classes))
     rows = []
     for task, group in groups:
         for model in ("teacher", "student"):
             columns = [f"{model}_{name}" for name in ("correct", "confidence", "brier", "nll")]
             by_seed = [part for _, part in group.groupby("seed")[columns]]
-            found = pd.DataFrame(_one_seed(*(part[c] for c in columns)) for part in by_seed)
-            rows.append({"task": task, "model": model, "n": len(by_seed[0]), **found.mean()})
+            means = pd.DataFrame(_one_seed(*(part[c] for c in columns)) for part in by_seed).mean()
+            rows.append({"task": task, "model": model, "n": len(by_seed[0]), **means})
     names = ["task", "model", "n", "accuracy", "confidence", "ece", "ece_if_calibrated"]
     return pd.DataFrame(rows, columns=[*names, "brier", "nll"]).set_index(["task", "model"])
 

@@ -1,7 +1,7 @@
-"""How much a teacher's soft targets say, at a temperature: their entropy, and what is left of it.
+"""Entropy and information of a teacher's soft targets at a temperature.
 
-Sanh et al. 2019, section 2, raise the temperature to bring out what a nearly one-hot distribution
-hides; raised further, all targets become alike and say nothing. Both ends in numbers.
+Sanh et al. 2019, section 2, raise the temperature to reveal the small probabilities of a nearly
+one-hot distribution. Raised further, all targets become alike and carry no information.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ROWS = 1024  # tokens whose distributions over the vocabulary stand in memory at
 def entropy_of_targets(
     teacher: PreTrainedModel, blocks: MaskedBlocks, temperatures: Sequence[float]
 ) -> pd.DataFrame:
-    """The teacher's distributions over the vocabulary at all tokens of some text, in nats.
+    """Measure the teacher's distributions over the vocabulary at all tokens of a text, in nats.
 
     Args:
         teacher: a masked-language model.
@@ -35,10 +35,9 @@ def entropy_of_targets(
         temperatures: each > 0.
 
     Returns:
-        A row for each T: ``temperature``; ``entropy``, the mean over tokens of H(p); ``words``,
-        exp of it, as if so many words were equally likely; ``information``, H(mean of p) less the
-        mean of H(p), which is the mutual information of token and target: how much a target tells
-        about which token it belongs to. It is 0 when all targets are alike.
+        A row for each T: ``temperature``; ``entropy``, the mean over tokens of H(p); ``words``, its
+        exponential, the number of equally likely words; ``information``, H(mean of p) minus the
+        mean of H(p): the mutual information of token and target, 0 when all targets are alike.
 
     Raises:
         ValueError: a temperature that is not a positive number.

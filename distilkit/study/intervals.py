@@ -1,7 +1,7 @@
 """95 % intervals of shares of few examples, where plus and minus two standard errors fail.
 
-Both hold at a share of 0 or 1 and for a single example, and take counts that are no whole numbers:
-means over seeds.  (SciPy's ``binomtest`` takes whole ones only.)
+Both hold at a share of 0 or 1 and for a single example, and take fractional counts: means over
+seeds. (SciPy's ``binomtest`` takes whole numbers only.)
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def share_interval(share: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.nda
 def matched_interval(
     first: np.ndarray, second: np.ndarray, n: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The interval of ``first − second`` for two answerers of the same examples; NaN where n is 0.
+    """The interval of ``first − second`` for two models on the same examples; NaN where n is 0.
 
     Wald's, after half an example was added to each of the four cells (Agresti and Min 2005,
     "Wald+2").

@@ -1,18 +1,17 @@
-"""Every layer map of a teacher, scored before anything is trained.
+"""Score every layer map of a teacher before any training.
 
-Which layers should a student copy? A teacher of n layers has C(n, k) students of k layers. Sanh et
-al. 2019, section 3, take "one layer out of two" and say no more; the authors' script names 0, 2, 4,
-7, 9, 11 of 12. All 924 maps of a 12-layer teacher can be scored as they are cut, for two reasons:
+A teacher of n layers has C(n, k) students of k layers. Sanh et al. 2019, section 3, take "one layer
+out of two"; the authors' script copies 0, 2, 4, 7, 9, 11 of 12. All 924 maps of a 12-layer teacher
+can be scored, for two reasons:
 
-1. Maps with the same first layers share the hidden states up to there. So the maps are walked as
-   the tree of their prefixes, depth first, and each layer is applied once to each prefix:
+1. Maps with the same first layers share the hidden states up to there. The maps are walked as the
+   tree of their prefixes, depth first, and each layer is applied once to each prefix:
    C(n + 1, k) − 1 applications in place of k · C(n, k), 1,715 in place of 5,544.
-2. The teacher's own states serve the prefixes (0), (0, 1), ... and its answers all maps; only the
+2. The teacher's own states serve the prefixes (0), (0, 1), ..., and its outputs all maps. Only the
    last hidden state of a map goes through the head, and of it only the rows that are scored.
 
-The numbers are those of the students that :func:`distilkit.student.student_from_teacher` would make
-(tested in float64). What they say of a student that has been trained is another question, which
-:mod:`distilkit.study.layer_study` asks.
+The scores are those of the students that :func:`distilkit.student.student_from_teacher` makes
+(tested in float64). :mod:`distilkit.study.layer_study` compares them with those after training.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from distilkit.families import Head, mlm_head, positions
 from distilkit.losses import at_least_float32
 from distilkit.masking import MaskedBlocks
 from distilkit.processes import to_device
-from distilkit.student import DISTILBERT_LAYERS, check_teacher, default_layers
+from distilkit.student import check_teacher, default_layers, named_layer_maps
 from distilkit.training_loop import evaluate
 
 if TYPE_CHECKING:
@@ -52,19 +51,19 @@ def score_layer_maps(
     *,
     loss_config: LossConfig | None = None,
 ) -> pd.DataFrame:
-    """Every map of the teacher's layers to so many, scored on a probe text as it is cut.
+    """Score all layer maps to `student_layers` layers on a probe text, without training.
 
     Args:
-        teacher: BertForMaskedLM or RobertaForMaskedLM; stays as it is.
+        teacher: BertForMaskedLM or RobertaForMaskedLM; unchanged.
         probe: a small text (:func:`probe_of`), masked as in its epoch 0.
         student_layers: k, by default half of the teacher's n.
-        objective: its temperature, and whether soft targets count at all tokens or masked ones.
+        loss_config: the temperature, and whether the KD loss counts at all tokens or masked ones.
 
     Returns:
-        A row a map, best first: ``layers``; ``name``, as :func:`named_maps` has it, or "";
-        ``soft_target``, T²·KL(teacher ‖ student) in nats, the mean over all non-pad tokens (or over
-        the masked ones, if the objective says so); ``masked_accuracy``, the share of the masked
-        tokens where the likeliest word is the original one; ``rank`` by soft_target, from 1.
+        A row a map, best first: ``layers``; ``name`` as in
+        :func:`distilkit.student.named_layer_maps`, or ""; ``soft_target``, T²·KL(teacher ‖ student)
+        in nats, the mean over the tokens where the KD loss counts; ``masked_accuracy``, the share
+        of masked tokens predicted correctly; ``rank`` by soft_target, from 1.
 
     Raises:
         TypeError: the teacher has no masked-word head, or no student can be made from it.
@@ -73,7 +72,7 @@ def score_layer_maps(
     import pandas as pd
 
     depth = teacher.config.num_hidden_layers
-    names = named_maps(depth, student_layers)
+    names = named_layer_maps(depth, student_layers)
     k = len(default_layers(depth, student_layers))
     head = mlm_head(teacher)
     check_teacher(teacher)
@@ -89,13 +88,11 @@ def score_layer_maps(
                 yield layers, hidden
                 bar.update()
 
-        found = _score(teacher, probe, loss_config or LossConfig(), head, last_states)
-    rows = (
-        {"layers": layers, "name": label_of(layers, names), **scores}
-        for layers, scores in found.items()
-    )
-    table = pd.DataFrame(rows)
-    table = table.sort_values(["soft_target", "layers"], ignore_index=True)
+        scores = _score(teacher, probe, loss_config or LossConfig(), head, last_states)
+    table = pd.DataFrame(
+        {"layers": layers, "name": label_of(layers, names), **of_map}
+        for layers, of_map in scores.items()
+    ).sort_values(["soft_target", "layers"], ignore_index=True)
     return table.assign(rank=table.index + 1)
 
 
@@ -117,25 +114,10 @@ def score_student(
         yield None, student.base_model(**inputs).last_hidden_state
 
     def measure(student: PreTrainedModel) -> dict[str, float]:
-        found = _score(teacher, blocks, loss_config or LossConfig(), mlm_head(student), last_states)
-        return found[None]
+        head = mlm_head(student)
+        return _score(teacher, blocks, loss_config or LossConfig(), head, last_states)[None]
 
     return evaluate(student, measure)
-
-
-def named_maps(teacher_layers: int, student_layers: int | None = None) -> dict[str, LayerMap]:
-    """The maps that have a name: the default, one layer out of two, the first and the last layers.
-
-    For 12 -> 6 the default is the authors', and is called so. "Every second" is there where it
-    gives so many layers. Two names may mean the same map.
-    """
-    n, default = teacher_layers, default_layers(teacher_layers, student_layers)
-    k = len(default)
-    names = {"the authors'" if (n, default) == (12, DISTILBERT_LAYERS) else "default": default}
-    for first in (0, 1):
-        if len(range(first, n, 2)) == k:
-            names[f"every second from {first}"] = tuple(range(first, n, 2))
-    return names | {"first": tuple(range(k)), "last": tuple(range(n - k, n))}
 
 
 def label_of(layers: LayerMap, names: dict[str, LayerMap]) -> str:
@@ -144,30 +126,30 @@ def label_of(layers: LayerMap, names: dict[str, LayerMap]) -> str:
 
 
 def layer_applications(teacher_layers: int, student_layers: int) -> int:
-    """How many (prefix, layer) pairs the tree of all maps has: C(n + 1, k) − 1.
+    """The number of (prefix, layer) pairs in the tree of all maps: C(n + 1, k) − 1.
 
-    A prefix of j layers can be completed if its last one leaves k − j above it: there are
-    C(n − k + j, j) of them, and Σ_j C(n − k + j, j) over j = 1 ... k is that. The first k of the
-    teacher's own layers are among them, and cost nothing more.
+    A prefix of j layers can be completed if its last one leaves k − j above it. There are
+    C(n − k + j, j) of them; the result is the sum over j = 1 ... k. It includes the first k of the
+    teacher's own layers, which cost nothing more.
     """
     return comb(teacher_layers + 1, student_layers) - 1
 
 
 def probe_of(blocks: MaskedBlocks, tokens: int = PROBE_TOKENS) -> MaskedBlocks:
-    """A text's first blocks, about so many tokens, under masks that depend on no run's seed."""
+    """The first blocks of a text, about `tokens` tokens, masked independently of a run's seed."""
     first = np.arange(min(len(blocks), max(1, tokens // blocks.blocks.shape[1])))
     return MaskedBlocks(blocks.blocks[first], blocks.tokenizer, seed=0, weights=blocks.weights)
 
 
 class TeacherPass(NamedTuple):
-    """What the teacher's own forward pass leaves for the maps."""
+    """What the maps reuse of the teacher's own forward pass."""
 
     states: tuple[Tensor, ...]  # n + 1 hidden states [B, L, H]: embeddings, then after each layer
     apply: Callable[[int, Tensor], Tensor]  # (layer, hidden) -> hidden, as the encoder calls it
 
 
 def teacher_pass(teacher: PreTrainedModel, inputs: dict[str, Any]) -> TeacherPass:
-    """Run the teacher, and keep how its encoder calls a layer (the mask as attention wants it)."""
+    """Run the teacher and record how its encoder calls a layer (with its attention mask)."""
     stack, calls = teacher.base_model.encoder.layer, []
     hook = stack[0].register_forward_pre_hook(
         lambda _, args, kwargs: calls.append((args[1:], kwargs)), with_kwargs=True
@@ -181,20 +163,20 @@ def teacher_pass(teacher: PreTrainedModel, inputs: dict[str, Any]) -> TeacherPas
 
 
 def states_of_maps(
-    passed: TeacherPass, student_layers: int, begun: LayerMap = (), hidden: Tensor | None = None
+    passed: TeacherPass, student_layers: int, prefix: LayerMap = (), hidden: Tensor | None = None
 ) -> Iterator[tuple[LayerMap, Tensor]]:
     """``(layers, last hidden state [B, L, H])`` of every map, in lexicographic order.
 
     A walk through the tree of prefixes: no more than `student_layers` states are held at once.
     """
-    left = student_layers - len(begun)
+    left = student_layers - len(prefix)
     if not left:
-        yield begun, hidden
+        yield prefix, hidden
         return
     depth = len(passed.states) - 1
-    for layer in range(begun[-1] + 1 if begun else 0, depth - left + 1):
-        layers = (*begun, layer)
-        if layer == len(begun):  # 0, 1, 2, ...: so far this is the teacher
+    for layer in range(prefix[-1] + 1 if prefix else 0, depth - left + 1):
+        layers = (*prefix, layer)
+        if layer == len(prefix):  # 0, 1, 2, ...: so far this is the teacher
             after = passed.states[layer + 1]
         else:
             after = passed.apply(layer, passed.states[0] if hidden is None else hidden)
@@ -208,7 +190,7 @@ def _score(
     head: Head,
     last_states: Callable[[dict[str, Any], TeacherPass], Iterable[tuple[Any, Tensor]]],
 ) -> dict[Any, dict[str, float]]:
-    """Both scores of every last hidden state that `last_states` yields for a batch, by its key."""
+    """Both scores of each last hidden state that `last_states` yields for a batch, by its key."""
     _check_probe(teacher, blocks)
     size = _batch_size(blocks)
     temperature, sums = loss_config.temperature, {}
@@ -216,7 +198,7 @@ def _score(
 
     def measure(teacher: PreTrainedModel) -> None:
         nonlocal rows_scored, masked
-        teachers_head = mlm_head(teacher)
+        teacher_head = mlm_head(teacher)
         for start in range(0, len(blocks), size):
             batch = blocks.batch(0, np.arange(start, min(start + size, len(blocks))))
             batch = to_device(batch, teacher.device)
@@ -226,7 +208,7 @@ def _score(
                 rows = rows[: len(words)]
             rows_scored, masked = rows_scored + len(rows), masked + len(words)
             passed = teacher_pass(teacher, inputs)
-            log_p = _log_softmax(passed.states[-1], rows, teachers_head, temperature)  # N, V
+            log_p = _log_softmax(passed.states[-1], rows, teacher_head, temperature)  # N, V
             p = log_p.exp()
             negative_entropy = torch.linalg.vecdot(p, log_p)  # N
             del log_p

@@ -1,9 +1,9 @@
-"""Does the ranking of the layer maps last once their students are trained?
+"""Compare the ranking of layer maps before and after training.
 
-:mod:`distilkit.study.layer_search` scores every map as it is cut. Here some of their students are
-trained, all by the same triple loss for as many steps, and scored again on held-out text. Maps
-spread over the whole ranking are trained with one seed, which gives a rank correlation; those with
-a name, the best and the worst with several, which says how much of a difference is chance.
+:mod:`distilkit.study.layer_search` scores all maps without training. Here some of their students
+are trained with the same loss for the same number of steps, and scored on held-out text. Maps
+spread over the ranking are trained with one seed, for a rank correlation; the named ones, the best
+and the worst with several, for the variance between seeds.
 """
 
 from __future__ import annotations
@@ -40,25 +40,25 @@ def score_and_train(
     out: Path,
     name: str | None = None,
 ) -> pd.DataFrame:
-    """Score all maps of the scale's teacher, train the students of some, score them again.
+    """Score all maps of the scale's teacher, train some of their students, score those again.
 
-    Finished runs are only read, an unfinished one goes on from its checkpoint. Of the training
-    text, the first :data:`distilkit.study.layer_search.PROBE_TOKENS` tokens are the probe of the
-    scores before; the scores after are those of the whole held-out text.
+    Finished runs are only read, an unfinished one resumes from its checkpoint. The scores before
+    are on the first :data:`distilkit.study.layer_search.PROBE_TOKENS` tokens of the training text,
+    those after on the whole held-out text.
 
     Args:
-        scale: teacher, text, objective, and the training of each student.
+        scale: teacher, text, loss, and the training of each student.
         seeds: of order, masks and dropout; the first is that of the rank correlation.
         student_layers: by default half of the teacher's.
         out: a csv file, replaced when all is done.
-        name: what the run folders begin with; by default ``layers-<scale>-<steps>-steps``.
+        name: prefix of the run folders; by default ``layers-<scale>-<steps>-steps``.
 
     Returns:
-        What is in the file (:func:`read_trained`), a row a trained student.
+        The table in the file (:func:`read_trained`), a row a trained student.
 
     Raises:
-        ValueError: the teacher has fewer layers than the student is to have, or a run of this name
-            was trained otherwise (:func:`distilkit.run.open_run`).
+        ValueError: the teacher has fewer layers than the student, or a run of this name was begun
+            with other settings (:func:`distilkit.run.open_run`).
     """
     import pandas as pd
 
@@ -74,7 +74,7 @@ def score_and_train(
     before = scores.set_index("layers")
     rows = [
         {
-            "layers": _written(layers),
+            "layers": _dashed(layers),
             "seed": seed,
             "steps": result["steps"],
             "soft_target_cut": before.soft_target[layers],
@@ -90,7 +90,7 @@ def score_and_train(
 
 
 def plan(scores: pd.DataFrame, seeds: Sequence[int]) -> list[tuple[LayerMap, int]]:
-    """(layers, seed) of every student to be trained, seed by seed in the order of the scores."""
+    """(layers, seed) of the students to be trained, seed by seed in the order of the scores."""
     spread = set(np.linspace(0, len(scores) - 1, SPREAD).round().astype(int))
     ends = {0, len(scores) - 1}
     return [
@@ -102,13 +102,12 @@ def plan(scores: pd.DataFrame, seeds: Sequence[int]) -> list[tuple[LayerMap, int
 
 
 def train_map(scale: Scale, layers: LayerMap, seed: int, name: str) -> dict[str, float]:
-    """The student of one map, trained if it is not there yet, and its scores on held-out text.
+    """Train the student of one map unless that is done, and score it on held-out text.
 
     The run is ``<name>-<layers>-seed-<seed>``.
 
     Returns:
-        ``soft_target`` and ``masked_accuracy`` as
-        :func:`distilkit.study.layer_search.score_student` has them, and ``steps``.
+        ``steps``, and the scores of :func:`distilkit.study.layer_search.score_student`.
     """
     scale = replace(scale, distillation=replace(scale.distillation, seed=seed))
     teacher, tokenizer = load_teacher(scale)
@@ -119,7 +118,7 @@ def train_map(scale: Scale, layers: LayerMap, seed: int, name: str) -> dict[str,
         blocks,
         scale.distillation,
         loss_config=scale.loss_config,
-        name=f"{name}-{_written(layers)}-seed-{seed}",
+        name=f"{name}-{_dashed(layers)}-seed-{seed}",
     )
     student, _ = load_model(AutoModelForMaskedLM, str(run.model))
     scores = score_student(student, teacher, held_out, scale.loss_config)
@@ -127,11 +126,10 @@ def train_map(scale: Scale, layers: LayerMap, seed: int, name: str) -> dict[str,
 
 
 def read_trained(path: Path) -> pd.DataFrame:
-    """The table of :func:`score_and_train`.
+    """Read the table of :func:`score_and_train`.
 
-    ``layers`` (a tuple), ``seed``, ``steps``; ``soft_target_cut`` and ``masked_accuracy_cut``, on
-    the probe, before the training; ``soft_target`` and ``masked_accuracy``, on held-out text,
-    after.
+    ``layers`` (a tuple), ``seed``, ``steps``; ``soft_target_cut`` and ``masked_accuracy_cut`` on
+    the probe before training; ``soft_target`` and ``masked_accuracy`` on held-out text after it.
     """
     import pandas as pd
 
@@ -141,11 +139,11 @@ def read_trained(path: Path) -> pd.DataFrame:
 
 
 def rank_correlation(trained: pd.DataFrame, before: str, after: str) -> float:
-    """Spearman's, over the maps that the first seed trained; NaN if a column is constant."""
+    """Spearman's correlation over the first seed's maps; NaN if a column is constant."""
     first = trained[trained.seed == trained.seed.iloc[0]]
     with np.errstate(invalid="ignore"):  # 0/0 where all maps are alike
         return float(first[before].rank().corr(first[after].rank()))
 
 
-def _written(layers: LayerMap) -> str:
+def _dashed(layers: LayerMap) -> str:
     return "-".join(map(str, layers))

@@ -1,4 +1,4 @@
-"""Tables of long measurements: the reader's own if there is one, else what comes with the kit."""
+"""Tables of long measurements: the user's own if there is one, else the shipped one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-# What writes a table of one's own, after the name of the program
+# The verbs that write such a table
 COMMANDS = {
     "study": "study --scale {scale}",
     "parts": "study --scale {scale} --tasks cola sst2 stsb",
@@ -19,12 +19,11 @@ COMMANDS = {
 
 
 def load_reference_table(scale: Scale, name: str) -> tuple[pd.DataFrame, Scale, str]:
-    """A study's or a frontier's table, the scale that it is of, and a sentence that says so.
+    """Load a study's or a frontier's table, with its scale and a sentence about its origin.
 
     Args:
-        scale: the reader's.
-        name: "study" (nine tasks), "parts" (a study of three tasks that asks more arms), or
-            "frontier".
+        scale: the one the notebook runs at.
+        name: "study" (nine tasks), "parts" (three tasks, more arms) or "frontier".
 
     Returns:
         ``figures/<scale>/<name>.csv``, which :data:`COMMANDS` write, with `scale`; where it is
@@ -36,8 +35,10 @@ def load_reference_table(scale: Scale, name: str) -> tuple[pd.DataFrame, Scale, 
     if own.is_file():
         return pd.read_csv(own), scale, f"figures/{scale.name}/{own.name}: a table of your own"
     path, tiny = RESULTS / f"{name}.csv", SCALES["tiny"]
-    said = f"data/results/{path.name}: measured beforehand, at the tiny scale, not in this notebook"
+    description = (
+        f"data/results/{path.name}: measured beforehand, at the tiny scale, not in this notebook"
+    )
     if scale.name != tiny.name:
         command = f"python -m distilkit {COMMANDS[name].format(scale=scale.name)}"
-        said += f" (and not at the scale {scale.name}: {command} would do that)"
-    return pd.read_csv(path), tiny, said
+        description += f" (and not at the scale {scale.name}: {command} would do that)"
+    return pd.read_csv(path), tiny, description

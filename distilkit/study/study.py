@@ -1,16 +1,14 @@
-"""The study: every arm with every seed, on the test sets, as one plan that can be interrupted.
+"""The study: all arms with all seeds, scored on test sets, resumable.
 
-Sanh et al. 2019, section 4.2 and table 4, ask what each part of the recipe is worth; the question
-that readers ask first is simpler: would masked words alone have done as well? Here an arm is a way
-to come by a model, a seed decides everything random in it (order, masks, dropout, new heads), and
-every arm is fine-tuned on the same tasks with the same seeds, so that differences are paired.
+Sanh et al. 2019, section 4.2 and table 4, ask what each part of the recipe contributes. Each arm is
+one training condition. A seed decides everything random in it (order, masks, dropout, new heads),
+and all arms are fine-tuned on the same tasks with the same seeds, so that differences are paired.
 
-Arms do not depend on one another (but for :data:`NEEDS`), so that a scheduler may give each to a
-machine of its own, ``python -m distilkit study --arms ARM --out ARM.csv``, and ``--join`` makes one
-table of the parts.
+Arms are independent but for :data:`NEEDS`, so a scheduler can give each to its own machine with
+``python -m distilkit study --arms ARM --out ARM.csv``; ``--join`` concatenates the tables.
 
-What is tried out is tried on the validation sets and on other seeds; this reads the test sets.
-GLUE's have no labels: at the scales that take it from the Hub, validation sets stand in.
+Recipes are tuned on validation sets and other seeds; this reads the test sets. GLUE's have no
+labels: at the scales that take it from the Hub, validation sets stand in.
 """
 
 from __future__ import annotations
@@ -19,6 +17,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +31,7 @@ from distilkit.data.teacher_cache import cached_teacher
 from distilkit.distillation import pretrain
 from distilkit.processes import processes
 from distilkit.run import Run
-from distilkit.student import default_layers, random_student_like, student_from_teacher
+from distilkit.student import named_layer_maps, random_student_like, student_from_teacher
 from distilkit.study.arms import (
     finetune_arms,
     macro_scores,
@@ -41,7 +40,7 @@ from distilkit.study.arms import (
     train_and_measured,
 )
 from distilkit.study.cost import Step, readable, study_cost
-from distilkit.study.paper import ablation
+from distilkit.study.paper import TRIPLE_LOSS, ablation
 from distilkit.study.run_parallel import run_parallel
 
 if TYPE_CHECKING:
@@ -50,61 +49,60 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Arm:
-    """A way to come by a model. The defaults are the recipe: copied layers, the triple loss."""
+    """One training condition. The defaults are the recipe: copied layers, the triple loss."""
 
     about: str  # for the reader of a table
-    changes: Mapping[str, Any] = field(default_factory=dict)  # to the scale's Objective
-    layers: str = "default"  # which are copied: a key of `layer_map`
-    copied: bool = True  # False: from random weights
-    trained: bool = True  # False: not pretrained at all
+    loss_changes: Mapping[str, Any] = field(default_factory=dict)  # to the scale's LossConfig
+    layers: str | None = None  # name in named_layer_maps; None: the default map
+    random_init: bool = False  # random weights in place of copied layers
+    pretraining: bool = True  # False: fine-tuned as initialised
     equal_time: bool = False  # as many steps as take the time of the distillation
-    taught: bool = False  # soft targets of the fine-tuned teacher at fine-tuning, too
+    finetuning_teacher: bool = False  # soft targets of the fine-tuned teacher at fine-tuning, too
 
     def loss_config(self, scale: Scale) -> LossConfig:
-        """What this arm minimises in pretraining."""
-        return replace(scale.loss_config, **self.changes)
+        """The pretraining loss of this arm."""
+        return replace(scale.loss_config, **self.loss_changes)
 
 
 _MLM_ONLY = {name: getattr(MLM_ONLY, name) for name in ("kd_weight", "mlm_weight", "cosine_weight")}
+_EQUAL_WEIGHTS = {"kd_weight": 1.0, "mlm_weight": 1.0, "cosine_weight": 1.0}
+_AUTHORS_WEIGHTS = {name: TRIPLE_LOSS[name] for name in _EQUAL_WEIGHTS}
 
 ARMS = {
-    "teacher": Arm("the teacher: all layers", trained=False),
+    "teacher": Arm("the teacher: all layers", pretraining=False),
     "distilled": Arm("half the layers, copied; then the triple loss"),
-    "mlm_equal_steps": Arm(
-        "half the layers, copied; then masked words alone, as many steps", _MLM_ONLY
-    ),
+    "mlm_equal_steps": Arm("half the layers, copied; then MLM only, as many steps", _MLM_ONLY),
     "mlm_equal_time": Arm(
-        "half the layers, copied; then masked words alone, for as long", _MLM_ONLY, equal_time=True
+        "half the layers, copied; then MLM only, for as long", _MLM_ONLY, equal_time=True
     ),
-    "random_init": Arm("half the layers from random weights; then the triple loss", copied=False),
+    "random_init": Arm(
+        "half the layers from random weights; then the triple loss", random_init=True
+    ),
     "scratch": Arm(
-        "half the layers from random weights; no pretraining", copied=False, trained=False
+        "half the layers from random weights; no pretraining", random_init=True, pretraining=False
     ),
     # table 4 of the paper; its fourth row is random_init
     "without_soft_target": Arm("the triple loss without its soft targets", {"kd_weight": 0.0}),
     "without_cosine": Arm("the triple loss without its cosine term", {"cosine_weight": 0.0}),
-    "without_mlm": Arm("the triple loss without masked words", {"mlm_weight": 0.0}),
+    "without_mlm": Arm("the triple loss without its MLM term", {"mlm_weight": 0.0}),
     # which layers
     "first_layers": Arm("the first half of the layers; then the triple loss", layers="first"),
     "last_layers": Arm("the last half of the layers; then the triple loss", layers="last"),
-    "every_other": Arm("layers 0, 2, 4, ...; then the triple loss", layers="every_other"),
+    "every_other": Arm("layers 0, 2, 4, ...; then the triple loss", layers="every second from 0"),
     # section 4.1 and table 2, there on SQuAD
-    "distilled_twice": Arm("distilled, and again by the fine-tuned teacher", taught=True),
-    # how soft, and how much of what
+    "distilled_twice": Arm(
+        "distilled, and again by the fine-tuned teacher", finetuning_teacher=True
+    ),
+    # temperature and weights
     "temperature_1": Arm("the triple loss at T = 1", {"temperature": 1.0}),
     "temperature_4": Arm("the triple loss at T = 4", {"temperature": 4.0}),
     "temperature_8": Arm("the triple loss at T = 8", {"temperature": 8.0}),
-    "weights_1_1_1": Arm(
-        "the three terms weighed alike", {"kd_weight": 1.0, "mlm_weight": 1.0, "cosine_weight": 1.0}
-    ),
-    "weights_5_2_1": Arm(
-        "the three terms weighed as the authors do",
-        {"kd_weight": 5.0, "mlm_weight": 2.0, "cosine_weight": 1.0},
-    ),
+    "weights_1_1_1": Arm("the three terms with equal weights", _EQUAL_WEIGHTS),
+    "weights_5_2_1": Arm("the three terms with the authors' weights", _AUTHORS_WEIGHTS),
 }
-SEEDS = (201, 202, 203, 204, 205)  # not those that the recipe was found with
+SEEDS = (201, 202, 203, 204, 205)  # not those that the recipe was tuned with
 
-# Arms that are measured from others, or taught by them
+# Arms that depend on the runs of others
 NEEDS = {
     "mlm_equal_time": ("distilled", "mlm_equal_steps"),
     "distilled_twice": ("teacher", "distilled"),
@@ -130,21 +128,20 @@ def run_study(
     teacher_cache: bool = False,
     dry: bool = False,
 ) -> pd.DataFrame | None:
-    """Every arm with every seed, fine-tuned on every task of the scale, into one table.
+    """Train the arms with all seeds, fine-tune them on the scale's tasks, and write one table.
 
-    Finished runs are only read, an unfinished one goes on from its checkpoint. What is left to be
-    done is timed and printed first, and again after every part.
+    Finished runs are only read, an unfinished one resumes from its checkpoint. The cost of what is
+    left is estimated and printed first; the time left after each part.
 
     Args:
         scale: teacher, text, tasks and trainings.
         seeds: each is a distillation and a fine-tuning of every arm.
-        arms: of :data:`ARMS`; what they need (:data:`NEEDS`) is trained too.
+        arms: of :data:`ARMS`; those that they need (:data:`NEEDS`) are trained too.
         out: a csv file, replaced when all is done: ``arm, seed, task, metric, score,
             train_seconds``, scores in points on the :func:`measured_split`.
-        teacher_cache: the arms of a seed, but for the two whose time is measured
-            (:data:`NEEDS`), share the teacher's answers (:mod:`distilkit.data.teacher_cache`): some
-            hundred MB a seed at the tiny scale, and a step takes three quarters of the time.
-        dry: only say what it would cost.
+        teacher_cache: share the teacher's hidden states between the arms of a seed
+            (:mod:`distilkit.data.teacher_cache`), except for the arms whose time is measured.
+        dry: print the cost and stop.
 
     Returns:
         The same table; None for a dry run.
@@ -161,34 +158,34 @@ def run_study(
         seed: replace(scale, seeds=(seed,), distillation=replace(scale.distillation, seed=seed))
         for seed in seeds
     }
-    measured = measured_split(scale)
+    split = measured_split(scale)
     for task in scale.tasks:
-        train_and_measured(measured, task, scale)  # refuses now what cannot be measured
-    steps = study_steps(scales, arms)
-    cost = study_cost(scale, steps, len(study_steps(scales, arms, finished=True)))
+        train_and_measured(split, task, scale)  # refuses now what cannot be measured
+    steps, planned = study_steps(scales, arms), study_steps(scales, arms, finished=True)
+    cost = study_cost(scale, steps, len(planned))
     print(cost)
     if dry:
         return None
-    total, began, done = sum(cost.seconds.values()), time.monotonic(), 0.0
+    total, started, done = sum(cost.seconds.values()), time.monotonic(), 0.0
 
-    def said(kind: str, seed: int | None = None) -> None:
+    def report_time_left(kind: str, seed: int | None = None) -> None:
         nonlocal done
         done += sum(cost.seconds[s] for s in steps if s.kind == kind and seed in (None, s.seed))
         if 0 < done < total:
-            left = (time.monotonic() - began) / done * (total - done)
+            left = (time.monotonic() - started) / done * (total - done)
             tqdm.write(f"study: {done / total:.0%} done, about {readable(left)} left")
 
     for kind in ("distil", "distil for equal time"):
         if any(step.kind == kind for step in steps):
-            # finished ones too, which are only read: how many are left must not decide how many
-            # threads each has, or an interrupted one could not go on
-            every = [
+            # including finished runs, which are only read: the number of open ones must not decide
+            # the number of threads, or an interrupted run could not resume
+            calls = [
                 (step.arm, scales[step.seed], teacher_cache)
-                for step in study_steps(scales, arms, finished=True)
+                for step in planned
                 if step.kind == kind
             ]
-            run_parallel(arm_checkpoint, every, "distil")
-            said(kind)
+            run_parallel(arm_checkpoint, calls, "distil")
+            report_time_left(kind)
     parts = []
     for seed, of_seed in scales.items():
         checkpoints = {arm: arm_checkpoint(arm, of_seed, teacher_cache) for arm in _finetuned(arms)}
@@ -196,14 +193,14 @@ def run_study(
             {arm: folder for arm, (folder, _) in checkpoints.items()},
             checkpoints[arms[0]][1],
             of_seed,
-            split=measured,
+            split=split,
             prefix="study-",
-            keep=("teacher",),  # always, so that what it teaches can be asked for later
-            taught=tuple(arm for arm in arms if ARMS[arm].taught),
+            keep=("teacher",),  # always, so that arms with a fine-tuning teacher can follow later
+            with_teacher=tuple(arm for arm in arms if ARMS[arm].finetuning_teacher),
         )
         parts.append(table[table.arm.isin(arms)])
-        said("fine-tune", seed)
-    return _written(pd.concat(parts, ignore_index=True), out)
+        report_time_left("fine-tune", seed)
+    return _write_table(pd.concat(parts, ignore_index=True), out)
 
 
 def measured_split(scale: Scale) -> str:
@@ -222,42 +219,34 @@ def measured_split(scale: Scale) -> str:
 
 
 def join_studies(files: Sequence[Path], *, out: Path) -> pd.DataFrame:
-    """One table of the parts that several machines made.
+    """Concatenate the tables of the parts of one study.
 
     Raises:
-        ValueError: a file is no table of a study, two differ about one fine-tuning, or an arm and
-            seed lacks a task that others have.
+        ValueError: a file is not the table of a study; a score is in two rows; or an arm lacks a
+            seed or task that others have.
     """
     import pandas as pd
 
-    parts = []
-    for file in files:
-        part = pd.read_csv(file)
+    parts = [pd.read_csv(file) for file in files]
+    for file, part in zip(files, parts, strict=True):
         if list(part) != COLUMNS:
             raise ValueError(f"{file} is no table of a study: its columns are {list(part)}")
-        parts.append(part)
-    table = pd.concat(parts, ignore_index=True).drop_duplicates(
-        [name for name in COLUMNS if name != "train_seconds"]
-    )
-    double = table[table.duplicated(["arm", "seed", "task"])]
-    if len(double):
-        arm, seed, task = double.iloc[0][["arm", "seed", "task"]]
-        raise ValueError(f"the files differ about {arm}, seed {seed}, {task}: join equal plans")
-    tasks = set(table.task)
-    for (arm, seed), part in table.groupby(["arm", "seed"], sort=False):
-        if missing := sorted(tasks - set(part.task)):
-            raise ValueError(
-                f"{arm}, seed {seed} lacks {', '.join(missing)}, which others have: means over "
-                "other tasks cannot be compared, so join plans of the same tasks"
-            )
-    order = {arm: place for place, arm in enumerate(ARMS)}
-    table = table.sort_values(  # one order, whichever part came first
-        ["seed", "task", "arm"], key=lambda c: c.map(order) if c.name == "arm" else c, kind="stable"
-    )
-    return _written(table.reset_index(drop=True), out)
+    table = pd.concat(parts, ignore_index=True)
+    rows = pd.MultiIndex.from_frame(table[["arm", "seed", "task"]])
+    if rows.has_duplicates:
+        arm, seed, task = rows[rows.duplicated()][0]
+        raise ValueError(f"{arm}, seed {seed}, {task} is there twice: give every part once")
+    complete = product(*(dict.fromkeys(table[name]) for name in rows.names))
+    if missing := [row for row in complete if row not in rows]:
+        arm, seed, task = missing[0]
+        raise ValueError(
+            f"{arm}, seed {seed}, {task} is missing, and {len(missing) - 1} other scores: join "
+            "parts with the same seeds and tasks"
+        )
+    return _write_table(table, out)
 
 
-def _written(table: pd.DataFrame, out: Path) -> pd.DataFrame:
+def _write_table(table: pd.DataFrame, out: Path) -> pd.DataFrame:
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, table.round({"score": 4}).to_csv(index=False).encode())
     return table
@@ -266,12 +255,12 @@ def _written(table: pd.DataFrame, out: Path) -> pd.DataFrame:
 def study_steps(
     scales: Mapping[int, Scale], arms: Sequence[str], finished: bool = False
 ) -> list[Step]:
-    """What is still to be trained for these arms: distillations, then fine-tunings.
+    """List the trainings that these arms still need: distillations, then fine-tunings.
 
     Args:
         scales: of each seed.
-        arms: what they need (:data:`NEEDS`) is added.
-        finished: also what is trained already.
+        arms: those that they need (:data:`NEEDS`) are added.
+        finished: include finished trainings.
 
     Raises:
         ValueError: a run of that name was begun with another training, or other examples.
@@ -281,7 +270,7 @@ def study_steps(
     def examples(scale: Scale, task: str) -> int:
         return len(load_task(scale, task)["train"])
 
-    def left(run: Run, training: TrainingConfig | None, task: str | None = None) -> bool:
+    def is_open(run: Run, training: TrainingConfig | None, task: str | None = None) -> bool:
         if training and (run.path / "config.json").is_file():
             _check_begun(run, training, examples(scale, task) if task else None)
         return finished or not run.finished
@@ -290,18 +279,21 @@ def study_steps(
     steps = []
     for seed, scale in scales.items():
         for arm in needed:
-            how = ARMS[arm]
-            # equal time is measured, so its number of steps is not known before
-            training = None if how.equal_time else scale.distillation
-            if how.trained and not how.taught and left(Run(_folder(arm, scale)), training):
-                kind = "distil for equal time" if how.equal_time else "distil"
-                taught = how.equal_time or how.loss_config(scale).needs_teacher  # takes as long
-                steps.append(Step(kind, arm, seed, None, taught))
+            condition = ARMS[arm]
+            if not condition.pretraining or condition.finetuning_teacher:
+                continue  # nothing to pretrain, or the student of the arm "distilled"
+            # the number of steps in equal time follows from a measurement
+            training = None if condition.equal_time else scale.distillation
+            if is_open(Run(_folder(arm, scale)), training):
+                kind = "distil for equal time" if condition.equal_time else "distil"
+                # equal time takes as long as a distillation
+                with_teacher = condition.equal_time or condition.loss_config(scale).needs_teacher
+                steps.append(Step(kind, arm, seed, None, with_teacher))
         steps += [
-            Step("fine-tune", arm, seed, task, ARMS[arm].taught)
+            Step("fine-tune", arm, seed, task, ARMS[arm].finetuning_teacher)
             for arm in _finetuned(arms)
             for task in scale.tasks
-            if left(
+            if is_open(
                 Run(home() / "runs" / run_name("study-", scale, task, arm, seed)),
                 replace(scale.finetuning, seed=seed),
                 task,
@@ -327,9 +319,9 @@ def _check_begun(run: Run, training: TrainingConfig, examples: int | None) -> No
 
 
 def _finetuned(arms: Sequence[str]) -> tuple[str, ...]:
-    """The arms, and the teacher where one of them is taught by it."""
-    taught = any(ARMS[arm].taught for arm in arms)
-    return tuple(dict.fromkeys((*(("teacher",) if taught else ()), *arms)))
+    """The arms to fine-tune: these, and the teacher where one needs it for its soft targets."""
+    teacher = ("teacher",) if any(ARMS[arm].finetuning_teacher for arm in arms) else ()
+    return tuple(dict.fromkeys((*teacher, *arms)))
 
 
 def check_arm(arm: str) -> None:
@@ -338,28 +330,10 @@ def check_arm(arm: str) -> None:
         raise ValueError(f"unknown arm {arm!r}: give one of {', '.join(ARMS)}")
 
 
-def layer_map(kind: str, teacher_layers: int) -> tuple[int, ...]:
-    """Which layers of a teacher an arm copies, half of them.
-
-    Args:
-        kind: "default" (:func:`distilkit.student.default_layers`), "first", "last" or "every_other"
-            (0, 2, 4, ...).
-        teacher_layers: n.
-    """
-    default = default_layers(teacher_layers)
-    n, k = teacher_layers, len(default)
-    return {
-        "default": default,
-        "first": tuple(range(k)),
-        "last": tuple(range(n - k, n)),
-        "every_other": tuple(range(0, 2 * k, 2)),
-    }[kind]
-
-
 def arm_checkpoint(
     arm: str, scale: Scale, teacher_cache: bool = False
 ) -> tuple[str | Path, PreTrainedTokenizerBase]:
-    """The model that an arm fine-tunes, trained if it is not there yet, and the tokenizer.
+    """Pretrain the model of an arm unless that is done, and return its checkpoint.
 
     Args:
         arm, scale: of :data:`ARMS`, with the seed in ``scale.distillation``.
@@ -372,23 +346,26 @@ def arm_checkpoint(
         ValueError: there is no such arm.
     """
     check_arm(arm)
-    how = ARMS[arm]
-    if how.taught:  # what is different comes at fine-tuning
+    condition = ARMS[arm]
+    if condition.finetuning_teacher:  # differs at fine-tuning only
         return arm_checkpoint("distilled", scale, teacher_cache)
     teacher, tokenizer = load_teacher(scale)
     if arm == "teacher":
         return scale.teacher, tokenizer
-    student = student_from_teacher(teacher, layer_map(how.layers, teacher.config.num_hidden_layers))
-    if not how.copied:
+    layers = None
+    if condition.layers is not None:
+        layers = named_layer_maps(teacher.config.num_hidden_layers)[condition.layers]
+    student = student_from_teacher(teacher, layers)
+    if condition.random_init:
         student = random_student_like(student, scale.distillation.seed)
-    if not how.trained:
+    if not condition.pretraining:
         folder = home() / "data" / "cache" / _folder(arm, scale).name
         if processes().is_main_process:
             student.save_pretrained(folder)
         processes().wait_for_everyone()
         return folder, tokenizer
-    training, loss_config = scale.distillation, how.loss_config(scale)
-    if how.equal_time:
+    training, loss_config = scale.distillation, condition.loss_config(scale)
+    if condition.equal_time:
         training = replace(training, steps=_steps_in_equal_time(scale))
     blocks, validation = load_blocks(scale, tokenizer)
     cache = None
@@ -414,9 +391,9 @@ def _folder(arm: str, scale: Scale) -> Path:
 
 
 def _steps_in_equal_time(scale: Scale) -> int:
-    """How many steps of masked words alone take as long as the distillation took.
+    """The number of MLM-only steps that take as long as the distillation took.
 
-    Both were timed with other runs of the study beside them, on as many threads.
+    Both were timed among parallel runs of the study, on as many threads.
     """
     took = {}
     for arm in NEEDS["mlm_equal_time"]:
@@ -429,7 +406,7 @@ def _steps_in_equal_time(scale: Scale) -> int:
 
 
 def ablation_beside_paper(scores: pd.DataFrame) -> pd.DataFrame:
-    """Table 4 of the paper, with ours beside it: what leaving a part out does, in points.
+    """Table 4 of the paper and the kit's: the effect of leaving a part out, in points.
 
     Args:
         scores: a study's.
@@ -439,26 +416,25 @@ def ablation_beside_paper(scores: pd.DataFrame) -> pd.DataFrame:
         distilled student's, paired by seed, with its 95 % t-interval; NaN where the arm is missing.
     """
     table = ablation().rename(columns={"delta": "published"})
-    there = set(scores.arm)
-    found = [
+    differences = [
         paired_difference(scores, ABLATION[part], "distilled")
-        if {ABLATION[part], "distilled"} <= there
+        if {ABLATION[part], "distilled"} <= set(scores.arm)
         else {}
         for part in table.left_out
     ]
-    for ours, theirs in (("ours", "mean"), ("low", "low"), ("high", "high"), ("seeds", "seeds")):
-        table[ours] = [each.get(theirs, float("nan")) for each in found]
+    for column, name in (("ours", "mean"), ("low", "low"), ("high", "high"), ("seeds", "seeds")):
+        table[column] = [each.get(name, float("nan")) for each in differences]
     return table
 
 
 def retained_at_temperatures(scores: pd.DataFrame) -> pd.DataFrame:
-    """What share of its teacher's macro-score the student keeps, by the T it was distilled at.
+    """The student's macro-score in percent of the teacher's, for each temperature.
 
     Args:
-        scores: a study's; arms that are missing are left out.
+        scores: a study's; missing arms are left out.
 
     Returns:
-        ``temperature, seed, retained``, in percent; empty without a teacher.
+        ``temperature, seed, retained``; empty without a teacher.
     """
     import pandas as pd
 

@@ -1,7 +1,7 @@
-"""The triple loss under a microscope: what each token adds, and where each term pulls.
+"""The triple loss token by token, and the inner products of its terms' gradients.
 
-Sanh et al. 2019, section 2, on a batch small enough to look at; the formulas are those of
-:mod:`distilkit.losses`. Shapes: B sentences of L tokens, N of them not padding, V words.
+Sanh et al. 2019, section 2, for a small batch, with the formulas of :mod:`distilkit.losses`.
+Shapes: B sentences of L tokens, N of them not padding, V vocabulary entries, H hidden size.
 """
 
 from __future__ import annotations
@@ -20,9 +20,7 @@ TERMS = ("soft_target", "mlm", "cosine")
 
 
 def rows_of(model: PreTrainedModel, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-    """Logits [N, V] and last hidden states [N, H] of a batch's non-pad tokens, masked ones first.
-
-    On the CPU, wherever the model is.
+    """Logits [N, V] and last hidden states [N, H] of the non-pad tokens, masked ones first; on CPU.
 
     Args:
         model: a masked-language model, student or teacher.
@@ -51,15 +49,15 @@ def token_losses(
     batch: Mapping[str, Any],
     loss_config: LossConfig,
 ) -> dict[str, Tensor]:
-    """Each term at each token, unweighted.
+    """The three unweighted terms at each token.
 
     Args:
         student, teacher: masked-language models, in eval mode.
         batch: as :meth:`distilkit.masking.MaskedBlocks.batch` makes it; small: [N, V] is held.
-        objective: temperature, and where soft targets count.
+        loss_config: temperature, and where the KD loss counts.
 
     Returns:
-        ``soft_target``, ``mlm``, ``cosine``: [B, L] each, NaN where a term does not look. The mean
+        ``soft_target``, ``mlm``, ``cosine``: [B, L] each, NaN where a term does not count. The mean
         over the other tokens is the term of the triple loss.
     """
     with torch.no_grad():
@@ -80,10 +78,10 @@ def token_losses(
         "cosine": [cosine_loss(s_hidden[i : i + 1], t_hidden[i : i + 1]) for i in each],
     }
     tokens = {}
-    for term, found in values.items():
+    for term, losses in values.items():
         flat = torch.full((batch["input_ids"].numel(),), float("nan"))
-        if found:
-            flat[batch["rows"][: len(found)]] = torch.stack(found).float()
+        if losses:
+            flat[batch["rows"][: len(losses)]] = torch.stack(losses).float()
         tokens[term] = flat.view(batch["input_ids"].shape)
     return tokens
 
@@ -100,8 +98,8 @@ def gradient_products(
     i's alone is sqrt(G_ii), the cosine between two is G_ij / sqrt(G_ii G_jj).
 
     Args:
-        student, teacher, batch, objective: as for :func:`token_losses`. No parameter's ``.grad`` is
-            touched.
+        student, teacher, batch, loss_config: as for :func:`token_losses`. ``.grad`` stays as it
+            was.
 
     Returns:
         G, [3, 3], float64, in the order of :data:`TERMS`.

@@ -16,13 +16,14 @@ from matplotlib.colors import to_hex
 
 from distilkit.plots.layer_study import plot_layer_maps
 from distilkit.plots.style import FULL_IN, save_figure
-from distilkit.study.layer_search import label_of, named_maps
+from distilkit.student import named_layer_maps
+from distilkit.study.layer_search import label_of
 from distilkit.study.layer_study import plan, rank_correlation
 from figures import box, png_size, shown_texts
 
 
 def scored(depth: int, k: int) -> pd.DataFrame:
-    random, names = np.random.default_rng(0), named_maps(depth, k)
+    random, names = np.random.default_rng(0), named_layer_maps(depth, k)
     maps = list(itertools.combinations(range(depth), k))
     table = pd.DataFrame(
         {
@@ -141,7 +142,7 @@ def test_every_map_is_a_point_and_the_named_ones_say_their_rank():
     assert any(np.allclose(ends, (of_default.min(), of_default.max())) for ends in whiskers)
     legend = [text.get_text() for text in figure.legends[0].texts]
     best, worst = scores.layers.iloc[0], scores.layers.iloc[-1]
-    for name, layers in named_maps(6).items():
+    for name, layers in named_layer_maps(6).items():
         rank = scores.loc[scores.layers == layers, "rank"].item()
         (entry,) = [text for text in legend if name in text]
         assert entry.endswith(f"{'-'.join(map(str, layers))}, rank {rank}")
@@ -162,7 +163,7 @@ def test_a_name_keeps_its_look_whatever_its_rank():
     scores = scored(6, 3)
     turned = scores.assign(soft_target=-scores.soft_target, rank=21 - scores["rank"])
     one, other = plot_layer_maps(scores), plot_layer_maps(turned)
-    for name in named_maps(6):
+    for name in named_layer_maps(6):
         assert look(one, name) == look(other, name)
 
 

@@ -574,7 +574,6 @@ def test_wrapped_labels_fit():
 def test_published_macro_scores_and_their_slip():
     table = paper.glue_scores()
     assert table.loc["DistilBERT", "macro_computed"] == pytest.approx(77.01, abs=0.005)
-    assert table.loc["ELMo", "macro_computed"] == pytest.approx(68.69, abs=0.005)
     assert table.loc["BERT-base", "macro_computed"] == pytest.approx(79.72, abs=0.005)
     assert table.loc["BERT-base", "macro_stated"] == 79.5
     from_readme = paper.glue_scores(paper.README_BERT_MNLI)
@@ -590,9 +589,8 @@ def test_retained_share_and_the_slip_about_wnli():
     with_readme = paper.retained(paper.README_BERT_MNLI).set_index("task")["retained"]
     assert round(with_readme["macro"], 1) == 96.9  # the paper's "97 %"
     assert round(with_readme["macro without WNLI"], 1) == 96.2
-    wnli = paper.glue_scores()["WNLI"]
-    assert (wnli[["BERT-base", "DistilBERT"]] <= paper.WNLI_MAJORITY).all()
-    assert round(100 * 40 / 71, 1) == paper.WNLI_MAJORITY
+    majority = round(100 * 40 / 71, 1)  # of WNLI's development set
+    assert (paper.glue_scores()["WNLI"] <= majority).all()
 
 
 def test_published_speed_and_its_slip():
@@ -625,8 +623,6 @@ def test_slips_of_the_text_follow_from_the_tables():
     behind = table.loc["BERT-base"] - table.loc["DistilBERT"]
     assert behind["squad_exact_match"] == pytest.approx(3.5)
     assert behind["squad_f1"] == pytest.approx(2.7)
-    stsb = paper.glue_scores()["STS-B"]
-    assert stsb["DistilBERT"] - stsb["ELMo"] == pytest.approx(16.5)
 
 
 def test_a_caller_cannot_change_the_published_numbers():

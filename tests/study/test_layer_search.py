@@ -16,12 +16,16 @@ from distilkit.distillation import losses_on
 from distilkit.families import mlm_head
 from distilkit.losses import soft_target_loss
 from distilkit.masking import MaskedBlocks, pack
-from distilkit.student import DISTILBERT_LAYERS, default_layers, student_from_teacher
+from distilkit.student import (
+    DISTILBERT_LAYERS,
+    default_layers,
+    named_layer_maps,
+    student_from_teacher,
+)
 from distilkit.study import layer_search
 from distilkit.study.layer_search import (
     label_of,
     layer_applications,
-    named_maps,
     probe_of,
     score_layer_maps,
     score_student,
@@ -177,29 +181,36 @@ def test_the_hook_goes_when_the_teacher_fails(blocks, monkeypatch):
 
 
 def test_names():
-    assert named_maps(12) == {
+    assert named_layer_maps(12) == {
         "the authors'": DISTILBERT_LAYERS,
         "every second from 0": (0, 2, 4, 6, 8, 10),
         "every second from 1": (1, 3, 5, 7, 9, 11),
         "first": (0, 1, 2, 3, 4, 5),
         "last": (6, 7, 8, 9, 10, 11),
     }
-    assert named_maps(12, 4) == {
+    assert named_layer_maps(12, 4) == {
         "default": default_layers(12, 4),
         "first": (0, 1, 2, 3),
         "last": (8, 9, 10, 11),
     }
-    assert list(named_maps(7)) == ["default", "every second from 1", "first", "last"]
-    assert list(named_maps(7, 4)) == ["default", "every second from 0", "first", "last"]
-    assert label_of((0,), named_maps(2)) == "default, every second from 0, first"
-    assert label_of((2, 3, 4), named_maps(6)) == ""
+    assert list(named_layer_maps(7)) == [
+        "default",
+        "every second from 0",
+        "every second from 1",
+        "first",
+        "last",
+    ]
+    assert named_layer_maps(5)["every second from 0"] == (0, 2)
+    assert list(named_layer_maps(7, 4)) == ["default", "every second from 0", "first", "last"]
+    assert label_of((0,), named_layer_maps(2)) == "default, every second from 0, first"
+    assert label_of((2, 3, 4), named_layer_maps(6)) == ""
 
 
 def test_ranks_say_where_the_named_maps_stand(blocks):
     scores = score_layer_maps(small_bert(6), blocks)
     assert len(scores) == comb(6, 3)
     named = scores[scores.name != ""].set_index("name")
-    for name, layers in named_maps(6).items():
+    for name, layers in named_layer_maps(6).items():
         row = named.loc[name]
         assert row.layers == layers
         assert row["rank"] == 1 + (scores.soft_target < row.soft_target).sum()

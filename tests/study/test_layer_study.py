@@ -19,8 +19,9 @@ from distilkit.data import sources
 from distilkit.data.sources import load_blocks, load_teacher
 from distilkit.distillation import losses_on
 from distilkit.run import Run
+from distilkit.student import named_layer_maps
 from distilkit.study import layer_study
-from distilkit.study.layer_search import named_maps, probe_of, score_layer_maps
+from distilkit.study.layer_search import probe_of, score_layer_maps
 from distilkit.study.layer_study import plan, rank_correlation, read_trained, score_and_train
 
 TINY = SCALES["tiny"]
@@ -52,7 +53,7 @@ def trained(toy, tmp_path_factory):
 
 def made_up_scores(depth: int, k: int) -> pd.DataFrame:
     maps = list(combinations(range(depth), k))
-    names = {layers: name for name, layers in named_maps(depth, k).items()}
+    names = {layers: name for name, layers in named_layer_maps(depth, k).items()}
     table = pd.DataFrame({"layers": maps, "name": [names.get(layers, "") for layers in maps]})
     return table.assign(rank=table.index + 1)
 
@@ -74,7 +75,7 @@ def test_plan_of_a_large_one_takes_maps_from_the_whole_ranking():
     spread = np.linspace(1, 924, layer_study.SPREAD)
     assert all(min(abs(rank - wanted) for rank in first) < 1 for wanted in spread)
     assert len(first) <= layer_study.SPREAD + 5
-    assert {layers for layers, seed in todo if seed == 2} >= set(named_maps(12).values())
+    assert {layers for layers, seed in todo if seed == 2} >= set(named_layer_maps(12).values())
 
 
 def test_a_row_a_student_before_and_after(trained, toy, monkeypatch):

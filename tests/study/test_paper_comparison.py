@@ -17,17 +17,16 @@ from distilkit.config import GLUE_TASKS, RESULTS, SCALES
 from distilkit.plots.paper_comparison import plot_task_differences
 from distilkit.report.page import paper_table, write_report
 from distilkit.run import run_folder
-from distilkit.study import paper
-from distilkit.study import paper_comparison as beside_paper
-from distilkit.study.paper_comparison import (
+from distilkit.study import paper, paper_comparison, paper_sources
+from distilkit.study.paper_comparison import beside_the_paper
+from distilkit.study.verdicts import (
     NOT_HERE,
     NOT_RUN,
     PARTLY,
     REPRODUCED,
     VERDICTS,
-    Found,
+    Measurement,
     as_text,
-    beside_the_paper,
     judge,
     tally,
 )
@@ -49,7 +48,7 @@ BASE = SCALES["base"]
 @pytest.fixture
 def tiny(home, tmp_path, monkeypatch):
     """The tiny scale in an empty home, without the study that comes with the kit."""
-    monkeypatch.setattr(beside_paper, "RESULTS", tmp_path / "nothing-shipped")
+    monkeypatch.setattr(paper_sources, "RESULTS", tmp_path / "nothing-shipped")
     return SCALES["tiny"]
 
 
@@ -92,33 +91,63 @@ def plain_interval(values: list[float]) -> tuple[float, float, float]:
     ("published", "found", "rule", "verdict", "reason"),
     [
         (66, None, {"same": True}, NOT_RUN, ""),
-        (66, Found(NAN, ""), {"same": True}, NOT_RUN, ""),
+        (66, Measurement(NAN, ""), {"same": True}, NOT_RUN, ""),
         (NAN, None, {"same": True}, NOT_RUN, ""),
-        (66, Found(66, ""), {"same": True}, REPRODUCED, "equal"),
-        (0, Found(0, ""), {"same": True}, REPRODUCED, "equal"),
-        (100, Found(105, ""), {"same": True}, REPRODUCED, "within 5 %"),
-        (100, Found(95, ""), {"same": True}, REPRODUCED, "within 5 %"),
-        (100, Found(105.1, ""), {"same": True}, NOT_HERE, "more than 5 % off"),
-        (100, Found(102, ""), {"same": True, "within": 0.01}, NOT_HERE, "more than 1 % off"),
+        (66, Measurement(66, ""), {"same": True}, REPRODUCED, "equal"),
+        (0, Measurement(0, ""), {"same": True}, REPRODUCED, "equal"),
+        (100, Measurement(105, ""), {"same": True}, REPRODUCED, "within 5 %"),
+        (100, Measurement(95, ""), {"same": True}, REPRODUCED, "within 5 %"),
+        (100, Measurement(105.1, ""), {"same": True}, NOT_HERE, "more than 5 % off"),
+        (100, Measurement(102, ""), {"same": True, "within": 0.01}, NOT_HERE, "more than 1 % off"),
         # another world: a number by itself cannot be compared, be it equal
-        (100, Found(100, ""), {"same": False}, NOT_HERE, "cannot be compared"),
+        (100, Measurement(100, ""), {"same": False}, NOT_HERE, "cannot be compared"),
         # an effect elsewhere: the whole interval has to be on the published side of "none"
-        (-3, Found(-1, "", -2, -0.1), {"same": False, "null": 0}, PARTLY, "clear of 0"),
-        (-3, Found(-3, "", -7, 1), {"same": False, "null": 0}, NOT_HERE, "the interval holds 0"),
-        (-3, Found(1, "", -1, 3), {"same": False, "null": 0}, NOT_HERE, "the interval holds 0"),
-        (-3, Found(2, "", 1, 3), {"same": False, "null": 0}, NOT_HERE, "not the same direction"),
-        (-3, Found(-2, "", -4, 0), {"same": False, "null": 0}, NOT_HERE, "the interval holds 0"),
-        (3, Found(2, "", 1, 3), {"same": False, "null": 0}, PARTLY, "clear of 0"),
-        (97, Found(96, "", 93, 99), {"same": False, "null": 100}, PARTLY, "clear of 100"),
-        (97, Found(98, "", 95, 101), {"same": False, "null": 100}, NOT_HERE, "holds 100"),
-        (-3, Found(-3, ""), {"same": False, "null": 0}, NOT_HERE, "has no interval"),
-        (-3, Found(3, ""), {"same": False, "null": 0}, NOT_HERE, "not the same direction"),
+        (-3, Measurement(-1, "", -2, -0.1), {"same": False, "null": 0}, PARTLY, "clear of 0"),
+        (
+            -3,
+            Measurement(-3, "", -7, 1),
+            {"same": False, "null": 0},
+            NOT_HERE,
+            "the interval holds 0",
+        ),
+        (
+            -3,
+            Measurement(1, "", -1, 3),
+            {"same": False, "null": 0},
+            NOT_HERE,
+            "the interval holds 0",
+        ),
+        (
+            -3,
+            Measurement(2, "", 1, 3),
+            {"same": False, "null": 0},
+            NOT_HERE,
+            "not the same direction",
+        ),
+        (
+            -3,
+            Measurement(-2, "", -4, 0),
+            {"same": False, "null": 0},
+            NOT_HERE,
+            "the interval holds 0",
+        ),
+        (3, Measurement(2, "", 1, 3), {"same": False, "null": 0}, PARTLY, "clear of 0"),
+        (97, Measurement(96, "", 93, 99), {"same": False, "null": 100}, PARTLY, "clear of 100"),
+        (97, Measurement(98, "", 95, 101), {"same": False, "null": 100}, NOT_HERE, "holds 100"),
+        (-3, Measurement(-3, ""), {"same": False, "null": 0}, NOT_HERE, "has no interval"),
+        (-3, Measurement(3, ""), {"same": False, "null": 0}, NOT_HERE, "not the same direction"),
         # the same world
-        (1.63, Found(2.0, ""), {"same": True, "null": 1}, PARTLY, "another size"),
-        (1.63, Found(0.9, ""), {"same": True, "null": 1}, NOT_HERE, "not the same direction"),
-        (-3, Found(-4, "", -6, -2), {"same": True, "null": 0}, REPRODUCED, "in our interval"),
-        (-3, Found(-6, "", -8, -4), {"same": True, "null": 0}, PARTLY, "another size"),
-        (-3, Found(-4, "", -9, 1), {"same": True, "null": 0}, NOT_HERE, "the interval holds 0"),
+        (1.63, Measurement(2.0, ""), {"same": True, "null": 1}, PARTLY, "another size"),
+        (1.63, Measurement(0.9, ""), {"same": True, "null": 1}, NOT_HERE, "not the same direction"),
+        (-3, Measurement(-4, "", -6, -2), {"same": True, "null": 0}, REPRODUCED, "in our interval"),
+        (-3, Measurement(-6, "", -8, -4), {"same": True, "null": 0}, PARTLY, "another size"),
+        (
+            -3,
+            Measurement(-4, "", -9, 1),
+            {"same": True, "null": 0},
+            NOT_HERE,
+            "the interval holds 0",
+        ),
     ],
 )
 def test_the_verdict_follows_from_the_numbers(published, found, rule, verdict, reason):
@@ -167,8 +196,7 @@ def test_published_numbers_are_those_of_paper_py(tiny):
         assert row(table, f"{name}: parameters").published == theirs
     ratio = paper.speed().loc["DistilBERT", "throughput_ratio"]
     assert row(table, "60 % faster").published == ratio
-    assert row(table, "iPhone").published == paper.PHONE_FASTER_PERCENT
-    assert row(table, "size of the model").published == paper.PHONE_SIZE_MB
+    assert row(table, "size of the model").published == paper.MODEL_SIZE_MB
     assert row(table, "about 90 hours").published == paper.TRAINING_GPUS * paper.TRAINING_HOURS
     assert row(table, "share of BERT's macro-score").published == paper.RETAINED_PERCENT
     assert row(table, "fewer than BERT-base's, share").published == 40
@@ -193,7 +221,7 @@ def test_what_is_counted_equals_transformers_own_models(tiny):
 def test_counting_leaves_the_random_numbers_alone(tiny):
     import torch
 
-    beside_paper._encoders.cache_clear()
+    paper_comparison._parameters.cache_clear()
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
     beside_the_paper(tiny)

@@ -1,0 +1,155 @@
+"""The verdict on a published number: the rule, and a table of claims as text."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from distilkit.study import paper
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+REPRODUCED, PARTLY, NOT_HERE, NOT_RUN = "reproduced", "partly", "not at this scale", "not run"
+VERDICTS = (REPRODUCED, PARTLY, NOT_HERE, NOT_RUN)
+COUNTS_WITHIN, SCORES_WITHIN = 0.05, 0.01  # relative; counts, sizes and times; scores and shares
+_NAN = float("nan")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The kit's value for a claim."""
+
+    value: float
+    where: str  # file or run, and under which conditions
+    low: float = _NAN  # 95 % interval over seeds, or the value twice where it is a count
+    high: float = _NAN
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A published number, the kit's value, and what is needed to compare the two."""
+
+    source: str  # figure, table or section
+    what: str
+    unit: str
+    published: float
+    measurement: Measurement | None
+    same: bool = True  # the same quantity at the same dimensions, teacher and tasks
+    null: float | None = None  # the value that would mean "no effect"; None: not an effect
+    within: float = COUNTS_WITHIN
+    difference: str = ""  # what is not as in the paper
+    command: str = ""  # how to get a value
+    slip: str | None = None  # one of paper.SLIPS
+
+
+def judge(
+    published: float,
+    measurement: Measurement | None,
+    *,
+    same: bool,
+    null: float | None = None,
+    within: float = COUNTS_WITHIN,
+) -> tuple[str, str]:
+    """The verdict on a claim and the reason. The first rule that holds:
+
+    1. *not run*: the kit has no value.
+    2. *reproduced*: the same quantity at the same dimensions, teacher and tasks, at most `within`
+       (relative) from the published one; or the published one lies in the kit's 95 % interval,
+       which does not hold `null`.
+    3. *partly*: on the same side of `null` as the published one, with the whole 95 % interval. At
+       the same dimensions a single measurement is enough.
+    4. *not at this scale*: everything else. The quantities are not comparable, one seed has no
+       interval, the interval holds `null`, or the effect has the other sign.
+
+    Args:
+        published: the paper's number.
+        measurement: the kit's; None or NaN for none.
+        same, null, within: as in :class:`Claim`.
+    """
+    if measurement is None or math.isnan(measurement.value):
+        return NOT_RUN, ""
+    value, low, high = measurement.value, measurement.low, measurement.high
+    if same and value == published:
+        return REPRODUCED, "equal"
+    if same and abs(value - published) <= within * abs(published):
+        return REPRODUCED, f"within {100 * within:g} %"
+    if null is None:
+        return NOT_HERE, f"more than {100 * within:g} % off" if same else "cannot be compared"
+    side = math.copysign(1, published - null)
+    has_interval = not (math.isnan(low) or math.isnan(high))
+    ends = (low, high) if has_interval else (value,)
+    if all(side * (end - null) > 0 for end in ends):
+        if same and low <= published <= high:
+            return REPRODUCED, f"the published number is in our interval, clear of {null:.3g}"
+        if same:
+            return PARTLY, "the same direction, another size"
+        if has_interval:
+            return PARTLY, f"the same direction, clear of {null:.3g}"
+        return NOT_HERE, "one seed or one measurement has no interval"
+    if has_interval and low <= null <= high:
+        return NOT_HERE, f"the interval holds {null:.3g}"
+    return NOT_HERE, "not the same direction"
+
+
+def tally(table: pd.DataFrame) -> str:
+    """Count the rows of each verdict, as a sentence."""
+    counts = table["verdict"].value_counts()
+    words = ", ".join(f"{counts.get(verdict, 0)} {verdict}" for verdict in VERDICTS)
+    return f"{len(table)} claims: {words}"
+
+
+def as_text(table: pd.DataFrame) -> pd.DataFrame:
+    """Format the table for print: numbers with their units, the kit's with their intervals.
+
+    Columns: ``source, what, published, ours, verdict, why, where``.
+    """
+    shown = table[["source", "what"]].copy()
+    shown["published"] = [
+        _with_unit(f"{row.published:,.2f}".rstrip("0").rstrip("."), row.unit)
+        for row in table.itertuples()
+    ]
+    shown["ours"] = [_with_unit(_measured(row), row.unit) for row in table.itertuples()]
+    return shown.join(table[["verdict", "why", "where"]])
+
+
+def _with_unit(number: str, unit: str) -> str:
+    number = number.replace("-", "−")
+    return f"{number} {unit}" if number and unit else number
+
+
+def _measured(row: Any) -> str:
+    number_format = ".1f" if row.unit in ("points", "%") else ",.4g"
+    value, low, high = (f"{number:{number_format}}" for number in (row.ours, row.low, row.high))
+    if math.isnan(row.ours):
+        return ""
+    if math.isnan(row.low) or math.isnan(row.high) or row.low == row.high:
+        return value
+    return f"{value} ({low} to {high})"
+
+
+def claim_row(claim: Claim) -> dict[str, Any]:
+    """The row of a claim in the table of :func:`distilkit.study.paper_comparison`."""
+    measurement = claim.measurement
+    verdict, why = judge(
+        claim.published, measurement, same=claim.same, null=claim.null, within=claim.within
+    )
+    if verdict == NOT_RUN:
+        why, measurement = claim.command, Measurement(_NAN, "")
+    elif claim.difference and measurement.value != claim.published:
+        why = f"{why}; {claim.difference}"
+    if claim.slip is not None:
+        why += f" (slip {paper.SLIPS.index(claim.slip) + 1})"
+    return {
+        "source": claim.source,
+        "what": claim.what,
+        "unit": claim.unit,
+        "published": claim.published,
+        "ours": measurement.value,
+        "low": measurement.low,
+        "high": measurement.high,
+        "verdict": verdict,
+        "why": why,
+        "where": measurement.where,
+    }
