@@ -1,8 +1,8 @@
-"""Where a student answers as its teacher does, and where not, example by example.
+"""Fidelity of a student to its teacher, example by example and by groups of examples.
 
-Fidelity as Stanton et al. 2021 measure it (arXiv 2106.05945, section 3): the share of examples with
-the same answer, and the mean KL(teacher ‖ student). A mean hides that small models lose some kinds
-of examples first (Hooker et al. 2019, arXiv 1911.05248), so it is taken group by group here.
+Fidelity as in Stanton et al. 2021 (arXiv 2106.05945, section 3): the share of equal predictions and
+the mean KL(teacher ‖ student). Small models lose some kinds of examples first (Hooker et al. 2019,
+arXiv 1911.05248), so means are taken group by group.
 """
 
 from __future__ import annotations
@@ -27,10 +27,9 @@ from distilkit.study.intervals import matched_interval, share_interval
 if TYPE_CHECKING:
     import pandas as pd
 
-# STS-B's scale goes from 0 to 5: an answer so near to the label is right, two so near are the same
-TOLERANCE = 0.5
+TOLERANCE = 0.5  # of STS-B's scale (0 to 5): predictions so near to the label count as right
 LENGTHS = ("short", "middling", "long")  # thirds of a task's examples, by tokens
-RARITIES = ("rare", "middling", "common")  # and by how common the rarest token is
+RARITIES = ("rare", "middling", "common")  # and by the frequency of the rarest token
 _NEGATION = re.compile(
     r"\b(?:no|not|never|none|nobody|nothing|nowhere|neither|nor|cannot|without)\b|n['’]t\b", re.I
 )
@@ -47,53 +46,53 @@ def compare_runs(
     split: str = "validation",
     prefix: str = "",
 ) -> pd.DataFrame:
-    """What two arms of :func:`distilkit.study.arms.finetune_arms` answered to the same examples.
-
-    Nothing is computed anew: the answers are those that the runs keep.
+    """Compare the stored predictions of two arms of :func:`distilkit.study.arms.finetune_arms`.
 
     Args:
-        scale: whose tasks and seeds.
+        scale: tasks and seeds.
         tokenizer: the arms'.
-        weights: [V] masking weights of the text that the student was distilled on
-            (``load_blocks(scale, tokenizer)[0].weights``), which say how rare a token is there.
+        weights: [V] masking weights of the transfer set
+            (``load_blocks(scale, tokenizer)[0].weights``), which give token frequencies.
         teacher, student: the arms.
         split, prefix: as for :func:`distilkit.study.arms.finetune_arms`.
 
     Returns:
-        The tables of :func:`compare_answers`, one below the other, with a column ``seed``.
+        The tables of :func:`compare_answers`, concatenated, with a column ``seed``.
 
     Raises:
-        FileNotFoundError: a run is not there, not finished, or has no predictions.
+        FileNotFoundError: a run is missing, unfinished, or has no predictions.
         ValueError: a run was scored on other examples than the task holds now.
     """
     import pandas as pd
 
     tables = []
     for task in scale.tasks:
-        the_task = get_task(task)
-        measured = getattr(the_task, split)[0]
+        description = get_task(task)
+        measured = getattr(description, split)[0]
         data = load_task(scale, task)[measured]
         for seed in scale.seeds:
             names = (run_name(prefix, scale, task, arm, seed) for arm in (teacher, student))
             runs = [Run(home() / "runs" / name) for name in names]
             logits = [run.predictions()[measured] for run in runs]
-            seen = [_examples_of(run, data, the_task, tokenizer, measured) for run in runs]
-            table = compare_answers(task, data, seen[0], *logits, tokenizer, weights)
+            examples, _ = (
+                _examples_of(run, data, description, tokenizer, measured) for run in runs
+            )
+            table = compare_answers(task, data, examples, *logits, tokenizer, weights)
             table.insert(1, "seed", seed)
             tables.append(table)
     return pd.concat(tables, ignore_index=True)
 
 
 def _examples_of(
-    run: Run, data: Any, the_task: Task, tokenizer: PreTrainedTokenizerBase, split: str
+    run: Run, data: Any, description: Task, tokenizer: PreTrainedTokenizerBase, split: str
 ) -> Examples:
-    """The examples as the run read them; ValueError if they are others now."""
+    """The examples as the run read them; ValueError if they have changed since."""
     config = run.config()
-    examples = task_examples(data, the_task, tokenizer, max_length=config["max_length"], seed=0)
+    examples = task_examples(data, description, tokenizer, max_length=config["max_length"], seed=0)
     if examples.digest() != config["data"].get(split):
         raise ValueError(
-            f"run {run.name!r} was scored on other examples than {the_task.name}'s {split!r} holds "
-            f"now (or with another tokenizer): delete {run.path} and fine-tune again"
+            f"run {run.name!r} was scored on other examples than {description.name}'s {split!r} "
+            f"holds now (or with another tokenizer): delete {run.path} and fine-tune again"
         )
     return examples
 
@@ -107,52 +106,50 @@ def compare_answers(
     tokenizer: PreTrainedTokenizerBase,
     weights: np.ndarray,
 ) -> pd.DataFrame:
-    """A split, example by example, with both models' answers.
+    """List a split's examples with the predictions of both models.
 
     Args:
         task: its name.
         data: the split: its texts, ``label``, and ``phenomenon`` if there is one (GLUE has none).
         examples: the same, encoded.
         teacher, student: logits [examples, C].
-        tokenizer: that encoded them.
+        tokenizer: the one that encoded them.
         weights: [V], as :func:`distilkit.masking.masking_weights` makes them.
 
     Returns:
-        A row an example. What it is: ``task``, ``example`` (its row), ``text``, ``text_pair`` (""
-        for tasks of one text), ``label``, ``phenomenon`` (None without), ``negation`` (a text has
-        a word like *not*, *never*, *n't*), ``tokens``, ``rarest`` (its rarest token) and ``count``
-        (how often that stands in the text of `weights`; 1 for once or never), ``length`` and
-        ``rarity`` (:data:`LENGTHS`, :data:`RARITIES`: thirds of the split, but equal values stay
-        together).
+        A row an example. The example: ``task``, ``example`` (its row), ``text``, ``text_pair`` (""
+        for tasks of one text), ``label``, ``phenomenon`` (or None), ``negation`` (a word like
+        *not*, *never*, *n't*), ``tokens``, ``rarest`` (its rarest token) and ``count`` (its
+        frequency in the text of `weights`; 1 for once or never), ``length`` and ``rarity``
+        (:data:`LENGTHS`, :data:`RARITIES`: thirds of the split, equal values together).
 
-        Of each model, here ``teacher``: its answer ``teacher``, that answer's probability
-        ``teacher_confidence``, whether it is right ``teacher_correct``, and its losses against the
-        label, ``teacher_nll`` (nats) and ``teacher_brier`` (Brier 1950: squared errors summed over
-        the classes).
+        Of each model, here ``teacher``: its prediction ``teacher``, the probability
+        ``teacher_confidence``, ``teacher_correct``, and the losses against the label,
+        ``teacher_nll`` (nats) and ``teacher_brier`` (Brier 1950: squared errors summed over
+        classes).
 
         Of both: ``agree``; ``right`` ("both", "teacher", "student", "neither"); ``kl``,
-        KL(teacher ‖ student) in nats. For regression an answer within :data:`TOLERANCE` of the
-        label is right, and two within it agree; ``difference`` is the absolute difference of the
-        answers; probabilities, losses and ``kl`` are undefined (NaN), as ``difference`` is for
-        classes.
+        KL(teacher ‖ student) in nats. In regression, predictions within :data:`TOLERANCE` of the
+        label are right, two within it agree, ``difference`` is their distance, and probabilities,
+        losses and ``kl`` are NaN, as ``difference`` is for classes.
 
     Raises:
         ValueError: the logits are not one row for each example, or there is no example.
     """
     import pandas as pd
 
-    the_task = get_task(task)
-    shape = (len(examples), max(1, len(the_task.labels)))
+    description = get_task(task)
+    shape = (len(examples), max(1, len(description.labels)))
     if teacher.shape != shape or student.shape != shape or not len(examples):
         raise ValueError(
             f"{task}: logits {teacher.shape} of the teacher and {student.shape} of the student for "
             f"{shape[0]} examples of {shape[1]} class(es): give [examples, C] of both"
         )
     columns = getattr(data, "column_names", None) or list(data)
-    texts = [list(data[column][:]) for column in the_task.columns]
+    texts = [list(data[column][:]) for column in description.columns]
     table = pd.DataFrame({"task": task, "example": np.arange(len(examples)), "text": texts[0]})
     table["text_pair"] = texts[1] if len(texts) > 1 else ""
-    table["label"] = _named(the_task, examples.labels)
+    table["label"] = _named(description, examples.labels)
     table["phenomenon"] = list(data["phenomenon"][:]) if "phenomenon" in columns else None
     table["phenomenon"] = table["phenomenon"].astype(object)
     negated = [[bool(_NEGATION.search(text)) for text in column] for column in texts]
@@ -163,11 +160,11 @@ def compare_answers(
     table["count"] = _counts(weights[rarest])
     table["length"] = _thirds(table["tokens"], LENGTHS)
     table["rarity"] = _thirds(table["count"], RARITIES)
-    answers = _values if the_task.regression else _classes
+    answers = _values if description.regression else _classes
     for name, logits in (("teacher", teacher), ("student", student)):
-        for column, values in answers(the_task, logits, examples.labels).items():
+        for column, values in answers(description, logits, examples.labels).items():
             table[f"{name}{column}"] = values
-    if the_task.regression:
+    if description.regression:
         apart = np.abs(teacher.astype(np.float64) - student)[:, 0]
         kl, table["agree"] = np.nan, apart <= TOLERANCE
     else:
@@ -179,12 +176,12 @@ def compare_answers(
     return table.assign(kl=kl, difference=apart)
 
 
-def _classes(the_task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+def _classes(description: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     log_p = log_softmax(logits.astype(np.float64), axis=1)  # examples, C
     rows, answers = np.arange(len(labels)), logits.argmax(1)
     one_hot = np.eye(logits.shape[1])[labels]
     return {
-        "": _named(the_task, answers),
+        "": _named(description, answers),
         "_confidence": np.exp(log_p[rows, answers]),
         "_correct": answers == labels,
         "_nll": -log_p[rows, labels],
@@ -192,20 +189,20 @@ def _classes(the_task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str
     }
 
 
-def _values(the_task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+def _values(description: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     near = np.abs(logits[:, 0].astype(np.float64) - labels) <= TOLERANCE
     undefined = dict.fromkeys(("_confidence", "_nll", "_brier"), np.nan)
-    return {"": _named(the_task, logits[:, 0]), "_correct": near, **undefined}
+    return {"": _named(description, logits[:, 0]), "_correct": near, **undefined}
 
 
-def _named(the_task: Task, values: np.ndarray) -> np.ndarray:
-    """The names of classes, or numbers as they are; as objects, for both stand in one column."""
-    names = [float(v) if the_task.regression else the_task.labels[int(v)] for v in values]
+def _named(description: Task, values: np.ndarray) -> np.ndarray:
+    """The names of classes, or numbers; as objects, since both share a column."""
+    names = [float(v) if description.regression else description.labels[int(v)] for v in values]
     return np.array(names, dtype=object)
 
 
 def _counts(weights: np.ndarray) -> np.ndarray:
-    """Masking weights are counts to the power of -0.7; of special tokens they are 0: NaN."""
+    """Invert the masking weights, which are counts to the power of -0.7; NaN for special tokens."""
     known = np.where(weights > 0, weights, np.nan)
     return np.rint(known ** (-1 / SMOOTHING))
 
@@ -217,20 +214,18 @@ def _thirds(values: pd.Series, names: Sequence[str]) -> pd.Series:
 
 
 def by_group(examples: pd.DataFrame, by: str | Sequence[str]) -> pd.DataFrame:
-    """How often both are right, and how often they agree, group by group.
+    """Accuracy and agreement, group by group.
 
     Args:
         examples: as :func:`compare_runs` gives them; rows without a value in `by` are left out.
         by: columns, for instance ``["task", "phenomenon"]``, ``"negation"``, ``"length"``.
 
     Returns:
-        A row a group, in percent of its ``n`` examples (a mean over seeds counts as one): right
-        answers of ``teacher`` and ``student``; ``gap``, the teacher's minus the student's, with
-        its 95 % interval ``gap_low`` to ``gap_high``
-        (:func:`distilkit.study.intervals.matched_interval`); ``agreement``, the share with the same
-        answer, and its interval; ``kl``, the mean in nats. NaN where undefined: in a group without
-        examples. The intervals are those of one seed: they say what other examples would do, not
-        what another fine-tuning would.
+        A row a group, in percent of its ``n`` examples (averaged over seeds): accuracy of
+        ``teacher`` and ``student``; ``gap``, teacher minus student, with its 95 % interval
+        ``gap_low`` to ``gap_high`` (:func:`distilkit.study.intervals.matched_interval`);
+        ``agreement`` and its interval; ``kl``, the mean in nats. NaN in a group without examples.
+        The intervals hold for other examples of one seed, not for another fine-tuning.
     """
     by = [by] if isinstance(by, str) else list(by)
     each = list(dict.fromkeys([*by, "task", "example"]))
@@ -252,11 +247,11 @@ def by_group(examples: pd.DataFrame, by: str | Sequence[str]) -> pd.DataFrame:
 
 
 def worst_disagreements(examples: pd.DataFrame, count: int = 20, by: str = "kl") -> pd.DataFrame:
-    """The examples that get different answers, the furthest apart first, as a table to read.
+    """List the examples with different predictions, the largest difference first.
 
     Args:
         examples: as :func:`compare_runs` gives them.
-        count: at most so many.
+        count: the maximum number of rows.
         by: "kl" for classes, or "difference" for regression; each leaves out the other's examples.
 
     Returns:
@@ -267,7 +262,7 @@ def worst_disagreements(examples: pd.DataFrame, count: int = 20, by: str = "kl")
         raise ValueError(f"by = {by!r}: give 'kl' (classes) or 'difference' (regression)")
     apart = examples[~examples["agree"] & examples[by].notna()]
     worst = apart.sort_values(by, ascending=False, kind="stable").head(count)
-    said = {
+    predictions = {
         model: [
             f"{answer:.2f}" if by == "difference" else f"{answer} {p:.1%}"
             for answer, p in zip(worst[model], worst[f"{model}_confidence"], strict=True)
@@ -275,5 +270,5 @@ def worst_disagreements(examples: pd.DataFrame, count: int = 20, by: str = "kl")
         for model in ("teacher", "student")
     }
     texts = worst["text"] + np.where(worst["text_pair"] == "", "", " | " + worst["text_pair"])
-    columns = ["task", "seed", "example", "text", "label", *said, by, "phenomenon"]
-    return worst.assign(text=texts, **said)[columns].reset_index(drop=True)
+    columns = ["task", "seed", "example", "text", "label", *predictions, by, "phenomenon"]
+    return worst.assign(text=texts, **predictions)[columns].reset_index(drop=True)
