@@ -33,7 +33,7 @@ _LATER = {
         "results_table",
         "retained",
     ),
-    "study.paper_comparison": ("beside_the_paper",),
+    "study.paper_comparison": ("compare_with_paper",),
     "data.block_cache": ("cached_blocks",),
     "study.calibration": ("calibration_table",),
     "masking": ("MaskedBlocks", "pack"),

@@ -35,7 +35,7 @@ def plot_task_differences(comparison: pd.DataFrame) -> Figure:
     no interval. A task without a measurement is labelled "not run".
 
     Args:
-        comparison: as :func:`distilkit.study.paper_comparison.beside_the_paper` gives it.
+        comparison: as :func:`distilkit.study.paper_comparison.compare_with_paper` gives it.
 
     Raises:
         ValueError: for an empty table, missing columns, or one without table 1's tasks.

@@ -133,7 +133,7 @@ def plot_ablation(table: pd.DataFrame) -> Figure:
     """Plot the change of the macro-score without each part, measured and published, 6.9 in wide.
 
     Args:
-        table: as :func:`distilkit.study.study.ablation_beside_paper` gives it; a row without a
+        table: as :func:`distilkit.study.study.compare_ablation` gives it; a row without a
             measurement shows the published number only.
 
     Raises:

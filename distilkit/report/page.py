@@ -23,7 +23,7 @@ from distilkit.plots.style import SAVE_DPI, SCREEN_DPI
 from distilkit.run import Run, commit, environment
 from distilkit.study import paper
 from distilkit.study.arms import paired_difference, results_table
-from distilkit.study.paper_comparison import EXAMPLE, beside_the_paper
+from distilkit.study.paper_comparison import EXAMPLE, compare_with_paper
 from distilkit.study.reference_tables import load_reference_table
 from distilkit.study.study import measured_split
 from distilkit.study.verdicts import (
@@ -71,7 +71,7 @@ def write_report(scale: Scale) -> Path:
         columns = "l" + "r" * table.shape[1]
         latex = _shown(table).to_latex(escape=True, index=False, column_format=columns)
         write_atomically(folder / f"report_{name}.tex", latex.encode())
-    comparison = beside_the_paper(scale)
+    comparison = compare_with_paper(scale)
     write_atomically(folder / "report_paper.csv", comparison.to_csv(index=False).encode())
     write_atomically(folder / "report_paper.tex", _paper_latex(comparison).encode())
     panel = temperature_panel(list(EXAMPLE.values()), list(EXAMPLE))
@@ -93,7 +93,7 @@ def paper_table(comparison: pd.DataFrame) -> str:
     """Render the comparison with the paper, its rule and the known slips as escaped HTML.
 
     Args:
-        comparison: as :func:`distilkit.study.paper_comparison.beside_the_paper` gives it.
+        comparison: as :func:`distilkit.study.paper_comparison.compare_with_paper` gives it.
     """
     return _TEMPLATES.get_template("paper_table.html.j2").render(
         rows=as_text(comparison).to_dict("records"),

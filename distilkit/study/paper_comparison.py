@@ -46,7 +46,7 @@ EXAMPLE_TEMPERATURES = (0.25, 0.5, 1, 2, 5, 10)
 _NAN = float("nan")
 
 
-def beside_the_paper(scale: Scale) -> pd.DataFrame:
+def compare_with_paper(scale: Scale) -> pd.DataFrame:
     """Compare every claim of the paper and the article with the kit's value.
 
     A source that is missing or damaged gives a row "not run"; nothing is raised for it.

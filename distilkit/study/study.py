@@ -405,7 +405,7 @@ def _steps_in_equal_time(scale: Scale) -> int:
     return max(1, round(steps))
 
 
-def ablation_beside_paper(scores: pd.DataFrame) -> pd.DataFrame:
+def compare_ablation(scores: pd.DataFrame) -> pd.DataFrame:
     """Table 4 of the paper and the kit's: the effect of leaving a part out, in points.
 
     Args:

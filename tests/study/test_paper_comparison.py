@@ -18,7 +18,7 @@ from distilkit.plots.paper_comparison import plot_task_differences
 from distilkit.report.page import paper_table, write_report
 from distilkit.run import run_folder
 from distilkit.study import paper, paper_comparison, paper_sources
-from distilkit.study.paper_comparison import beside_the_paper
+from distilkit.study.paper_comparison import compare_with_paper
 from distilkit.study.verdicts import (
     NOT_HERE,
     NOT_RUN,
@@ -160,7 +160,7 @@ def test_the_verdict_follows_from_the_numbers(published, found, rule, verdict, r
 
 
 def test_every_table_and_figure_of_the_paper_is_there(tiny):
-    table = beside_the_paper(tiny)
+    table = compare_with_paper(tiny)
     columns = ["source", "what", "unit", "published", "ours", "low", "high", "verdict", "why"]
     assert list(table) == [*columns, "where"]
     sources = " ".join(table["source"]).lower()
@@ -175,7 +175,7 @@ def test_every_table_and_figure_of_the_paper_is_there(tiny):
 
 
 def test_published_numbers_are_those_of_paper_py(tiny):
-    table = beside_the_paper(tiny)
+    table = compare_with_paper(tiny)
     glue = paper.glue_scores()
     for task in paper.GLUE_TASKS:
         theirs = glue.loc["DistilBERT", task] - glue.loc["BERT-base", task]
@@ -204,7 +204,7 @@ def test_published_numbers_are_those_of_paper_py(tiny):
 
 
 def test_what_is_counted_equals_transformers_own_models(tiny):
-    table = beside_the_paper(tiny)
+    table = compare_with_paper(tiny)
     bert = sum(p.numel() for p in BertModel(BertConfig()).parameters())
     student = sum(p.numel() for p in DistilBertModel(DistilBertConfig()).parameters())
     assert row(table, "BERT-base: parameters").ours == bert / 1e6
@@ -224,7 +224,7 @@ def test_counting_leaves_the_random_numbers_alone(tiny):
     paper_comparison._parameters.cache_clear()
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
-    beside_the_paper(tiny)
+    compare_with_paper(tiny)
     assert torch.equal(before, torch.random.get_rng_state())
 
 
@@ -232,7 +232,7 @@ def test_counting_leaves_the_random_numbers_alone(tiny):
 
 
 def test_an_empty_home_gives_rows_that_say_what_to_run(tiny):
-    table = beside_the_paper(tiny)
+    table = compare_with_paper(tiny)
     missing = table[table["verdict"] == NOT_RUN]
     assert missing["ours"].isna().all()
     assert (missing["why"] != "").all()
@@ -242,7 +242,7 @@ def test_an_empty_home_gives_rows_that_say_what_to_run(tiny):
     assert "--task imdb" in row(table, "IMDb").why
     known = table[table["verdict"] != NOT_RUN]
     assert set(known["verdict"]) == {REPRODUCED, PARTLY}  # counted, nothing measured
-    base = beside_the_paper(BASE)
+    base = compare_with_paper(BASE)
     assert "study --scale base" in row(base, "without the MLM loss").why
     assert "figures --scale base" in row(base, "CoLA: student").why
 
@@ -256,7 +256,7 @@ def test_damaged_files_are_rows_that_were_not_run(tiny, content):
         folder.mkdir(parents=True)
         for file in ("config.json", "result.json"):
             (folder / file).write_bytes(content)
-    table = beside_the_paper(tiny)
+    table = compare_with_paper(tiny)
     for what in ("CoLA: student", "60 % faster", "about 90 hours", "IMDb", "without the MLM loss"):
         assert row(table, what).verdict == NOT_RUN
 
@@ -264,7 +264,7 @@ def test_damaged_files_are_rows_that_were_not_run(tiny, content):
 def test_values_equal_a_plain_computation(tiny):
     scores = toy_scores()
     scores.to_csv(tiny.figures / "study.csv", index=False)
-    table = beside_the_paper(tiny)
+    table = compare_with_paper(tiny)
     of = {(r.arm, r.seed, r.task): r.score for r in scores.itertuples()}
 
     def macro(arm, seed, without=()):
@@ -310,7 +310,7 @@ def test_only_seeds_with_all_tasks_of_both_arms_count(tiny):
     lost = (scores.arm == "without_mlm") & (scores.seed == 3) & (scores.task == "mnli")
     damaged.loc[lost, "score"] = np.nan
     damaged.to_csv(tiny.figures / "study.csv", index=False)
-    found = row(beside_the_paper(tiny), "without the MLM loss")
+    found = row(compare_with_paper(tiny), "without the MLM loss")
     macro = scores.groupby(["arm", "seed"]).score.mean()
     pairs = [macro["without_mlm", s] - macro["distilled", s] for s in (1, 4)]
     assert found.ours == pytest.approx(np.mean(pairs))
@@ -319,16 +319,16 @@ def test_only_seeds_with_all_tasks_of_both_arms_count(tiny):
 
 def test_the_study_comes_before_a_single_run_and_one_seed_has_no_interval(tiny):
     toy_scores(("teacher", "distilled"), (7,)).to_csv(tiny.figures / "05_scores.csv", index=False)
-    alone = row(beside_the_paper(tiny), "RTE: student minus")
+    alone = row(compare_with_paper(tiny), "RTE: student minus")
     assert "05_scores.csv, seed 7, validation sets" in alone["where"]
     assert math.isnan(alone.low)
     assert alone.verdict == NOT_HERE
     toy_scores().to_csv(tiny.figures / "study.csv", index=False)
-    assert "study.csv, 4 seeds" in row(beside_the_paper(tiny), "RTE: student minus")["where"]
+    assert "study.csv, 4 seeds" in row(compare_with_paper(tiny), "RTE: student minus")["where"]
 
 
 def test_the_shipped_study_is_the_tiny_scales_only(home):
-    tiny, base = beside_the_paper(SCALES["tiny"]), beside_the_paper(BASE)
+    tiny, base = compare_with_paper(SCALES["tiny"]), compare_with_paper(BASE)
     assert "data/results/study.csv" in row(tiny, "CoLA: student")["where"]
     assert row(tiny, "teacher initialization").verdict == PARTLY
     assert row(base, "CoLA: student").verdict == NOT_RUN
@@ -338,7 +338,7 @@ LEFT_OUT = ("distillation loss", "cosine loss", "MLM loss", "teacher initializat
 
 
 def table_4(scale):
-    table = beside_the_paper(scale)
+    table = compare_with_paper(scale)
     return [row(table, f"without the {part}") for part in LEFT_OUT]
 
 
@@ -348,7 +348,7 @@ def test_table_4_is_of_one_study_where_one_has_all_of_it(home):
         "data/results/parts.csv, " + seeds_of("parts") + ", 3 of 9 tasks, test sets"
     }
     for what in ("CoLA: student", "BERT-base: macro-score"):  # not the parts' business
-        assert "data/results/study.csv" in row(beside_the_paper(SCALES["tiny"]), what)["where"]
+        assert "data/results/study.csv" in row(compare_with_paper(SCALES["tiny"]), what)["where"]
     every = (*ARMS, "random_init")
     toy_scores(every).to_csv(SCALES["tiny"].figures / "study.csv", index=False)
     assert all("figures/tiny/study.csv" in each["where"] for each in table_4(SCALES["tiny"]))
@@ -366,7 +366,7 @@ def test_a_study_of_fewer_tasks_reproduces_nothing(home):
     for found in table_4(BASE):
         assert found.verdict in (PARTLY, NOT_HERE)
         assert "2 of 9 tasks" in f"{found['why']} {found['where']}"
-    assert row(beside_the_paper(BASE), "BERT-base: macro-score").verdict == NOT_RUN
+    assert row(compare_with_paper(BASE), "BERT-base: macro-score").verdict == NOT_RUN
 
 
 def test_the_papers_own_teacher_and_tasks_can_be_reproduced(home):
@@ -380,13 +380,13 @@ def test_the_papers_own_teacher_and_tasks_can_be_reproduced(home):
         for r in scores.itertuples()
     ]
     scores.to_csv(BASE.figures / "05_scores.csv", index=False)
-    same = beside_the_paper(BASE)
+    same = compare_with_paper(BASE)
     assert row(same, "CoLA: student minus").verdict == REPRODUCED
     assert row(same, "share of BERT's macro").verdict == REPRODUCED
     assert row(same, "DistilBERT: macro-score").verdict == REPRODUCED
     other = replace(BASE, teacher="another/teacher", name="other")
     scores.to_csv(other.figures / "05_scores.csv", index=False)
-    elsewhere = beside_the_paper(other)
+    elsewhere = compare_with_paper(other)
     assert row(elsewhere, "CoLA: student minus").verdict == PARTLY
     assert row(elsewhere, "DistilBERT: macro-score").verdict == NOT_HERE
     assert "another teacher and text" in row(elsewhere, "CoLA: student minus").why
@@ -396,7 +396,7 @@ def test_a_scale_with_fewer_tasks_says_which_it_leaves_out(home):
     small = SCALES["small"]
     scores = toy_scores(("teacher", "distilled"), tasks=small.tasks)
     scores.to_csv(small.figures / "05_scores.csv", index=False)
-    table = beside_the_paper(small)
+    table = compare_with_paper(small)
     assert row(table, "MNLI: student").verdict == NOT_RUN
     assert "leaves this task out" in row(table, "MNLI: student").why
     assert row(table, "SST-2: student").verdict != NOT_RUN
@@ -410,7 +410,7 @@ def test_what_notebook_6_and_the_runs_left_is_read(tiny):
     loss_config = {"kd_weight": 5.0, "mlm_weight": 0.1, "cosine_weight": 1.0, "temperature": 2.0}
     config = {"loss_config": loss_config, "blocks": [100, 64]}
     write_run("tiny-distilled", {"kind": "pretrain", "seconds": 1800.0}, config)
-    table = beside_the_paper(tiny)
+    table = compare_with_paper(tiny)
     fast = row(table, "60 % faster")
     assert (fast.ours, fast.verdict) == (2.0, PARTLY)
     assert "128 tokens" in fast["where"]
@@ -435,7 +435,7 @@ def test_imdb_and_squad_come_from_runs_of_their_names(tiny):
     }
     for name, found in scores.items():
         write_run(f"tiny-{name}", {"kind": "finetune", "scores": found})
-    table = beside_the_paper(tiny)
+    table = compare_with_paper(tiny)
     imdb = row(table, "IMDb")
     expected = plain_interval([-1.0, -3.0])
     assert (imdb.ours, imdb.low, imdb.high) == pytest.approx(expected)
@@ -446,12 +446,12 @@ def test_imdb_and_squad_come_from_runs_of_their_names(tiny):
 
 
 def test_the_figure_shows_every_task_and_says_what_was_not_run(tiny):
-    table = beside_the_paper(tiny)
+    table = compare_with_paper(tiny)
     with pytest.raises(ValueError, match="none of table 1's tasks"):
         plot_task_differences(table[table["source"] != "Table 1"])
     few = [task for task in GLUE_TASKS if task != "rte"]
     toy_scores(tasks=few).to_csv(tiny.figures / "study.csv", index=False)
-    table = beside_the_paper(tiny)
+    table = compare_with_paper(tiny)
     assert "8 of 9 tasks" in row(table, "share of BERT's macro")["where"]
     (axes,) = plot_task_differences(table).axes
     assert [tick.get_text() for tick in axes.get_yticklabels()] == list(paper.GLUE_TASKS)
@@ -471,7 +471,7 @@ def test_the_figure_shows_every_task_and_says_what_was_not_run(tiny):
 
 def test_numbers_are_shown_with_unit_and_interval(tiny):
     toy_scores().to_csv(tiny.figures / "study.csv", index=False)
-    table = beside_the_paper(tiny)
+    table = compare_with_paper(tiny)
     shown = as_text(table)
     raw, cola = row(table, "CoLA: student"), row(shown, "CoLA: student")
     assert cola.published == "−5 points"
@@ -485,7 +485,7 @@ def test_numbers_are_shown_with_unit_and_interval(tiny):
 
 
 def test_the_table_is_text_and_its_verdicts_need_no_colour(tiny):
-    table = beside_the_paper(tiny)
+    table = compare_with_paper(tiny)
     for column in ("source", "what", "unit", "why", "where", "verdict"):
         table[column] = table[column].astype(object)
         table.loc[0, column] = EVIL
@@ -503,7 +503,7 @@ def test_the_report_holds_it_and_its_files(tiny):
     results.to_csv(tiny.figures / "results.csv", index_label="arm")
     page = write_report(tiny).read_text()
     assert "<h2>Comparison with the paper</h2>" in page
-    table = beside_the_paper(tiny)
+    table = compare_with_paper(tiny)
     assert tally(table) in page
     assert page.count('<td class="verdict') == len(table)
     written = pd.read_csv(tiny.figures / "report_paper.csv", keep_default_na=True)

@@ -30,8 +30,8 @@ from distilkit.study.study import (
     ABLATION,
     ARMS,
     COLUMNS,
-    ablation_beside_paper,
     arm_checkpoint,
+    compare_ablation,
     join_studies,
     measured_split,
     retained_at_temperatures,
@@ -282,7 +282,7 @@ def test_table_4_beside_ours():
         for arm in arms
         for seed in (0, 1)
     ]
-    table = ablation_beside_paper(pd.DataFrame(rows, columns=COLUMNS)).set_index("left_out")
+    table = compare_ablation(pd.DataFrame(rows, columns=COLUMNS)).set_index("left_out")
     assert set(table.index) == set(ABLATION)
     assert table.published["cosine loss"] == -1.46
     assert table.ours["cosine loss"] == pytest.approx(-1.5)
@@ -364,7 +364,7 @@ def test_what_is_kept_at_each_temperature():
 
 
 def test_figure_of_table_4_shows_both_and_what_is_missing(studied):
-    table = ablation_beside_paper(studied[1])
+    table = compare_ablation(studied[1])
     table.loc[1, ["ours", "low", "high"]] = float("nan")
     table.loc[2, ["low", "high"]] = float("nan")  # one seed: a dot without an interval
     axes = plot_ablation(table).axes[0]
