@@ -91,7 +91,7 @@ def one_by_one(teacher, layers, blocks, loss_config) -> tuple[float, float]:
 def test_every_map_scores_as_the_student_made_of_it(kind, tokens, blocks, monkeypatch):
     monkeypatch.setattr(layer_search, "BATCH_TOKENS", 4 * LENGTH)  # several batches, one ragged
     teacher = guessing(TEACHERS[kind](5)).double()
-    loss_config = LossConfig(temperature=3.0, tokens=tokens)
+    loss_config = LossConfig(temperature=3.0, restrict_kd_to_mask=tokens == "masked")
     scores = score_layer_maps(teacher, blocks, 3, loss_config=loss_config)
     assert sorted(scores.layers) == list(combinations(range(5), 3))
     for row in scores.itertuples():
