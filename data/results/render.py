@@ -20,8 +20,8 @@ import pandas as pd
 
 from distilkit.compress.pareto import frontier_points, smallest_within
 from distilkit.study.arms import macro_scores, paired_difference, t_interval
+from distilkit.study.conditions import ARMS
 from distilkit.study.layer_study import rank_correlation
-from distilkit.study.study import ARMS
 
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parents[1]

@@ -23,7 +23,7 @@ def figures(options: Namespace) -> int:
         return 1
     import pandas as pd
 
-    from distilkit.study.study import ARMS
+    from distilkit.study.conditions import ARMS
 
     results = pd.read_csv(chosen.figures / "results.csv", index_col="arm")
     seeds = len(chosen.seeds)

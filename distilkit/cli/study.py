@@ -42,7 +42,8 @@ def _study_options(parser: ArgumentParser) -> None:
 
 def study(options: Namespace) -> None:
     """Every arm with every seed on the test sets (long, resumable); a table of all scores."""
-    from distilkit.study.study import ARMS, SEEDS, join_studies, run_study
+    from distilkit.study.conditions import ARMS, SEEDS
+    from distilkit.study.study import join_studies, run_study
 
     chosen = chosen_scale(options)
     table = "study"

@@ -23,6 +23,7 @@ from distilkit.measure.size import BYTES_PER_MB, parameter_count
 from distilkit.student import DISTILBERT_LAYERS, default_layers
 from distilkit.study import paper
 from distilkit.study.arms import macro_scores
+from distilkit.study.conditions import ABLATION
 from distilkit.study.paper_sources import (
     arm_scores,
     downstream_scores,
@@ -34,7 +35,6 @@ from distilkit.study.paper_sources import (
     run_result,
     time_ratio,
 )
-from distilkit.study.study import ABLATION
 from distilkit.study.verdicts import SCORES_WITHIN, Claim, Measurement, claim_row
 
 if TYPE_CHECKING:

@@ -25,10 +25,9 @@ from distilkit.plots.study import (
 from distilkit.run import Run, fingerprint
 from distilkit.student import student_from_teacher
 from distilkit.study import cost, study
+from distilkit.study.conditions import ABLATION, ARMS, SEEDS
 from distilkit.study.cost import Cost, Step
 from distilkit.study.study import (
-    ABLATION,
-    ARMS,
     COLUMNS,
     arm_checkpoint,
     compare_ablation,
@@ -184,7 +183,7 @@ def test_from_the_command_line(studied, tmp_path, monkeypatch, capsys):
     assert asked[-1][2] == ["teacher", "without_mlm"]
     assert (changed.distillation.steps, changed.finetuning.epochs) == (7, 2)
     assert (seeds, to) == ([11, 12], out)
-    assert (default, tuple(all_seeds)) == (TINY, study.SEEDS)
+    assert (default, tuple(all_seeds)) == (TINY, SEEDS)
     assert at_home == TINY.figures / "study.csv"
     assert main(["study", "--steps", "0"]) == 2
     assert "steps" in capsys.readouterr().err

@@ -1,0 +1,90 @@
+"""The arms of the study: training conditions that differ in one part of the recipe each.
+
+A new arm is a line in :data:`ARMS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from distilkit.config import MLM_ONLY, LossConfig, Scale
+from distilkit.study.paper import TRIPLE_LOSS
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One training condition. The defaults are the recipe: copied layers, the triple loss."""
+
+    about: str  # for the reader of a table
+    loss_changes: Mapping[str, Any] = field(default_factory=dict)  # to the scale's LossConfig
+    layers: str | None = None  # name in named_layer_maps; None: the default map
+    random_init: bool = False  # random weights in place of copied layers
+    pretraining: bool = True  # False: fine-tuned as initialised
+    equal_time: bool = False  # as many steps as take the time of the distillation
+    finetuning_teacher: bool = False  # soft targets of the fine-tuned teacher at fine-tuning, too
+
+    def loss_config(self, scale: Scale) -> LossConfig:
+        """The pretraining loss of this arm."""
+        return replace(scale.loss_config, **self.loss_changes)
+
+
+_MLM_ONLY = {name: getattr(MLM_ONLY, name) for name in ("kd_weight", "mlm_weight", "cosine_weight")}
+_EQUAL_WEIGHTS = {"kd_weight": 1.0, "mlm_weight": 1.0, "cosine_weight": 1.0}
+_AUTHORS_WEIGHTS = {name: TRIPLE_LOSS[name] for name in _EQUAL_WEIGHTS}
+
+ARMS = {
+    "teacher": Arm("the teacher: all layers", pretraining=False),
+    "distilled": Arm("half the layers, copied; then the triple loss"),
+    "mlm_equal_steps": Arm("half the layers, copied; then MLM only, as many steps", _MLM_ONLY),
+    "mlm_equal_time": Arm(
+        "half the layers, copied; then MLM only, for as long", _MLM_ONLY, equal_time=True
+    ),
+    "random_init": Arm(
+        "half the layers from random weights; then the triple loss", random_init=True
+    ),
+    "scratch": Arm(
+        "half the layers from random weights; no pretraining", random_init=True, pretraining=False
+    ),
+    # table 4 of the paper; its fourth row is random_init
+    "without_soft_target": Arm("the triple loss without its soft targets", {"kd_weight": 0.0}),
+    "without_cosine": Arm("the triple loss without its cosine term", {"cosine_weight": 0.0}),
+    "without_mlm": Arm("the triple loss without its MLM term", {"mlm_weight": 0.0}),
+    # which layers
+    "first_layers": Arm("the first half of the layers; then the triple loss", layers="first"),
+    "last_layers": Arm("the last half of the layers; then the triple loss", layers="last"),
+    "every_other": Arm("layers 0, 2, 4, ...; then the triple loss", layers="every second from 0"),
+    # section 4.1 and table 2, there on SQuAD
+    "distilled_twice": Arm(
+        "distilled, and again by the fine-tuned teacher", finetuning_teacher=True
+    ),
+    # temperature and weights
+    "temperature_1": Arm("the triple loss at T = 1", {"temperature": 1.0}),
+    "temperature_4": Arm("the triple loss at T = 4", {"temperature": 4.0}),
+    "temperature_8": Arm("the triple loss at T = 8", {"temperature": 8.0}),
+    "weights_1_1_1": Arm("the three terms with equal weights", _EQUAL_WEIGHTS),
+    "weights_5_2_1": Arm("the three terms with the authors' weights", _AUTHORS_WEIGHTS),
+}
+SEEDS = (201, 202, 203, 204, 205)  # not those that the recipe was tuned with
+
+# Arms that depend on the runs of others
+NEEDS = {
+    "mlm_equal_time": ("distilled", "mlm_equal_steps"),
+    "distilled_twice": ("teacher", "distilled"),
+}
+# The rows of table 4 -> the arm that leaves the same out
+ABLATION = {
+    "distillation loss": "without_soft_target",
+    "cosine loss": "without_cosine",
+    "MLM loss": "without_mlm",
+    "teacher initialization": "random_init",
+}
+# T -> the arm that was distilled at it; the recipe's is 2
+TEMPERATURES = {1: "temperature_1", 2: "distilled", 4: "temperature_4", 8: "temperature_8"}
+
+
+def check_arm(arm: str) -> None:
+    """Raise ValueError unless there is such an arm."""
+    if arm not in ARMS:
+        raise ValueError(f"unknown arm {arm!r}: give one of {', '.join(ARMS)}")
