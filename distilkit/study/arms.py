@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 POINTS = 100  # GLUE reports every metric times 100
-LEAST_TEACHER_SCORE = 10  # points; a share of less than this says nothing
+LEAST_TEACHER_SCORE = 10  # points; the share of a lower score is not meaningful
 
 
 def finetune_arms(

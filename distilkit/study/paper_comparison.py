@@ -199,11 +199,11 @@ def _table_1(scale: Scale) -> list[Claim]:
             macro = mean_over_seeds(macros, f"{arm}: {where}")
         what, stated = f"{name}: macro-score of nine tasks", published.loc[name, "macro_stated"]
         claims.append(Claim("Table 1", what, "points", stated, macro, slip=slip, **rule))
-    kept = paper.retained().set_index("task")["retained"]
+    retained = paper.retained().set_index("task")["retained"]
     nine = "share of BERT's macro-score that is kept, nine tasks"
     for source, what, share, without in (
         ("Abstract; table 1; article", nine, paper.RETAINED_PERCENT, ()),
-        ("Table 1", "the same without WNLI", kept["macro without WNLI"], ("wnli",)),
+        ("Table 1", "the same without WNLI", retained["macro without WNLI"], ("wnli",)),
     ):
         ours = retained_share(scores, where, without) if measured - set(without) else None
         slip = paper.GLUE_SLIPS[1]
@@ -252,8 +252,8 @@ def _table_2(scale: Scale) -> list[Claim]:
         rule |= paper_setting(scale)
         claims.append(Claim("Table 2", what, "points", delta, ours, **rule))
     pair = ("distilled_twice", "distilled")
-    found = arm_scores(scale, *pair, parts=True)
-    ours = found and macro_difference(*found, *pair)
+    scores_and_source = arm_scores(scale, *pair, parts=True)
+    ours = scores_and_source and macro_difference(*scores_and_source, *pair)
     what = "distilled again at fine-tuning minus once, on this scale's tasks (theirs: SQuAD F1)"
     delta = round(published.loc[again, "squad_f1"] - published.loc[student, "squad_f1"], 2)
     rule = {"same": False, "null": 0, "difference": "other tasks", "command": _study(scale)}
@@ -307,13 +307,14 @@ def _table_4(scale: Scale) -> list[Claim]:
     rows.append(("Section 4.2; article", what, delta, pair))
     claims = []
     for source, what, delta, pair in rows:
-        found = together or arm_scores(scale, *pair, parts=True)
+        scores_and_source = together or arm_scores(scale, *pair, parts=True)
         rule = paper_setting(scale) | {"null": 0, "command": _study(scale)}
-        if found and (tasks := found[0]["task"].nunique()) < len(scale.tasks):
+        tasks = scores_and_source[0]["task"].nunique() if scores_and_source else len(scale.tasks)
+        if tasks < len(scale.tasks):
             few = f"{tasks} of {len(scale.tasks)} tasks"
             rule["difference"] = few if rule["same"] else f"{rule['difference']}; {few}"
             rule["same"] = False
-        ours = found and macro_difference(*found, *pair)
+        ours = scores_and_source and macro_difference(*scores_and_source, *pair)
         claims.append(Claim(source, what, "points", delta, ours, **rule))
     return claims
 

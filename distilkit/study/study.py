@@ -246,8 +246,8 @@ def _check_begun(run: Run, training: TrainingConfig, examples: int | None) -> No
     for name in planned:
         if begun.get(name) != planned[name]:
             raise ValueError(
-                f"{run.path} was begun with {name} = {begun.get(name)}, here {planned[name]}: ask "
-                "for the same, or delete that folder"
+                f"{run.path} was begun with {name} = {begun.get(name)}, here {planned[name]}: "
+                "give the same value, or delete that folder"
             )
 
 
