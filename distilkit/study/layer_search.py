@@ -27,8 +27,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
-from distilkit.config import LossConfig
-from distilkit.families import Head, mlm_head, positions
+from distilkit.config import MLM_ONLY, LossConfig
+from distilkit.distillation import check_fit
+from distilkit.families import Head, mlm_head
 from distilkit.losses import at_least_float32
 from distilkit.masking import MaskedBlocks
 from distilkit.processes import to_device
@@ -108,7 +109,7 @@ def score_student(
         TypeError: a model has no masked-word head.
         ValueError: a model does not fit the text.
     """
-    _check_probe(student, blocks)
+    check_fit(student, None, MLM_ONLY, blocks)
 
     def last_states(inputs: dict[str, Any], _: TeacherPass) -> Iterator[tuple[None, Tensor]]:
         yield None, student.base_model(**inputs).last_hidden_state
@@ -191,7 +192,7 @@ def _score(
     last_states: Callable[[dict[str, Any], TeacherPass], Iterable[tuple[Any, Tensor]]],
 ) -> dict[Any, dict[str, float]]:
     """Both scores of each last hidden state that `last_states` yields for a batch, by its key."""
-    _check_probe(teacher, blocks)
+    check_fit(teacher, None, MLM_ONLY, blocks)
     size = _batch_size(blocks)
     temperature, sums = loss_config.temperature, {}
     rows_scored = masked = 0
@@ -238,18 +239,3 @@ def _log_softmax(hidden: Tensor, rows: Tensor, head: Head, temperature: float) -
     selected = hidden.flatten(0, 1).index_select(0, rows)
     logits = head.decoder(head.transform(selected))
     return F.log_softmax(at_least_float32(logits) / temperature, dim=-1)
-
-
-def _check_probe(model: PreTrainedModel, blocks: MaskedBlocks) -> None:
-    mlm_head(model)  # raises TypeError for a model without one
-    length, longest = blocks.blocks.shape[1], positions(model)
-    if length > longest:
-        raise ValueError(
-            f"blocks of {length} tokens, but the {type(model).__name__} has {longest} positions: "
-            "pack the probe into shorter blocks"
-        )
-    if len(blocks.weights) > model.config.vocab_size:
-        raise ValueError(
-            f"the tokenizer has {len(blocks.weights)} entries, the model {model.config.vocab_size}"
-            ": they do not belong together"
-        )
