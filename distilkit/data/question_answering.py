@@ -134,7 +134,7 @@ def squad_scores(
     model: PreTrainedModel, split: Windows, data: Mapping[str, Any]
 ) -> dict[str, float | None]:
     """``exact_match`` and ``f1`` of a model on a split, each between 0 and 1."""
-    from distilkit.data.squad_metric import SquadMetric  # `evaluate` is needed only here
+    from distilkit.data.metrics import SquadMetric  # `evaluate` is needed only here
 
     examples = split.examples
 

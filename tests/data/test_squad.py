@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from toy_models import small_bert
 
 from distilkit.config import FinetuneLossConfig, TrainingConfig
+from distilkit.data.metrics import SquadMetric
 from distilkit.data.question_answering import (
     answer_loss,
     finetune_squad,
@@ -21,7 +22,6 @@ from distilkit.data.question_answering import (
     start_and_end,
 )
 from distilkit.data.squad import best_answers, load_squad, windows
-from distilkit.data.squad_metric import SquadMetric
 from distilkit.student import student_from_teacher
 
 
