@@ -5,18 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from attention_transfer import (
+    AttentionTransfer,
+    attention_loss,
+    attention_term,
+    check_attention,
+)
 from toy_models import shake, small_bert
 from transformers import BertForMaskedLM
 
 from distilkit.config import LossConfig, TrainingConfig
 from distilkit.distillation import distil
 from distilkit.masking import MaskedBlocks, pack
-from distilkit.study.attention_transfer import (
-    AttentionTransfer,
-    attention_loss,
-    attention_term,
-    check_attention,
-)
 
 
 def sharp_teacher() -> BertForMaskedLM:

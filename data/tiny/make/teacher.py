@@ -1,26 +1,32 @@
-"""How a small teacher is made; the card in ``data/tiny/teacher`` says how the shipped one was.
+"""Make a small teacher from a pretrained encoder: the recipe of `data/tiny/teacher`.
 
-A BERT of a few million parameters learns next to nothing of English from masked words alone in the
-hours that a laptop has: it stays for long on the plateau of word frequencies. It learns quickly
-from another model, whose answers at every token say far more than the one right word (Turc et al.
-2019, arXiv 1908.08962; Jiao et al. 2020, arXiv 1909.10351). So two steps, both by the kit's loop:
+    python data/tiny/make/teacher.py ENCODER --text FILE [FILE ...] --out FOLDER
 
-1. A pretrained encoder gets a smaller vocabulary and a masked-language-model head, and all of it is
+From masked words alone, a BERT of a few million parameters learns next to nothing of English in the
+hours that a laptop has. It learns quickly from another model, whose answers at every token say more
+than the one right word (Turc et al. 2019, arXiv 1908.08962; Jiao et al. 2020, arXiv 1909.10351). So
+there are two steps, both by the kit's own loop:
+
+1. A pretrained encoder gets a smaller vocabulary and a masked-language-model head. All of it is
    trained as such on the text, held to the hidden states that it had.
 2. A small BERT, from random weights, is distilled from it on the same text: soft targets at all
-   tokens, the masked words themselves, hidden states through learned projections, and where each
-   head looks. The text is cut into sentences, each closed by [SEP] as in a task with two of them.
+   tokens, masked words, hidden states through learned projections, and attention. The text is cut
+   into sentences, each closed by [SEP] as in a task with two of them.
 
-Both are runs like any other: killed, they go on where they were.
+Both are runs like any other: an interrupted one resumes.
 """
 
 from __future__ import annotations
 
+import argparse
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import stories
 import torch
+import world
+from attention_transfer import AttentionTransfer
 from transformers import (
     AutoModel,
     AutoTokenizer,
@@ -29,8 +35,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from distilkit.config import LossConfig, TrainingConfig, home
-from distilkit.data import tinyworld
+from distilkit.config import LossConfig, TrainingConfig
 from distilkit.data.documents import read_texts
 from distilkit.distillation import distil
 from distilkit.masking import MaskedBlocks, pack
@@ -42,7 +47,6 @@ from distilkit.models.encoder import (
 )
 from distilkit.processes import seeded
 from distilkit.run import Run
-from distilkit.study.attention_transfer import AttentionTransfer
 
 VOCABULARY = 5000
 LENGTH = 64  # tokens in a block, and positions of the small model: it ships none untrained
@@ -86,24 +90,17 @@ HELD_OUT = 200
 
 
 def teacher_texts(files: Sequence[str | Path]) -> tuple[list[str], list[str]]:
-    """What the teacher learns from and is measured on: the files', and the tiny world's text.
+    """Return training and held-out documents: of the files, and of the grammar's text.
 
     One document in :data:`HELD_OUT` of each file is held out.
     """
-    texts, held_out = [], []
+    training, held_out = [], []
     for file in files:
         documents = read_texts(file)
-        texts += [text for i, text in enumerate(documents) if (i + 1) % HELD_OUT]
+        training += [text for i, text in enumerate(documents) if (i + 1) % HELD_OUT]
         held_out += documents[HELD_OUT - 1 :: HELD_OUT]
-    few = dict.fromkeys(tinyworld.TASKS, 8)  # only the text is wanted
-    world = tinyworld.write(
-        home() / "data" / "cache" / "tinyworld-of-teacher",
-        tinyworld.TEACHER_SEED,  # another world than the students'
-        tinyworld.TEACHER_DOCUMENTS,
-        few,
-    )
-    texts += read_texts(world / "text" / "train.parquet")
-    return texts, held_out + read_texts(world / "text" / "validation.parquet")[::4]
+    written = stories.texts(world.TEACHER_SEED, world.TEACHER_DOCUMENTS)  # not the students' seed
+    return training + written["train"], held_out + written["validation"][::4]
 
 
 def encoder_as_teacher(
@@ -114,7 +111,7 @@ def encoder_as_teacher(
     name: str = "teacher-of-encoder",
     training: TrainingConfig = OF_ENCODER,
 ) -> Run:
-    """Step 1: a pretrained encoder becomes a masked-language model with a smaller vocabulary.
+    """Step 1: turn a pretrained encoder into a masked-language model of a smaller vocabulary.
 
     Args:
         encoder: folder or Hub id of a BertModel with its WordPiece tokenizer.
@@ -123,9 +120,7 @@ def encoder_as_teacher(
         training: how long, in which batches.
     """
     tokenizer = AutoTokenizer.from_pretrained(encoder)
-    pieces = commonest_pieces(
-        texts, tokenizer, VOCABULARY, always=[" ".join(tinyworld.vocabulary())]
-    )
+    pieces = commonest_pieces(texts, tokenizer, VOCABULARY, always=[" ".join(world.vocabulary())])
     model = masked_lm_from_encoder(
         AutoModel.from_pretrained(encoder, dtype=torch.float32), training.seed
     )
@@ -142,7 +137,7 @@ def small_teacher(
     name: str = "teacher",
     training: TrainingConfig = SMALL,
 ) -> Run:
-    """Step 2: a small BERT from random weights learns all it knows from the large one.
+    """Step 2: distil a small BERT from random weights.
 
     Args:
         teacher: folder of a BertForMaskedLM and its tokenizer, as step 1 leaves them.
@@ -155,9 +150,9 @@ def small_teacher(
         shape = {"vocab_size": len(tokenizer), "num_attention_heads": heads, **SHAPE}
         small = BertForMaskedLM(BertConfig(**shape))
     tokenizer.model_max_length = small.config.max_position_embeddings  # the large one's was another
-    depth, theirs = small.config.num_hidden_layers, large.config.num_hidden_layers
+    depth, large_depth = small.config.num_hidden_layers, large.config.num_hidden_layers
     # every hidden state of the large one has a partner as far up in the small one
-    pairs = tuple((round(layer * depth / theirs), layer) for layer in range(theirs + 1))
+    pairs = tuple((round(layer * depth / large_depth), layer) for layer in range(large_depth + 1))
     # states and attention weigh as much as the soft targets: what the large one knows of comparing
     # sentences shows in them, and hardly in the words it expects
     loss_config = LossConfig(mlm_weight=1.0, cosine_weight=20.0, cosine_layers=pairs)
@@ -175,12 +170,12 @@ def small_teacher(
 
 
 def sentences(texts: Iterable[str]) -> list[str]:
-    """The texts' sentences, in their order: cut where space follows a full stop, ! or ?."""
+    """Cut the texts where space follows a full stop, ! or ?."""
     return [part for text in texts for part in re.split(r"(?<=[.!?])\s+", text) if part]
 
 
 def ship(model: str | Path, folder: str | Path) -> Path:
-    """Model and tokenizer in `folder`, in half precision: half the bytes, nothing lost in use.
+    """Save model and tokenizer in half precision: half the bytes, no score lost.
 
     No text of the pretraining had a second segment, so its vector is still random, and as large as
     a word's: fine-tuned on pairs, the second sentence would look like another language. It starts
@@ -204,3 +199,23 @@ def _blocks(
         pack(held_out, tokenizer, LENGTH), tokenizer, seed=0, weights=blocks.weights
     )
     return blocks, validation
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("encoder", help="Hub id or folder of a BertModel and its tokenizer")
+    parser.add_argument(
+        "--text", nargs="+", required=True, help=".txt, .jsonl or .parquet files to learn from"
+    )
+    parser.add_argument("--out", required=True, help="folder for the finished teacher")
+    parser.add_argument("--name", default="teacher", help="of the run folders")
+    options = parser.parse_args()
+    training, held_out = teacher_texts(options.text)
+    name = options.name
+    large = encoder_as_teacher(options.encoder, training, held_out, name=f"{name}-of-encoder")
+    small = small_teacher(large.model, training, held_out, name=name)
+    print(f"{ship(small.model, options.out)}: model and tokenizer, in half precision")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,11 +1,10 @@
-"""Attention transfer: the student looks where the teacher looks.
+"""Attention transfer: a loss term for a student whose layers are not copies.
 
-A further term beside the triple loss, for a student whose layers are not copies. Hidden states and
-expected words say what a layer computes, hardly how: a head that finds the same word in the other
-sentence changes the states very little, and yet all comparing of sentences needs it. The map of
-attention shows it at once. From Jiao et al. 2020 (TinyBERT, arXiv 1909.10351), equation 7, with the
-KL divergence of Wang et al. 2020 (MiniLM, arXiv 2002.10957), section 3.1, in place of the squared
-difference of scores.
+Hidden states and soft targets say what a layer computes, hardly how. A head that finds the same
+word in the other sentence changes the states very little, and yet comparing two sentences needs
+it; the attention map shows it at once. Jiao et al. 2020 (TinyBERT, arXiv 1909.10351), equation 7,
+with the KL divergence of Wang et al. 2020 (MiniLM, arXiv 2002.10957), section 3.1, in place of the
+squared difference of scores.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _LEAST = 1e-6  # of a probability, in the logarithm: padding is attended to with
 class AttentionTransfer:
     """Extra loss for :func:`distilkit.distillation.pretrain`: ``weight`` times the mean KL.
 
-    Runs both models once more, in the attention implementation that returns its maps.
+    It runs both models once more, in the attention implementation that returns its maps.
     """
 
     weight: float
@@ -59,7 +58,7 @@ def attention_loss(
     *,
     count: float | None = None,
 ) -> Tensor:
-    """Mean over heads and non-pad queries of ``KL(teacher's attention ‖ student's)``.
+    """Return the mean over heads and non-pad queries of ``KL(teacher's attention ‖ student's)``.
 
     Args:
         student: [B, heads, L, L], each row a distribution over keys.
@@ -95,7 +94,7 @@ def attention_term(
     attention_mask: Tensor | None,
     count: float,
 ) -> Tensor:
-    """The mean of :func:`attention_loss` over pairs of layers.
+    """Return the mean of :func:`attention_loss` over pairs of layers.
 
     Args:
         student, teacher: the attention of every layer, each [B, heads, L, L].
@@ -104,9 +103,9 @@ def attention_term(
         attention_mask, count: as for :func:`attention_loss`.
     """
     terms = [
-        attention_loss(student[_layer(ours)], teacher[_layer(theirs)], attention_mask, count=count)
-        for ours, theirs in pairs
-        if ours and theirs
+        attention_loss(student[_layer(state)], teacher[_layer(target)], attention_mask, count=count)
+        for state, target in pairs
+        if state and target
     ]
     return sum(terms) / len(terms)
 
@@ -116,17 +115,17 @@ def _layer(state: int) -> int:
 
 
 def check_attention(student: PreTrainedModel, teacher: PreTrainedModel) -> None:
-    """Can the two be compared head by head?
+    """Refuse models that cannot be compared head by head.
 
     Raises:
-        ValueError: they have not the same number of heads, or the student's attention has dropout,
-            after which a row is no distribution any more.
+        ValueError: another number of heads, or dropout in the student's attention, after which a
+            row is no distribution any more.
     """
-    ours, theirs = (model.config.num_attention_heads for model in (student, teacher))
-    if ours != theirs:
+    heads, teacher_heads = (model.config.num_attention_heads for model in (student, teacher))
+    if heads != teacher_heads:
         raise ValueError(
-            f"the student has {ours} attention heads, the teacher {theirs}: attention transfer "
-            "compares them one by one"
+            f"the student has {heads} attention heads, the teacher {teacher_heads}: attention "
+            "transfer compares them one by one"
         )
     c = student.config
     dropout = getattr(c, "attention_probs_dropout_prob", getattr(c, "attention_dropout", 0.0))
@@ -138,6 +137,6 @@ def check_attention(student: PreTrainedModel, teacher: PreTrainedModel) -> None:
 
 
 def show_attention(model: PreTrainedModel) -> None:
-    """Let the model compute attention in the one way that gives it out (slower, more memory)."""
+    """Switch the model to the implementation that returns attention (slower, more memory)."""
     if model.config._attn_implementation != "eager":
         model.set_attn_implementation("eager")
