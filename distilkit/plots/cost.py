@@ -6,24 +6,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from distilkit.plots import parts, style
 from distilkit.plots.checks import check_range, check_table, check_vector
 from distilkit.plots.label_placement import in_points, name_points
-from distilkit.plots.parts import series_look, value_grid, whisker
-from distilkit.plots.style import (
-    FULL_IN,
-    GREY,
-    INK,
-    figure_style,
-    freeze_layout,
-    new_figure,
-)
 from distilkit.plots.text import number, wrap
 
 _COSTS = ["parameters", "size_mb", "latency_ms_p50", "latency_ms_p95", "throughput_per_s"]
 _SCORE = ["score", "score_low", "score_high"]
 
 
-@figure_style()
+@style.figure_style()
 def plot_size_speed_accuracy(table: pd.DataFrame) -> Figure:
     """Plot size, latency and, where there are scores, score against latency, 6.9 in wide.
 
@@ -51,7 +43,9 @@ def plot_size_speed_accuracy(table: pd.DataFrame) -> Figure:
     scored = table[table["score"].notna()]
 
     ratios = (1, 1.1, 1.45) if len(scored) else (1, 1.1)
-    figure = new_figure(FULL_IN, max(0.52 * len(table) + 0.7, 2.2 if len(scored) else 0))
+    figure = style.new_figure(
+        style.FULL_IN, max(0.52 * len(table) + 0.7, 2.2 if len(scored) else 0)
+    )
     size, speed, *third = figure.subplots(1, len(ratios), width_ratios=ratios)
     p50, p95, rate = (table[c] for c in ("latency_ms_p50", "latency_ms_p95", "throughput_per_s"))
     parameters = [f"{_count(n)} parameters" for n in table["parameters"]]
@@ -59,7 +53,7 @@ def plot_size_speed_accuracy(table: pd.DataFrame) -> Figure:
     _cost_bars(size, table["size_mb"], "MB", parameters)
     _cost_bars(speed, p50, "ms", rates)
     for row in table.index:
-        whisker(speed, [p50[row], p95[row]], [row, row], marker="|")
+        parts.whisker(speed, [p50[row], p95[row]], [row, row], marker="|")
     size.set_yticks(table.index, [wrap(model, 84, 3) for model in table["model"]])
     size.set(xlim=(0, table["size_mb"].max() * 1.04), xlabel="MB")
     size.set_title("Size; parameters")
@@ -67,7 +61,7 @@ def plot_size_speed_accuracy(table: pd.DataFrame) -> Figure:
     speed.set_title("Latency p50; throughput")
     for axes in third:
         _score_against_latency(axes, scored)
-    freeze_layout(figure)
+    style.freeze_layout(figure)
     for axes in third:
         _label_bubbles(axes, scored)
     return figure
@@ -76,11 +70,11 @@ def plot_size_speed_accuracy(table: pd.DataFrame) -> Figure:
 def _cost_bars(axes: Axes, values: pd.Series, unit: str, below: list[str]) -> None:
     """One thin bar a row, its value and ratio to the first above it, another text below."""
     for row, value in enumerate(values):
-        axes.barh(row, value, height=0.26, **series_look(row))
+        axes.barh(row, value, height=0.26, **parts.series_look(row))
         above = f"{number(value)} {unit} ({value / values[0]:.2f}×)"
         for text, y, va, colour in (
-            (above, row - 0.16, "bottom", INK),
-            (below[row], row + 0.15, "top", GREY),
+            (above, row - 0.16, "bottom", style.INK),
+            (below[row], row + 0.15, "top", style.GREY),
         ):
             axes.annotate(text, (0, y), (2, 0), textcoords="offset points", va=va, color=colour)
     axes.set_ylim(len(values) - 0.5, -0.5)
@@ -92,14 +86,14 @@ def _cost_bars(axes: Axes, values: pd.Series, unit: str, below: list[str]) -> No
 def _score_against_latency(axes: Axes, scored: pd.DataFrame) -> None:
     low, high = scored["score_low"], scored["score_high"]
     for i, row in scored.iterrows():
-        whisker(axes, [row["latency_ms_p50"]] * 2, [low[i], high[i]], marker="_")
+        parts.whisker(axes, [row["latency_ms_p50"]] * 2, [low[i], high[i]], marker="_")
         area = _bubble_area(row["size_mb"], scored)
-        axes.scatter(row["latency_ms_p50"], row["score"], s=area, zorder=2, **series_look(i))
+        axes.scatter(row["latency_ms_p50"], row["score"], s=area, zorder=2, **parts.series_look(i))
     span = max(high.max() - low.min(), 1.0)
     axes.set_ylim(low.min() - 0.2 * span, high.max() + 0.2 * span)
     axes.set_xlim(0, scored["latency_ms_p50"].max() * 1.25)
     axes.locator_params(nbins=5)
-    value_grid(axes)
+    parts.value_grid(axes)
     axes.set_title("Score; area: size")
     axes.set(xlabel="latency p50 (ms)", ylabel="score (points)")
 

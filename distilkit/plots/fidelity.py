@@ -5,20 +5,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from distilkit.plots import parts, style
 from distilkit.plots.checks import check_table
-from distilkit.plots.parts import mark, note_below, value_grid
-from distilkit.plots.style import (
-    BLUE,
-    FULL_IN,
-    GREY,
-    INK,
-    ORANGE,
-    PALE,
-    TEXT_PT,
-    figure_style,
-    freeze_layout,
-    new_figure,
-)
 from distilkit.plots.text import shorten
 from distilkit.study.calibration import reliability
 from distilkit.study.intervals import share_interval
@@ -26,12 +14,12 @@ from distilkit.study.intervals import share_interval
 MOST_ROWS = 24  # groups that are shown
 _LABEL_PT = 128
 _LOOKS = {
-    "teacher": {"color": BLUE, "marker": "o", "linestyle": "-"},
-    "student": {"color": ORANGE, "marker": "s", "linestyle": (0, (4, 1.5))},
+    "teacher": {"color": style.BLUE, "marker": "o", "linestyle": "-"},
+    "student": {"color": style.ORANGE, "marker": "s", "linestyle": (0, (4, 1.5))},
 }
 
 
-@figure_style()
+@style.figure_style()
 def plot_fidelity(groups: pd.DataFrame, examples: pd.DataFrame) -> Figure:
     """Plot agreement and the teacher's lead by group (left), calibration (right), 6.9 in wide.
 
@@ -57,27 +45,27 @@ def plot_fidelity(groups: pd.DataFrame, examples: pd.DataFrame) -> Figure:
         raise ValueError("groups has no group with an example")
     shown = filled.sort_values("n", ascending=False, kind="stable").head(MOST_ROWS)
     shown = shown.sort_values(["agreement", "n"], ascending=[True, False], kind="stable")
-    figure = new_figure(FULL_IN, max(3.6, 1.15 + 0.165 * len(shown)))
+    figure = style.new_figure(style.FULL_IN, max(3.6, 1.15 + 0.165 * len(shown)))
     axes = figure.subplot_mosaic(
         [["agreement", "gap", "reliability"], ["agreement", "gap", "counts"]],
         width_ratios=(1, 1, 1.35),
         height_ratios=(2.2, 1),
     )
-    _forest(axes["agreement"], shown, "agreement", BLUE)
+    _forest(axes["agreement"], shown, "agreement", style.BLUE)
     lead = (shown["gap_low"] > 0) | (shown["gap_high"] < 0)
-    _forest(axes["gap"], shown, "gap", np.where(lead, BLUE, GREY))
+    _forest(axes["gap"], shown, "gap", np.where(lead, style.BLUE, style.GREY))
     rows = [shorten(f"{_name(key)} ({n:,})", _LABEL_PT) for key, n in shown["n"].items()]
     axes["agreement"].set_yticks(range(len(rows)), rows)
     axes["agreement"].set_xlim(0, 102)
-    axes["agreement"].set_title("Same answer, %", fontsize=TEXT_PT)
+    axes["agreement"].set_title("Same answer, %", fontsize=style.TEXT_PT)
     axes["gap"].set_yticks([])
-    axes["gap"].axvline(0, color=INK, linewidth=0.8, zorder=1)
-    axes["gap"].set_title("Teacher's lead, points", fontsize=TEXT_PT)
+    axes["gap"].axvline(0, color=style.INK, linewidth=0.8, zorder=1)
+    axes["gap"].set_title("Teacher's lead, points", fontsize=style.TEXT_PT)
     _calibration(axes["reliability"], axes["counts"], examples)
-    keys = [mark(model, markersize=3.5, **look) for model, look in _LOOKS.items()]
+    keys = [parts.mark(model, markersize=3.5, **look) for model, look in _LOOKS.items()]
     figure.legend(handles=keys, loc="outside upper right", ncols=len(keys))
-    note_below(figure, _note(groups, shown))
-    return freeze_layout(figure)
+    parts.note_below(figure, _note(groups, shown))
+    return style.freeze_layout(figure)
 
 
 def _name(key: object) -> str:
@@ -105,8 +93,8 @@ def _forest(axes: Axes, shown: pd.DataFrame, name: str, colour: str | np.ndarray
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     for row in rows[1:]:
-        axes.axhline(row - 0.5, color=PALE, linewidth=0.4, zorder=0.5)
-    value_grid(axes, "x")
+        axes.axhline(row - 0.5, color=style.PALE, linewidth=0.4, zorder=0.5)
+    parts.value_grid(axes, "x")
 
 
 def _calibration(upper: Axes, lower: Axes, examples: pd.DataFrame) -> None:
@@ -134,13 +122,13 @@ def _calibration(upper: Axes, lower: Axes, examples: pd.DataFrame) -> None:
             linestyle=look["linestyle"],
             linewidth=1.2,
         )
-    upper.plot([0, 100], [0, 100], color=INK, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
+    upper.plot([0, 100], [0, 100], color=style.INK, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
     for axes in (upper, lower):
         axes.set_xlim(100 * first if first < 1 else 0, 101)
-        value_grid(axes)
+        parts.value_grid(axes)
     upper.set_ylim(0, 102)
     lower.set_ylim(bottom=0)
     upper.set_xticklabels([])
-    upper.set_title("Right answers, %", fontsize=TEXT_PT)
-    lower.set_title("Answers, %", fontsize=TEXT_PT)
+    upper.set_title("Right answers, %", fontsize=style.TEXT_PT)
+    lower.set_title("Answers, %", fontsize=style.TEXT_PT)
     lower.set_xlabel("confidence, %")

@@ -10,27 +10,20 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from distilkit.compress.pareto import frontier_points, pareto_front
+from distilkit.plots import parts, style
 from distilkit.plots.label_placement import along, in_points, name_points
-from distilkit.plots.parts import legend_above, mark, note_below, value_grid
-from distilkit.plots.style import (
-    BLUE,
-    FULL_IN,
-    GREY,
-    INK,
-    ORANGE,
-    PALE,
-    figure_style,
-    freeze_layout,
-    new_figure,
-)
 
-_LOOKS = ((GREY, "s"), (BLUE, "o"), (ORANGE, "D"))  # colour and mark of each engine
+_LOOKS = (
+    (style.GREY, "s"),
+    (style.BLUE, "o"),
+    (style.ORANGE, "D"),
+)  # colour and mark of each engine
 _BEST, _LEAST_ERROR = 100.0, 0.05  # points
 _SCORES = (99.9, 99.8, 99.5, 99, 98, 97, 95, 92, 90, 85, 80, 70, 60, 50, 20, 0, -50)
 _COSTS = {"size_mb": "size on disk (MB)", "latency_ms_p50": "latency p50 (ms)"}
 
 
-@figure_style()
+@style.figure_style()
 def plot_frontier(table: pd.DataFrame) -> Figure:
     """Plot score against size and against latency, a mark a variant and engine, 6.9 in wide.
 
@@ -44,24 +37,24 @@ def plot_frontier(table: pd.DataFrame) -> Figure:
         ValueError: what :func:`distilkit.compress.pareto.frontier_points` raises.
     """
     points = frontier_points(table)
-    figure = new_figure(FULL_IN, 4.0)
+    figure = style.new_figure(style.FULL_IN, 4.0)
     panels = figure.subplots(1, 2, sharey=True)
     for axes, (cost, label) in zip(panels, _COSTS.items(), strict=True):
         _draw(axes, points, cost)
         axes.set_xlabel(f"{label}, logarithmic")
     panels[0].set_ylabel("score (points)")
-    marks = [mark(engine, *look) for engine, look in _looks(points).items()]
-    front = Line2D([], [], color=INK, linewidth=0.9, label="Pareto front")
-    legend_above(figure, [*marks, front])
+    marks = [parts.mark(engine, *look) for engine, look in _looks(points).items()]
+    front = Line2D([], [], color=style.INK, linewidth=0.9, label="Pareto front")
+    parts.legend_above(figure, [*marks, front])
     seeds, tasks = table["seed"].nunique(), list(dict.fromkeys(table["task"]))
     spread = f"whisker: range of {seeds} seeds" if seeds > 1 else "one seed"
-    note_below(
+    parts.note_below(
         figure,
         f"Score: mean over the validation sets of {', '.join(tasks)}; {spread}; equal "
         f"steps upwards halve the distance to 100. Latency: batch 1, "
         f"{table['length'].iloc[0]} tokens, threads: {table['threads'].iloc[0]}.",
     )
-    freeze_layout(figure)
+    style.freeze_layout(figure)
     for axes, cost in zip(panels, _COSTS, strict=True):
         _name_variants(axes, points, cost)
     return figure
@@ -78,13 +71,13 @@ def _draw(axes: Axes, points: pd.DataFrame, cost: str) -> None:
     axes.plot(
         np.repeat(x, 2)[1:],  # a staircase: to the right at the same score, then up
         np.repeat(y, 2)[:-1],
-        color=INK,
+        color=style.INK,
         linewidth=0.9,
         zorder=1.2,
     )
     for _, of_variant in points.groupby("variant", sort=False):
         line = of_variant.sort_values(cost)
-        axes.plot(line[cost], line["score"], color=PALE, linewidth=1.2, zorder=1)
+        axes.plot(line[cost], line["score"], color=style.PALE, linewidth=1.2, zorder=1)
     looks = _looks(points)
     for row in points.itertuples():
         colour, marker = looks[row.engine]
@@ -95,7 +88,7 @@ def _draw(axes: Axes, points: pd.DataFrame, cost: str) -> None:
     axes.set_xlim(points[cost].min() / 1.7, right)
     _plain_ticks(axes)
     _error_scale(axes, points["score_low"].min(), points["score_high"].max())
-    value_grid(axes)
+    parts.value_grid(axes)
 
 
 def _error_scale(axes: Axes, low: float, high: float) -> None:

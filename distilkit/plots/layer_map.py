@@ -6,28 +6,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
-from distilkit.plots.style import (
-    BLUE,
-    COLUMN_IN,
-    GREY,
-    INK,
-    figure_style,
-    new_figure,
-)
+from distilkit.plots import style
 from distilkit.plots.text import text_width_pt, wrap
 
 _LOOKS = {
-    "copied": {"facecolor": "#CDE4F3", "edgecolor": BLUE},
+    "copied": {"facecolor": "#CDE4F3", "edgecolor": style.BLUE},
     "left out": {"facecolor": "white", "edgecolor": "#A8A8A8"},
     "no counterpart": {"facecolor": "white", "edgecolor": "#A8A8A8", "hatch": "//////"},
 }
 
 # Inches. Rows are counted from the teacher's token-type embeddings upwards.
 _STEP, _HEIGHT, _WIDTH, _MARGIN, _FOOT = 0.235, 0.183, 1.2, 0.06, 0.42
-_TEACHER, _STUDENT = _MARGIN, COLUMN_IN - _MARGIN - _WIDTH  # left edges of the two columns
+_TEACHER, _STUDENT = _MARGIN, style.COLUMN_IN - _MARGIN - _WIDTH  # left edges of the two columns
 
 
-@figure_style()
+@style.figure_style()
 def plot_layer_map(
     teacher_layers: int,
     layers: Sequence[int],
@@ -59,10 +52,10 @@ def plot_layer_map(
     height_in = top + 0.16 * max(name.count("\n") + 1 for name in names) + 0.06
     lift = 1 + (teacher_layers - len(layers)) / 2  # the student stands halfway up the teacher
 
-    figure = new_figure(COLUMN_IN, height_in)
+    figure = style.new_figure(style.COLUMN_IN, height_in)
     figure.set_layout_engine("none")
     axes = figure.add_axes((0, 0, 1, 1))
-    axes.set(xlim=(0, COLUMN_IN), ylim=(0, height_in))
+    axes.set(xlim=(0, style.COLUMN_IN), ylim=(0, height_in))
     axes.set_axis_off()
 
     token_types = _block(axes, _TEACHER, 0, "token types", "no counterpart")
@@ -87,7 +80,7 @@ def plot_layer_map(
         axes,
         token_types,
         (_STUDENT + _WIDTH / 2, _FOOT + lift * _STEP),
-        color=GREY,
+        color=style.GREY,
         linestyle=(0, (3, 2)),
         connectionstyle="angle,angleA=0,angleB=90,rad=4",
     )
@@ -109,7 +102,7 @@ def _block(
         text,
         ha="center",
         va="center_baseline",
-        color=INK if kind == "copied" else GREY,
+        color=style.INK if kind == "copied" else style.GREY,
         bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.2}
         if "hatch" in _LOOKS[kind]
         else None,
@@ -118,7 +111,7 @@ def _block(
 
 
 def _arrow(axes: Axes, start: tuple, end: tuple, **look) -> None:
-    look = {"color": BLUE, "linewidth": 0.9, "shrinkA": 1, "shrinkB": 1, **look}
+    look = {"color": style.BLUE, "linewidth": 0.9, "shrinkA": 1, "shrinkB": 1, **look}
     axes.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=6, **look))
 
 

@@ -6,40 +6,26 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from distilkit.plots import parts, style
 from distilkit.plots.checks import check_table, check_vector
-from distilkit.plots.parts import legend_above, mark, value_grid, whisker
-from distilkit.plots.style import (
-    BLUE,
-    FULL_IN,
-    GREEN,
-    INK,
-    ORANGE,
-    PURPLE,
-    SKY,
-    TEXT_PT,
-    VERMILLION,
-    figure_style,
-    freeze_layout,
-    new_figure,
-)
 from distilkit.study.layer_study import rank_correlation
 
 # Colour and marker; a map with several names takes the first of these
 _LOOKS = {
-    "the authors'": (BLUE, "D"),
-    "default": (BLUE, "D"),
-    "every second from 0": (ORANGE, "^"),
-    "every second from 1": (GREEN, "v"),
-    "first": (PURPLE, "s"),
-    "last": (SKY, "P"),
-    "best": (VERMILLION, "*"),
-    "worst": (INK, "X"),
+    "the authors'": (style.BLUE, "D"),
+    "default": (style.BLUE, "D"),
+    "every second from 0": (style.ORANGE, "^"),
+    "every second from 1": (style.GREEN, "v"),
+    "first": (style.PURPLE, "s"),
+    "last": (style.SKY, "P"),
+    "best": (style.VERMILLION, "*"),
+    "worst": (style.INK, "X"),
 }
 _DOT = {"marker": "o", "linestyle": "", "color": "#9A9A9A", "markersize": 2.4}
 _SIZE_PT = {"*": 10, "P": 7.5, "X": 7.5}  # across; others 6
 
 
-@figure_style()
+@style.figure_style()
 def plot_layer_maps(scores: pd.DataFrame, trained: pd.DataFrame | None = None) -> Figure:
     """Plot all layer maps untrained (left) and before against after training (right), 6.9 in wide.
 
@@ -68,16 +54,16 @@ def plot_layer_maps(scores: pd.DataFrame, trained: pd.DataFrame | None = None) -
             raise ValueError(f"trained holds {min(unknown)}, which is none of the maps in scores")
     marked = _marked(scores)
     rows = 1 + (len(marked) - 1) // 2
-    figure = new_figure(FULL_IN, 2.5 + 0.18 * rows)
+    figure = style.new_figure(style.FULL_IN, 2.5 + 0.18 * rows)
     panels = np.atleast_1d(figure.subplots(1, 1 if trained is None else 2))
     _before_training(panels[0], scores, marked)
     if trained is not None:
         _after_training(panels[1], trained, marked)
     for axes in panels:
-        value_grid(axes, "both")
+        parts.value_grid(axes, "both")
         axes.locator_params(nbins=6)
-    legend_above(figure, [_entry(scores, *each) for each in marked.items()])
-    return freeze_layout(figure)
+    parts.legend_above(figure, [_entry(scores, *each) for each in marked.items()])
+    return style.freeze_layout(figure)
 
 
 def _marked(scores: pd.DataFrame) -> dict[tuple, tuple[str, str, str]]:
@@ -96,7 +82,7 @@ def _entry(scores: pd.DataFrame, layers: tuple, marked: tuple[str, str, str]) ->
     label, colour, marker = marked
     rank = scores.loc[scores["layers"] == layers, "rank"].item()
     text = f"{label}: {'-'.join(map(str, layers))}, rank {rank}"
-    return mark(text, colour, marker, **_look(marker))
+    return parts.mark(text, colour, marker, **_look(marker))
 
 
 def _look(marker: str) -> dict:
@@ -114,7 +100,7 @@ def _before_training(axes: Axes, scores: pd.DataFrame, marked: dict) -> None:
         place = row.soft_target, 100 * row.masked_accuracy
         axes.plot(*place, color=colour, marker=marker, **_look(marker))
     axes.set(xlabel="T²·KL to the teacher (nats)", ylabel="masked words found (%)")
-    axes.set_title(f"{len(scores):,} maps, as they are cut", fontsize=TEXT_PT)
+    axes.set_title(f"{len(scores):,} maps, as they are cut", fontsize=style.TEXT_PT)
 
 
 def _after_training(axes: Axes, trained: pd.DataFrame, marked: dict) -> None:
@@ -124,7 +110,7 @@ def _after_training(axes: Axes, trained: pd.DataFrame, marked: dict) -> None:
             axes.plot(x, after.mean(), **_DOT)
             continue
         if len(after) > 1:
-            whisker(axes, [x, x], [after.min(), after.max()])
+            parts.whisker(axes, [x, x], [after.min(), after.max()])
         _, colour, marker = marked[layers]
         axes.plot(x, after.mean(), color=colour, marker=marker, **_look(marker))
     steps, seeds = trained["steps"].max(), trained["seed"].nunique()
@@ -133,4 +119,4 @@ def _after_training(axes: Axes, trained: pd.DataFrame, marked: dict) -> None:
     correlation = rank_correlation(trained, "soft_target_cut", "soft_target")
     maps = trained["layers"].nunique()
     title = f"{maps} trained, up to {seeds} seeds: rank correlation {correlation:+.2f}"
-    axes.set_title(title.replace("-", "−"), fontsize=TEXT_PT)
+    axes.set_title(title.replace("-", "−"), fontsize=style.TEXT_PT)

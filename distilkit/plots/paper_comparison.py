@@ -4,30 +4,20 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from distilkit.plots import parts, style
 from distilkit.plots.checks import check_table
-from distilkit.plots.parts import row_chart
-from distilkit.plots.style import (
-    BLUE,
-    COLUMN_IN,
-    GREY,
-    INK,
-    VERMILLION,
-    figure_style,
-    freeze_layout,
-    new_figure,
-)
 
 _PUBLISHED = {
     "marker": "D",
     "markersize": 4.2,
     "markerfacecolor": "white",
-    "markeredgecolor": VERMILLION,
+    "markeredgecolor": style.VERMILLION,
     "linestyle": "none",
 }
 _MEASURED = {"linewidth": 1.6, "marker": "o", "markersize": 4.5, "markevery": [0]}
 
 
-@figure_style()
+@style.figure_style()
 def plot_task_differences(comparison: pd.DataFrame) -> Figure:
     """Plot a row a task: table 1's difference as a diamond, the measured as a dot, 3.3 in wide.
 
@@ -47,27 +37,29 @@ def plot_task_differences(comparison: pd.DataFrame) -> Figure:
     if rows.empty:
         raise ValueError("comparison has none of table 1's tasks: give all rows of the table")
     heights = -np.arange(len(rows))
-    figure = new_figure(COLUMN_IN, 1.25 + 0.24 * len(rows))
+    figure = style.new_figure(style.COLUMN_IN, 1.25 + 0.24 * len(rows))
     axes = figure.subplots()
     for y, row in zip(heights, rows.itertuples(), strict=True):
         axes.plot(row.published, y + 0.17, **_PUBLISHED)
         if not np.isfinite(row.ours):
-            place = {"xycoords": ("axes fraction", "data"), "va": "center", "color": GREY}
+            place = {"xycoords": ("axes fraction", "data"), "va": "center", "color": style.GREY}
             axes.annotate("not run", (0.02, y), **place)
             continue
         clear = row.low > 0 or row.high < 0
         ends = [row.low, row.high] if np.isfinite([row.low, row.high]).all() else []
         values = [row.ours, *ends]  # one line with a dot at its first point
-        axes.plot(values, [y - 0.17] * len(values), color=BLUE if clear else GREY, **_MEASURED)
-    axes.axvline(0, color=INK, linewidth=0.8, zorder=0.9)
-    row_chart(axes, len(rows))
+        axes.plot(
+            values, [y - 0.17] * len(values), color=style.BLUE if clear else style.GREY, **_MEASURED
+        )
+    axes.axvline(0, color=style.INK, linewidth=0.8, zorder=0.9)
+    parts.row_chart(axes, len(rows))
     axes.set_yticks(heights, [what.split(":")[0] for what in rows["what"]])
     axes.set_ylim(heights[-1] - 0.6, 0.6)
     axes.set_xlabel("student minus teacher (points)")
     handles = [
         axes.plot([], [], **_PUBLISHED, label="published (Sanh et al. 2019)")[0],
-        axes.plot([], [], color=BLUE, **_MEASURED, label="ours, 95 % interval clear of 0")[0],
-        axes.plot([], [], color=GREY, **_MEASURED, label="ours, not clear of 0")[0],
+        axes.plot([], [], color=style.BLUE, **_MEASURED, label="ours, 95 % interval clear of 0")[0],
+        axes.plot([], [], color=style.GREY, **_MEASURED, label="ours, not clear of 0")[0],
     ]
     figure.legend(handles=handles, loc="outside upper left")
-    return freeze_layout(figure)
+    return style.freeze_layout(figure)

@@ -6,24 +6,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from distilkit.plots.style import (
-    BLUE,
-    FULL_IN,
-    GREEN,
-    GREY,
-    INK,
-    ORANGE,
-    PALE,
-    PURPLE,
-    SKY,
-    TEXT_PT,
-    VERMILLION,
-)
+from distilkit.plots import style
 from distilkit.plots.text import shorten, text_width_pt, wrap_paragraph
 
-_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILLION)
+_COLOURS = (style.BLUE, style.ORANGE, style.GREEN, style.PURPLE, style.SKY, style.VERMILLION)
 _HATCHES = ("", "////", "\\\\\\\\", "xxxx", "----", "||||")
-_LEGEND_PT = (FULL_IN - 0.6) * 72  # widest entry of a legend
+_LEGEND_PT = (style.FULL_IN - 0.6) * 72  # widest entry of a legend
 
 
 def series_look(series: int) -> dict:
@@ -50,7 +38,7 @@ def mark(label, color: str, marker: str, **look) -> Line2D:
 def legend_above(figure: Figure, handles: list) -> None:
     """Put a legend at the upper left, outside the axes, in as many columns as fit."""
     widest = max(text_width_pt(handle.get_label()) for handle in handles)
-    columns = max(1, min(len(handles), int((FULL_IN - 0.2) * 72 // (widest + 30))))
+    columns = max(1, min(len(handles), int((style.FULL_IN - 0.2) * 72 // (widest + 30))))
     figure.legend(handles=handles, loc="outside upper left", ncols=columns)
 
 
@@ -61,8 +49,8 @@ def note_below(figure: Figure, text: str) -> None:
         wrap_paragraph(text, width_in - 0.15),
         x=0.05 / width_in,
         ha="left",
-        fontsize=TEXT_PT,
-        color=GREY,
+        fontsize=style.TEXT_PT,
+        color=style.GREY,
         linespacing=1.25,
     )
 
@@ -78,12 +66,12 @@ def row_chart(axes: Axes, rows: int, linewidth: float = 0.5) -> None:
     axes.tick_params(axis="y", length=0)
     value_grid(axes, "x")
     for row in range(1, rows):
-        axes.axhline(0.5 - row, color=PALE, linewidth=linewidth, zorder=0.5)
+        axes.axhline(0.5 - row, color=style.PALE, linewidth=linewidth, zorder=0.5)
 
 
 def whisker(axes: Axes, x, y, marker: str = "") -> None:
     """Draw a range as a thin dark line, with a light rim so that it shows on a dark bar."""
-    for colour, width in (("white", 2.1), (INK, 0.9)):
+    for colour, width in (("white", 2.1), (style.INK, 0.9)):
         axes.plot(
             x,
             y,
@@ -103,7 +91,7 @@ def dodge(count: int, reach: float) -> np.ndarray:
 
 def estimate(axes: Axes, y: float, value: float, low: float, high: float) -> None:
     """Draw a dot with its interval; grey where the interval holds 0 or is unknown (NaN)."""
-    colour = BLUE if low > 0 or high < 0 else GREY
+    colour = style.BLUE if low > 0 or high < 0 else style.GREY
     if np.isfinite(low):
         axes.plot([low, high], [y, y], color=colour, linewidth=1.6)
     axes.plot(value, y, "o", markersize=4.5, color=colour)
@@ -132,5 +120,5 @@ def upright_text(axes: Axes, x: float, text: str, **look) -> None:
         rotation=90,
         ha="center",
         va="bottom",
-        **{"color": GREY, **look},
+        **{"color": style.GREY, **look},
     )

@@ -7,28 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from distilkit.plots import parts, style
 from distilkit.plots.checks import check_range, check_table
-from distilkit.plots.parts import (
-    dodge,
-    legend_above,
-    note_below,
-    series_look,
-    swatch,
-    upright_text,
-    value_grid,
-    whisker,
-)
-from distilkit.plots.style import (
-    BLUE,
-    FULL_IN,
-    GREY,
-    INK,
-    PALE,
-    TEXT_PT,
-    figure_style,
-    freeze_layout,
-    new_figure,
-)
 from distilkit.plots.text import wrap
 from distilkit.study.paper import GLUE_SLIPS, GLUE_TASKS
 
@@ -43,8 +23,8 @@ _METRIC_NAMES = {
 }
 _ABBREVIATIONS = {"acc.": "accuracy", "MCC": "Matthews correlation", "Spearm.": "Spearman"}
 
-_MEASURED = {"facecolor": BLUE, "edgecolor": "white", "linewidth": 0.6}
-_PUBLISHED = {"facecolor": PALE, "edgecolor": GREY, "hatch": "/////", "linewidth": 0.6}
+_MEASURED = {"facecolor": style.BLUE, "edgecolor": "white", "linewidth": 0.6}
+_PUBLISHED = {"facecolor": style.PALE, "edgecolor": style.GREY, "hatch": "/////", "linewidth": 0.6}
 _MACRO_GAP = 0.35  # between the tasks and the macro-score, in widths of a group
 
 
@@ -56,7 +36,7 @@ def _key(task) -> str:
 _TASK_NAMES = {_key(task): task for task in GLUE_TASKS}
 
 
-@figure_style()
+@style.figure_style()
 def plot_glue_bars(scores: pd.DataFrame) -> Figure:
     """Plot scores per task as grouped bars, the macro-score apart at the right, 6.9 in wide.
 
@@ -91,7 +71,7 @@ def plot_glue_bars(scores: pd.DataFrame) -> Figure:
     centres, group_pt = _places(len(groups), len(tasks))
     width = min(0.84 / len(arms), 0.3)
 
-    figure = new_figure(FULL_IN, 2.9)
+    figure = style.new_figure(style.FULL_IN, 2.9)
     axes = figure.subplots()
     for a, arm in enumerate(arms):
         of_arm = scores[scores["arm"] == arm].groupby("group")["score"]
@@ -99,7 +79,7 @@ def plot_glue_bars(scores: pd.DataFrame) -> Figure:
             x = centre + (a - (len(arms) - 1) / 2) * width
             values = of_arm.get_group(group) if group in of_arm.groups else None
             _seed_bar(axes, x, width, values, a)
-    axes.axhline(0, color=GREY, linewidth=0.6)
+    axes.axhline(0, color=style.GREY, linewidth=0.6)
     _group_axis(axes, centres, len(tasks))
     labels = [_group_label(*group, group_pt - 2) for group in groups]
     axes.set_xticks(centres, labels, linespacing=1.2)
@@ -112,14 +92,16 @@ def plot_glue_bars(scores: pd.DataFrame) -> Figure:
         f"Median of {seeds} seeds; whiskers: minimum and maximum; dots: single seeds"
         if seeds > 1
         else "One seed",
-        fontsize=TEXT_PT,
+        fontsize=style.TEXT_PT,
     )
-    legend_above(figure, [swatch(arm, **series_look(i)) for i, arm in enumerate(arms)])
+    parts.legend_above(
+        figure, [parts.swatch(arm, **parts.series_look(i)) for i, arm in enumerate(arms)]
+    )
     used = dict.fromkeys(_metric_name(metric) for _, metric in tasks)
     notes = [f"{short}: {_ABBREVIATIONS[short]}" for short in used if short in _ABBREVIATIONS]
     if notes:
-        note_below(figure, "; ".join(notes) + ".")
-    return freeze_layout(figure)
+        parts.note_below(figure, "; ".join(notes) + ".")
+    return style.freeze_layout(figure)
 
 
 def _is_macro(tasks: pd.Series) -> pd.Series:
@@ -148,43 +130,43 @@ def _macro(scores: pd.DataFrame) -> pd.DataFrame:
 def _places(groups: int, tasks: int) -> tuple[list[float], float]:
     """Centres of the groups of bars, the macro-scores apart; and a group's width in points."""
     centres = [i + (_MACRO_GAP if 0 < tasks <= i else 0) for i in range(groups)]
-    return centres, (FULL_IN - 0.55) * 72 / (centres[-1] + 1)
+    return centres, (style.FULL_IN - 0.55) * 72 / (centres[-1] + 1)
 
 
 def _group_axis(axes: Axes, centres: list[float], tasks: int) -> None:
     """Limits and grid, and a line between the tasks and the macro-scores."""
     if 0 < tasks < len(centres):
-        axes.axvline(tasks - 0.325, color=PALE, linewidth=0.8)
+        axes.axvline(tasks - 0.325, color=style.PALE, linewidth=0.8)
     axes.tick_params(axis="x", length=0)
     axes.set_xlim(centres[0] - 0.5, centres[-1] + 0.5)
-    value_grid(axes)
+    parts.value_grid(axes)
 
 
 def _seed_bar(axes: Axes, x: float, width: float, values: pd.Series | None, series: int) -> None:
     """Bar, whisker and dots of one arm on one task, or the word that says why there is none."""
     if values is None:
-        return upright_text(axes, x, "not run")
+        return parts.upright_text(axes, x, "not run")
     values = values.to_numpy()
     defined = values[np.isfinite(values)]
     if not len(defined):
-        return upright_text(axes, x, "undefined")
-    axes.bar(x, np.median(defined), width, **series_look(series))
+        return parts.upright_text(axes, x, "undefined")
+    axes.bar(x, np.median(defined), width, **parts.series_look(series))
     if len(defined) > 1:
-        whisker(axes, [x, x], [defined.min(), defined.max()])
+        parts.whisker(axes, [x, x], [defined.min(), defined.max()])
         axes.plot(
-            x + dodge(len(defined), 0.27) * width,
+            x + parts.dodge(len(defined), 0.27) * width,
             defined,
             linestyle="",
             marker="o",
             markersize=2.4,
-            color=INK,
+            color=style.INK,
             markeredgecolor="white",
             markeredgewidth=0.4,
         )
     if len(defined) < len(values):
         text = f"{len(values) - len(defined)} of {len(values)} undefined"
         box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
-        upright_text(axes, x, text, color=INK, bbox=box)
+        parts.upright_text(axes, x, text, color=style.INK, bbox=box)
     return None
 
 
@@ -199,7 +181,7 @@ def _metric_name(metric: str) -> str:
     return _METRIC_NAMES.get(metric.lower(), metric.replace("_", " "))
 
 
-@figure_style()
+@style.figure_style()
 def plot_beside_paper(measured: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     """Plot the retained share of the teacher's score, measured and published, 6.9 in wide.
 
@@ -228,29 +210,29 @@ def plot_beside_paper(measured: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     centres, group_pt = _places(len(names), tasks)
     width = min(0.43, 30 / group_pt)
 
-    figure = new_figure(FULL_IN, 3.3)
+    figure = style.new_figure(style.FULL_IN, 3.3)
     axes = figure.subplots()
     rows = zip(centres, names, shares, low, high, strict=True)
     for centre, name, share, bottom, top in rows:
         _share_bar(axes, centre, -width, share, _MEASURED, group_pt, (bottom, top))
         if _key(name) in published.index:
             _share_bar(axes, centre, width, published[_key(name)], _PUBLISHED, group_pt)
-    axes.axhline(100, color=INK, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0.9)
+    axes.axhline(100, color=style.INK, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0.9)
     _group_axis(axes, centres, tasks)
     tops = [100.0, *high[np.isfinite(high)], *published.dropna()]
     bottoms = [0.0, *low[np.isfinite(low)]]
     axes.set_ylim(min(bottoms) * 1.05, max(tops) * 1.11)
     axes.set_xticks(centres, [wrap(name, group_pt - 2, 3) for name in names])
     axes.set_ylabel("retained, % of the teacher's score")
-    legend_above(
+    parts.legend_above(
         figure,
         [
-            swatch("ours (whisker: minimum and maximum over seeds)", **_MEASURED),
-            swatch("published (Sanh et al. 2019)", **_PUBLISHED),
+            parts.swatch("ours (whisker: minimum and maximum over seeds)", **_MEASURED),
+            parts.swatch("published (Sanh et al. 2019)", **_PUBLISHED),
         ],
     )
-    note_below(figure, " ".join(("Published numbers:", *GLUE_SLIPS)))
-    return freeze_layout(figure)
+    parts.note_below(figure, " ".join(("Published numbers:", *GLUE_SLIPS)))
+    return style.freeze_layout(figure)
 
 
 def _share_bar(
@@ -265,11 +247,11 @@ def _share_bar(
     """A bar with its value, left of the centre for a negative width; `ends` of its whisker."""
     x = centre + width / 2
     if np.isnan(share):
-        return upright_text(axes, x, "undefined")
+        return parts.upright_text(axes, x, "undefined")
     axes.bar(x, share, abs(width), **look)
     top = max(share, 0)
     if ends is not None and ends[1] > ends[0]:
-        whisker(axes, [x, x], ends, marker="_")
+        parts.whisker(axes, [x, x], ends, marker="_")
         top = max(top, ends[1])
     roomy = abs(width) * group_pt > 27
     axes.annotate(

@@ -7,35 +7,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from distilkit.plots import parts, style
 from distilkit.plots.checks import check_table
-from distilkit.plots.parts import (
-    dodge,
-    estimate,
-    legend_above,
-    mark,
-    row_chart,
-    signed_value,
-    value_grid,
-)
-from distilkit.plots.style import (
-    BLUE,
-    FULL_IN,
-    GREY,
-    INK,
-    ORANGE,
-    TEXT_PT,
-    figure_style,
-    freeze_layout,
-    new_figure,
-)
 from distilkit.plots.text import wrap
 from distilkit.study.arms import macro_scores, paired_difference
 
 _DOTS = {"linestyle": "", "markersize": 3.2}
-_BAR = {"color": INK, "linewidth": 1.6}
+_BAR = {"color": style.INK, "linewidth": 1.6}
 
 
-@figure_style()
+@style.figure_style()
 def plot_study(scores: pd.DataFrame, arm: str = "distilled") -> Figure:
     """Plot macro-scores (left) and paired differences (right) of a study's arms, 6.9 in wide.
 
@@ -55,7 +36,7 @@ def plot_study(scores: pd.DataFrame, arm: str = "distilled") -> Figure:
     if arm not in arms or len(arms) < 2:
         raise ValueError(f"scores holds the arms {arms}: {arm!r} and at least one other are needed")
     macros = macro_scores(scores)
-    figure = new_figure(FULL_IN, 0.9 + 0.3 * len(arms))
+    figure = style.new_figure(style.FULL_IN, 0.9 + 0.3 * len(arms))
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1, 1))
     for row, name in enumerate(arms):
         values = macros.loc[macros["arm"] == name, "score"].to_numpy(dtype=float)
@@ -63,29 +44,29 @@ def plot_study(scores: pd.DataFrame, arm: str = "distilled") -> Figure:
         if not len(values):
             left.annotate("undefined", (0.02, -row), xycoords=("axes fraction", "data"))
             continue
-        colour = BLUE if name == arm else GREY
-        left.plot(values, dodge(len(values), 0.18) - row, marker="o", color=colour, **_DOTS)
+        colour = style.BLUE if name == arm else style.GREY
+        left.plot(values, parts.dodge(len(values), 0.18) - row, marker="o", color=colour, **_DOTS)
         left.plot([np.median(values)] * 2, [-row - 0.32, -row + 0.32], **_BAR)
         if name != arm:
             difference = paired_difference(scores, arm, name)
-            estimate(right, -row, difference["mean"], difference["low"], difference["high"])
-            signed_value(right, difference["mean"], -row)
-    right.axvline(0, color=INK, linewidth=0.8)
+            parts.estimate(right, -row, difference["mean"], difference["low"], difference["high"])
+            parts.signed_value(right, difference["mean"], -row)
+    right.axvline(0, color=style.INK, linewidth=0.8)
     left.set_yticks(-np.arange(len(arms)), [wrap(name, 90) for name in arms])
     left.set_ylim(-len(arms) + 0.5, 0.6)
     for axes in (left, right):
-        row_chart(axes, len(arms))
+        parts.row_chart(axes, len(arms))
     left.set_xlabel("macro-score (points)")
     right.set_xlabel(f"{arm} minus the other (points)")
     seeds = macros.groupby("arm")["seed"].nunique()
     count = f"{seeds.max()}" if seeds.nunique() == 1 else f"{seeds.min()} to {seeds.max()}"
     words = "seed" if count == "1" else "seeds"
-    left.set_title(f"Dots: {count} {words}; bar: median", fontsize=TEXT_PT)
-    right.set_title("Paired difference: mean and 95 % interval", fontsize=TEXT_PT)
-    return freeze_layout(figure)
+    left.set_title(f"Dots: {count} {words}; bar: median", fontsize=style.TEXT_PT)
+    right.set_title("Paired difference: mean and 95 % interval", fontsize=style.TEXT_PT)
+    return style.freeze_layout(figure)
 
 
-@figure_style()
+@style.figure_style()
 def plot_differences(
     studies: Mapping[str, pd.DataFrame], control: str, arm: str = "distilled"
 ) -> Figure:
@@ -109,9 +90,9 @@ def plot_differences(
         wide = scores.pivot(index=["task", "seed"], columns="arm", values="score")
         lanes.append((wide[arm] - wide[control]).dropna())
     tasks = list(dict.fromkeys(next(iter(studies.values()))["task"]))
-    figure = new_figure(FULL_IN, 1.0 + 0.3 * len(tasks))
+    figure = style.new_figure(style.FULL_IN, 1.0 + 0.3 * len(tasks))
     axes = figure.subplots()
-    looks = [(GREY, "D"), (BLUE, "o")][-len(lanes) :]
+    looks = [(style.GREY, "D"), (style.BLUE, "o")][-len(lanes) :]
     for lane, (differences, (colour, marker)) in enumerate(zip(lanes, looks, strict=True)):
         up = 0.19 - 0.38 * lane if len(lanes) > 1 else 0.0
         for row, task in enumerate(tasks):
@@ -119,16 +100,18 @@ def plot_differences(
             y = up - row
             axes.plot(values, [y] * len(values), marker=marker, color=colour, **_DOTS)
             axes.plot([values.mean()] * 2, [y - 0.17, y + 0.17], **_BAR)
-    axes.axvline(0, color=INK, linewidth=0.8)
+    axes.axvline(0, color=style.INK, linewidth=0.8)
     axes.set_yticks(-np.arange(len(tasks)), tasks)
     axes.set_ylim(-len(tasks) + 0.5, 0.5)
-    row_chart(axes, len(tasks))
+    parts.row_chart(axes, len(tasks))
     axes.set_xlabel(f"{arm} minus {control} (points); dots: seeds, bar: mean")
-    legend_above(figure, [mark(n, *look) for n, look in zip(studies, looks, strict=True)])
-    return freeze_layout(figure)
+    parts.legend_above(
+        figure, [parts.mark(n, *look) for n, look in zip(studies, looks, strict=True)]
+    )
+    return style.freeze_layout(figure)
 
 
-@figure_style()
+@style.figure_style()
 def plot_ablation(table: pd.DataFrame) -> Figure:
     """Plot the change of the macro-score without each part, measured and published, 6.9 in wide.
 
@@ -140,31 +123,31 @@ def plot_ablation(table: pd.DataFrame) -> Figure:
         ValueError: for an empty table or missing columns.
     """
     table = check_table("table", table, ["left_out", "published", "ours", "low", "high"])
-    figure = new_figure(FULL_IN, 1.0 + 0.52 * len(table))
+    figure = style.new_figure(style.FULL_IN, 1.0 + 0.52 * len(table))
     axes = figure.subplots()
-    hollow = {"color": INK, "marker": "D", "markerfacecolor": "w"}
+    hollow = {"color": style.INK, "marker": "D", "markerfacecolor": "w"}
     for y, row in zip(-np.arange(len(table)), table.itertuples(), strict=True):
         if np.isfinite(row.ours):
-            estimate(axes, y + 0.16, row.ours, row.low, row.high)
-            signed_value(axes, row.ours, y + 0.16)
+            parts.estimate(axes, y + 0.16, row.ours, row.low, row.high)
+            parts.signed_value(axes, row.ours, y + 0.16)
         axes.plot(row.published, y - 0.16, linestyle="", markersize=4.5, **hollow)
-        signed_value(axes, row.published, y - 0.16, below=True)
-    axes.axvline(0, color=INK, linewidth=0.8)
+        parts.signed_value(axes, row.published, y - 0.16, below=True)
+    axes.axvline(0, color=style.INK, linewidth=0.8)
     axes.set_yticks(-np.arange(len(table)), [f"without {part}" for part in table["left_out"]])
     axes.set_ylim(-len(table) + 0.4, 0.6)
-    row_chart(axes, rows=0)
+    parts.row_chart(axes, rows=0)
     axes.margins(x=0.12)
     axes.set_xlabel("change of the macro-score (points)")
     marks = [
-        mark("ours, 95 % interval", BLUE, "o", linestyle="-"),
-        mark("ours, not clear of 0", GREY, "o", linestyle="-"),
-        mark("published (BERT, GLUE)", INK, "D", markerfacecolor="w"),
+        parts.mark("ours, 95 % interval", style.BLUE, "o", linestyle="-"),
+        parts.mark("ours, not clear of 0", style.GREY, "o", linestyle="-"),
+        parts.mark("published (BERT, GLUE)", style.INK, "D", markerfacecolor="w"),
     ]
-    legend_above(figure, marks)
-    return freeze_layout(figure)
+    parts.legend_above(figure, marks)
+    return style.freeze_layout(figure)
 
 
-@figure_style()
+@style.figure_style()
 def plot_temperature_study(scores: pd.DataFrame, entropies: pd.DataFrame) -> Figure:
     """Plot the effect of T on the student (left) and on the soft targets (right), 6.9 in wide.
 
@@ -181,11 +164,11 @@ def plot_temperature_study(scores: pd.DataFrame, entropies: pd.DataFrame) -> Fig
     """
     scores = check_table("scores", scores, ["temperature", "seed", "retained"])
     entropies = check_table("entropies", entropies, ["temperature", "entropy", "information"])
-    figure = new_figure(FULL_IN, 2.5)
+    figure = style.new_figure(style.FULL_IN, 2.5)
     left, right = figure.subplots(1, 2)
     _retained_at_temperatures(left, scores, entropies["temperature"])
     _entropy_curves(right, entropies)
-    return freeze_layout(figure)
+    return style.freeze_layout(figure)
 
 
 def _retained_at_temperatures(axes: Axes, scores: pd.DataFrame, targets: pd.Series) -> None:
@@ -193,22 +176,22 @@ def _retained_at_temperatures(axes: Axes, scores: pd.DataFrame, targets: pd.Seri
     for x, temperature in enumerate(temperatures):
         values = scores.loc[scores["temperature"] == temperature, "retained"].to_numpy()
         if not len(values):
-            place = {"xycoords": ("data", "axes fraction"), "ha": "center", "color": GREY}
+            place = {"xycoords": ("data", "axes fraction"), "ha": "center", "color": style.GREY}
             axes.annotate("not run", (x, 0.5), **place)
             continue
-        axes.plot(x + dodge(len(values), 0.18), values, marker="o", color=BLUE, **_DOTS)
+        axes.plot(x + parts.dodge(len(values), 0.18), values, marker="o", color=style.BLUE, **_DOTS)
         axes.plot([x - 0.3, x + 0.3], [np.median(values)] * 2, **_BAR)
     axes.set_xticks(range(len(temperatures)), [f"{t:g}" for t in temperatures])
     axes.set_xlim(-0.6, len(temperatures) - 0.4)
     axes.set_xlabel("temperature T of the distillation")
     axes.set_ylabel("teacher's macro-score kept (%)")
-    axes.set_title("Dots: seeds; bar: median", fontsize=TEXT_PT)
-    value_grid(axes)
+    axes.set_title("Dots: seeds; bar: median", fontsize=style.TEXT_PT)
+    parts.value_grid(axes)
 
 
 def _entropy_curves(axes: Axes, entropies: pd.DataFrame) -> None:
     x = np.arange(len(entropies))
-    for name, colour, marker in (("entropy", GREY, "s"), ("information", ORANGE, "o")):
+    for name, colour, marker in (("entropy", style.GREY, "s"), ("information", style.ORANGE, "o")):
         axes.plot(x, entropies[name], f"{marker}-", color=colour, markersize=4)
     last, first = float(entropies["entropy"].iloc[-1]), float(entropies["information"].iloc[0])
     offset = {"textcoords": "offset points"}
@@ -217,6 +200,6 @@ def _entropy_curves(axes: Axes, entropies: pd.DataFrame) -> None:
     axes.set_xticks(x, [f"{t:g}" for t in entropies["temperature"]])
     axes.set_xlabel("temperature T of the soft targets")
     axes.set_ylabel("nats")
-    axes.set_title("What the teacher's soft targets say", fontsize=TEXT_PT)
+    axes.set_title("What the teacher's soft targets say", fontsize=style.TEXT_PT)
     axes.set_ylim(0, None)
-    value_grid(axes)
+    parts.value_grid(axes)

@@ -11,27 +11,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.special import entr, softmax
 
+from distilkit.plots import parts, style
 from distilkit.plots.checks import check_labels, check_vector
-from distilkit.plots.parts import note_below, value_grid
-from distilkit.plots.style import (
-    BLUE,
-    FULL_IN,
-    GREY,
-    INK,
-    ORANGE,
-    SKY,
-    TEXT_PT,
-    TITLE_PT,
-    figure_style,
-    freeze_layout,
-    new_figure,
-)
 from distilkit.plots.text import shorten, text_width_pt
 
 MAX_WORDS = 15  # words shown by plot_one_hot_and_soft
 
 
-@figure_style()
+@style.figure_style()
 def plot_temperatures(
     logits, temperatures: Sequence[float] = (0.25, 0.5, 1, 2, 5, 10), labels=None
 ) -> Figure:
@@ -59,21 +46,21 @@ def plot_temperatures(
 
     rows = math.ceil(len(temperatures) / (6 if classes <= (6 if named else 12) else 3))
     columns = math.ceil(len(temperatures) / rows)
-    slot_pt = ((FULL_IN - 0.7) / columns * 72 - 8) / (classes + 0.6)  # room of one bar
+    slot_pt = ((style.FULL_IN - 0.7) / columns * 72 - 8) / (classes + 0.6)  # room of one bar
     widest = max(text_width_pt(label) for label in labels)
     flat = not named or widest + 3 <= slot_pt  # otherwise the words stand upright
     step = math.ceil((widest + 3 if flat else 9) / slot_pt)  # label each step-th bar if crowded
 
-    figure = new_figure(FULL_IN, rows * (1.75 + (0 if flat else widest / 72)) + 0.25)
+    figure = style.new_figure(style.FULL_IN, rows * (1.75 + (0 if flat else widest / 72)) + 0.25)
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for axes, t in zip(grid.flat, temperatures, strict=False):
         p = softmax(logits / t)
-        axes.bar(range(classes), p, width=0.76, color=BLUE if t == 1 else SKY)
+        axes.bar(range(classes), p, width=0.76, color=style.BLUE if t == 1 else style.SKY)
         axes.set_xticks(range(0, classes, step), labels[::step], rotation=0 if flat else 90)
         axes.tick_params(axis="x", length=0)
         axes.set(xlim=(-0.8, classes - 0.2), ylim=(0, 1), yticks=(0, 0.25, 0.5, 0.75, 1))
         axes.set_yticklabels(["0", "", "0.5", "", "1"])
-        value_grid(axes)
+        parts.value_grid(axes)
         _head(axes, t, float(entr(p).sum()))
     for axes in grid.flat[len(temperatures) - columns : len(temperatures)]:
         axes.tick_params(axis="x", labelbottom=True)
@@ -81,10 +68,10 @@ def plot_temperatures(
         axes.remove()
     for axes in grid[:, 0]:
         axes.set_ylabel("probability")
-    note_below(
+    parts.note_below(
         figure, "Above the bars: entropy, and exp(entropy) as the effective number of classes."
     )
-    return freeze_layout(figure)
+    return style.freeze_layout(figure)
 
 
 def _head(axes: Axes, t: float, entropy: float) -> None:
@@ -92,22 +79,22 @@ def _head(axes: Axes, t: float, entropy: float) -> None:
     kind = "plain softmax" if t == 1 else "sharper" if t < 1 else "smoother"
     axes.set_title(
         f"{kind}\n{entropy:.2f} nats\n{math.exp(entropy):.1f} classes",
-        fontsize=TEXT_PT,
+        fontsize=style.TEXT_PT,
         linespacing=1.25,
-        color=INK if t == 1 else GREY,
+        color=style.INK if t == 1 else style.GREY,
     )
     axes.annotate(
         f"T = {t:g}",
         (0, 1),
-        (0, 5 + 3 * 1.25 * TEXT_PT + 2),
+        (0, 5 + 3 * 1.25 * style.TEXT_PT + 2),
         xycoords="axes fraction",
         textcoords="offset points",
-        fontsize=TITLE_PT,
+        fontsize=style.TITLE_PT,
         fontweight="bold",
     )
 
 
-@figure_style()
+@style.figure_style()
 def plot_one_hot_and_soft(
     probabilities, target: int, labels: Sequence[str], temperature: float
 ) -> Figure:
@@ -145,11 +132,11 @@ def plot_one_hot_and_soft(
     is_target = shown == target
     rows = np.arange(len(shown))
 
-    figure = new_figure(FULL_IN, 0.19 * len(shown) + 1.0)
+    figure = style.new_figure(style.FULL_IN, 0.19 * len(shown) + 1.0)
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1, 1.6))
     one_hot = is_target.astype(float)
-    left.barh(rows, one_hot, height=0.72, color=BLUE)
-    right.barh(rows, p[shown], height=0.72, color=np.where(is_target, BLUE, ORANGE))
+    left.barh(rows, one_hot, height=0.72, color=style.BLUE)
+    right.barh(rows, p[shown], height=0.72, color=np.where(is_target, style.BLUE, style.ORANGE))
     for axes, values, span in ((left, one_hot, 1.0), (right, p[shown], p[shown].max())):
         for row, value in zip(rows, values, strict=True):
             axes.annotate(
@@ -170,12 +157,12 @@ def plot_one_hot_and_soft(
     left.get_yticklabels()[int(np.flatnonzero(is_target)[0])].set_fontweight("bold")
     left.set_title("One-hot target")
     right.set_title(f"Teacher's soft targets, T = {temperature:g}")
-    note_below(
+    parts.note_below(
         figure,
         f"Orange: “dark knowledge”, {_probability(1 - p[target])} on other words. "
         f"Shown: {100 * min(1.0, p[shown].sum()):.1f} % of the teacher's probability.",
     )
-    return freeze_layout(figure)
+    return style.freeze_layout(figure)
 
 
 def _probability(value: float) -> str:

@@ -5,23 +5,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from distilkit.plots import parts, style
 from distilkit.plots.checks import check_table, check_vector
-from distilkit.plots.parts import value_grid
-from distilkit.plots.style import (
-    BLUE,
-    FULL_IN,
-    SKY,
-    VERMILLION,
-    figure_style,
-    freeze_layout,
-    new_figure,
-)
 
 LOSS_TERMS = {"soft_target": "Soft targets", "mlm": "Masked words (MLM)", "cosine": "Cosine"}
 _SMOOTHED_FROM = 20  # logged values
 
 
-@figure_style()
+@style.figure_style()
 def plot_losses(metrics: pd.DataFrame, validation: pd.DataFrame | None = None) -> Figure:
     """Plot the terms of the loss over training, a panel each with its own axis, 6.9 in wide.
 
@@ -47,7 +38,7 @@ def plot_losses(metrics: pd.DataFrame, validation: pd.DataFrame | None = None) -
     for name, table in tables.items():
         _check_curve(name, table, [t for t in terms if t in table])
 
-    figure = new_figure(FULL_IN, 2.25)
+    figure = style.new_figure(style.FULL_IN, 2.25)
     panels = figure.subplots(1, len(terms), squeeze=False)[0]
     for axes, term in zip(panels, terms, strict=True):
         _training_curve(axes, metrics["step"], metrics[term])
@@ -58,7 +49,7 @@ def plot_losses(metrics: pd.DataFrame, validation: pd.DataFrame | None = None) -
                 linestyle="",
                 marker="D",
                 markersize=4.5,
-                color=VERMILLION,
+                color=style.VERMILLION,
                 markeredgecolor="white",
                 markeredgewidth=0.6,
                 label="validation",
@@ -70,14 +61,14 @@ def plot_losses(metrics: pd.DataFrame, validation: pd.DataFrame | None = None) -
         axes.locator_params(axis="x", nbins=4, integer=True)
         axes.locator_params(axis="y", nbins=5)
         axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
-        value_grid(axes)
+        parts.value_grid(axes)
     panels[0].set_ylabel("loss (unweighted)")
     by_label = {}
     for axes in panels:
         handles, labels = axes.get_legend_handles_labels()
         by_label.update(zip(labels, handles, strict=True))
     figure.legend(by_label.values(), by_label.keys(), loc="outside upper left", ncols=len(by_label))
-    return freeze_layout(figure)
+    return style.freeze_layout(figure)
 
 
 def _training_curve(axes: Axes, steps: pd.Series, values: pd.Series) -> None:
@@ -86,7 +77,7 @@ def _training_curve(axes: Axes, steps: pd.Series, values: pd.Series) -> None:
     axes.plot(
         steps,
         values,
-        color=SKY,
+        color=style.SKY,
         linewidth=0.6 if smooth else 1.2,
         marker="" if smooth else "o",
         markersize=3,
@@ -95,7 +86,7 @@ def _training_curve(axes: Axes, steps: pd.Series, values: pd.Series) -> None:
     if smooth:
         window = max(3, len(values) // 20 // 2 * 2 + 1)
         mean = values.rolling(window, center=True, min_periods=window // 2 + 1).mean()
-        axes.plot(steps, mean, color=BLUE, label=f"running mean of {window}")
+        axes.plot(steps, mean, color=style.BLUE, label=f"running mean of {window}")
 
 
 def _check_curve(name: str, table: pd.DataFrame, terms: list[str]) -> None:
