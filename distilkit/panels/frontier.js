@@ -1,4 +1,4 @@
-// Score against size and against latency; the answers to two questions, ringed and in words.
+// Score against size and against latency; the models within the limits, ringed and in words.
 
 const [WIDTH, HEIGHT, LEFT, TOP, BOTTOM, GAP] = [700, 360, 44, 48, 40, 22];
 const FIELD = (WIDTH - LEFT - GAP - 8) / 2;
@@ -6,7 +6,7 @@ const LOOKS = [[GREY, "square"], [BLUE, "circle"], [ORANGE, "diamond"]]; // an e
 const SCORES = [99.9, 99.8, 99.5, 99, 98, 97, 95, 92, 90, 85, 80, 70, 60, 50, 20, 0, -50];
 const COSTS = [["size_mb", "size on disk (MB)"], ["latency_ms_p50", "latency p50 (ms)"]];
 
-// The least of those that pass: by the first cost, of equals by the second (as pareto.py).
+// The smallest of those that pass: by the first cost, ties by the second (as in pareto.py).
 function least(points, passes, first, second) {
   const found = points.filter(passes);
   return found.reduce(
@@ -43,12 +43,12 @@ function mark(svg, kind, x, y, attributes) {
   return shape(svg, "path", { d: path, ...attributes });
 }
 
-// All that does not move; returns what draws the rest.
+// Draws all that does not move; returns the function that draws the rest.
 function prepare(svg, points, engines) {
   clear(svg, WIDTH, HEIGHT);
   const lows = points.map((p) => p.score_low);
   const highs = points.map((p) => p.score_high);
-  // equal steps halve the distance to 100 (as figure_frontier.py)
+  // equal steps halve the distance to 100 (as in plots/frontier.py)
   const steps = (score) => -Math.log2(Math.max(100 - score, 0.05));
   const [least, most] = [Math.min(...lows), Math.max(...highs)].map(steps);
   const [bottom, top] = [least - 0.12 * Math.max(1, most - least), most + 0.15 * Math.max(1, most - least)];
@@ -127,7 +127,7 @@ function prepare(svg, points, engines) {
         if (!p) return;
         ring.setAttribute("cx", x(p[cost]));
         ring.setAttribute("cy", y(p.score));
-        // above the ring, where the neighbours' marks are not; of one model, word above word
+        // above the ring, free of other marks; words for the same model are stacked
         const above = rings.slice(0, i).filter((other) => found[other.name] === p).length;
         const right = x(p[cost]) > left + 0.72 * FIELD;
         label.textContent = { smallest: "smallest", fastest: "fastest", both: "both at once" }[name];
@@ -200,7 +200,7 @@ function render({ model, el }) {
       return { ...about, within, size_mb: sizeMB, ...Object.fromEntries(chosen) };
     },
   });
-  const settings = settingsOf(model, panel.guarded(take)); // of another view, or of Python
+  const settings = settingsOf(model, panel.guarded(take)); // changed in another view or in Python
   panel.guarded(() => {
     draw = prepare(svg, points, engines);
     show();

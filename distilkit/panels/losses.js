@@ -1,4 +1,4 @@
-// Sentences whose tokens show their losses, and three weights with what they do to the gradient.
+// Sentences with the losses of each token, and three weights with their effect on the gradient.
 
 const WIDTH = 680;
 const [CHIP, LINE_HEIGHT, SPACE] = [20, 28, 5];
@@ -11,7 +11,7 @@ function shade(share) {
   return `rgb(${mix(255, 230)}, ${mix(255, 159)}, ${mix(255, 0)})`;
 }
 
-// What three weights make of the gradients' inner products G: lengths and cosines.
+// Norms and cosines of the weighted gradients, from their inner products G.
 function pull(G, weights) {
   const length = G.map((row, i) => Math.sqrt(Math.max(0, row[i])));
   const cosine = (i, j) => (length[i] && length[j] ? G[i][j] / (length[i] * length[j]) : NaN);
@@ -28,7 +28,7 @@ function render({ model, el }) {
   const svg = newPicture(WIDTH);
   svg.setAttribute("role", "group");
 
-  // what a token adds to the weighted sum: each term is a mean over its own tokens
+  // a token's share of the weighted sum: each term is a mean over its own tokens
   const share = (token) =>
     shown === "total"
       ? token.losses.reduce((sum, loss, i) => sum + (weights[i] * (loss ?? 0)) / (counts[i] || 1), 0)

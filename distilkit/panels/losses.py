@@ -1,7 +1,7 @@
-"""A loss microscope for a notebook: sentences whose every token shows its three losses.
+"""The three losses of each token of a few sentences.
 
-What is shown is computed once, by :mod:`distilkit.study.token_losses`; choosing a token and moving
-the weights is done in the browser by ``losses.js``.
+:mod:`distilkit.study.token_losses` computes the values once. Choosing a token and moving the
+weights is done in the browser by ``losses.js``.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from distilkit.panels.panel import Panel, check_slider
 from distilkit.study.token_losses import TERMS, gradient_products, rows_of, token_losses
 
 TOP = 5  # words of teacher and student at a token
-HEAVIEST = 10.0  # the weights' sliders end there
-MOST = 64  # tokens of a sentence: a reader looks at these, not at 512
+MAX_WEIGHT = 10.0  # end of the weights' sliders
+MAX_TOKENS = 64  # shown of a sentence
 
 
 def loss_panel(
@@ -39,34 +39,34 @@ def loss_panel(
     about: dict[str, Any] | None = None,
     folder: Path | None = None,
 ) -> Panel:
-    """Blocks of text, token by token: masked, kept or replaced, and what each loss says there.
+    """Blocks of text, token by token: masked, kept or replaced, with the losses at each token.
 
-    A token that is chosen shows the five likeliest words of teacher and student. Three sliders set
-    the weights: each term's share of the total, the length of its gradient with respect to the
-    student's parameters, and the cosines between the gradients follow.
+    A chosen token shows the five most probable words of teacher and student. Three sliders set the
+    weights. Each term's share of the total, the norm of its gradient with respect to the student's
+    parameters, and the cosines between the gradients follow.
 
     Args:
         student, teacher: masked-language models of one vocabulary, in eval mode.
         blocks: masked text; blocks longer than 64 tokens are cut there.
-        objective: the weights to begin with, and the temperature; the authors' by default.
-        ids: which blocks.
-        epoch: whose masks.
+        loss_config: the temperature and the first values of the weights; by default the authors'.
+        ids: block numbers.
+        epoch: whose masks are shown.
         about: more for the saved files' metadata.
         folder: where Save writes; by default the scale's ``figures/<scale>/``.
 
     Returns:
         A widget; ``panel.value`` holds all that is shown, ``panel.settings`` the ``weights``, the
-        chosen ``token`` and the term that colours.
+        chosen ``token`` and the term that sets the colours.
 
     Raises:
-        ValueError: no such block, a weight above 10, or an objective of more than the three terms.
+        ValueError: for a missing block, a weight above 10, or a loss of more than three terms.
     """
     ids = np.asarray(ids, dtype=np.int64)
     if not len(ids) or ids.min() < 0 or ids.max() >= len(blocks):
         raise ValueError(f"ids = {ids.tolist()}: give block numbers from 0 to {len(blocks) - 1}")
     loss_config = loss_config or LossConfig()
     if loss_config.cosine_layers:
-        raise ValueError("objective: cosine_layers is not among the three terms")
+        raise ValueError("loss_config: cosine_layers is not among the three terms")
     settings = {
         "weights": [loss_config.kd_weight, loss_config.mlm_weight, loss_config.cosine_weight],
         "shown": "total",
@@ -78,7 +78,7 @@ def loss_panel(
 
     def check(settings: dict[str, Any]) -> None:
         for weight in settings["weights"]:
-            check_slider("weight", weight, 0.0, HEAVIEST)
+            check_slider("weight", weight, 0.0, MAX_WEIGHT)
 
     check(settings)
     value = {
@@ -96,32 +96,31 @@ def loss_panel(
 
 
 def _largest(sentences: list[list[dict[str, Any]]]) -> int:
-    """The token whose MLM loss is largest: where there is most to see."""
+    """Index of the token with the largest MLM loss."""
     tokens = [token for sentence in sentences for token in sentence]
     return max(range(len(tokens)), key=lambda i: tokens[i]["losses"][1] or 0.0)
 
 
 def _batch(blocks: MaskedBlocks, epoch: int, ids: np.ndarray) -> dict[str, Any]:
-    """A micro-batch as the training makes it, of each block's first tokens."""
-    whole = blocks.batch(epoch, ids)
-    length = whole["input_ids"].shape[1]
-    if length <= MOST:
-        return whole
-    masked = len(whole["targets"])
-    here = whole["rows"] % length < MOST
-    cut = whole["rows"][here]
-    attention = whole["attention_mask"]
+    """A micro-batch as in training, cut to the first tokens of each block."""
+    batch = blocks.batch(epoch, ids)
+    length = batch["input_ids"].shape[1]
+    if length <= MAX_TOKENS:
+        return batch
+    inside = batch["rows"] % length < MAX_TOKENS
+    rows = batch["rows"][inside]
+    attention = batch["attention_mask"]
     return {
-        "input_ids": whole["input_ids"][:, :MOST],
-        "attention_mask": None if attention is None else attention[:, :MOST],
-        "rows": cut // length * MOST + cut % length,
-        "targets": whole["targets"][here[:masked]],
+        "input_ids": batch["input_ids"][:, :MAX_TOKENS],
+        "attention_mask": None if attention is None else attention[:, :MAX_TOKENS],
+        "rows": rows // length * MAX_TOKENS + rows % length,
+        "targets": batch["targets"][inside[: len(batch["targets"])]],
     }
 
 
 def _mean(values: Tensor) -> float:
     mean = values.nanmean().item()
-    return 0.0 if math.isnan(mean) else mean  # the term looks at no token of these
+    return 0.0 if math.isnan(mean) else mean  # no token with this term
 
 
 def _sentences(
@@ -131,10 +130,10 @@ def _sentences(
     each: dict[str, Tensor],
     tokenizer: PreTrainedTokenizerBase,
 ) -> list[list[dict[str, Any]]]:
-    """Every token as plain JSON: word, fate, losses, the likeliest words of both."""
+    """Each token as plain JSON: word, fate, losses, the most probable words of both models."""
     ids = batch["input_ids"]
     originals = dict(zip(batch["rows"].tolist(), batch["targets"].tolist(), strict=False))
-    likeliest = {}
+    probable = {}
     for model in (teacher, student):
         with torch.no_grad():
             best = rows_of(model, batch)[0].float().softmax(-1).topk(TOP)
@@ -143,8 +142,8 @@ def _sentences(
             [[word, round(p, 5)] for word, p in zip(*row, strict=True)]
             for row in zip(words, best.values.tolist(), strict=True)
         ]
-        likeliest[id(model)] = dict(zip(batch["rows"].tolist(), pairs, strict=True))
-    places = sorted(likeliest[id(teacher)])  # flat, padding left out
+        probable[id(model)] = dict(zip(batch["rows"].tolist(), pairs, strict=True))
+    places = sorted(probable[id(teacher)])  # flat positions without padding
     sentences: list[list[dict[str, Any]]] = [[] for _ in ids]
     for place in places:
         row, column = divmod(place, ids.shape[1])
@@ -156,8 +155,8 @@ def _sentences(
                 "fate": _fate(shown, original, tokenizer.mask_token_id),
                 "original": None if original is None else tokenizer.convert_ids_to_tokens(original),
                 "losses": [None if math.isnan(loss) else round(loss, 6) for loss in losses],
-                "teacher": likeliest[id(teacher)][place],
-                "student": likeliest[id(student)][place],
+                "teacher": probable[id(teacher)][place],
+                "student": probable[id(student)][place],
             }
         )
     return sentences

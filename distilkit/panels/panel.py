@@ -1,13 +1,15 @@
-"""A picture that the browser draws: its sliders wait for no kernel, and work without one.
+"""A picture that the browser draws: its sliders need no kernel.
 
-A panel is an `anywidget <https://anywidget.dev>`_ made of a script (``panel_*.js``, plain
-JavaScript), a value that Python computes, and settings that the reader makes; both plain JSON. All
-three also stand in the output's HTML, so that a notebook exported as HTML has a panel that moves,
-opened from disk; where scripts are not run (GitHub), a picture and a sentence are seen instead.
+A panel is an `anywidget <https://anywidget.dev>`_: a script (plain JavaScript, in this folder), a
+value that Python computes, and settings that the user changes, both plain JSON. All three are also
+in the output's HTML, so the panel works in a notebook exported as HTML. Where scripts are not run
+(GitHub), a picture and a sentence are shown instead.
 """
 
 from __future__ import annotations
 
+import base64
+import html
 import io
 import json
 import secrets
@@ -23,26 +25,27 @@ from PIL.PngImagePlugin import PngInfo
 
 from distilkit.checkpoint import write_atomically
 from distilkit.config import home, scale
+from distilkit.plots.style import StyledFigure
 
 _HERE = Path(__file__).parent
-_MOST_BYTES = 20_000_000  # of a picture that the browser sends to be saved
+_MAX_BYTES = 20_000_000  # of a picture that the browser sends to be saved
 
 LOWEST, HIGHEST = 0.1, 20.0  # the ends of a slider for T
 STILL = "This is a picture: it moves when the notebook is run, or exported as HTML."
 
 
 class Panel(anywidget.AnyWidget):
-    """A script, its value, and what the kernel does when the browser asks.
+    """A script, its value, and the kernel's answers to the browser's requests.
 
     Args:
-        script: name of a file of this package; ``export default { render }`` ends it.
-        value: what it draws; ``about`` in it goes into saved files.
-        settings: what the reader can change, as it is at first; Reset goes back to that. In
-            ``panel.settings`` they are as in the browser, and setting that moves the panel.
-        check: raises ValueError for settings that are none.
-        still: HTML that stands in for it where no script is run.
-        answer: takes what the script asks (a dict) and returns what changes in ``value``; what it
-            raises is shown in the panel.
+        script: name of a file in this folder that ends with ``export default { render }``.
+        value: what it draws; its entry ``about`` goes into saved files.
+        settings: what the user can change, with its first values; Reset restores them.
+            ``panel.settings`` follows the browser, and assigning to it moves the panel.
+        check: raises ValueError for invalid settings.
+        still: HTML shown instead where no script is run.
+        answer: takes a request of the script (a dict) and returns what changes in ``value``; its
+            exceptions are shown in the panel.
         folder: where Save writes; by default ``figures/<scale>/`` of the scale that ``about``
             names, or of the current one.
     """
@@ -67,7 +70,7 @@ class Panel(anywidget.AnyWidget):
         settings = settings or {}
         super().__init__(value={**value, "start": settings}, settings=settings)
         self._still, self._answer, self._folder = still, answer, folder
-        self.on_msg(self._heard)
+        self.on_msg(self._on_request)
 
     @traitlets.validate("settings")
     def _checked(self, proposal: dict[str, Any]) -> dict[str, Any]:
@@ -75,38 +78,40 @@ class Panel(anywidget.AnyWidget):
             self._check(proposal["value"])
         return proposal["value"]
 
-    def _heard(self, _widget: Panel, asked: dict[str, Any], buffers: list[memoryview]) -> None:
-        """What the browser asks: to save the view, or whatever ``answer`` knows."""
+    def _on_request(
+        self, _widget: Panel, request: dict[str, Any], buffers: list[memoryview]
+    ) -> None:
+        """Save the view, or do what ``answer`` does."""
         try:
-            if asked["ask"] == "save":
-                paths = self._save(asked, bytes(buffers[0]))
-                self.send({"saved": [_as_shown(path) for path in paths]})
+            if request["ask"] == "save":
+                paths = self._save(request, bytes(buffers[0]))
+                self.send({"saved": [_relative(path) for path in paths]})
             elif self._answer is not None:
-                self.value = {**self.value, **self._answer(asked)}
+                self.value = {**self.value, **self._answer(request)}
             else:
-                raise ValueError(f"this panel has no answer to {asked['ask']!r}")
-        except Exception as error:  # nobody sees a callback's exception but in the panel
-            self.send({"error": f"{error}" or type(error).__name__, "asked": asked.get("ask")})
+                raise ValueError(f"this panel has no answer to {request['ask']!r}")
+        except Exception as error:  # a notebook does not show the exception of a callback
+            self.send({"error": f"{error}" or type(error).__name__, "asked": request.get("ask")})
 
-    def _save(self, asked: dict[str, Any], png: bytes) -> tuple[Path, Path]:
-        if max(len(png), len(asked["svg"])) > _MOST_BYTES:
-            raise ValueError(f"a picture of more than {_MOST_BYTES:,} bytes")
-        name = "".join(c for c in asked["name"] if c.isalnum() or c in "_-") or "panel"
+    def _save(self, request: dict[str, Any], png: bytes) -> tuple[Path, Path]:
+        if max(len(png), len(request["svg"])) > _MAX_BYTES:
+            raise ValueError(f"a picture of more than {_MAX_BYTES:,} bytes")
+        name = "".join(c for c in request["name"] if c.isalnum() or c in "_-") or "panel"
         folder = self._folder or scale(self.value.get("about", {}).get("scale")).figures
         folder.mkdir(parents=True, exist_ok=True)
         text = PngInfo()
-        for key, entry in asked["about"].items():  # the SVG holds it already
+        for key, entry in request["about"].items():  # the SVG holds it already
             text.add_itxt(key, entry if isinstance(entry, str) else json.dumps(entry))
         image = io.BytesIO()
-        with Image.open(io.BytesIO(png), formats=["PNG"]) as seen:
-            seen.save(image, format="PNG", pnginfo=text, dpi=(192, 192))
+        with Image.open(io.BytesIO(png), formats=["PNG"]) as view:
+            view.save(image, format="PNG", pnginfo=text, dpi=(192, 192))
         return (
-            write_atomically(folder / f"{name}.svg", asked["svg"].encode()),
+            write_atomically(folder / f"{name}.svg", request["svg"].encode()),
             write_atomically(folder / f"{name}.png", image.getvalue()),
         )
 
     def to_html(self) -> str:
-        """The panel as it is now, for a page without a kernel and without a network."""
+        """The panel in its present state, for a page without kernel and network."""
         place = f"dk-{secrets.token_hex(8)}"
         state = {"value": self.value, "settings": self.settings}
         state = json.dumps(state).replace("<", "\\u003c")  # no "</script>" in a label
@@ -125,12 +130,21 @@ class Panel(anywidget.AnyWidget):
         return {**data, "text/html": self.to_html()}, metadata
 
 
+def figure_html(figure: StyledFigure, description: str) -> str:
+    """A figure as an image in HTML, the ``still`` of a panel."""
+    png, size = figure._repr_png_()
+    return (
+        f'<img alt="{html.escape(description)}" width="{size["width"]}" '
+        f'src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+    )
+
+
 def check_slider(name: str, number: Any, low: float, high: float) -> None:
     """Raise ValueError unless the number lies between a slider's ends."""
     if not (isinstance(number, Real) and low <= number <= high):
         raise ValueError(f"{name} = {number!r}: give a number from {low:g} to {high:g}")
 
 
-def _as_shown(path: Path) -> str:
-    """From the project's folder on, if it is in there."""
+def _relative(path: Path) -> str:
+    """Relative to the project's folder, if it is inside."""
     return str(path.relative_to(home()) if path.is_relative_to(home()) else path)

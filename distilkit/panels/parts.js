@@ -47,7 +47,7 @@ function said(number) {
   return small ? number.toExponential(1) : String(Number(number.toPrecision(3)));
 }
 
-// softmax(z / T), [C]; the largest logit is taken off first, so that nothing overflows.
+// softmax(z / T), [C]; the largest logit is subtracted first, so that nothing overflows.
 function softmax(logits, T) {
   const most = Math.max(...logits);
   const powers = logits.map((z) => Math.exp((z - most) / T));
@@ -55,9 +55,9 @@ function softmax(logits, T) {
   return powers.map((power) => power / sum);
 }
 
-// A slider and a number box that say the same number; `moved` hears of each change, `told` of the
-// last one of a drag, `complain` of a number that is none (and of "" when that is mended).
-// `set` shows a number and reports nothing.
+// A slider and a number box with one value. `moved` is called at each change, `told` at the
+// last one of a drag, `complain` for an invalid number (and with "" when it is valid again).
+// `set` shows a number without calling them.
 function slider({ label, low, high, value, logarithmic = false, moved, told, complain }) {
   const STEPS = 200;
   const id = `dk-${Math.random().toString(36).slice(2)}`;
@@ -102,7 +102,7 @@ function temperatureSlider({ value, moved, told, complain }) {
   return slider({ ...dial, value, moved, told, complain });
 }
 
-// A panel's frame in `el`: controls, a line that says what the picture says, the picture, buttons.
+// A panel's frame in `el`: controls, a line of text on the picture, the picture, buttons.
 function frame({ el, model, title, name, controls, svg, reset, about }) {
   const status = element("p", { class: "dk-said", role: "status" });
   const problem = element("p", { class: "dk-problem", role: "alert" });
@@ -125,12 +125,12 @@ function frame({ el, model, title, name, controls, svg, reset, about }) {
   for (const control of el.querySelectorAll("input, button, select"))
     control.setAttribute("data-lm-suppress-shortcuts", "true"); // JupyterLab moves cells by arrow
 
-  // What is wrong, by who said it: one control's good input does not mend another's bad one.
+  // Errors by control: valid input in one does not remove the error of another.
   const complaints = new Map();
   let words = "";
   function tell() {
     problem.textContent = [...complaints.values()].join("\n");
-    // what is still to be seen belongs to the last good input
+    // the picture still shows the last valid input
     svg.classList.toggle("dk-stale", complaints.size > 0);
     status.textContent = complaints.size ? "" : words;
     svg.setAttribute("aria-label", status.textContent);
@@ -144,7 +144,7 @@ function frame({ el, model, title, name, controls, svg, reset, about }) {
     words = text;
     tell();
   }
-  // A fault of ours is seen too, and not in the browser's console alone.
+  // Show errors of this script in the panel, not only in the browser's console.
   function guarded(action) {
     return (...given) => {
       try {
@@ -192,7 +192,7 @@ function frame({ el, model, title, name, controls, svg, reset, about }) {
   return { say, complain, guarded, end: () => model.off("msg:custom", heard) };
 }
 
-// What the reader has set: held by the model, so that all views of a panel and Python share it.
+// The settings, held by the model: all views of a panel and Python share them.
 function settingsOf(model, take) {
   let mine = JSON.stringify(model.get("settings"));
   const changed = () => {
@@ -205,7 +205,7 @@ function settingsOf(model, take) {
   return {
     tell(settings) {
       mine = JSON.stringify(settings);
-      model.set("settings", JSON.parse(mine)); // a copy: what is changed in place is not noticed
+      model.set("settings", JSON.parse(mine)); // a copy, since the model does not notice changes in place
       model.save_changes();
     },
     end: () => model.off("change:settings", changed),
@@ -239,7 +239,7 @@ function download(name, blob) {
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }
 
-// What a panel is given in place of a kernel's model in a page that has no kernel.
+// Stands in for the kernel's model in a page without a kernel.
 function standalone(state) {
   return {
     get: (key) => state[key],

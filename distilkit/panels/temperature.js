@@ -1,7 +1,7 @@
-// softmax(z / T) beside the plain softmax; with a student also KL, T²·KL and their gradients.
+// softmax(z / T) and the plain softmax; with a student also KL, T²·KL and their gradients.
 
 const [WIDTH, LABELS, ROW, TOP, BOTTOM] = [680, 96, 28, 26, 22];
-const AMOUNT = 52; // room for a number behind the longest bar
+const AMOUNT = 52; // pixels for a number after the longest bar
 const FIELD = (WIDTH - LABELS) / 2 - AMOUNT;
 
 // Entropy in nats; its exponential is the number of equally likely classes that would have it.
@@ -23,7 +23,7 @@ function compare(teacher, student, T) {
   return { p, q, KL, gradient: q.map((x, i) => (x - p[i]) / T) };
 }
 
-// The next number that reads well on an axis.
+// The next round number for an axis.
 function roundUp(x) {
   if (!(x > 0)) return 1;
   const power = 10 ** Math.floor(Math.log10(x));
@@ -49,7 +49,7 @@ function check(labels, given) {
   return "";
 }
 
-// The names of the classes, and a field of bars for each of `titles` beside them.
+// The names of the classes, and a field of bars for each of `titles`.
 function fields(svg, top, labels, titles, ticks) {
   const bottom = top + TOP + labels.length * ROW;
   labels.forEach((label, i) => {
@@ -104,7 +104,7 @@ function legend(svg, x, y, entries) {
   }
 }
 
-// All that does not move with T; returns what draws the rest.
+// Draws all that does not depend on T; returns the function that draws the rest.
 function prepare(svg, labels, teacher, student) {
   const C = labels.length;
   const upper = TOP + C * ROW + BOTTOM;
@@ -130,7 +130,7 @@ function prepare(svg, labels, teacher, student) {
   const pair = [[BLUE, "teacher"], [ORANGE, "student"]];
   legend(svg, LABELS, top - 8, pair);
   legend(svg, LABELS + FIELD + AMOUNT, top - 8, [[GREY, "of KL"], [VERMILLION, "of T²·KL"]]);
-  // one scale from T = 1 upwards, so that it is seen which gradient shrinks; below, bars may end it
+  // one scale for T >= 1, to show which gradient shrinks; below 1, bars are cut at its end
   let most = 0;
   for (let T = 1; T <= 20; T *= 1.05) {
     const { gradient } = compare(teacher, student, T);
@@ -173,7 +173,7 @@ function render({ model, el }) {
     return check(labels, given);
   };
   function show() {
-    if (problem()) return; // said already, and the picture is marked
+    if (problem()) return; // shown already, and the picture is marked
     const compared = student && compare(teacher, student, T);
     const p = draw(T, compared);
     const best = p.indexOf(Math.max(...p));
@@ -196,7 +196,7 @@ function render({ model, el }) {
     draw = prepare(svg, labels, teacher, student);
     show();
   }
-  // the kernel hears of it, but nothing waits for the kernel
+  // sent to the kernel without waiting for it
   function told() {
     if (!problem()) settings.tell({ temperature: T, logits: teacher, student_logits: student });
   }
@@ -242,7 +242,7 @@ function render({ model, el }) {
     },
     about: () => ({ ...about, T, labels, logits: teacher, ...(student && { student_logits: student }) }),
   });
-  const settings = settingsOf(model, panel.guarded(take)); // of another view, or of Python
+  const settings = settingsOf(model, panel.guarded(take)); // changed in another view or in Python
   panel.guarded(restart)();
   return () => {
     settings.end();

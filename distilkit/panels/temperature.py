@@ -1,20 +1,18 @@
-"""Temperature under the reader's hand: softmax(z / T), and what T² is there for.
+"""A slider for the temperature: softmax(z / T), and the reason for the factor T².
 
-Hinton, Vinyals and Dean 2015 (arXiv 1503.02531), section 2: equation 1 above, and with a student
-below it equations 2 to 4. ``temperature.js`` draws it.
+Hinton, Vinyals and Dean 2015 (arXiv 1503.02531), section 2: equation 1, and with a student
+equations 2 to 4. ``temperature.js`` draws it.
 """
 
 from __future__ import annotations
 
-import base64
-import html
 import math
 from collections.abc import Sequence
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from distilkit.panels.panel import HIGHEST, LOWEST, Panel, check_slider
+from distilkit.panels.panel import HIGHEST, LOWEST, Panel, check_slider, figure_html
 from distilkit.plots.temperature import plot_temperatures
 
 
@@ -29,26 +27,26 @@ def temperature_panel(
 ) -> Panel:
     """A slider for T from 0.1 to 20 (logarithmic) over bars of softmax(z) and softmax(z / T).
 
-    A line of text gives entropy (nats) and effective number of classes, exp(entropy). With a
-    student, a second view shows both at the same T, KL, T²·KL and the gradient of each with respect
-    to the student's logits. Logits can be edited in the panel. Save writes what is seen as SVG and
+    A line of text gives the entropy (nats) and the effective number of classes, exp(entropy). With
+    a student, a second view shows both models at the same T, with KL, T²·KL and the gradient of
+    each with respect to the student's logits. Logits can be edited. Save writes the view as SVG and
     PNG, with T and the logits in their metadata.
 
     Args:
         logits: [C], finite; the teacher's, if there is a student.
         labels: C names.
         student_logits: [C], finite.
-        temperature: to begin with.
+        temperature: its first value.
         about: more for the saved files' metadata, for instance ``provenance(scale)``.
         folder: where Save writes; by default the scale's ``figures/<scale>/``.
 
     Returns:
-        A widget; ``panel.settings`` holds ``temperature``, ``logits``, ``student_logits`` as they
-        are in the browser, and can be set.
+        A widget; ``panel.settings`` holds ``temperature``, ``logits`` and ``student_logits`` and
+        can be assigned.
 
     Raises:
-        ValueError: logits that are empty, not finite or of different lengths, another number of
-            labels, or a temperature outside the slider.
+        ValueError: for logits that are empty, not finite or of different lengths, another number
+            of labels, or a temperature outside the slider.
     """
     labels = [str(label) for label in labels]
     settings = {
@@ -80,12 +78,7 @@ def _check(settings: dict[str, Any], labels: list[str]) -> None:
 
 
 def _still(settings: dict[str, Any], labels: list[str]) -> str:
-    """What is seen where no script runs: softmax(z) beside softmax(z / T)."""
+    """The picture where no script runs: softmax(z) and softmax(z / T)."""
     temperatures = (1.0, settings["temperature"])
     figure = plot_temperatures(settings["logits"], temperatures, labels)
-    png, size = figure._repr_png_()
-    says = f"softmax of {labels} at T = 1 and T = {temperatures[1]:g}"
-    return (
-        f'<img alt="{html.escape(says)}" width="{size["width"]}" '
-        f'src="data:image/png;base64,{base64.b64encode(png).decode()}">'
-    )
+    return figure_html(figure, f"softmax of {labels} at T = 1 and T = {temperatures[1]:g}")

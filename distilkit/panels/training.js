@@ -1,4 +1,4 @@
-// Losses, learning rate and speed of a run, drawn anew whenever Python hands over more of it.
+// Losses, learning rate and speed of a run, drawn again whenever Python sends new values.
 
 const WIDTH = 680;
 const [FIELD_W, FIELD_H, LEFT, GAP] = [168, 96, 40, 20];
@@ -38,7 +38,7 @@ function render({ model, el }) {
   });
 
   function draw() {
-    panel.complain(""); // what could not be read a moment ago has been read now
+    panel.complain(""); // the last read succeeded
     const { train, validation, steps, state, name } = model.get("value");
     const all = train.step ?? [];
     const most = steps ?? all.at(-1) ?? 1;

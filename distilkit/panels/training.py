@@ -1,12 +1,13 @@
-"""A run, watched while it trains: its losses, learning rate and speed, and a Stop button.
+"""A live view of a training run: losses, learning rate and speed, and a Stop button.
 
-Nothing is wired into the loop. A thread reads what the loop writes, ``metrics.jsonl``, and Stop is
-the signal that Ctrl-C sends, which the loop answers with a checkpoint at the end of its step.
+The training loop knows nothing of it. A thread reads the loop's ``metrics.jsonl``. Stop sends the
+signal of Ctrl-C, and the loop answers with a checkpoint at the end of its step.
 """
 
 from __future__ import annotations
 
 import _thread
+import math
 import signal
 import threading
 from collections.abc import Iterator
@@ -18,13 +19,13 @@ from distilkit.panels.panel import Panel
 from distilkit.run import Run, run_folder
 from distilkit.training_loop import total_steps
 
-EVERY_S = 0.5
-MOST_POINTS = 400  # of a curve: more are not seen, and would have to be sent every time
+INTERVAL_S = 0.5
+MAX_POINTS = 400  # of a curve; all points are sent at each update
 _CURVES = ("loss", "soft_target", "mlm", "cosine", "learning_rate", "tokens_per_second")
 
 
 class Stopped(KeyboardInterrupt):
-    """The reader wished it; a notebook shows the one line, and runs no further cell."""
+    """The user pressed Stop: a notebook shows one line and runs no further cell."""
 
     def _render_traceback_(self) -> list[str]:
         return [str(self)]
@@ -32,20 +33,20 @@ class Stopped(KeyboardInterrupt):
 
 @contextmanager
 def training_view(name: str, *, about: dict[str, Any] | None = None) -> Iterator[Panel]:
-    """Inside, the run `name` is drawn as it trains: ``with training_view("mine"): distil(...)``.
+    """Draw the run `name` while it trains inside: ``with training_view("r"): distil(...)``.
 
-    Stop ends the run after its step, with a checkpoint, as the notebook's own stop button does; the
-    cell run again goes on from there.
+    Stop ends the run after its step with a checkpoint, like the notebook's own stop button. Running
+    the cell again resumes from there.
 
     Args:
         name: of the run that is trained inside.
         about: for the metadata of a saved picture.
 
     Yields:
-        The panel, which is shown already.
+        The panel, already displayed.
 
     Raises:
-        ValueError: no name of a run.
+        ValueError: if `name` is no valid name of a run.
         Stopped: in place of the loop's KeyboardInterrupt.
     """
     from IPython.display import display
@@ -56,34 +57,34 @@ def training_view(name: str, *, about: dict[str, Any] | None = None) -> Iterator
 
     def show() -> None:
         with lock:
-            now = seen(run, state, about)
-            if now != panel.value:
-                panel.value = now
+            value = panel_value(run, state, about)
+            if value != panel.value:
+                panel.value = value
 
-    def answer(asked: dict[str, Any]) -> dict[str, Any]:
+    def answer(request: dict[str, Any]) -> dict[str, Any]:
         nonlocal state
-        if asked["ask"] != "stop":
-            raise ValueError(f"this panel has no answer to {asked['ask']!r}")
+        if request["ask"] != "stop":
+            raise ValueError(f"this panel has no answer to {request['ask']!r}")
         with lock:
-            # once: a second signal would end the run without its checkpoint; and never too late,
-            # when it would interrupt whatever runs then
+            # Only once: a second signal would end the run without its checkpoint. And not after
+            # its end, when it would interrupt other code.
             if state != "running":
                 return {}
             state = "stopping"
             _thread.interrupt_main(signal.SIGINT)
         return {"state": state}
 
-    panel = Panel("training.js", seen(run, state, about), answer=answer)
-    # JupyterLab sends Stop to a thread of its own in the kernel; ipykernel 7.4 would put it back
-    # into the queue behind the very cell that it is to stop
+    panel = Panel("training.js", panel_value(run, state, about), answer=answer)
+    # JupyterLab sends Stop to a thread of its own in the kernel; ipykernel 7.4 would move it
+    # into the queue behind the cell that it should stop
     panel.comm._reply_subshell_for = None
     shown = display(panel, display_id=True)
 
     def follow() -> None:
-        while not over.wait(EVERY_S):
+        while not over.wait(INTERVAL_S):
             try:
                 show()
-            except Exception as error:  # the training goes on; the panel says what it lacks
+            except Exception as error:  # training continues; the panel shows the error
                 panel.send({"error": str(error)})
 
     thread = threading.Thread(target=follow, daemon=True)
@@ -94,33 +95,33 @@ def training_view(name: str, *, about: dict[str, Any] | None = None) -> Iterator
         end = "finished" if run.finished else "not finished"
     except KeyboardInterrupt:
         end = "stopped"
-        raise Stopped(f"{name} is stopped: run this cell again, and it goes on") from None
+        raise Stopped(f"{name} is stopped: run this cell again to resume it") from None
     finally:
         with lock:
             state = end
         over.set()
         thread.join()
-        with suppress(ValueError, OSError):  # a line that cannot be read hides no error of the run
+        with suppress(ValueError, OSError):  # an unreadable line must not hide an error of the run
             show()
         if shown is not None:
-            shown.update(panel)  # what is exported later shows the end, not the beginning
+            shown.update(panel)  # so that an exported notebook shows the end
 
 
-def seen(run: Run, state: str, about: dict[str, Any] | None = None) -> dict[str, Any]:
-    """What the panel draws of a run: curves as lists, thinned to :data:`MOST_POINTS` each."""
+def panel_value(run: Run, state: str, about: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What the panel draws of a run: curves as lists of at most :data:`MAX_POINTS` each."""
     rows = run.rows()
     parts = {}
     for split in ("train", "validation"):
         of_split = [row for row in rows if row["split"] == split]
-        every = -(-len(of_split) // MOST_POINTS)
-        kept = of_split[::-1][:: every or 1][::-1]  # the last one always
-        parts[split] = {key: [row.get(key) for row in kept] for key in ("step", *_CURVES)}
+        stride = max(1, math.ceil(len(of_split) / MAX_POINTS))
+        shown = of_split[::-1][::stride][::-1]  # always with the last one
+        parts[split] = {key: [row.get(key) for row in shown] for key in ("step", *_CURVES)}
     about = about or {}
     return {"name": run.name, "state": state, "steps": _steps(run), **parts, "about": about}
 
 
 def _steps(run: Run) -> int | None:
-    """Of the whole run; None before it has begun."""
+    """Optimizer steps of the whole run; None before its start."""
     if not (run.path / "config.json").is_file():
         return None
     config = run.config()

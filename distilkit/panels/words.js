@@ -1,5 +1,5 @@
-// The likeliest words of each model for a gap, at a temperature: logits come from the kernel once a
-// sentence, everything that T does to them happens here.
+// The most probable words of each model for a gap, at T. Logits come from the kernel once a
+// sentence; the temperature is applied here.
 
 const [WIDTH, ROW, TOP, GAP, LABELS, AMOUNT] = [680, 24, 30, 20, 92, 56];
 
@@ -16,7 +16,7 @@ function likeliest(logits, T, count) {
   return Array.from(logits.subarray(0, count), (z) => Math.exp((z - logits[0]) / T) / sum);
 }
 
-// Columns of words and bars, one a model; returns what draws the bars at T.
+// Columns of words and bars, one a model; returns the function that draws the bars at T.
 function prepare(svg, answers) {
   const count = answers[0].words.length;
   const width = (WIDTH - GAP * (answers.length - 1)) / answers.length;
@@ -93,11 +93,11 @@ function render({ model, el }) {
   const pick = element("select", { id: `${id}-pick` });
   pick.append(...sentences.map((text) => element("option", { value: text }, text)));
 
-  // asked only when a sentence is complete: on Enter, on leaving the box, on picking one
+  // sent only when a sentence is complete: on Enter, on leaving the box, on choosing one
   let waiting;
   function ask(wanted) {
     box.value = wanted;
-    pick.value = wanted; // none of them is marked for a sentence of the reader's own
+    pick.value = wanted; // a typed sentence marks none of them
     clearTimeout(waiting);
     panel.complain("", "sentence");
     if (wanted === sentence) return;

@@ -1,7 +1,7 @@
-"""What models answer to a gap, side by side, at a temperature that the reader moves.
+"""The most probable words of several models at a masked position, with a slider for T.
 
-The logits of a sentence are computed once; what the slider does with them (Hinton et al. 2015,
-equation 1, over the whole vocabulary) is done in the browser by ``words.js``.
+The logits of a sentence are computed once. ``words.js`` applies the temperature in the browser
+(Hinton et al. 2015, equation 1, over the whole vocabulary).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SENTENCES = (
     "a rose is a kind of {mask} .",
     "the dog chased the {mask} .",
 )
-TOP = 8  # words of each model
+TOP = 8  # words shown of each model
 
 
 def words_panel(
@@ -40,31 +40,31 @@ def words_panel(
     about: dict[str, Any] | None = None,
     folder: Path | None = None,
 ) -> Panel:
-    """A sentence to pick or to type, and the likeliest words of each model for its gap, at T.
+    """A sentence to choose or to type, and each model's most probable words for its gap at T.
 
     Args:
         models: name -> masked-language model; all of one vocabulary.
-        tokenizer: theirs.
-        sentences: to pick from, each with the mask token once; by default five.
-        temperature: to begin with.
+        tokenizer: of the models.
+        sentences: to choose from, each with the mask token once; five by default.
+        temperature: its first value.
         about: more for the saved files' metadata.
         folder: where Save writes; by default the scale's ``figures/<scale>/``.
 
     Returns:
-        A widget; ``panel.value`` holds ``sentence`` and what each model answers,
+        A widget; ``panel.value`` holds ``sentence`` and the models' ``answers``,
         ``panel.settings`` the ``temperature``.
 
     Raises:
-        ValueError: no model, a temperature outside the slider, or one of `sentences` without the
-            mask token or with unknown words. (What a reader types is judged in the panel.)
+        ValueError: for no model, a temperature outside the slider, or one of `sentences` without
+            the mask token or with unknown words. Errors in typed sentences show in the panel.
     """
     if not models:
         raise ValueError("models is empty: give at least one")
     mask = tokenizer.mask_token
     sentences = [text.format(mask=mask) for text in SENTENCES] if sentences is None else sentences
 
-    def answer(asked: dict[str, Any]) -> dict[str, Any]:
-        return _answers(models, tokenizer, str(asked["sentence"]).strip())
+    def answer(request: dict[str, Any]) -> dict[str, Any]:
+        return _answers(models, tokenizer, str(request["sentence"]).strip())
 
     for sentence in sentences:
         _check_words(tokenizer, sentence)
@@ -90,13 +90,13 @@ def words_of_run(scale: Scale, name: str | None = None, **options: Any) -> Panel
     """:func:`words_panel` of the scale's teacher and of a run's model.
 
     Args:
-        scale: whose teacher.
+        scale: its teacher is shown.
         name: of a finished pretraining or distillation; by default the one that ended last.
         options: for :func:`words_panel`.
 
     Returns:
-        The panel; if there is no such run, if it is not finished, or if its model or a sentence
-        does not fit the teacher and its tokenizer, one that says so.
+        The panel, or one with the error message if the run is missing, unfinished, or does not fit
+        the teacher and its tokenizer.
     """
     try:
         run = _latest() if name is None else _finished(name)
@@ -112,35 +112,35 @@ def words_of_run(scale: Scale, name: str | None = None, **options: Any) -> Panel
         models = {"teacher": teacher, f"run {run.name}": model.eval()}
         return words_panel(models, tokenizer, **options)
     except (ValueError, OSError) as error:
-        said = f"<p>{html.escape(str(error))}</p>"
-        return Panel("words.js", {"problem": str(error)}, still=said)
+        still = f"<p>{html.escape(str(error))}</p>"
+        return Panel("words.js", {"problem": str(error)}, still=still)
 
 
 def _pretrained() -> list[Run]:
-    """The finished pretrainings and distillations, the one that ended last at the end."""
-    found = sorted((home() / "runs").glob("*/result.json"), key=lambda path: path.stat().st_mtime)
-    every = [Run(path.parent) for path in found]
-    return [run for run in every if run.result().get("kind") == "pretrain"]
+    """The finished pretrainings and distillations in the order of their end."""
+    results = sorted((home() / "runs").glob("*/result.json"), key=lambda path: path.stat().st_mtime)
+    runs = [Run(path.parent) for path in results]
+    return [run for run in runs if run.result().get("kind") == "pretrain"]
 
 
 def _latest() -> Run:
-    if not (there := _pretrained()):
+    if not (runs := _pretrained()):
         raise ValueError("there is no finished run of a student yet: run notebook 04_pretraining")
-    return there[-1]
+    return runs[-1]
 
 
 def _finished(name: str) -> Run:
     run = Run(run_folder(name))
     if not (run.path / "config.json").is_file():
-        there = ", ".join(other.name for other in _pretrained()) or "none"
-        raise ValueError(f"there is no run {name!r}; finished pretrainings: {there}")
+        names = ", ".join(other.name for other in _pretrained()) or "none"
+        raise ValueError(f"there is no run {name!r}; finished pretrainings: {names}")
     if not run.finished:
-        raise ValueError(f"run {name!r} is not finished: run its cell again, it goes on")
+        raise ValueError(f"run {name!r} is not finished: run its cell again to resume it")
     return run
 
 
 def _check_words(tokenizer: PreTrainedTokenizerBase, sentence: str) -> None:
-    """A word without pieces would silently be read as [UNK]."""
+    """Refuse unknown words, which the tokenizer silently replaces by [UNK]."""
     encoded = tokenizer(sentence, return_offsets_mapping=True)
     unknown = [
         sentence[start:end]
@@ -155,7 +155,7 @@ def _check_words(tokenizer: PreTrainedTokenizerBase, sentence: str) -> None:
 def _answers(
     models: Mapping[str, PreTrainedModel], tokenizer: PreTrainedTokenizerBase, sentence: str
 ) -> dict[str, Any]:
-    """Each model's likeliest words, and all its logits in descending order."""
+    """Each model's most probable words, and all its logits [V] in descending order as base64."""
     _check_words(tokenizer, sentence)
     answers = []
     for name, model in models.items():

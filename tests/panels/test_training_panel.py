@@ -12,7 +12,7 @@ from toy_models import small_bert
 
 from distilkit import MaskedBlocks, TrainingConfig, pack, pretrain, training_view
 from distilkit.config import MLM_ONLY
-from distilkit.panels.training import MOST_POINTS, Stopped, seen
+from distilkit.panels.training import MAX_POINTS, Stopped, panel_value
 from distilkit.run import Run, open_run
 
 TRAINING = TrainingConfig(
@@ -89,8 +89,8 @@ def test_long_curves_are_thinned_and_keep_their_ends(home):
     with open_run("long", {"training": {"steps": 5000}}) as run:
         for step in range(1, 5001):
             run.log({"step": step, "split": "train", "loss": 1 / step})
-    curve = seen(run, "running")["train"]
-    assert len(curve["step"]) <= MOST_POINTS
+    curve = panel_value(run, "running")["train"]
+    assert len(curve["step"]) <= MAX_POINTS
     assert curve["step"][-1] == 5000
     assert curve["step"][0] < 20
     assert curve["loss"] == [1 / step for step in curve["step"]]
