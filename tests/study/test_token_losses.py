@@ -126,7 +126,7 @@ def test_long_blocks_are_cut_and_wrong_ones_refused(student, teacher, texts, tok
     with pytest.raises(ValueError, match="weight = 20"):
         loss_panel(student, teacher, long, loss_config=LossConfig(mlm_weight=20.0))
     with pytest.raises(ValueError, match="not among the three terms"):
-        loss_panel(student, teacher, long, loss_config=LossConfig(attention=1.0))
+        loss_panel(student, teacher, long, loss_config=LossConfig(cosine_layers=((0, 1),)))
     with pytest.raises(ValueError, match="weight = -1"):
         panel.settings = {**panel.settings, "weights": [1, -1, 1]}
 
