@@ -1,7 +1,7 @@
-"""Checks before hours are spent: do teacher, tokenizer, text, student and machine fit the plan?
+"""Checks before a long run: do teacher, tokenizer, text, student and machine fit the plan?
 
-Each check is a number and a verdict. Nothing is trained that is kept, and all of it takes less than
-a minute (the download of a teacher that is not in the cache yet comes on top).
+Each check is a measurement and a verdict. Nothing trained here is kept. All checks together take
+less than a minute, apart from the download of a teacher that is not in the cache.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -42,15 +42,35 @@ if TYPE_CHECKING:
     import pandas as pd
 
 HUB_SECONDS = 10  # the Hub's deadline
-DOCUMENTS = 400  # of the text that are looked at
+DOCUMENTS = 400  # of the text that are read
 OVERFIT_STEPS, OVERFIT_SECONDS = 40, 15
-ENOUGH_OVERFIT = 0.7  # the loss of a batch that is seen again and again, of its first one
+OVERFIT_RATIO = 0.7  # largest ratio of a repeated batch's last loss to its first
+TRIAL_SECONDS = 10  # a whole micro-batch is tried if it is expected to take no longer
 EXAMPLES = 200  # of a task's validation set
 _GIB = 2**30
 
 
+class Check(NamedTuple):
+    """A row of the table."""
+
+    check: str
+    measurement: str
+    good: bool
+
+
+class Plan(NamedTuple):
+    """A scale and what it names."""
+
+    scale: Scale
+    teacher: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    student: PreTrainedModel
+    train: np.ndarray  # blocks of the first documents, [N, L]
+    held_out: np.ndarray  # the same of the held-out text
+
+
 def doctor(scale: Scale, *, task: str | None = None, checkpoint: str | None = None) -> pd.DataFrame:
-    """What would go wrong, as a table ``check, found, good``.
+    """Check a plan; a table with the columns of :class:`Check`.
 
     Args:
         scale: the plan.
@@ -63,31 +83,35 @@ def doctor(scale: Scale, *, task: str | None = None, checkpoint: str | None = No
 
     if (task is None) != (checkpoint is None):
         raise ValueError("give a task and the checkpoint that is fine-tuned on it, or neither")
-    rows: list[tuple[str, str, bool]] = []
-    if _needs_hub(scale):
-        rows.append(_hub(scale))
-    if all(good for *_, good in rows):
-        rows += _findings(scale, task, checkpoint)
-    return pd.DataFrame(rows, columns=["check", "found", "good"])
+    checks = [_hub()] if _needs_hub(scale) else []
+    if all(check.good for check in checks):
+        checks += _checks(scale, task, checkpoint)
+    return pd.DataFrame(checks, columns=Check._fields)
 
 
-def _findings(scale: Scale, task: str | None, checkpoint: str | None) -> list[tuple]:
+def _checks(scale: Scale, task: str | None, checkpoint: str | None) -> list[Check]:
     teacher, tokenizer = load_teacher(scale)
-    rows = [_vocabulary(teacher, tokenizer)]
-    if not rows[0][-1]:
-        return rows  # the rest would fail somewhere inside a model
+    vocabulary = _vocabulary(teacher, tokenizer)
+    if not vocabulary.good:
+        return [vocabulary]  # the others would fail somewhere inside a model
     sample = replace(scale, stream=None if is_local(scale.text) else 1)
-    train, held_out = (
+    blocks = (
         pack(islice(text.read(), DOCUMENTS), tokenizer, scale.length) for text in load_text(sample)
     )
-    rows.append(_masked_words(teacher, tokenizer, train, held_out))
-    student = student_from_teacher(teacher)
-    rows.append(_embeddings(student, teacher, held_out))
-    rows.append(_overfits(student, tokenizer, train))
-    rows += _plan(student, teacher, tokenizer, train, scale)
+    plan = Plan(scale, teacher, tokenizer, student_from_teacher(teacher), *blocks)
+    tokens_per_s, micro_batch_bytes = _speed(plan)
+    checks = [
+        vocabulary,
+        _masked_tokens(plan),
+        _embeddings(plan),
+        _overfits(plan),
+        _memory(plan, micro_batch_bytes),
+        _disk(plan),
+        _time(plan, tokens_per_s),
+    ]
     if task:
-        rows.append(_classifier(scale, tokenizer, task, checkpoint))
-    return rows
+        checks.append(_classifier(plan, task, checkpoint))
+    return checks
 
 
 def _needs_hub(scale: Scale) -> bool:
@@ -97,8 +121,8 @@ def _needs_hub(scale: Scale) -> bool:
     return not (all(Path(name).is_dir() for name in folders) and is_local(scale.text))
 
 
-def _hub(scale: Scale) -> tuple[str, str, bool]:
-    """Asked in a thread: a server that accepts and then says nothing must not hold us."""
+def _hub() -> Check:
+    """Ask the Hub in a thread: a server that accepts and stays silent must not block."""
     import httpx
     from huggingface_hub import constants
 
@@ -106,9 +130,9 @@ def _hub(scale: Scale) -> tuple[str, str, bool]:
 
     def ask() -> None:
         try:
-            got = httpx.get(constants.ENDPOINT, timeout=HUB_SECONDS, follow_redirects=True)
-            answer["status"] = got.status_code
-        except Exception as error:  # said below
+            response = httpx.get(constants.ENDPOINT, timeout=HUB_SECONDS, follow_redirects=True)
+            answer["status"] = response.status_code
+        except Exception as error:  # reported below
             answer["error"] = f"{type(error).__name__}: {error}"
 
     thread = threading.Thread(target=ask, daemon=True)
@@ -117,154 +141,132 @@ def _hub(scale: Scale) -> tuple[str, str, bool]:
     thread.join(HUB_SECONDS)
     where, check = constants.ENDPOINT, "the Hub answers"
     if "status" in answer and answer["status"] < 500:
-        return check, f"{where} in {time.perf_counter() - started:.1f} s", True
+        return Check(check, f"{where} in {time.perf_counter() - started:.1f} s", True)
     why = answer.get("error") or (
         f"status {answer['status']}" if answer else f"nothing within {HUB_SECONDS} s"
     )
     advice = "with everything in the cache, set HF_HUB_OFFLINE=1; or name folders and files"
-    return check, f"{where}: {why}; {advice}", False
+    return Check(check, f"{where}: {why}; {advice}", False)
 
 
-def _vocabulary(
-    teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
-) -> tuple[str, str, bool]:
+def _vocabulary(teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Check:
     names = ("cls_token", "sep_token", "pad_token", "mask_token")
     missing = [name for name in names if getattr(tokenizer, name) is None]
     entries, rows = len(tokenizer), teacher.config.vocab_size
-    found = f"{entries} entries, {rows} rows" + (f", no {', '.join(missing)}" if missing else "")
-    # a model's table may be padded to a round number, but not by much
+    sizes = f"{entries} entries, {rows} rows" + (f", no {', '.join(missing)}" if missing else "")
+    # A model's table may be padded to a round number, but not by much
     fits = entries <= rows < entries + 1024 and not missing
-    return "tokenizer and teacher have one vocabulary", found, fits
+    return Check("tokenizer and teacher have one vocabulary", sizes, fits)
 
 
-def _masked_words(
-    teacher: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    train: np.ndarray,
-    held_out: np.ndarray,
-) -> tuple[str, str, bool]:
-    """Chance is a model that knows how common each word is, and nothing else."""
-    masks = MaskedBlocks(train, tokenizer, seed=0, smoothing=0)  # as words come, rare ones rarely
-    few = held_out[: max(1, 2048 // held_out.shape[1])]
+def _masked_tokens(plan: Plan) -> Check:
+    """Compare the teacher with a model that knows the tokens' frequencies only."""
+    tokenizer, few = plan.tokenizer, plan.held_out[: max(1, 2048 // plan.scale.length)]
+    # Without smoothing: tokens are masked as often as they occur
+    masks = MaskedBlocks(plan.train, tokenizer, seed=0, smoothing=0)
     blocks = MaskedBlocks(few, tokenizer, seed=0, weights=masks.weights)
-    counts = np.bincount(train.ravel(), minlength=len(tokenizer)) + 1.0
+    counts = np.bincount(plan.train.ravel(), minlength=len(tokenizer)) + 1.0
     counts[list(tokenizer.all_special_ids)] = 0
     targets = blocks.batch(0, np.arange(len(few)))["targets"].numpy()
     chance = float(-np.log(counts[targets] / counts.sum()).mean())
-    loss = losses_on(teacher, blocks, MLM_ONLY, batch_size=4)["mlm"]
-    found = f"loss {loss:.2f} nats, by frequency alone {chance:.2f} ({len(targets)} words)"
-    return "teacher beats chance on masked words", found, loss < chance - 0.5
+    loss = losses_on(plan.teacher, blocks, MLM_ONLY, batch_size=4)["mlm"]
+    losses = f"loss {loss:.2f} nats, by frequency alone {chance:.2f} ({len(targets)} tokens)"
+    return Check("teacher beats chance on masked tokens", losses, loss < chance - 0.5)
 
 
-def _embeddings(
-    student: PreTrainedModel, teacher: PreTrainedModel, blocks: np.ndarray
-) -> tuple[str, str, bool]:
-    ids = torch.from_numpy(blocks[:2].astype(np.int64))
+def _embeddings(plan: Plan) -> Check:
+    ids = torch.from_numpy(plan.held_out[:2].astype(np.int64))
     with torch.no_grad():
-        ours, theirs = (m.eval().base_model.embeddings(ids) for m in (student, teacher))
-    apart = float((ours - theirs).abs().max())
-    return "student's embeddings are the teacher's", f"largest difference {apart:.1e}", apart < 1e-5
+        student, teacher = (
+            model.eval().base_model.embeddings(ids) for model in (plan.student, plan.teacher)
+        )
+    largest = float((student - teacher).abs().max())
+    check = "student's embeddings are the teacher's"
+    return Check(check, f"largest difference {largest:.1e}", largest < 1e-5)
 
 
-def _overfits(
-    student: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, train: np.ndarray
-) -> tuple[str, str, bool]:
-    few = train[:2, :64].copy()
-    batch = MaskedBlocks(few, tokenizer, seed=0).batch(0, np.arange(len(few)))
-    model, loss = copy.deepcopy(student).eval(), LanguageModelLoss(MLM_ONLY)
+def _overfits(plan: Plan) -> Check:
+    few = plan.train[:2, :64].copy()
+    batch = MaskedBlocks(few, plan.tokenizer, seed=0).batch(0, np.arange(len(few)))
+    model, loss = copy.deepcopy(plan.student).eval(), LanguageModelLoss(MLM_ONLY)
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-4)
-    losses, until = [], time.perf_counter() + OVERFIT_SECONDS
-    while len(losses) < OVERFIT_STEPS and (len(losses) < 5 or time.perf_counter() < until):
+    losses, deadline = [], time.perf_counter() + OVERFIT_SECONDS
+    while len(losses) < OVERFIT_STEPS and (len(losses) < 5 or time.perf_counter() < deadline):
         optimizer.zero_grad()
         value = loss(model, batch, batch["counts"])["loss"]
         value.backward()
         optimizer.step()
         losses.append(value.item())
-    found = f"loss {losses[0]:.2f} to {losses[-1]:.2f} in {len(losses)} steps on one batch"
-    return "one batch can be learnt by heart", found, losses[-1] < ENOUGH_OVERFIT * losses[0]
+    change = f"loss {losses[0]:.2f} to {losses[-1]:.2f} in {len(losses)} steps on one batch"
+    return Check("student can overfit one batch", change, losses[-1] < OVERFIT_RATIO * losses[0])
 
 
-def _plan(
-    student: PreTrainedModel,
-    teacher: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    train: np.ndarray,
-    scale: Scale,
-) -> list[tuple[str, str, bool]]:
-    training, device = scale.distillation, processes().device
-    ours, theirs = parameter_count(student), parameter_count(teacher)
-    rate, measured = _speed(student, teacher, tokenizer, train, scale, device)
-
-    if measured is None:
-        memory = step_bytes(teacher, student, training.micro_batch_size, scale.length)
-    else:
-        memory = 16 * ours + 4 * theirs + measured  # weights, gradients, AdamW's two moments
+def _memory(plan: Plan, micro_batch_bytes: float | None) -> Check:
+    device, size = processes().device, plan.scale.distillation.micro_batch_size
+    if micro_batch_bytes is None:
+        needed = step_bytes(plan.teacher, plan.student, size, plan.scale.length)
+    else:  # weights, gradients and AdamW's two moments come on top
+        weights = 16 * parameter_count(plan.student) + 4 * parameter_count(plan.teacher)
+        needed = weights + micro_batch_bytes
     free = _free_memory(device)
-    rows = [
-        (
-            "memory",
-            (
-                f"about {memory / _GIB:.1f} GiB for a micro-batch of {training.micro_batch_size}, "
-                if memory < math.inf
-                else f"a micro-batch of {training.micro_batch_size} was tried and does not fit: "
-            )
-            + f"{free / _GIB:.1f} GiB free on {device.type}",
-            memory < free,
-        )
-    ]
-    blocks = _number_of_blocks(scale, train)
-    # weights and two moments, of each checkpoint that is kept and of the one that is written
-    stored = 0 if scale.stream else blocks or 0
-    disk = 12 * ours * (KEEP + 1) + 4 * ours + 2 * stored * scale.length
-    space = shutil.disk_usage(home()).free
-    rows.append(("disk", f"{disk / _GIB:.1f} GiB, {space / _GIB:.1f} GiB free", disk < space))
+    if needed < math.inf:
+        measurement = f"about {needed / _GIB:.1f} GiB for a micro-batch of {size}, "
+    else:
+        measurement = f"a micro-batch of {size} was tried and does not fit: "
+    measurement += f"{free / _GIB:.1f} GiB free on {device.type}"
+    return Check("memory", measurement, needed < free)
+
+
+def _disk(plan: Plan) -> Check:
+    # Weights and two moments, of each checkpoint that is kept and of the one that is written
+    needed = (12 * (KEEP + 1) + 4) * parameter_count(plan.student)
+    if not plan.scale.stream:
+        needed += 2 * (_blocks_per_epoch(plan) or 0) * plan.scale.length  # the block cache
+    free = shutil.disk_usage(home()).free
+    return Check("disk", f"{needed / _GIB:.1f} GiB, {free / _GIB:.1f} GiB free", needed < free)
+
+
+def _time(plan: Plan, tokens_per_s: float) -> Check:
+    training, blocks = plan.scale.distillation, _blocks_per_epoch(plan)
     steps = training.steps
     if steps is None and blocks:
         steps = training.epochs * steps_per_epoch(blocks, training)
     if steps is None:
-        found = f"{rate:,.0f} tokens/s; how many there are is known when the text is tokenized"
+        estimate = f"{tokens_per_s:,.0f} tokens/s; their number is known after tokenization"
     else:
-        hours = steps * training.batch_size * scale.length / rate / 3600
-        found = f"{steps:,} steps at {rate:,.0f} tokens/s: about {hours:,.2f} hours"
-    return [*rows, ("time of the distillation", found, True)]
+        hours = steps * training.batch_size * plan.scale.length / tokens_per_s / 3600
+        estimate = f"{steps:,} steps at {tokens_per_s:,.0f} tokens/s: about {hours:,.2f} hours"
+    return Check("time of the distillation", estimate, True)
 
 
-def _speed(
-    student: PreTrainedModel,
-    teacher: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    train: np.ndarray,
-    scale: Scale,
-    device: torch.device,
-) -> tuple[float, float | None]:
-    """Tokens/s of the loss and its gradient; on a GPU the bytes that a micro-batch took of it."""
-    training = scale.distillation
-    masked = MaskedBlocks(train, tokenizer, seed=0)
-    model, reference = copy.deepcopy(student).to(device).train(), teacher.to(device).eval()
-    loss = LanguageModelLoss(scale.loss_config, reference)
+def _speed(plan: Plan) -> tuple[float, float | None]:
+    """Tokens/s of the loss and its gradient; on a GPU also the bytes of a micro-batch."""
+    training, device = plan.scale.distillation, processes().device
+    masked = MaskedBlocks(plan.train, plan.tokenizer, seed=0)
+    model = copy.deepcopy(plan.student).to(device).train()
+    loss = LanguageModelLoss(plan.scale.loss_config, plan.teacher.to(device).eval())
     step = gradient_step(model, loss, training.precision)
 
     def seconds(examples: int) -> float:
-        batch = masked.batch(0, np.arange(examples) % len(masked))
-        batch = to_device(batch, device)
+        batch = to_device(masked.batch(0, np.arange(examples) % len(masked)), device)
         return time_micro_batches(step, [batch], device)[0].seconds
 
     seconds(1)  # the first is slower
-    examples, took, measured = 1, seconds(1), None
-    if took * training.micro_batch_size < 10:
+    examples, duration_s, taken_bytes = 1, seconds(1), None
+    if duration_s * training.micro_batch_size < TRIAL_SECONDS:
         cuda = device.type == "cuda"
         if cuda:
             torch.cuda.reset_peak_memory_stats()
             before = torch.cuda.memory_allocated()
         try:
-            took = seconds(training.micro_batch_size)
+            duration_s = seconds(training.micro_batch_size)
             examples = training.micro_batch_size
             if cuda:
-                measured = torch.cuda.max_memory_allocated() - before
+                taken_bytes = torch.cuda.max_memory_allocated() - before
         except torch.OutOfMemoryError:
-            measured = math.inf  # tried, and it does not fit: the memory's row says so
-    teacher.to("cpu")
-    return examples * scale.length / took, measured
+            taken_bytes = math.inf  # it does not fit: _memory reports it
+    plan.teacher.to("cpu")
+    return examples * plan.scale.length / duration_s, taken_bytes
 
 
 def _free_memory(device: torch.device) -> float:
@@ -278,32 +280,28 @@ def _free_memory(device: torch.device) -> float:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def _number_of_blocks(scale: Scale, train: np.ndarray) -> int | None:
-    """About how many blocks an epoch has, if that can be told without reading everything."""
-    if scale.stream:
-        return scale.stream
-    documents = about_how_many(scale.text)
-    return None if documents is None else round(len(train) * max(1.0, documents / DOCUMENTS))
+def _blocks_per_epoch(plan: Plan) -> int | None:
+    """Estimate the blocks of an epoch; None where that takes reading the whole text."""
+    if plan.scale.stream:
+        return plan.scale.stream
+    documents = about_how_many(plan.scale.text)
+    return None if documents is None else round(len(plan.train) * max(1.0, documents / DOCUMENTS))
 
 
-def _classifier(
-    scale: Scale, tokenizer: PreTrainedTokenizerBase, task: str, checkpoint: str
-) -> tuple[str, str, bool]:
+def _classifier(plan: Plan, task_name: str, checkpoint: str) -> Check:
     from transformers import AutoModelForSequenceClassification
 
-    the_task, check = get_task(task), f"classifier beats chance on {task}"
+    task, check = get_task(task_name), f"classifier beats chance on {task_name}"
     try:
         model = fine_tuned(AutoModelForSequenceClassification, checkpoint)
-        check_classifier(model, the_task)
+        check_classifier(model, task)
     except ValueError as error:
-        return check, str(error), False
-    data = load_task(scale, task)[the_task.validation[0]]
+        return Check(check, str(error), False)
+    data = load_task(plan.scale, task_name)[task.validation[0]]
     few = data.shuffle(seed=0).select(range(min(EXAMPLES, len(data))))
-    longest = min(the_task.max_length, positions(model))
-    score = evaluate_task(model, tokenizer, task, few, max_length=longest)[the_task.score]
-    labels = np.asarray(few["label"])
-    chance = chance_score(the_task, labels)
-    error = 1 / len(labels) ** 0.5
-    score = score or 0.0  # undefined: the same answer to everything
-    found = f"{the_task.score} {score:.3f}, a constant answer {chance:.3f} ({len(few)} examples)"
-    return check, found, score > chance + error
+    length = min(task.max_length, positions(model))
+    scores = evaluate_task(model, plan.tokenizer, task_name, few, max_length=length)
+    score = scores[task.score] or 0.0  # undefined: the same answer to everything
+    chance = chance_score(task, np.asarray(few["label"]))
+    measurement = f"{task.score} {score:.3f}, a constant answer {chance:.3f} ({len(few)} examples)"
+    return Check(check, measurement, score > chance + 1 / len(few) ** 0.5)

@@ -47,8 +47,8 @@ def test_a_teacher_that_knows_nothing(home, tmp_path, tokenizer):
     write_text(tmp_path / "a.txt")
     plan = replace(TINY, teacher=str(tmp_path / "t"), text=str(tmp_path / "a.txt"), length=16)
     table = found_by(plan)
-    assert not table.good["teacher beats chance on masked words"]
-    assert table.good["one batch can be learnt by heart"]
+    assert not table.good["teacher beats chance on masked tokens"]
+    assert table.good["student can overfit one batch"]
     assert table.good["student's embeddings are the teacher's"]
     assert main(["doctor", "--teacher", plan.teacher, "--text", plan.text]) == 1
 
@@ -59,7 +59,7 @@ def test_a_tokenizer_of_another_model(home, tmp_path):
     BertTokenizerFast(vocab={w: i for i, w in enumerate(words)}).save_pretrained(tmp_path / "t")
     table = found_by(replace(TINY, teacher=str(tmp_path / "t")))
     assert list(table.good) == [False]
-    assert table.found.iloc[0] == "305 entries, 205 rows"
+    assert table.measurement.iloc[0] == "305 entries, 205 rows"
 
 
 def test_a_plan_too_large_for_the_machine(home):
@@ -83,9 +83,11 @@ def test_a_micro_batch_that_was_tried_and_does_not_fit(home, monkeypatch):
         return fails
 
     monkeypatch.setattr(module, "LanguageModelLoss", full)
+    monkeypatch.setattr(module, "TRIAL_SECONDS", float("inf"))  # on a busy machine too
+    monkeypatch.setattr(module, "OVERFIT_SECONDS", 600)
     table = found_by(TINY)
     assert list(table.index[~table.good]) == ["memory"]
-    assert "was tried and does not fit" in table.found["memory"]
+    assert "was tried and does not fit" in table.measurement["memory"]
 
 
 @pytest.mark.parametrize("kind", ["blind", "swapped", "good"])
@@ -126,8 +128,8 @@ def test_a_classifier_that_is_to_teach(home, tmp_path, tokenizer, kind):
     row = found_by(plan, task="sst2", checkpoint=str(tmp_path / "c")).loc[
         "classifier beats chance on sst2"
     ]
-    assert row.good == (kind == "good"), row.found
-    assert ("another order" in row.found) == (kind == "swapped")
+    assert row.good == (kind == "good"), row.measurement
+    assert ("another order" in row.measurement) == (kind == "swapped")
     with pytest.raises(ValueError, match="or neither"):
         doctor(plan, task="sst2")
 
