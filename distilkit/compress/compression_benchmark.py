@@ -1,6 +1,6 @@
-"""BERT-base beside its student, each in three engines: how small and how fast the two make it.
+"""BERT-base and its student in three engines: size and speed of distillation with quantization.
 
-Random weights: size and speed need no training. Batch 1, 128 tokens, one thread; all take turns.
+Random weights: size and speed need no training. Batch 1, 128 tokens, one thread, in turns.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 def bench_compression(*, runs: int = 20) -> pd.DataFrame:
-    """Size, latency and memory of BERT-base and its 6-layer student, in PyTorch, ONNX and int8.
+    """Measure BERT-base and its 6-layer student in PyTorch, ONNX and int8.
 
     Args:
         runs: timed passes of each.
 
     Returns:
-        As :func:`distilkit.compress.engines.engine_costs` gives it, ``share_of_size`` added: of
+        The table of :func:`distilkit.compress.engines.engine_costs`, with ``share_of_size`` of
         the first row, BERT in PyTorch.
     """
     with tempfile.TemporaryDirectory(prefix="distilkit-onnx-") as folder:

@@ -1,7 +1,7 @@
-"""The same classifier in three engines: PyTorch, ONNX Runtime in float32, ONNX Runtime in int8.
+"""One classifier in three engines: PyTorch, ONNX Runtime in float32, ONNX Runtime in int8.
 
-What each costs: bytes on disk, the time of one pass, and the memory of a process that does nothing
-but answer. All passes take turns in one process, so a busy machine slows all of them alike.
+The costs of each: bytes on disk, the time of one pass, and the memory of a process that only runs
+the model. All passes take turns in one process, so a busy machine slows all of them alike.
 """
 
 from __future__ import annotations
@@ -45,24 +45,24 @@ def engine_costs(
     warmup: int = 5,
     memory: bool = True,
 ) -> pd.DataFrame:
-    """Size, latency at batch 1 and memory of each model in each engine, all taking turns.
+    """Measure size, latency at batch 1 and memory of each model in each engine, taking turns.
 
     Args:
         models: name -> a classifier in float32 on the CPU.
-        folder: where ``<name>/model.onnx``, ``model.int8.onnx`` and, for the memory, the model
-            itself are written.
+        folder: receives ``<number>/model.onnx``, ``model.int8.onnx`` and, to measure memory, the
+            PyTorch model.
         length: tokens of the text, no padding.
-        threads: of the CPU, in every engine.
-        runs, warmup: timed passes of each, and those before.
-        memory: start a process for each as well (some seconds each).
+        threads: CPU threads, in each engine.
+        runs, warmup: timed passes of each, and untimed passes before them.
+        memory: also start a process for each (some seconds each).
 
     Returns:
         A row for each model and engine: ``model, engine, parameters, size_mb, latency_ms_p50,
-        latency_ms_p95, faster`` (the median over turns of the first row's time over this one's,
-        with its quartiles ``faster_low`` and ``faster_high``), ``memory_mib, length, threads``.
+        latency_ms_p95, faster`` (median over turns of the first row's time over this row's, with
+        its quartiles ``faster_low`` and ``faster_high``), ``memory_mib, length, threads``.
 
     Raises:
-        ValueError: no models, a count below 1, or more tokens than a model can read.
+        ValueError: no models, a count below 1, or more tokens than a model accepts.
     """
     import pandas as pd
 
@@ -71,19 +71,19 @@ def engine_costs(
             f"{len(models)} models, length = {length}, threads = {threads}, runs = {runs}: give "
             "at least one of each"
         )
-    places = {name: Path(folder) / f"{i}" for i, name in enumerate(models)}
+    folders = {name: Path(folder) / f"{i}" for i, name in enumerate(models)}
     rows, passes = [], {}
     for name, model in models.items():
-        files: dict[str, Path] = {TORCH: places[name], **export_engines(model, places[name])}
+        files: dict[str, Path] = {TORCH: folders[name], **export_engines(model, folders[name])}
         for engine, file in files.items():
-            whole = bytes_on_disk(model) if engine == TORCH else file.stat().st_size
+            size = bytes_on_disk(model) if engine == TORCH else file.stat().st_size
             passes[name, engine] = _one_pass(model, engine, file, length, threads)
             rows.append(
                 {
                     "model": name,
                     "engine": engine,
                     "parameters": parameter_count(model),
-                    "size_mb": whole / BYTES_PER_MB,
+                    "size_mb": size / BYTES_PER_MB,
                 }
             )
     with ready(models.values(), threads):
@@ -97,22 +97,22 @@ def engine_costs(
         row |= {"latency_ms_p50": p50, "latency_ms_p95": p95}
         row |= {"faster": middle, "faster_low": low, "faster_high": high}
         if memory:
-            place = places[name] / _FILES.get(engine, "torch")
+            file = folders[name] / _FILES.get(engine, "torch")
             if engine == TORCH:
-                models[name].save_pretrained(place)
-            row["memory_mib"] = resident_mib(place, length=length, threads=threads)
+                models[name].save_pretrained(file)
+            row["memory_mib"] = resident_mib(file, length=length, threads=threads)
         row |= {"length": length, "threads": threads}
     return pd.DataFrame(rows)
 
 
 def resident_mib(model: str | Path, *, length: int, threads: int = 1) -> float:
-    """Resident memory, in MiB, of a new process that loads a model and answers five times.
+    """Resident memory in MiB of a new process that loads a model and runs five passes.
 
     Args:
-        model: a folder as ``save_pretrained`` writes it, answered by PyTorch; or an ``.onnx`` file,
-            answered by ONNX Runtime in a process that never loads PyTorch.
+        model: a folder written by ``save_pretrained``, run by PyTorch; or an ``.onnx`` file, run
+            by ONNX Runtime in a process that never loads PyTorch.
         length: tokens of the text.
-        threads: of the CPU.
+        threads: CPU threads.
 
     Raises:
         ValueError: that process failed.
@@ -120,15 +120,15 @@ def resident_mib(model: str | Path, *, length: int, threads: int = 1) -> float:
     command = [sys.executable, "-I", process_memory.__file__, str(model), str(length), str(threads)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     if done.returncode:
-        why = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]
-        raise ValueError(f"{model}: the process that was to answer with it failed ({why})")
+        reason = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]
+        raise ValueError(f"{model}: the process that should run it failed ({reason})")
     return float(json.loads(done.stdout.splitlines()[-1])["resident_mib"])
 
 
 def _one_pass(
     model: PreTrainedModel, engine: str, file: Path, length: int, threads: int
 ) -> Callable[[], Any]:
-    """One text of random words; to be called where the model is in eval mode."""
+    """One pass over a text of random tokens; call it while the model is in eval mode."""
     inputs = random_inputs(model, 1, length, seed=0)  # [1, L]
     if engine == TORCH:
         return lambda: model(**inputs)

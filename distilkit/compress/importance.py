@@ -1,11 +1,11 @@
-"""How much the loss depends on each attention head and feed-forward unit; which matter least.
+"""Importance of each attention head and feed-forward unit for a loss; which matter least.
 
-Michel, Levy and Neubig 2019 (arXiv 1905.10650), equation 2: give every head a mask ξ that its
-output is multiplied by; its importance is the mean over examples of ``|∂L(x)/∂ξ|`` at ξ = 1. By the
-chain rule that is ``|Σ output · ∂L/∂output|``, the first-order estimate of what the loss would
-change if the head were cut. For a feed-forward unit the same expression is the Taylor criterion of
-Molchanov et al. 2017 (arXiv 1611.06440), section 2.2: activation times gradient, summed over an
-example's positions, and the absolute value of that. So both are measured alike, in one pass.
+Michel, Levy and Neubig 2019 (arXiv 1905.10650), equation 2: multiply the output of each head by a
+mask ξ; its importance is the mean over examples of ``|∂L(x)/∂ξ|`` at ξ = 1. By the chain rule that
+is ``|Σ output · ∂L/∂output|``, the first-order estimate of the change of the loss if the head were
+cut. For a feed-forward unit the same expression is the Taylor criterion of Molchanov et al. 2017
+(arXiv 1611.06440), section 2.2: activation times gradient, summed over an example's positions. So
+one pass measures both.
 """
 
 from __future__ import annotations
@@ -33,8 +33,7 @@ class Importance(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """What to remove, as :func:`distilkit.models.pruning.prune` takes it: ``prune(model,
-    *cut)``."""
+    """What to remove: ``prune(model, *cut)`` (:func:`distilkit.models.pruning.prune`)."""
 
     heads: dict[int, list[int]]
     units: dict[int, list[int]]
@@ -43,20 +42,19 @@ class Cut(NamedTuple):
 def head_and_unit_importance(
     model: PreTrainedModel, data: Any, loss: Loss, *, batch_size: int = 32
 ) -> Importance:
-    """The importance of every head and unit for a loss on some data.
+    """Measure the importance of every head and unit for a loss on some data.
 
-    The masks stand where the heads' outputs enter the attention's output matrix and the units'
-    activations the second feed-forward matrix; the model's own forward runs, without dropout. The
-    scores are as they come, in units of the loss: Michel et al. and Molchanov et al. divide those
-    of each layer by their l2 norm (see :func:`least_important`).
+    The masks multiply the inputs of the attention's output matrix and of the second feed-forward
+    matrix; the model's own forward runs, without dropout. Scores are in units of the loss, not
+    divided by the l2 norm of their layer (see :func:`least_important`).
 
     Args:
-        model: a BERT, DistilBERT or RoBERTa, pruned or not; stays as it is, its gradients too.
-        data: examples as the loop takes them: ``task_examples(...)``, ``MaskedBlocks``; their first
-            epoch. A thousand examples will do where there are many.
-        loss: likewise: ``task_loss(task)``, ``LanguageModelLoss(objective, teacher)``, with the
+        model: a BERT, DistilBERT or RoBERTa, pruned or not; unchanged, its gradients too.
+        data: examples as the training loop takes them: ``task_examples(...)``, ``MaskedBlocks``;
+            their first epoch. A thousand examples are enough.
+        loss: likewise: ``task_loss(task)``, ``LanguageModelLoss(loss_config, teacher)``, with the
             teacher in eval mode and on the model's device.
-        batch_size: examples a pass; decides memory and speed, not the result.
+        batch_size: examples a pass; affects memory and speed, not the result.
 
     Raises:
         TypeError: a model that cannot be pruned.
@@ -65,20 +63,15 @@ def head_and_unit_importance(
     if not len(data):
         raise ValueError("no examples to measure the importance on")
     layers = layers_of(model)
-    places = [
-        (part, size)
-        for layer in layers
-        for part, size in (
-            (layer.out_of_heads, layer.heads),
-            (layer.out_of_units, layer.units),
-        )
-    ]
+    places: list[tuple[nn.Linear, int]] = []
+    for layer in layers:
+        places += [(layer.out_of_heads, layer.heads), (layer.out_of_units, layer.units)]
     starts = range(0, len(data), batch_size)
 
     def batch(start: int) -> dict[str, Any]:
         return data.batch(0, np.arange(start, min(start + batch_size, len(data))))
 
-    # made twice rather than all kept: a large text would fill the memory
+    # Batches are made twice, not stored: those of a large text would fill the memory.
     counted = [batch(start)["counts"] for start in starts]
     counts = {key: sum(each[key] for each in counted) for key in counted[0]}
     totals = [torch.zeros(size, dtype=torch.float64) for _, size in places]
@@ -86,28 +79,28 @@ def head_and_unit_importance(
         for start in starts:
             masks.clear()
             inputs = to_device(batch(start), model.device)
-            mean = loss(model, inputs, counts)["loss"]  # this batch's part of it
-            slopes = torch.autograd.grad(mean, [masks[i] for i in range(len(places))])
-            for total, slope in zip(totals, slopes, strict=True):  # each [B, heads or units]
-                total += slope.abs().sum(0).double().cpu()
+            mean = loss(model, inputs, counts)["loss"]  # this batch's share of it
+            gradients = torch.autograd.grad(mean, [masks[i] for i in range(len(places))])
+            for total, gradient in zip(totals, gradients, strict=True):  # each [B, heads or units]
+                total += gradient.abs().sum(0).double().cpu()
     if not all(torch.isfinite(total).all() for total in totals):
-        raise ValueError("the importance is not finite: look at the model's weights and its loss")
+        raise ValueError("the importance is not finite: check the model's weights and its loss")
     return Importance(tuple(totals[::2]), tuple(totals[1::2]))
 
 
 def least_important(
     importance: Importance, *, heads_kept: float = 1.0, units_kept: float = 1.0
 ) -> Cut:
-    """The heads and units to remove, so that these shares of all of them are kept.
+    """Choose the heads and units to remove, so that these shares of all of them remain.
 
-    They compete across layers, heads and units apart: the least scores of the whole model go, as
-    in Michel et al. 2019, section 4. But the best head and the best unit of each layer stay, and
-    scores are not divided by the l2 norm of their layer first: all of them are changes of the same
-    loss, and a layer that hardly matters would count as much as one that does.
+    Heads compete with heads across layers, units with units: the lowest scores of the whole model
+    are removed, as in Michel et al. 2019, section 4. The best head and the best unit of each layer
+    always remain. Unlike there, scores are not divided by the l2 norm of their layer: all of them
+    are changes of the same loss, and an unimportant layer would count as much as an important one.
 
     Args:
         importance: as :func:`head_and_unit_importance` measures it.
-        heads_kept, units_kept: above 0, at most 1; the number kept is rounded.
+        heads_kept, units_kept: above 0, at most 1; the number that remains is rounded.
 
     Raises:
         ValueError: a share outside that range, or scores that are not finite.
@@ -118,19 +111,19 @@ def least_important(
     )
 
 
-def _least(what: str, scores: tuple[Tensor, ...], kept: float) -> dict[int, list[int]]:
-    if not (math.isfinite(kept) and 0 < kept <= 1):
-        raise ValueError(f"{what} = {kept!r}: give a share above 0, at most 1")
+def _least(name: str, scores: tuple[Tensor, ...], keep_ratio: float) -> dict[int, list[int]]:
+    if not (math.isfinite(keep_ratio) and 0 < keep_ratio <= 1):
+        raise ValueError(f"{name} = {keep_ratio!r}: give a share above 0, at most 1")
     if not all(torch.isfinite(of_layer).all() for of_layer in scores):
-        raise ValueError("an importance that is not finite ranks nothing")
+        raise ValueError("the importance is not finite: measure it again before ranking by it")
     ranked = []
     for layer, of_layer in enumerate(scores):
         if len(of_layer):
             best = int(of_layer.argmax())
             ranked += [(i == best, s, layer, i) for i, s in enumerate(of_layer.tolist())]
-    ranked.sort(key=lambda row: row[:2])  # stable: of equals the earlier ones go
+    ranked.sort(key=lambda row: row[:2])  # stable: of equal ones the earlier are removed
     protected = sum(row[0] for row in ranked)
-    keep = max(protected, round(kept * len(ranked)))
+    keep = max(protected, round(keep_ratio * len(ranked)))
     cut: dict[int, list[int]] = {}
     for _, _, layer, i in sorted(ranked[: len(ranked) - keep], key=lambda row: row[2:]):
         cut.setdefault(layer, []).append(i)
@@ -139,16 +132,16 @@ def _least(what: str, scores: tuple[Tensor, ...], kept: float) -> dict[int, list
 
 @contextmanager
 def _masked(places: list[tuple[nn.Linear, int]]) -> Iterator[dict[int, Tensor]]:
-    """While it is open, each place's input is multiplied by a mask of ones; the masks by place.
+    """Multiply each place's input by a mask of ones; yield the masks by place.
 
-    A mask is [B, heads or units], one for each example, so that gradients come example by example.
+    A mask is [B, heads or units], so that each example has its own gradient.
     """
     masks: dict[int, Tensor] = {}
 
     def hook(place: int, size: int):
         def multiply(_module: nn.Module, args: tuple[Tensor]) -> tuple[Tensor]:
             (x,) = args  # B, L, heads · d (or units)
-            if place not in masks:  # a layer that works in chunks comes by several times
+            if place not in masks:  # a chunked layer calls several times
                 masks[place] = x.new_ones(len(x), size).requires_grad_()
             parts = x.unflatten(-1, (size, x.shape[-1] // max(size, 1)))
             return ((parts * masks[place][:, None, :, None]).flatten(-2),)

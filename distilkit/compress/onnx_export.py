@@ -1,15 +1,16 @@
-"""A classifier as an ONNX file, its int8 version, and whether both still say what torch says.
+"""Export a classifier to ONNX and to int8, and compare the files with the PyTorch model.
 
 Sanh et al. 2019, section 5: distillation, pruning and quantization can be combined. Quantization
-here is ONNX Runtime's dynamic one: weights are int8, with a scale for each output channel;
-activations are turned into int8 as they come, with a scale of their tensor. So an int8 answer
-depends a little on the texts and the padding that share its batch, and what is measured here is
-measured one text at a time, as a server that answers at once would.
+is ONNX Runtime's dynamic one: int8 weights with a scale for each output channel; activations are
+quantized during the pass, with one scale for each tensor. An int8 answer therefore depends slightly
+on the texts and the padding in its batch, so measurements here use one text at a time.
 
-PyTorch's own ``torch.ao.quantization.quantize_dynamic`` does not serve here. At bert-base
-dimensions, one thread, the int8 student took 28 ms with it and 25 ms with ONNX Runtime (in turns),
-but it leaves the embeddings in float32: 139 MB in place of 68, 0.32 of BERT's size in place of
-0.15. And it is deprecated.
+``torch.ao.quantization.quantize_dynamic`` is not used: it is deprecated and leaves the embeddings
+in float32, which doubles the file (BERT-base dimensions, 6 layers: 139 MB instead of 68).
+
+What the export needs: eager or SDPA attention traced with batch and length as dynamic dimensions;
+a separate tensor for each input; eval mode, restored afterwards because the exporter changes it;
+the exporter's shape annotations removed before quantization.
 """
 
 from __future__ import annotations
@@ -37,28 +38,28 @@ if TYPE_CHECKING:
     import onnxruntime
 
 MOST_BYTES = 2 * 10**9  # of one ONNX file: protobuf counts in 31 bits
-_LENGTH = 16  # tokens of the example that is traced; files take any length
+_LENGTH = 16  # tokens of the traced example; the file accepts any length
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far a file's answers are from the model's, over a whole split."""
+    """Difference between the answers of a file and of the model, over a split of N examples."""
 
     examples: int
     same_answer: float  # share with the same arg-max; NaN for regression, which has none
     largest_difference: float  # between two logits
-    logits: np.ndarray  # [examples, C], the file's
+    logits: np.ndarray  # [N, C], of the file
 
 
 def export_onnx(model: PreTrainedModel, file: str | Path) -> Path:
     """Write a classifier as one ONNX file for batches of any size and length.
 
     Inputs are int64 [B, L]: ``input_ids``, ``attention_mask`` and, for a BERT, ``token_type_ids``;
-    the output is ``logits`` [B, C], float32. The file is whole or it is not there.
+    the output is ``logits`` [B, C], float32. The file is written atomically.
 
     Args:
-        model: a sequence classifier in float32 on the CPU; stays as it is.
-        file: to write; its folder is made.
+        model: a sequence classifier in float32 on the CPU; unchanged.
+        file: path to write; its folder is created.
 
     Raises:
         ValueError: weights in another precision, on another device, or of 2 GB and more.
@@ -70,7 +71,7 @@ def export_onnx(model: PreTrainedModel, file: str | Path) -> Path:
     weights = list(model.parameters())
     if any(w.dtype != torch.float32 or w.device.type != "cpu" for w in weights):
         raise ValueError(
-            "export_onnx takes a model in float32 on the CPU: call model.float().cpu() before"
+            "export_onnx needs a model in float32 on the CPU: call model.float().cpu() first"
         )
     if sum(w.numel() for w in weights) * 4 >= MOST_BYTES:
         raise ValueError("the weights are 2 GB or more: they do not fit into one ONNX file")
@@ -78,11 +79,11 @@ def export_onnx(model: PreTrainedModel, file: str | Path) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     shape = 2, min(_LENGTH, positions(model))
     names = ("input_ids", "attention_mask", "token_type_ids")
-    # a tensor each: one tensor given twice is traced as one input, and the mask would be the words
+    # One tensor given twice is traced as one input, and the ids would serve as the mask.
     inputs = inputs_of(model, {name: torch.ones(shape, dtype=torch.long) for name in names})
     batch = torch.export.Dim("batch")
     length = torch.export.Dim("length", max=positions(model))
-    with eval_mode(model), _quiet():  # the exporter changes the mode of what it is given
+    with eval_mode(model), _exporter_warnings_off():  # the exporter changes the model's mode
         program = torch.onnx.export(
             model,
             (),
@@ -94,7 +95,7 @@ def export_onnx(model: PreTrainedModel, file: str | Path) -> Path:
             verbose=False,
         )
     graph = program.model_proto
-    for node in graph.graph.node:  # each with the lines of source that it came from, and their path
+    for node in graph.graph.node:  # each carries its source lines and their path on this machine
         del node.metadata_props[:]
     with atomic_file(file) as part:
         onnx.save(graph, part)
@@ -102,19 +103,19 @@ def export_onnx(model: PreTrainedModel, file: str | Path) -> Path:
 
 
 def quantize_onnx(file: str | Path, out: str | Path) -> Path:
-    """Write the int8 version of an ONNX file: matrices, and the embeddings, which are most of it.
+    """Write the int8 version of an ONNX file: matrices and embedding tables.
 
-    Weights get a scale for each output channel, embedding tables one for the table. The formats
-    are ONNX Runtime's defaults (signed weights, unsigned activations): without rounding errors of
-    its own on processors with VNNI instructions; on older x86 ones sums may saturate.
+    Weights get a scale for each output channel, embedding tables one scale each. The formats are
+    ONNX Runtime's defaults (signed weights, unsigned activations): exact sums on processors with
+    VNNI instructions; on older x86 processors sums may saturate.
 
     Args:
-        file: as :func:`export_onnx` writes it; stays as it is.
-        out: to write; whole, or not there.
+        file: as :func:`export_onnx` writes it; unchanged.
+        out: path to write, atomically; its folder is created.
 
     Raises:
-        FileNotFoundError: there is no `file`.
-        ValueError: it is no ONNX file.
+        FileNotFoundError: `file` does not exist.
+        ValueError: it is not an ONNX file.
         ImportError: ``onnx`` or ``onnxruntime`` is missing.
     """
     check_packages("onnx", "onnxruntime")
@@ -126,10 +127,12 @@ def quantize_onnx(file: str | Path, out: str | Path) -> Path:
     try:
         graph = onnx.load(_existing(file))
     except DecodeError as error:
-        raise ValueError(f"{file} is no ONNX file ({error}): write it with export_onnx") from error
+        raise ValueError(
+            f"{file} is not an ONNX file ({error}): write it with export_onnx"
+        ) from error
     # The exporter's shapes name dimensions in a way that ONNX Runtime's shape inference refuses.
     del graph.graph.value_info[:]
-    add_pre_process_metadata(graph)  # the exporter has simplified it: no advice to do that first
+    add_pre_process_metadata(graph)  # already simplified: suppresses the advice to do so
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(out) as part:
@@ -138,16 +141,16 @@ def quantize_onnx(file: str | Path, out: str | Path) -> Path:
 
 
 def onnx_session(file: str | Path, threads: int = 1) -> onnxruntime.InferenceSession:
-    """An ONNX file, ready to answer on the CPU.
+    """Open an ONNX file for inference on the CPU.
 
     Args:
         file: as :func:`export_onnx` or :func:`quantize_onnx` writes it.
-        threads: that share one operation; operations follow one another, and threads that wait do
-            not spin, which would slow whatever is measured beside it.
+        threads: within one operation. Operations run one after another, and waiting threads do not
+            spin, which would slow other models measured in turns with this one.
 
     Raises:
-        FileNotFoundError: there is no `file`.
-        ValueError: fewer than one thread, or no file that ONNX Runtime can read.
+        FileNotFoundError: `file` does not exist.
+        ValueError: fewer than one thread, or a file that ONNX Runtime cannot read.
         ImportError: ``onnxruntime`` is missing.
     """
     check_packages("onnxruntime")
@@ -170,60 +173,56 @@ def onnx_session(file: str | Path, threads: int = 1) -> onnxruntime.InferenceSes
 
 
 def onnx_logits(session: onnxruntime.InferenceSession, batch: Mapping[str, Any]) -> np.ndarray:
-    """The logits [B, C] of a batch; it may hold more than the file takes (token types, labels).
-
-    Args:
-        session: :func:`onnx_session`.
-        batch: tensors or arrays [B, L] by name.
-    """
-    inputs = {put.name: np.asarray(batch[put.name]) for put in session.get_inputs()}
+    """Logits [B, C] of a batch, arrays [B, L] by name; names that the file lacks are ignored."""
+    inputs = {node.name: np.asarray(batch[node.name]) for node in session.get_inputs()}
     return session.run(["logits"], inputs)[0]
 
 
 def onnx_predict(
     session: onnxruntime.InferenceSession, examples: Examples, batch_size: int = 1
 ) -> np.ndarray:
-    """The logits [examples, C] of a split, in the data's order, one text at a time by default."""
-    by_length = np.argsort(examples.lengths, kind="stable")
-    found: list[Any] = [None] * len(examples)
-    for start in range(0, len(by_length), batch_size):
-        ids = by_length[start : start + batch_size]
-        for i, logits in zip(ids, onnx_logits(session, examples.batch(0, ids)), strict=True):
-            found[i] = logits
-    return np.stack(found)
+    """Logits [N, C] of a split of N examples, in its order, one text at a time by default."""
+    by_length = np.argsort(examples.lengths, kind="stable")  # hardly any padding in a batch
+    parts = [
+        onnx_logits(session, examples.batch(0, by_length[start : start + batch_size]))
+        for start in range(0, len(by_length), batch_size)
+    ]
+    return np.concatenate(parts)[np.argsort(by_length)]
 
 
 def agreement(
     model: PreTrainedModel, session: onnxruntime.InferenceSession, examples: Examples
 ) -> Agreement:
-    """Compare a file's answers with the model's on every example.
+    """Compare the answers of a file with the model's on each example.
 
-    A float32 file differs by rounding alone; what int8 changes is stated, and is not nothing.
+    A float32 file differs by rounding only; int8 changes some answers.
 
     Args:
-        model: in PyTorch.
-        session: its export.
+        model: the PyTorch model.
+        session: its exported file.
         examples: for instance a validation set (:func:`distilkit.data.tasks.task_examples`).
 
     Raises:
-        ValueError: no examples, or another number of outputs.
+        ValueError: no examples, or a different number of outputs.
     """
     if not len(examples):
         raise ValueError("no examples to compare on: give at least one")
-    theirs, _ = predict(model, examples)
-    ours = onnx_predict(session, examples)
-    if ours.shape != theirs.shape:
-        raise ValueError(f"the file's logits are {ours.shape}, the model's {theirs.shape}")
+    expected, _ = predict(model, examples)
+    logits = onnx_predict(session, examples)
+    if logits.shape != expected.shape:
+        raise ValueError(
+            f"the file's logits are {logits.shape}, the model's {expected.shape}: export this model"
+        )
     same = float("nan")
-    if ours.shape[1] > 1:
-        same = float((ours.argmax(1) == theirs.argmax(1)).mean())
-    return Agreement(len(examples), same, float(np.abs(ours - theirs).max()), ours)
+    if logits.shape[1] > 1:
+        same = float((logits.argmax(1) == expected.argmax(1)).mean())
+    return Agreement(len(examples), same, float(np.abs(logits - expected).max()), logits)
 
 
 def check_packages(*packages: str) -> None:
-    """ImportError that says what to install, before time is spent (by default: all)."""
-    wanted = packages or ("onnx", "onnxscript", "onnxruntime")
-    missing = [name for name in wanted if find_spec(name) is None]
+    """Raise an ImportError that says what to install, if a package (default: all) is missing."""
+    required = packages or ("onnx", "onnxscript", "onnxruntime")
+    missing = [name for name in required if find_spec(name) is None]
     if missing:
         raise ImportError(
             f"compression to ONNX needs {' and '.join(missing)}: pip install {' '.join(missing)}"
@@ -238,17 +237,17 @@ def _existing(file: str | Path) -> Path:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what the exporter says to its own authors."""
-    about_vision = logging.getLogger("torch.onnx._internal.exporter._registration")
-    level = about_vision.level
+def _exporter_warnings_off() -> Iterator[None]:
+    """Silence the exporter's warnings about its own internals."""
+    registration = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = registration.level
     with warnings.catch_warnings():
-        # copies of its own, of a class that it deprecates
+        # the exporter copies objects of a class that torch deprecates
         warnings.filterwarnings("ignore", "`isinstance.treespec, LeafSpec", FutureWarning)
-        # all inputs share the names "batch" and "length": that is meant
+        # all inputs share the names "batch" and "length", on purpose
         warnings.filterwarnings("ignore", "# The axis name: ", UserWarning)
-        about_vision.setLevel(logging.ERROR)  # torchvision is not installed, nor needed
+        registration.setLevel(logging.ERROR)  # torchvision is neither installed nor needed
         try:
             yield
         finally:
-            about_vision.setLevel(level)
+            registration.setLevel(level)

@@ -1,4 +1,4 @@
-"""Size and speed against accuracy: one row a model, the Pareto front, and two questions to it."""
+"""Size and speed against accuracy: one row a model, the Pareto front, the smallest model."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import numpy as np
 if TYPE_CHECKING:
     import pandas as pd
 
-TEACHER = ("teacher", "torch fp32")  # variant and engine that the points lost are counted from
+TEACHER = ("teacher", "torch fp32")  # variant and engine that lost points are counted from
 _COSTS = ["size_mb", "latency_ms_p50", "latency_ms_p95", "memory_mib", "parameters"]
 
 
 def frontier_points(table: pd.DataFrame) -> pd.DataFrame:
-    """One row for each variant and engine: the mean of its macro-scores over seeds, and its costs.
+    """One row for each variant and engine: its mean macro-score over seeds, and its costs.
 
     Args:
         table: as :func:`distilkit.compress.frontier.run_frontier` returns it.
 
     Returns:
         ``variant, engine, score`` (points, mean over seeds of the mean over tasks), ``score_low``,
-        ``score_high`` (range over seeds), ``lost`` (the teacher's score in PyTorch less this one),
+        ``score_high`` (range over seeds), ``lost`` (the teacher's score in PyTorch minus this one),
         the costs (means), ``same_answer`` (mean share of PyTorch's arg-max) and
-        ``largest_difference`` (of a logit, over everything). A model with an undefined score
-        (NaN: a correlation with answers that are all the same) is left out, with a warning.
+        ``largest_difference`` (maximum, of a logit). A model with an undefined score (NaN: the
+        correlation of constant answers) is left out, with a warning.
 
     Raises:
         ValueError: an empty table, one without the teacher, or infinite scores.
@@ -40,12 +40,12 @@ def frontier_points(table: pd.DataFrame) -> pd.DataFrame:
         table = table.merge(undefined, how="left", on=keys, indicator="is")
         table = table[table.pop("is") == "left_only"]
     macro = table.groupby([*keys, "seed"], sort=False)["score"].mean().groupby(keys, sort=False)
-    whole = table.groupby(keys, sort=False)
-    points = whole[_COSTS].mean()
-    points["same_answer"] = whole["same_answer"].mean()
-    points["largest_difference"] = whole["largest_difference"].max()
-    points["score"], points["score_low"] = macro.mean(), macro.min()
-    points["score_high"] = macro.max()
+    groups = table.groupby(keys, sort=False)
+    points = groups[_COSTS].mean()
+    points["same_answer"] = groups["same_answer"].mean()
+    points["largest_difference"] = groups["largest_difference"].max()
+    points["score"] = macro.mean()
+    points["score_low"], points["score_high"] = macro.min(), macro.max()
     if TEACHER not in points.index:
         raise ValueError(f"no row of {TEACHER[0]!r} in {TEACHER[1]!r} with a defined score")
     points["lost"] = points.loc[TEACHER, "score"] - points["score"]
@@ -53,14 +53,14 @@ def frontier_points(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def pareto_front(points: pd.DataFrame, cost: str) -> np.ndarray:
-    """Which models no other beats: none costs as little or less and scores as much or more.
+    """Mark the models that no other model beats in `cost` and score at once.
 
     Args:
         points: as :func:`frontier_points` gives them.
         cost: a column: ``size_mb``, ``latency_ms_p50``, ...
 
     Returns:
-        Booleans, a model each. Of two that are equal in both, both are on the front.
+        Booleans, one for each model. Of two that are equal in both, both are on the front.
     """
     costs, scores = points[cost].to_numpy(float), points["score"].to_numpy(float)
     as_good = (costs[None] <= costs[:, None]) & (scores[None] >= scores[:, None])
@@ -69,23 +69,11 @@ def pareto_front(points: pd.DataFrame, cost: str) -> np.ndarray:
 
 
 def smallest_within(points: pd.DataFrame, within: float) -> pd.Series | None:
-    """The smallest model that loses at most so many points against the teacher in PyTorch.
+    """The smallest model that loses at most `within` points to the teacher in PyTorch.
 
-    Of equally small ones the fastest. None if every model loses more.
+    Among equally small ones the fastest; None if every model loses more.
     """
-    return _least(points[points["lost"] <= within], ["size_mb", "latency_ms_p50"])
-
-
-def fastest_under(
-    points: pd.DataFrame, size_mb: float, within: float = float("inf")
-) -> pd.Series | None:
-    """The fastest model (p50) of at most so many MB that loses at most `within` points.
-
-    Of equally fast ones the smallest. None if there is none.
-    """
-    fits = (points["size_mb"] <= size_mb) & (points["lost"] <= within)
-    return _least(points[fits], ["latency_ms_p50", "size_mb"])
-
-
-def _least(points: pd.DataFrame, by: list[str]) -> pd.Series | None:
-    return None if points.empty else points.sort_values(by, kind="stable").iloc[0]
+    passing = points[points["lost"] <= within]
+    if passing.empty:
+        return None
+    return passing.sort_values(["size_mb", "latency_ms_p50"], kind="stable").iloc[0]

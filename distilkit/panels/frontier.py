@@ -1,8 +1,8 @@
 """Sliders over the compression frontier.
 
 Which model is the smallest within so many points of the teacher, which the fastest under so many
-MB, and which meets both limits? :mod:`distilkit.compress.pareto` gives the same answers in Python;
-``frontier.js`` draws it.
+MB, and which meets both limits? ``frontier.js`` answers and draws;
+:func:`distilkit.compress.pareto.smallest_within` answers the first question in Python.
 """
 
 from __future__ import annotations

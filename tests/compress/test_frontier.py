@@ -70,7 +70,7 @@ def made(toy, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DISTILKIT_HOME", str(home))
         patch.setattr(engines, "resident_mib", lambda *_, **__: 64.0)
-        patch.setattr(frontier, "KEPT", (0.5,))
+        patch.setattr(frontier, "KEEP_RATIOS", (0.5,))
         table = run_frontier(scale, students, out=home / "out" / "f.csv", examples=40)
     return home, table
 
@@ -157,7 +157,7 @@ def test_a_second_call_only_reads(made, toy, monkeypatch):
     monkeypatch.setenv("DISTILKIT_HOME", str(home))
     monkeypatch.setattr(finetuning, "train", None)
     monkeypatch.setattr(frontier, "export_engines", None)
-    monkeypatch.setattr(frontier, "KEPT", (0.5,))
+    monkeypatch.setattr(frontier, "KEEP_RATIOS", (0.5,))
     costs = table.drop_duplicates(["variant", "engine"])
     monkeypatch.setattr(frontier, "_costs", lambda *_: costs[["variant", "engine", *COLUMNS[12:]]])
     again = run_frontier(scale, students, out=home / "again.csv", examples=40)
@@ -168,10 +168,10 @@ def test_nothing_is_cut_from_the_control(toy, home):
     scale, students = toy
     model = sequence_classifier(students[1], "sst2", 0)
     data, tokenizer = load_task(scale, "sst2"), load_tokenizer(scale)
-    same = pruned_student(model, tokenizer, "sst2", data, kept=1.0)
+    same = pruned_student(model, tokenizer, "sst2", data, keep_ratio=1.0)
     weights = same.state_dict()
     assert all(weights[name].equal(value) for name, value in model.state_dict().items())
-    assert frontier.KEPT[0] == 1
+    assert frontier.KEEP_RATIOS[0] == 1
 
 
 def test_recovery_is_a_third():
@@ -187,7 +187,7 @@ def test_what_matters_least_goes(toy, home):
     layer = layers_of(model)[0]
     layer.out_of_heads.weight.data[:, : layer.head_size] = 0
     data = load_task(scale, "sst2")
-    cut = pruned_student(model, load_tokenizer(scale), "sst2", data, kept=0.75)
+    cut = pruned_student(model, load_tokenizer(scale), "sst2", data, keep_ratio=0.75)
     assert [one.heads for one in layers_of(cut)] == [3]
     kept = layers_of(cut)[0].into_heads[0].weight
     assert kept.equal(layer.into_heads[0].weight[layer.head_size :])

@@ -150,10 +150,10 @@ def test_agreement_is_the_plain_formula(exported):
         }
         batch["attention_mask"] = torch.ones_like(batch["input_ids"])
         with torch.no_grad():
-            theirs = model(**batch).logits[0].numpy()
-        ours = session.run(None, {k: v.numpy() for k, v in batch.items()})[0][0]
-        answers.append(ours.argmax() == theirs.argmax())
-        difference = max(difference, np.abs(ours - theirs).max())
+            expected = model(**batch).logits[0].numpy()
+        logits = session.run(None, {k: v.numpy() for k, v in batch.items()})[0][0]
+        answers.append(logits.argmax() == expected.argmax())
+        difference = max(difference, np.abs(logits - expected).max())
     found = agreement(model, session, few)
     assert found.examples == 25
     assert found.same_answer == pytest.approx(np.mean(answers))
@@ -185,7 +185,7 @@ def test_regression_has_no_answer_to_agree_on(tmp_path):
         agreement(classifier("distilbert"), session, examples(5))
 
 
-def test_wrong_input_is_said(exported, tmp_path, monkeypatch):
+def test_wrong_input_is_refused(exported, tmp_path, monkeypatch):
     model, file, _ = exported["bert"]
     with pytest.raises(FileNotFoundError, match=r"no file at .*gone.onnx"):
         onnx_session(tmp_path / "gone.onnx")
@@ -194,7 +194,7 @@ def test_wrong_input_is_said(exported, tmp_path, monkeypatch):
     (tmp_path / "text.onnx").write_text("no model")
     with pytest.raises(ValueError, match=r"text.onnx cannot be read"):
         onnx_session(tmp_path / "text.onnx")
-    with pytest.raises(ValueError, match=r"text.onnx is no ONNX file"):
+    with pytest.raises(ValueError, match=r"text.onnx is not an ONNX file"):
         quantize_onnx(tmp_path / "text.onnx", tmp_path / "out.onnx")
     with pytest.raises(ValueError, match="threads = 0"):
         onnx_session(file, threads=0)

@@ -1,4 +1,4 @@
-"""The benches: that the textbook's step is the formula, and what their tables hold."""
+"""The benchmarks: the textbook's step is the formula; FLOPs by hand; what the tables hold."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 from toy_models import shake, small_bert
-from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
+from transformers import AutoTokenizer, BertConfig
 
 from distilkit.cli.main import main
 from distilkit.config import LossConfig
 from distilkit.distillation import LanguageModelLoss
 from distilkit.losses import IGNORE, triple_loss
 from distilkit.masking import MaskedBlocks
-from distilkit.measure import flops as cost
+from distilkit.measure import step_benchmark
+from distilkit.measure.flops import flops_per_token, step_bytes
 from distilkit.measure.inference_benchmark import bench_inference, bench_pass, random_pair
 from distilkit.measure.size import parameter_count
 from distilkit.measure.step_benchmark import (
@@ -31,20 +31,20 @@ from distilkit.measure.step_benchmark import (
     batches,
     bench_step,
     in_a_process,
+    load_pair,
     make_step,
-    models,
     textbook_loss,
 )
 from distilkit.student import student_from_teacher
 
-TINY = {
-    "num_hidden_layers": 2,
-    "hidden_size": 32,
-    "num_attention_heads": 2,
-    "intermediate_size": 64,
-    "vocab_size": 499,
-}
-WORK = Work(shape=TINY, batch_size=4, length=24)
+VOCABULARY = 205  # of small_bert
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory) -> Work:
+    folder = tmp_path_factory.mktemp("teacher")
+    small_bert(2).save_pretrained(folder)
+    return Work(width=str(folder), batch_size=4, length=24, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -72,30 +72,31 @@ def ragged_batch(tokenizer, seed: int) -> dict:
 
 @pytest.mark.parametrize("tokens", ["all", "masked"])
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_textbook_and_ours_are_the_formula_in_float64(pair, tokenizer, tokens, seed):
+def test_textbook_and_package_are_the_formula_in_float64(pair, tokenizer, tokens, seed):
     """Loss to 1e-6 and gradient to 2e-6 relative, on fresh ragged batches."""
     loss_config, batch = (
         LossConfig(restrict_kd_to_mask=tokens == "masked"),
         ragged_batch(tokenizer, seed),
     )
     inputs = {key: batch[key] for key in ("input_ids", "attention_mask")}
-    exact, theirs = (copy.deepcopy(model).double() for model in pair)
-    real = batch["attention_mask"].bool()
-    out = [model(**inputs, output_hidden_states=True) for model in (exact, theirs)]
+    exact, exact_teacher = (copy.deepcopy(model).double() for model in pair)
+    chosen = batch["attention_mask"].bool()
+    out = [model(**inputs, output_hidden_states=True) for model in (exact, exact_teacher)]
     logits, hidden = (
-        [o.logits[real] for o in out],
-        [o.hidden_states[-1][real] for o in out],
+        [o.logits[chosen] for o in out],
+        [o.hidden_states[-1][chosen] for o in out],
     )
-    expected = triple_loss(*logits, *hidden, batch["labels"][real], loss_config).loss
+    expected = triple_loss(*logits, *hidden, batch["labels"][chosen], loss_config).loss
     expected.backward()
     reference = torch.cat([p.grad.flatten() for p in exact.parameters()])
 
-    for variant in ("textbook", "ours"):
+    for variant in ("textbook", "package"):
         student = copy.deepcopy(pair[0])
         if variant == "textbook":
             loss = textbook_loss(student, pair[1], batch, loss_config)
         else:
-            loss = LanguageModelLoss(loss_config, pair[1])(student, batch, batch["counts"])["loss"]
+            package_loss = LanguageModelLoss(loss_config, pair[1])
+            loss = package_loss(student, batch, batch["counts"])["loss"]
         loss.backward()
         gradient = torch.cat([p.grad.flatten() for p in student.parameters()]).double()
         assert loss.item() == pytest.approx(expected.item(), rel=1e-6), variant
@@ -103,20 +104,19 @@ def test_textbook_and_ours_are_the_formula_in_float64(pair, tokenizer, tokens, s
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_step_moves_the_weights_against_the_loss(variant):
-    teacher, student = models(WORK)
+def test_a_step_moves_the_weights_against_the_loss(variant, work):
+    teacher, student = load_pair(work)
     step = make_step(variant, student.eval(), teacher, LossConfig())
-    batch = next(batches(WORK, TINY["vocab_size"]))
-    batch["attention_mask"] = torch.ones_like(batch["input_ids"])
+    batch = next(batches(work, VOCABULARY))
     losses = [step(batch).item() for _ in range(60)]
     assert losses[-1] < losses[0]
 
 
-def test_random_batches_are_full_blocks_with_15_percent_masked():
-    source = batches(WORK, TINY["vocab_size"])
+def test_random_batches_are_full_blocks_with_15_percent_masked(work):
+    source = batches(work, VOCABULARY)
     one, other = next(source), next(source)
     assert not torch.equal(one["input_ids"], other["input_ids"])
-    again = next(batches(WORK, TINY["vocab_size"]))
+    again = next(batches(work, VOCABULARY))
     assert torch.equal(one["input_ids"], again["input_ids"])
     assert one["counts"] == {"examples": 4, "tokens": 96, "masked": 16}  # 4 of 24 each
     assert sorted(one["rows"].tolist()) == list(range(96))
@@ -125,14 +125,12 @@ def test_random_batches_are_full_blocks_with_15_percent_masked():
     assert (one["labels"] != IGNORE).sum(1).tolist() == [4] * 4
 
 
-def test_real_text_and_a_checkpoint(tmp_path, tokenizer, texts):
+def test_a_text_and_a_checkpoint(tmp_path, tokenizer, texts, work):
     small_bert(2).save_pretrained(tmp_path / "teacher")
     tokenizer.save_pretrained(tmp_path / "teacher")
     (tmp_path / "text.txt").write_text("\n".join(texts))
-    work = replace(
-        WORK, width=str(tmp_path / "teacher"), shape=None, text=str(tmp_path / "text.txt")
-    )
-    teacher, _ = models(work)
+    work = replace(work, width=str(tmp_path / "teacher"), text=str(tmp_path / "text.txt"))
+    teacher, _ = load_pair(work)
     batch = next(batches(work, teacher.config.vocab_size))
     words = AutoTokenizer.from_pretrained(tmp_path / "teacher").convert_ids_to_tokens(
         batch["input_ids"][0]
@@ -141,7 +139,10 @@ def test_real_text_and_a_checkpoint(tmp_path, tokenizer, texts):
     assert sum(word.startswith("w") for word in words) > 12
 
 
-def test_the_bench_of_a_step_end_to_end(tmp_path, capsys):
+def test_the_bench_of_a_step_end_to_end(tmp_path, capsys, monkeypatch):
+    """In this process; that a new one gets the allocator's settings is the next test."""
+    monkeypatch.setattr(step_benchmark, "in_a_process", lambda _, function, *args: function(*args))
+    monkeypatch.setitem(step_benchmark.MATMUL, "cpu", 64)
     small_bert(2).save_pretrained(tmp_path / "teacher")
     path = tmp_path / "step.json"
     options = ["--widths", str(tmp_path / "teacher"), "--tokens", "masked", "--steps", "2"]
@@ -165,9 +166,10 @@ def settings() -> dict[str, str | None]:
     return {name: os.environ.get(name) for name in LARGE_MALLOC}
 
 
-def test_the_allocator_is_set_up_where_it_is_asked_for_only():
-    assert in_a_process(replace(WORK, malloc="large"), settings) == LARGE_MALLOC
-    assert set(in_a_process(WORK, settings).values()) == {None}
+@pytest.mark.processes
+def test_the_allocator_is_set_only_where_the_work_says_so(work):
+    assert in_a_process(replace(work, malloc="large"), settings) == LARGE_MALLOC
+    assert set(in_a_process(work, settings).values()) == {None}
     assert set(settings().values()) == {None}
 
 
@@ -178,51 +180,53 @@ def test_the_allocator_is_set_up_where_it_is_asked_for_only():
         ({"path": "/nowhere/at/all.json"}, "no folder /nowhere/at"),
     ],
 )
-def test_wrong_input_is_refused_before_time_is_spent(options, message):
+def test_wrong_input_is_refused_before_time_is_spent(options, message, work):
     with pytest.raises(ValueError, match=message):
-        bench_step([WORK], **options)
+        bench_step([work], **options)
 
 
-# ---- formulas
+# ---- FLOPs and memory
 
 
-@pytest.mark.parametrize("length", [16, 64])
-def test_operations_by_formula_are_those_that_torch_counts(length):
-    """Forward of the teacher, forward and backward of the student, logits of all tokens."""
-    teacher, student = models(replace(WORK, length=length))
-    for model in (teacher, student):
-        model.config._attn_implementation = "eager"  # its two products are seen one by one
-    batch = next(batches(replace(WORK, length=length), TINY["vocab_size"]))
-    with FlopCounterMode(display=False) as counter:
-        with torch.no_grad():
-            teacher(batch["input_ids"])
-        student(batch["input_ids"]).logits.sum().backward()
-    counted = counter.get_total_flops() / batch["input_ids"].numel()
-    assert cost.flops_per_token(teacher.config, student.config, length) == pytest.approx(
-        counted, rel=1e-3
+def flops_by_hand(config: BertConfig, length: int, share: float) -> float:
+    """Forward pass, per token: 2 operations a multiply-add, matrix products only."""
+    h, inner, v = config.hidden_size, config.intermediate_size, config.vocab_size
+    layer = 2 * (4 * h * h + 2 * h * inner) + 4 * length * h  # projections and FFN; attention
+    head = 2 * h * h + 2 * h * v
+    return config.num_hidden_layers * layer + share * head
+
+
+@pytest.mark.parametrize(("length", "share"), [(128, 1.0), (512, 19 / 128)])
+def test_flops_at_bert_base_dimensions_are_those_counted_by_hand(length, share):
+    """Forward of the teacher, forward and backward (twice the forward) of the student."""
+    teacher, student = BertConfig(), BertConfig(num_hidden_layers=6)
+    expected = flops_by_hand(teacher, length, share) + 3 * flops_by_hand(student, length, share)
+    assert flops_per_token(teacher, student, length, share) == pytest.approx(expected, rel=1e-6)
+
+
+def test_flops_of_a_distilbert_student_are_those_of_a_bert_of_its_size():
+    teacher = small_bert(2)
+    student = student_from_teacher(teacher).config
+    expected = flops_by_hand(teacher.config, 24, 1.0)
+    expected += 3 * flops_by_hand(
+        BertConfig(**teacher.config.to_dict() | {"num_hidden_layers": 1}), 24, 1.0
     )
+    assert flops_per_token(teacher.config, student, 24) == pytest.approx(expected, rel=1e-6)
 
 
-def test_masked_rows_alone_save_the_heads_operations():
-    config = BertConfig()
-    student = student_from_teacher(BertForMaskedLM(BertConfig(**TINY))).config
-    everything, few = (cost.flops_per_token(config, student, 128, share) for share in (1, 0.15))
-    assert everything > few > cost.flops_per_token(config, student, 128, 0.0)
-
-
-def test_bytes_by_formula_hold_weights_and_grow_with_the_batch():
-    teacher, student = models(WORK)
+def test_bytes_by_formula_hold_weights_and_grow_with_the_batch(work):
+    teacher, student = load_pair(work)
     weights = 4 * (4 * parameter_count(student) + parameter_count(teacher))
-    small, large = (cost.step_bytes(teacher, student, batch, 64) for batch in (1, 8))
+    small, large = (step_bytes(teacher, student, batch, 64) for batch in (1, 8))
     assert weights < small < large
-    assert cost.step_bytes(teacher, student, 8, 64, fused_attention=True) < large
+    assert step_bytes(teacher, student, 8, 64, fused_attention=True) < large
 
 
 # ---- inference
 
 
-def test_inference_by_length_and_threads():
-    teacher, student = models(WORK)
+def test_inference_by_length_and_threads(work):
+    teacher, student = load_pair(work)
     table = bench_inference(
         {"teacher": teacher, "student": student.eval()},
         lengths=(8, 16),
@@ -241,8 +245,8 @@ def test_inference_by_length_and_threads():
     assert (table.per_s_low <= table.per_s).all()
 
 
-def test_the_papers_pass_over_pairs(tokenizer):
-    teacher, student = models(WORK)
+def test_the_papers_pass_over_pairs(tokenizer, work):
+    teacher, student = load_pair(work)
     pairs = [("w1 w2", "w3"), ("w4", "w5 w6 w7"), ("w8 " * 80, "w9 " * 80)]  # the last is cut
     table = bench_pass({"teacher": teacher, "student": student}, tokenizer, pairs)
     assert table.model.tolist() == ["teacher", "student"]
