@@ -1,8 +1,8 @@
-"""What a forward pass costs: latency alone, throughput in batches, by length and threads.
+"""Cost of a forward pass: latency at batch 1, throughput at batch 32, by length and threads.
 
 The models take turns pass by pass (:mod:`distilkit.measure.latency`). The paper's protocol is a
-second table: one pass over the STS-B development set, one pair at a time, on the CPU (Sanh et al.
-2019, section 4, table 3).
+second table: one pass over the STS-B development set at batch size 1 on the CPU (Sanh et al. 2019,
+section 4, table 3).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from transformers import (
 
 from distilkit.measure.latency import latency_ms, ready, throughput_per_s
 from distilkit.measure.size import parameter_count
+from distilkit.processes import to_device
 from distilkit.student import student_from_teacher
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ LENGTHS = (32, 128, 512)
 
 
 def random_pair() -> dict[str, PreTrainedModel]:
-    """BERT-base and its student as classifiers with random weights: speed needs no training."""
+    """BERT-base and its student, classifiers with random weights: speed needs no training."""
     teacher = BertForSequenceClassification(BertConfig(num_labels=1)).eval()
     return {"teacher": teacher, "student": student_from_teacher(teacher)}
 
@@ -47,14 +48,14 @@ def bench_inference(
     runs: int = 10,
     batches: int = 2,
 ) -> pd.DataFrame:
-    """Latency at batch 1 and throughput at batch 32, the models in turns.
+    """Measure latency at batch 1 and throughput at batch 32, the models taking turns.
 
     Args:
         models: name -> model, the teacher first: ratios are to the first one.
         lengths: tokens a sequence, no padding.
-        threads: numbers of CPU threads; by default 1 and all that PyTorch uses.
-        runs: timed passes at batch 1, after 3 that warm up.
-        batches: timed passes at batch 32, after one.
+        threads: numbers of CPU threads; by default 1 and as many as PyTorch uses.
+        runs: timed passes at batch 1, after 3 to warm up.
+        batches: timed passes at batch 32, after 1 to warm up.
 
     Returns:
         A row for each model, length and number of threads: ``p50_ms``, ``p95_ms``, ``faster``
@@ -67,23 +68,23 @@ def bench_inference(
     import pandas as pd
 
     rows = []
-    used = sorted({1, torch.get_num_threads()}) if threads is None else threads
-    for number, length in tqdm([*product(used, lengths)], "threads × lengths"):
-        alone = latency_ms(models, length=length, runs=runs, warmup=3, threads=number)
-        full = throughput_per_s(models, length=length, runs=batches, threads=number)
-        first = next(iter(alone.values()))
+    numbers = sorted({1, torch.get_num_threads()}) if threads is None else threads
+    for number, length in tqdm([*product(numbers, lengths)], "threads × lengths"):
+        latency = latency_ms(models, length=length, runs=runs, warmup=3, threads=number)
+        throughput = throughput_per_s(models, length=length, runs=batches, threads=number)
+        first = next(iter(latency.values()))
         for name, model in models.items():
             rows.append(
                 {
                     "threads": number,
                     "length": length,
                     "model": name,
-                    "p50_ms": alone[name].p50_ms,
-                    "p95_ms": alone[name].p95_ms,
-                    "faster": first.p50_ms / alone[name].p50_ms,
-                    "per_s": full[name].median_per_s,
-                    "per_s_low": full[name].min_per_s,
-                    "per_s_high": full[name].max_per_s,
+                    "p50_ms": latency[name].p50_ms,
+                    "p95_ms": latency[name].p95_ms,
+                    "faster": first.p50_ms / latency[name].p50_ms,
+                    "per_s": throughput[name].median_per_s,
+                    "per_s_low": throughput[name].min_per_s,
+                    "per_s_high": throughput[name].max_per_s,
                     "parameters": parameter_count(model),
                 }
             )
@@ -97,15 +98,15 @@ def bench_pass(
     *,
     threads: int = 1,
 ) -> pd.DataFrame:
-    """The paper's protocol: seconds of one pass over pairs of sentences, one at a time.
+    """Time one pass over pairs of sentences at batch size 1: the paper's protocol.
 
-    The models take turns pair by pair; tokenization is timed apart.
+    The models take turns pair by pair; tokenization is timed separately.
 
     Args:
         models: name -> model, the teacher first.
-        tokenizer: of all of them.
-        pairs: for instance the STS-B development set's.
-        threads: of the CPU.
+        tokenizer: shared by all of them.
+        pairs: for instance those of the STS-B development set.
+        threads: CPU threads.
 
     Returns:
         A row a model: ``seconds``, ``p50_ms``, ``p95_ms`` of a pair, ``faster`` (the first model's
@@ -122,16 +123,17 @@ def bench_pass(
     longest = min(model.config.max_position_embeddings for model in models.values())
     inputs = [_inputs(tokenizer, pair, longest) for pair in pairs]
     tokenization = time.perf_counter() - started
-    took: dict[str, list[float]] = {name: [] for name in models}
+    warmup = inputs[:3]
+    seconds: dict[str, list[float]] = {name: [] for name in models}
     with ready(models.values(), threads):
-        for number, given in enumerate([*inputs[:3], *inputs]):  # the first three warm up
+        for number, pair_inputs in enumerate([*warmup, *inputs]):
             for name, model in models.items():
-                here = {key: value.to(model.device) for key, value in given.items()}
+                on_device = to_device(pair_inputs, model.device)
                 started = time.perf_counter()
-                model(**here).logits.cpu()
-                if number >= len(inputs[:3]):
-                    took[name].append(time.perf_counter() - started)
-    first = sum(next(iter(took.values())))
+                model(**on_device).logits.cpu()  # the copy waits for the device
+                if number >= len(warmup):
+                    seconds[name].append(time.perf_counter() - started)
+    first = sum(next(iter(seconds.values())))
     return pd.DataFrame(
         [
             {
@@ -144,7 +146,7 @@ def bench_pass(
                 "tokenization_s": tokenization,
                 "threads": threads,
             }
-            for name, times in took.items()
+            for name, times in seconds.items()
         ]
     )
 
@@ -152,6 +154,6 @@ def bench_pass(
 def _inputs(
     tokenizer: PreTrainedTokenizerBase, pair: tuple[str, str], longest: int
 ) -> dict[str, Tensor]:
-    """[1, L] ids and mask. No token types: the student has none, and they cost nothing."""
-    given: Any = tokenizer(*pair, truncation=True, max_length=longest, return_tensors="pt")
-    return {name: given[name] for name in ("input_ids", "attention_mask")}
+    """Ids and mask, both [1, L]; no token types: the student has none, and they cost nothing."""
+    encoded: Any = tokenizer(*pair, truncation=True, max_length=longest, return_tensors="pt")
+    return {name: encoded[name] for name in ("input_ids", "attention_mask")}

@@ -220,6 +220,12 @@ def random_inputs(model: nn.Module, batch_size: int, length: int, seed: int) -> 
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
+def synchronize(device: torch.device | str) -> None:
+    """Wait for the kernels that an accelerator still runs after the call has returned."""
+    if torch.device(device).type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
 # ---- internals
 
 
@@ -257,14 +263,13 @@ def _percentiles_ms(seconds: list[float]) -> tuple[float, float]:
 
 
 def _forward(model: nn.Module, batch_size: int, length: int, seed: int) -> Callable[[], Any]:
-    """One forward pass over the same batch at every call, ended by a device synchronisation."""
+    """One forward pass over the same batch at every call, until the device has finished."""
     inputs = random_inputs(model, batch_size, length, seed)
     device = inputs["input_ids"].device
 
     def forward() -> Any:
         output = model(**inputs)
-        if device.type != "cpu":  # kernels still run after the call has returned
-            torch.accelerator.synchronize(device)
+        synchronize(device)
         return output
 
     return forward

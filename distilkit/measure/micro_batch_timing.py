@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from distilkit.measure.latency import synchronize
 from distilkit.training_loop import in_bf16
 
 
@@ -59,9 +60,3 @@ def gradient_step(
             value.backward()
 
     return step
-
-
-def synchronize(device: str | torch.device) -> None:
-    """Wait for the work that a GPU has been given; nothing to wait for on a CPU."""
-    if torch.device(device).type == "cuda":
-        torch.cuda.synchronize()

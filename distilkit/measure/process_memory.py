@@ -1,7 +1,7 @@
-"""A process that answers with one model, and says how much memory it holds.
+"""Script: run one model in this process and print the process's resident memory as JSON.
 
-Run as a script, not imported: ``python -I process_memory.py MODEL LENGTH THREADS``. So a process
-that has an ONNX file loads ONNX Runtime and NumPy and nothing else, as a small server would.
+Run, not imported: ``python -I process_memory.py MODEL LENGTH THREADS``. So a process with an ONNX
+file loads ONNX Runtime and NumPy and nothing else, as a small server would.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from pathlib import Path
 PASSES = 5
 
 
-def answer_with_onnx(file: str, length: int, threads: int) -> object:
-    """Pass a text through an ONNX file, some times; the session, which holds the weights."""
+def run_onnx(file: str, length: int, threads: int) -> object:
+    """Run :data:`PASSES` passes of an ONNX file; return the session, which holds the weights."""
     import numpy as np
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    inputs = {put.name: np.ones((1, length), dtype=np.int64) for put in session.get_inputs()}
+    inputs = {node.name: np.ones((1, length), dtype=np.int64) for node in session.get_inputs()}
     for _ in range(PASSES):
         session.run(None, inputs)
     return session
 
 
-def answer_with_torch(folder: str, length: int, threads: int) -> object:
-    """Pass a text through a checkpoint, some times; the model, which holds the weights."""
+def run_torch(folder: str, length: int, threads: int) -> object:
+    """Run :data:`PASSES` passes of a checkpoint; return the model, which holds the weights."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     import torch
     from transformers import AutoModelForSequenceClassification
@@ -47,7 +47,7 @@ def answer_with_torch(folder: str, length: int, threads: int) -> object:
 if __name__ == "__main__":
     import psutil
 
-    given, *numbers = sys.argv[1:]
-    answer = answer_with_onnx if given.endswith(".onnx") else answer_with_torch
-    held = answer(given, *map(int, numbers))  # or it would be freed before memory is read
+    path, *numbers = sys.argv[1:]
+    run = run_onnx if path.endswith(".onnx") else run_torch
+    model = run(path, *map(int, numbers))  # keeps the weights alive until memory is read
     print(json.dumps({"resident_mib": psutil.Process().memory_info().rss / 2**20}))

@@ -1,4 +1,4 @@
-"""Cost of one distillation step: the textbook's, and this package's in two precisions.
+"""Cost of one distillation step: the textbook's loss, and the fused one in two precisions.
 
 The three variants take turns batch by batch on the same batches. A busy machine slows all of them
 alike, so the ratio of their times is meaningful. Peak memory is measured in a separate process for
