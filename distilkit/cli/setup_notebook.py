@@ -14,13 +14,13 @@ from distilkit.run import commit
 
 
 def setup_notebook(name: str | None = None) -> Scale:
-    """Print what a reader needs to know before time is spent, and return the scale.
+    """Print scale, versions and machine, and return the scale.
 
     Args:
         name: of the scale; by default ``DISTILKIT_SCALE``, or ``tiny``.
     """
     chosen = scale(name)
-    # loading and saving a small model needs no progress bar of its own in a notebook
+    # Loading and saving a small model needs no progress bar in a notebook
     transformers.utils.logging.disable_progress_bar()
     warnings.filterwarnings("ignore", category=TqdmWarning)
     cuda = torch.cuda.is_available()
@@ -36,7 +36,7 @@ def setup_notebook(name: str | None = None) -> Scale:
 
 
 def provenance(chosen: Scale) -> dict[str, str]:
-    """What goes into a saved figure's metadata: scale, seed and commit."""
+    """Scale, seed and commit, for the metadata of a saved figure."""
     return {
         "scale": chosen.name,
         "seed": str(chosen.distillation.seed),

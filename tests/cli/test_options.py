@@ -1,0 +1,69 @@
+"""Options set the fields of the configs that they are named after."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from distilkit.cli.main import GROUPS, build_parser, main
+from distilkit.cli.measure import BENCHES
+from distilkit.cli.options import chosen_scale, given
+from distilkit.config import SCALES, LossConfig
+
+
+def chosen(*command: str):
+    return chosen_scale(build_parser().parse_args(command))
+
+
+def test_nothing_given_is_the_scale_itself():
+    assert chosen("distil", "--scale", "base") == SCALES["base"]
+    assert chosen("study") == chosen("finetune", "a", "--task", "sst2") == SCALES["tiny"]
+
+
+def test_each_option_sets_its_field():
+    loss = ("--kd-weight", "1", "--mlm-target", "teacher", "--restrict-kd-to-mask")
+    training = ("--batch-size", "8", "--learning-rate", "1e-4", "--precision", "bf16")
+    scale = chosen("distil", "--teacher", "t", *loss, *training, "--seed", "9", "--steps", "3")
+    tiny = SCALES["tiny"]
+    assert scale == replace(
+        tiny,
+        teacher="t",
+        loss_config=LossConfig(
+            kd_weight=1, mlm_weight=0.1, mlm_target="teacher", restrict_kd_to_mask=True
+        ),
+        distillation=replace(
+            tiny.distillation, batch_size=8, learning_rate=1e-4, precision="bf16", seed=9, steps=3
+        ),
+    )
+    assert chosen("head", "encoder", "--text", "text").teacher == "encoder"
+    assert chosen("frontier", "--tasks", "sst2", "rte", "--seeds", "4").tasks == ("sst2", "rte")
+
+
+def test_epochs_replace_the_steps_of_the_scale():
+    training = chosen("distil", "--epochs", "2").distillation
+    assert (training.epochs, training.steps) == (2, None)
+
+
+def test_a_study_sets_distillation_and_fine_tuning_apart():
+    scale = chosen("study", "--steps", "7", "--epochs", "2")
+    assert (scale.distillation.steps, scale.finetuning.epochs) == (7, 2)
+    assert scale.distillation.epochs == SCALES["tiny"].distillation.epochs
+
+
+def test_the_loss_of_a_fine_tuning_needs_a_teacher(capsys):
+    command = ["finetune", "a", "--task", "sst2", "--kd-weight", "0.7"]
+    assert given(build_parser().parse_args(command), "finetune_loss") == {"kd_weight": 0.7}
+    assert main(command) == 2
+    assert "kd_weight: of the distillation; give --teacher too" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [*(name for group in GROUPS for name in group.VERBS), *(f"bench {name}" for name in BENCHES)],
+)
+def test_each_verb_has_a_help_of_its_own(verb, capsys):
+    with pytest.raises(SystemExit) as end:
+        main([*verb.split(), "--help"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: distilkit {verb} ")
