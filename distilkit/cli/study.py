@@ -109,9 +109,9 @@ def frontier(options: Namespace) -> None:
     from distilkit.compress.frontier import run_frontier
     from distilkit.compress.pareto import frontier_points
 
-    chosen = chosen_scale(options)
     if options.students and getattr(options, "scale.text"):
         raise ValueError("--text is what students are distilled on: leave it or --students out")
+    chosen = chosen_scale(options)
     out = options.out or chosen.figures / "frontier.csv"
     table = run_frontier(
         chosen, options.students, out=out, examples=options.examples, name=options.name
