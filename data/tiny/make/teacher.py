@@ -34,17 +34,13 @@ from transformers import (
     BertForMaskedLM,
     PreTrainedTokenizerBase,
 )
+from vocabulary import commonest_pieces, cut_vocabulary
 
 from distilkit.config import LossConfig, TrainingConfig
 from distilkit.data.documents import read_texts
 from distilkit.distillation import distil
 from distilkit.masking import MaskedBlocks, pack
-from distilkit.models.encoder import (
-    commonest_pieces,
-    cut_vocabulary,
-    masked_lm_from_encoder,
-    train_head,
-)
+from distilkit.models.encoder import masked_lm_from_encoder, train_head
 from distilkit.processes import seeded
 from distilkit.run import Run
 
