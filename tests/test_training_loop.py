@@ -808,6 +808,7 @@ class CountWaits(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("queues", [True, False])
+@pytest.mark.slow
 def test_a_step_waits_for_the_device_only_where_it_logs(home, tokenizer, monkeypatch, queues):
     monkeypatch.setattr(loop, "_is_async", lambda device: queues)
     teacher = small_bert(2)

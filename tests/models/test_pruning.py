@@ -427,6 +427,7 @@ def taught(tokenizer):
 @pytest.mark.parametrize(
     "kind", [BertForSequenceClassification, DistilBertForSequenceClassification]
 )
+@pytest.mark.slow
 def test_a_pruned_classifier_recovers_and_is_read_again(home, tokenizer, taught, kind):
     untaught, data = taught
     teacher_run = finetune(untaught, tokenizer, "sst2", data, TOY, name="teacher")
@@ -483,6 +484,7 @@ def test_a_killed_recovery_goes_on_from_a_checkpoint_of_the_pruned_shapes(
     assert_same(load_pruned(killed.model).state_dict(), load_pruned(whole.model).state_dict())
 
 
+@pytest.mark.slow
 def test_a_pruned_masked_language_model_recovers_by_the_triple_loss(home, tokenizer, texts):
     teacher = small_bert(2)
     student = student_from_teacher(teacher, [0, 1])  # computes what its teacher does

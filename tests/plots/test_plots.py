@@ -143,6 +143,7 @@ def figure_named(name: str):
 
 
 @pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.slow
 def test_nothing_is_cut_off_and_no_two_texts_overlap(name):
     figure = figure_named(name)
     figure.draw_without_rendering()
