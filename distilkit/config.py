@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -70,8 +70,7 @@ def _one_of(owner: str, name: str, value: Any, allowed: tuple[str, ...]) -> None
 class LossConfig:
     """The triple loss, ``kd · T²·KL + mlm · CE + cosine · (1 − cos)`` (paper, section 3).
 
-    The weights 5, 2, 1 and T = 2 are those of the released weights (the authors' training
-    command), not the 0.33 each of one of their examples.
+    The defaults are those of the released weights, not the 0.33 each of one README example.
     """
 
     kd_weight: float = 5.0  # weight of T²·KL(teacher ‖ student); 0 switches the term off
@@ -306,21 +305,3 @@ def scale(name: str | None = None) -> Scale:
             f"unknown scale {name!r}: set DISTILKIT_SCALE to one of {', '.join(SCALES)}"
         )
     return SCALES[name]
-
-
-def as_json(config: Any) -> dict[str, Any]:
-    """Return a config dataclass as plain JSON values (tuples become lists)."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: plain(item) for key, item in value.items()}
-        if isinstance(value, (tuple, list)):
-            return [plain(item) for item in value]
-        if isinstance(value, Integral) and not isinstance(value, bool):
-            return int(value)  # NumPy's numbers are numbers too, but not JSON's
-        if isinstance(value, Real) and not isinstance(value, bool):
-            return float(value)
-        return value
-
-    assert fields(config), "as_json takes a dataclass instance"
-    return plain(asdict(config))

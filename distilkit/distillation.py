@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from distilkit.config import MLM_ONLY, LossConfig, TrainingConfig, as_json
+from distilkit.config import MLM_ONLY, LossConfig, TrainingConfig
 from distilkit.families import mlm_head, positions
 from distilkit.fused_loss import fused_triple_loss
 from distilkit.masking import MaskedBlocks
 from distilkit.processes import eval_mode, processes, seeded, to_device
-from distilkit.run import Run, fingerprint, open_run
+from distilkit.run import Run, as_json, fingerprint, open_run
 from distilkit.training_loop import sum_over_processes, train
 
 # (student, teacher, batch, counts) -> named terms, weighted, each divided by the step's counts
@@ -71,8 +71,8 @@ def pretrain(
 
     Args:
         model: BertForMaskedLM, DistilBertForMaskedLM, ...; not changed.
-        blocks: training text, or another source of the same batches, such as the teacher's stored
-            hidden states of it (:class:`distilkit.data.teacher_cache.TeacherCache`).
+        blocks: training text, or another source of its batches
+            (:class:`distilkit.data.teacher_cache.TeacherCache`).
         training: how long, in which batches, with which AdamW.
         name: of the run's folder.
         loss_config: weights of the three terms, temperature, which tokens.
@@ -131,9 +131,8 @@ def pretrain(
 class LanguageModelLoss(nn.Module):
     """The triple loss as the loop calls it; teacher and student see the same corrupted input.
 
-    Its only parameters are the projections of the cosine term, where the two widths differ. They
-    are trained with the student and dropped afterwards (TinyBERT's W_h: Jiao et al. 2020,
-    equation 8).
+    Its only parameters are the projections of the cosine term, where the widths differ. They are
+    trained with the student, then dropped (TinyBERT's W_h: Jiao et al. 2020, equation 8).
     """
 
     def __init__(

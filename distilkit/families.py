@@ -41,6 +41,13 @@ BERT_TO_DISTILBERT = {
     "output.LayerNorm": "output_layer_norm",
 }
 
+# The same of the masked-language-model head; the decoder's bias is what forward adds.
+BERT_HEAD_TO_DISTILBERT = {
+    "transform.dense": "vocab_transform",
+    "transform.LayerNorm": "vocab_layer_norm",
+    "decoder": "vocab_projector",
+}
+
 # Key in the config of a pruned model: {"heads": [left in each layer], "units": [likewise]}
 PRUNED = "pruned"
 

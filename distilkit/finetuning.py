@@ -23,14 +23,14 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from distilkit.config import FinetuneLossConfig, TrainingConfig, as_json
+from distilkit.config import FinetuneLossConfig, TrainingConfig
 from distilkit.data.examples import Examples
 from distilkit.data.tasks import Task, get_task, scores, task_examples
 from distilkit.families import positions
 from distilkit.losses import at_least_float32, soft_target_loss
 from distilkit.models.heads import with_new_head
 from distilkit.processes import eval_mode, processes, to_device
-from distilkit.run import Run, fingerprint, open_run
+from distilkit.run import Run, as_json, fingerprint, open_run
 from distilkit.training_loop import Loss, evaluate, train
 
 LEAST_LENGTH = 8  # tokens: two sentences, [CLS] and [SEP] twice

@@ -1,18 +1,13 @@
-"""The triple loss without the two [N, V] tensors: rows first, then the vocabulary chunk by chunk.
+"""The triple loss as training runs it: chunked over rows, without [N, V] in memory.
 
-Over a vocabulary of 30,522 the logits of 4,096 tokens take 0.5 GB for each model, and softmax and
-gradient several times that. Three habits avoid it:
+The numbers and gradients are those of :func:`distilkit.losses.triple_loss` (tested in float64). A
+term whose weight is 0 is not computed, and reported as 0.
 
-1. Rows (tokens) are selected *before* the projection onto the vocabulary.
-2. Projection, softmax, losses and the gradient are made chunk by chunk, so only [chunk, V] of
-   teacher and student ever stand in memory.
-3. Both vocabulary losses have closed-form gradients with respect to the logits, so the gradients
-   of hidden states and projection are formed in the forward pass, while the chunk is there:
-   ``d(T²·KL)/dz = T · (softmax(z/T) − softmax(t/T))`` (Hinton et al. 2015, equation 2) and
-   ``dCE/dz = softmax(z) − onehot``.
-
-The numbers are those of :func:`distilkit.losses.triple_loss` (tested against it in float64); a term
-whose weight is 0 is not computed, and reported as 0.
+With 30,522 words the logits of 4,096 tokens take 0.5 GB a model, and softmax and gradient several
+times that. So rows (tokens) are selected before the projection onto the vocabulary. Projection,
+softmax and losses run chunk by chunk. Their gradients have closed forms and are made in the
+forward pass, while the chunk is there: ``d(T²·KL)/dz = T · (softmax(z/T) − softmax(t/T))`` (Hinton
+et al. 2015, equation 2) and ``dCE/dz = softmax(z) − onehot``.
 """
 
 from __future__ import annotations
@@ -115,7 +110,7 @@ class _VocabularyLosses(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, d_loss, *_):
         if ctx.gradients is None:
-            raise RuntimeError("the lean head's gradients serve one backward pass; run it again")
+            raise RuntimeError("the gradients serve one backward pass; run it forward again")
         gradients, ctx.gradients = ctx.gradients, None
         return (*(g.mul_(d_loss.to(g.dtype)) for g in gradients), *(None,) * 5)
 
@@ -193,16 +188,16 @@ def fused_triple_loss(
     cosine_pairs: Sequence[tuple[Tensor, Tensor]] | None = None,
     counts: dict[str, int] | None = None,
 ) -> TripleLoss:
-    """The triple loss of rows of hidden states, memory-lean; equals ``losses.triple_loss``.
+    """Return the triple loss of rows of hidden states; equals ``losses.triple_loss``.
 
     Args:
         student_hidden: [N, H], last hidden states of the N non-pad tokens, the M masked ones
             first.
-        student_head: the student's MLM head (:func:`mlm_head`).
+        student_head: the student's MLM head (:func:`distilkit.families.mlm_head`).
         targets: [M], the original tokens of the masked rows.
-        objective: weights, temperature, which tokens.
-        teacher_hidden, teacher_head: [N, H'] and head of the teacher, the same rows; may be left
-            out if the objective does not need a teacher.
+        loss_config: weights, temperature, which tokens.
+        teacher_hidden, teacher_head: [N, H'] and head of the teacher, the same rows; only where
+            the loss needs a teacher.
         cosine_pairs: hidden states (student's, teacher's), each [N, H''], that the cosine term
             aligns, the mean over pairs; by default the two last hidden states.
         counts: the denominators ``soft_target``, ``mlm`` and ``cosine``, over all micro-batches of
@@ -212,8 +207,7 @@ def fused_triple_loss(
         The weighted sum (differentiable) and its unweighted terms (for the log: detached).
 
     Raises:
-        ValueError: the objective needs a teacher and there is none, the rows do not match, or
-            the two vocabularies differ.
+        ValueError: the teacher is missing, the rows do not match, or the vocabularies differ.
     """
     n, m = len(student_hidden), len(targets)
     if m > n:
@@ -221,7 +215,7 @@ def fused_triple_loss(
     asks_head = loss_config.kd_weight > 0 or loss_config.mlm_target == "teacher"
     missing = teacher_hidden is None or teacher_head is None
     if missing and (asks_head or (loss_config.cosine_weight > 0 and cosine_pairs is None)):
-        raise ValueError("this objective needs teacher_hidden and teacher_head")
+        raise ValueError("this loss needs teacher_hidden and teacher_head")
     if loss_config.needs_teacher and not missing:
         if len(teacher_hidden) != n:
             raise ValueError(f"rows do not match: student {n}, teacher {len(teacher_hidden)}")
@@ -251,8 +245,8 @@ def fused_triple_loss(
     cosine = at_least_float32(student_hidden).new_zeros(())
     if loss_config.cosine_weight > 0:
         pairs = cosine_pairs or [(student_hidden, teacher_hidden)]
-        for ours, theirs in pairs:
-            cosine = cosine + cosine_loss(ours, theirs, count=counts["cosine"]) / len(pairs)
+        for student, target in pairs:
+            cosine = cosine + cosine_loss(student, target, count=counts["cosine"]) / len(pairs)
     loss = vocabulary_loss + loss_config.cosine_weight * cosine
     return TripleLoss(loss, soft_target, mlm, cosine.detach())
 

@@ -1,5 +1,8 @@
 """The three losses of DistilBERT and their sum, as the paper writes them.
 
+Read these formulas; training runs :mod:`distilkit.fused_loss`, which gives the same numbers and
+gradients without [N, V] in memory. The tests hold the two equal.
+
 Sanh et al. 2019 (arXiv 1910.01108), section 2 ("training loss") and section 3; temperature from
 Hinton et al. 2015 (arXiv 1503.02531), section 2. Shapes: N rows (tokens already selected),
 V vocabulary or classes, H hidden size. Pure functions: no device moves, no logging.
@@ -7,9 +10,6 @@ V vocabulary or classes, H hidden size. Pure functions: no device moves, no logg
 Each term has its own denominator: the number of rows that take part in it. With gradient
 accumulation or several processes a caller gives `count`, the number over *all* micro-batches of
 the optimizer step, so that the micro-batches' losses add up to the mean over the whole batch.
-
-These are the formulas to read and to test against; over a vocabulary the loop uses
-:mod:`distilkit.fused_loss`, which gives the same numbers without [N, V] in memory.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def triple_loss(
         student_logits, teacher_logits: [N, V], N non-pad tokens ([CLS], [SEP] included).
         student_hidden, teacher_hidden: [N, H], the last layers' hidden states.
         targets: [N], the original token where masked, -100 elsewhere.
-        objective: weights, temperature, which tokens; the paper's by default.
+        loss_config: weights, temperature, which tokens; the paper's by default.
 
     Returns:
         The weighted sum and its unweighted terms.

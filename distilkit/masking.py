@@ -1,9 +1,7 @@
-"""Text to blocks of equal length, masked anew in every epoch.
+"""Dynamic masking: blocks of equal length, with other masks in every epoch.
 
-Packing and dynamic masking as in RoBERTa (Liu et al. 2019, arXiv 1907.11692, sections 4.1-4.2),
-which DistilBERT follows: full sentences across document borders, no next-sentence prediction, other
-masks in every epoch. The masked tokens are drawn as DistilBERT's training code draws them: rare
-words more often.
+As in RoBERTa (Liu et al. 2019, arXiv 1907.11692, section 4.1), which DistilBERT follows. The masked
+tokens are drawn as DistilBERT's training code draws them: rare words more often.
 """
 
 from __future__ import annotations
@@ -11,123 +9,22 @@ from __future__ import annotations
 import hashlib
 import json
 import mmap
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
-# The fast tokenizer works on many texts at once; a book is as long as many
-DOCUMENTS_AT_ONCE, CHARACTERS_AT_ONCE = 1000, 4_000_000
 BLOCKS_AT_ONCE = 8192  # of a text on disk that are looked at together
 MASKED_SHARE = 0.15  # Devlin et al. 2019, section 3.1
 KEPT_SHARE, RANDOM_SHARE = 0.10, 0.10  # of the masked tokens; the other 80 % become [MASK]
 SMOOTHING = 0.7  # masking probability ∝ count^-0.7 (the authors' `mlm_smoothing`)
 
 
-def pack(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, length: int) -> np.ndarray:
-    """Blocks of `length` tokens: ``[CLS] text … [SEP] text … [SEP]``, nothing lost.
-
-    Documents follow one another with a [SEP] between; a block ends wherever `length` ends it. The
-    last block is filled with [PAD].
-
-    Args:
-        texts: documents.
-        tokenizer: with [CLS], [SEP] and [PAD].
-        length: L, tokens in a block with [CLS] and the last [SEP].
-
-    Returns:
-        [blocks, L], int32.
-
-    Raises:
-        ValueError: no text, `length` below 8, or a tokenizer without those tokens.
-    """
-    texts = list(texts)
-    parts = tqdm(
-        stream_blocks(texts, tokenizer, length),
-        "tokenize",
-        total=-(-len(texts) // DOCUMENTS_AT_ONCE) + 1,
-        unit=" k docs",
-        leave=False,
-    )
-    return np.concatenate([part.blocks for part in parts])
-
-
-class Part(NamedTuple):
-    """Some blocks of a stream, and what it takes to go on after them."""
-
-    blocks: np.ndarray  # [some, L], int32
-    documents: int  # so many of the texts have been read
-    carry: np.ndarray  # tokens that are read, but in no block yet
-    last: bool  # the text is at its end
-
-
-def stream_blocks(
-    texts: Iterable[str],
-    tokenizer: PreTrainedTokenizerBase,
-    length: int,
-    *,
-    documents: int = 0,
-    carry: Sequence[int] = (),
-) -> Iterator[Part]:
-    """The blocks of :func:`pack` part by part, in memory that does not grow with the text.
-
-    Args:
-        texts, tokenizer, length: as for :func:`pack`.
-        documents, carry: of the part after which to go on; `texts` start behind it.
-    """
-    cls, sep, pad = tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id
-    if None in (cls, sep, pad):
-        raise ValueError("the tokenizer needs [CLS], [SEP] and [PAD] (a BERT tokenizer has them)")
-    if length < 8:
-        raise ValueError(f"length = {length}: a block needs at least 8 tokens")
-    body = length - 2
-    rest = np.asarray(carry, dtype=np.int32)
-
-    def framed(tokens: np.ndarray) -> np.ndarray:
-        blocks = np.full((-(-len(tokens) // body), length), pad, dtype=np.int32)
-        blocks[:, 0] = cls
-        full = len(tokens) // body
-        blocks[:full, 1:-1] = tokens[: full * body].reshape(full, body)
-        blocks[:full, -1] = sep
-        if full < len(blocks):
-            last = tokens[full * body :]
-            blocks[-1, 1 : 1 + len(last)] = last
-            blocks[-1, 1 + len(last)] = sep
-        return blocks
-
-    texts = iter(texts)
-    while some := _some(texts):
-        # verbose=False: a document longer than the model is no fault here, it is cut into blocks
-        ids = tokenizer(some, add_special_tokens=False, verbose=False)["input_ids"]
-        rest = np.concatenate([rest, *(np.asarray([*d, sep], np.int32) for d in ids if d)])
-        documents += len(some)
-        # one token stays back: the very last [SEP] of the text is dropped, see below
-        full = max(0, len(rest) - 1) // body * body
-        yield Part(framed(rest[:full]), documents, rest[full:], last=False)
-        rest = rest[full:]
-    if not len(rest):  # any text leaves a token
-        raise ValueError("the text has no tokens")
-    # every block ends in its own [SEP]
-    yield Part(framed(rest[:-1]), documents, rest[:0], last=True)
-
-
-def _some(texts: Iterator[str]) -> list[str]:
-    """The next documents: so many, or fewer if they are long, but at least one."""
-    some, characters = [], 0
-    for text in texts:
-        some.append(text)
-        characters += len(text)
-        if len(some) == DOCUMENTS_AT_ONCE or characters >= CHARACTERS_AT_ONCE:
-            break
-    return some
-
-
 def in_pieces(blocks: np.ndarray) -> Iterator[np.ndarray]:
-    """All blocks, :data:`BLOCKS_AT_ONCE` at a time; of a mapped file no more is held at once."""
+    """Yield blocks, :data:`BLOCKS_AT_ONCE` at a time, so that a mapped file fits the memory."""
     for start in range(0, len(blocks), BLOCKS_AT_ONCE):
         yield blocks[start : start + BLOCKS_AT_ONCE]
         give_back(blocks)
@@ -146,7 +43,7 @@ def give_back(blocks: np.ndarray) -> None:
 def masking_weights(
     blocks: np.ndarray, vocab_size: int, special_ids: Sequence[int], smoothing: float = SMOOTHING
 ) -> np.ndarray:
-    """How eagerly each word is masked: ``max(count, 1)^-smoothing``, and 0 for special tokens.
+    """Return masking weights by word: ``max(count, 1)^-smoothing``, 0 for special tokens.
 
     Args:
         blocks: [blocks, L] the corpus whose counts are used.
@@ -166,7 +63,7 @@ def masking_weights(
 
 
 def uniform(seed: int, epoch: int, sample_ids: np.ndarray, length: int, stream: int) -> np.ndarray:
-    """[B, L] numbers in (0, 1), each a function of (seed, epoch, sample id, position, stream).
+    """Return [B, L] numbers in (0, 1), a function of (seed, epoch, sample id, position, stream).
 
     A counter-based generator (the finalizer of SplitMix64, Steele et al. 2014) rather than a
     sequence: a sample's numbers do not depend on the batch it is in, nor on what came before,
@@ -192,7 +89,7 @@ def uniform(seed: int, epoch: int, sample_ids: np.ndarray, length: int, stream: 
 def choose_masked(
     blocks: np.ndarray, weights: np.ndarray, seed: int, epoch: int, sample_ids: np.ndarray
 ) -> np.ndarray:
-    """Which tokens are masked: 15 % of each block's non-special tokens, drawn by weight.
+    """Choose 15 % of each block's non-special tokens, drawn by weight.
 
     Weighted draws without replacement as an exponential race (Efraimidis & Spirakis 2006): each
     token gets a time Exp(weight), and the earliest 15 % win. The number is fixed for a block, so
@@ -219,7 +116,7 @@ def choose_masked(
 
 
 class MaskedBlocks:
-    """Blocks as training data for the loop: order and masks are functions of (seed, epoch, id)."""
+    """Blocks as data for the loop; order and masks are functions of (seed, epoch, id)."""
 
     def __init__(
         self,
@@ -281,14 +178,14 @@ class MaskedBlocks:
         return {"text": digest.hexdigest()}
 
     def order(self, epoch: int, batch_size: int) -> np.ndarray:
-        """A permutation of the sample ids for this epoch."""
+        """Return a permutation of the sample ids for this epoch."""
         random = np.random.default_rng([self.seed, epoch])
         if isinstance(self.blocks, np.ndarray):
             return random.permutation(len(self.blocks))
         return self.blocks.permutation(random)  # a stream is shuffled piece by piece
 
     def mask(self, epoch: int, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """``(input_ids, masked, originals)`` of the blocks `ids` in this epoch, each [B, L].
+        """Return ``(input_ids, masked, originals)`` of the blocks `ids`, each [B, L].
 
         Of the masked tokens 80 % become [MASK], 10 % stay, 10 % become a random word. (The authors
         draw that word from the whole vocabulary; here special tokens are left out.)
@@ -308,7 +205,7 @@ class MaskedBlocks:
         return np.where(masked, replaced, originals), masked, originals
 
     def batch(self, epoch: int, ids: np.ndarray) -> dict[str, Tensor | dict[str, int]]:
-        """A micro-batch for the loop.
+        """Make a micro-batch for the loop.
 
         Returns:
             ``input_ids`` [B, L] and ``attention_mask`` [B, L] (None without padding); ``rows`` [N],
@@ -316,14 +213,18 @@ class MaskedBlocks:
             original tokens of those; ``counts``: how many of each.
         """
         input_ids, masked, originals = self.mask(epoch, ids)
-        real = originals != self.pad_id
+        valid = originals != self.pad_id
         flat = masked.ravel()
-        rows = np.concatenate([np.flatnonzero(flat), np.flatnonzero(real.ravel() & ~flat)])
+        rows = np.concatenate([np.flatnonzero(flat), np.flatnonzero(valid.ravel() & ~flat)])
         return {
             "input_ids": torch.from_numpy(input_ids),
             # no mask at all lets attention take its fastest path
-            "attention_mask": None if real.all() else torch.from_numpy(real.astype(np.int64)),
+            "attention_mask": None if valid.all() else torch.from_numpy(valid.astype(np.int64)),
             "rows": torch.from_numpy(rows),
             "targets": torch.from_numpy(originals.ravel()[flat]),
-            "counts": {"examples": len(ids), "tokens": int(real.sum()), "masked": int(flat.sum())},
+            "counts": {
+                "examples": len(ids),
+                "tokens": int(valid.sum()),
+                "masked": int(flat.sum()),
+            },
         }

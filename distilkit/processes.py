@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -75,3 +76,34 @@ def end_with_parent(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def catch_signals(*, alone: bool) -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM so that the step ends first; a second one acts at once.
+
+    Each of several processes gets it twice, from the sender and from the launcher.
+    """
+    caught: list[int] = []
+
+    def handler(number: int, _frame: Any) -> None:
+        if caught and alone:
+            raise KeyboardInterrupt
+        caught.append(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield caught  # Python delivers signals to the main thread only
+        return
+    previous = {
+        number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield caught
+    finally:
+        for number, old in previous.items():
+            signal.signal(number, old)
+
+
+def ignore_sigterm(_worker: int) -> None:
+    """Ignore SIGTERM in workers: a signal to the whole group lets the parent end its step."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # SIGINT they ignore by themselves

@@ -18,8 +18,9 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -231,6 +232,23 @@ def _same_conditions(run: Run) -> None:
         )
     began["inexact"] = [*began.get("inexact", []), different]
     write_json(run.path / "environment.json", began)
+
+
+def as_json(config: Any) -> dict[str, Any]:
+    """Return a config dataclass as plain JSON values (tuples become lists)."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        if isinstance(value, (tuple, list)):
+            return [plain(item) for item in value]
+        if isinstance(value, Integral) and not isinstance(value, bool):
+            return int(value)  # NumPy's numbers are numbers too, but not JSON's
+        if isinstance(value, Real) and not isinstance(value, bool):
+            return float(value)
+        return value
+
+    return plain(asdict(config))
 
 
 def fingerprint(model: PreTrainedModel) -> dict[str, str]:

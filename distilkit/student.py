@@ -20,7 +20,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from distilkit.families import BERT_TO_DISTILBERT, PRUNED, STUDENT_CLASS
+from distilkit.families import BERT_HEAD_TO_DISTILBERT, BERT_TO_DISTILBERT, PRUNED, STUDENT_CLASS
 from distilkit.processes import seeded
 
 DISTILBERT_LAYERS = (0, 2, 4, 7, 9, 11)  # of 12; the authors' extraction script
@@ -29,7 +29,7 @@ _EPS = 1e-12  # of DistilBERT's layer norms; not in its config, so a teacher mus
 
 
 def default_layers(teacher_layers: int, student_layers: int | None = None) -> tuple[int, ...]:
-    """Which teacher layers are copied if nobody says: evenly spaced from the first to the last.
+    """Return the default layer map: evenly spaced from the first layer to the last.
 
     Layer i of k is teacher layer ``round(i · (n − 1) / (k − 1))``. For 12 -> 6 this is (0, 2, 4, 7,
     9, 11), the authors' map. Halves, which 12 -> 6 does not have, are rounded down: for 6 -> 3 it
@@ -51,7 +51,7 @@ def default_layers(teacher_layers: int, student_layers: int | None = None) -> tu
 def named_layer_maps(
     teacher_layers: int, student_layers: int | None = None
 ) -> dict[str, tuple[int, ...]]:
-    """The layer maps that have a name: the default, every second layer, the first, the last.
+    """Return the layer maps with a name: the default, every second layer, the first, the last.
 
     For 12 -> 6 the default is the authors', and is called so. "Every second" is there where the
     student has half of the teacher's layers or more. Two names may mean the same map.
@@ -70,7 +70,7 @@ def named_layer_maps(
 
 
 def check_layers(layers: Sequence[int], teacher_layers: int) -> tuple[int, ...]:
-    """The layer map as a tuple, or a ValueError that says what is wrong with it."""
+    """Return the layer map as a tuple; ValueError if it is none of this teacher."""
     layers = tuple(layers)
     wrong = [i for i in layers if isinstance(i, bool) or not isinstance(i, Integral)]
     if not layers or wrong:
@@ -108,20 +108,19 @@ def check_teacher(teacher: PreTrainedModel) -> type[PreTrainedModel]:
 def student_from_teacher(
     teacher: PreTrainedModel, layers: Sequence[int] | None = None
 ) -> PreTrainedModel:
-    """A student whose layers are copies of the named teacher layers; the teacher is untouched.
+    """Make a student whose layers are copies of the named teacher layers.
 
-    A BERT's student is a DistilBERT. A RoBERTa's is a RoBERTa, everything but the layers copied
-    (a classifier's head too); the rest of this is about BERT.
+    A BERT's student is a DistilBERT. A RoBERTa's is a RoBERTa with everything else copied, a
+    classifier's head too; the rest of this is about BERT.
 
-    Copied: word and position embeddings, the embeddings' LayerNorm, the layers, and for a
-    masked-language model the whole head (transform, LayerNorm, tied decoder, bias). BERT adds its
-    segment-0 token-type vector to every token of a single text; DistilBERT has no token types, so
-    that vector is folded into the position embeddings, and the student's embedding output equals
-    the teacher's. With ``layers = range(depth)`` the student's logits are the teacher's.
+    Copied: word and position embeddings, their LayerNorm, the layers, and for a masked-language
+    model the whole head. BERT adds its segment-0 token-type vector to every token of a single text.
+    DistilBERT has no token types, so that vector is folded into the position embeddings. With
+    ``layers = range(depth)`` the student's logits are the teacher's.
 
-    Left out: the other token types and the pooler. DistilBertForSequenceClassification has its
-    own head (a ReLU layer on [CLS], where BERT has the tanh pooler), so a classifier's head is new,
-    drawn from PyTorch's global generator: call ``torch.manual_seed`` before.
+    Left out: the other token types and the pooler. A DistilBERT classifier has another head (a ReLU
+    layer on [CLS]), so its head is new, from PyTorch's global generator: call
+    ``torch.manual_seed`` before.
 
     Args:
         teacher: a masked-language model or a sequence classifier, of BERT or RoBERTa.
@@ -195,7 +194,7 @@ def _with_layers(teacher: PreTrainedModel, layers: tuple[int, ...]) -> PreTraine
 def student_state_dict(
     teacher_state: Mapping[str, Tensor], layers: Sequence[int]
 ) -> dict[str, Tensor]:
-    """The part of a BERT's state dict that its student takes, under DistilBERT's names (copies)."""
+    """Return the part of a BERT's state dict that its student copies, by DistilBERT's names."""
     embeddings = "bert.embeddings."
     token_type_0 = teacher_state[embeddings + "token_type_embeddings.weight"][0]  # H
     state = {
@@ -215,14 +214,9 @@ def student_state_dict(
                 state[target] = teacher_state[source]
     head = "cls.predictions."
     if head + "bias" in teacher_state:
-        state |= {
-            "vocab_transform.weight": teacher_state[head + "transform.dense.weight"],
-            "vocab_transform.bias": teacher_state[head + "transform.dense.bias"],
-            "vocab_layer_norm.weight": teacher_state[head + "transform.LayerNorm.weight"],
-            "vocab_layer_norm.bias": teacher_state[head + "transform.LayerNorm.bias"],
-            "vocab_projector.weight": teacher_state[head + "decoder.weight"],
-            "vocab_projector.bias": teacher_state[head + "decoder.bias"],  # what forward adds
-        }
+        for teacher_part, student_part in BERT_HEAD_TO_DISTILBERT.items():
+            for kind in ("weight", "bias"):
+                state[f"{student_part}.{kind}"] = teacher_state[f"{head}{teacher_part}.{kind}"]
     return {name: value.detach().clone() for name, value in state.items()}
 
 

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import lru_cache
@@ -38,7 +37,14 @@ from tqdm.auto import tqdm
 
 from distilkit import checkpoint
 from distilkit.config import TrainingConfig
-from distilkit.processes import eval_mode, processes, seeded, to_device
+from distilkit.processes import (
+    catch_signals,
+    eval_mode,
+    ignore_sigterm,
+    processes,
+    seeded,
+    to_device,
+)
 from distilkit.run import Run
 
 Batch = dict[str, Any]
@@ -127,12 +133,12 @@ def train(
         sampler=(micro for step in range(first, steps) for micro in local_micro_batches(step)),
         batch_size=None,  # the sampler's items are whole micro-batches
         num_workers=training.workers,
-        worker_init_fn=_leave_signals_to_the_parent,
+        worker_init_fn=ignore_sigterm,
         pin_memory=accelerator.device.type == "cuda",
     )
     with (
         seeded(),  # the caller's generators stay as they were
-        _signals(alone=world == 1) as caught,
+        catch_signals(alone=world == 1) as caught,
         tqdm(
             total=steps,
             initial=first,
@@ -374,11 +380,6 @@ def _memory_named(run: Run, step: int, training: TrainingConfig) -> Iterator[Non
         ) from error
 
 
-def _leave_signals_to_the_parent(_worker: int) -> None:
-    """Ignore SIGTERM in workers: a signal to the whole group lets the parent end its step."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # SIGINT they ignore by themselves
-
-
 def _until_closed(loader: DataLoader) -> Iterator[Batch]:
     """Yield the loader's batches; closing the generator ends its workers after any exception."""
     yield from loader
@@ -428,29 +429,3 @@ def _optimizer_state(model: nn.Module, optimizer: Any) -> dict[str, Tensor]:
         for name, parameter in model.named_parameters()
         for key, value in optimizer.state.get(parameter, {}).items()
     }
-
-
-@contextlib.contextmanager
-def _signals(*, alone: bool) -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM so that the step ends first; a second one acts at once.
-
-    Each of several processes gets it twice, from the sender and from the launcher.
-    """
-    caught: list[int] = []
-
-    def handler(number: int, _frame: Any) -> None:
-        if caught and alone:
-            raise KeyboardInterrupt
-        caught.append(number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield caught  # Python delivers signals to the main thread only
-        return
-    previous = {
-        number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield caught
-    finally:
-        for number, old in previous.items():
-            signal.signal(number, old)

@@ -11,15 +11,8 @@ import numpy as np
 import pytest
 
 from distilkit import config
-from distilkit.config import (
-    MLM_ONLY,
-    SCALES,
-    FinetuneLossConfig,
-    LossConfig,
-    TrainingConfig,
-    as_json,
-    scale,
-)
+from distilkit.config import MLM_ONLY, SCALES, FinetuneLossConfig, LossConfig, TrainingConfig, scale
+from distilkit.run import as_json
 
 TINY = SCALES["tiny"]
 

@@ -21,8 +21,9 @@ from transformers import (
 from distilkit import checkpoint
 from distilkit import distillation as pretraining
 from distilkit.config import MLM_ONLY, LossConfig, TrainingConfig
+from distilkit.data.packing import pack
 from distilkit.distillation import LanguageModelLoss, distil, losses_on, pretrain
-from distilkit.masking import MaskedBlocks, pack
+from distilkit.masking import MaskedBlocks
 from distilkit.run import fingerprint
 from distilkit.student import student_from_teacher
 

@@ -13,13 +13,8 @@ import torch
 from transformers import BertTokenizerFast
 
 from distilkit import masking as corpus
-from distilkit.masking import (
-    MaskedBlocks,
-    choose_masked,
-    masking_weights,
-    pack,
-    uniform,
-)
+from distilkit.data.packing import pack
+from distilkit.masking import MaskedBlocks, choose_masked, masking_weights, uniform
 
 PAD, UNK, CLS, SEP, MASK = range(5)  # the fixture's vocabulary: then w0 to w199
 V = 205

@@ -10,10 +10,11 @@ from toy_models import small_bert, zeroed
 from transformers import BertTokenizerFast, DistilBertForMaskedLM
 
 from distilkit.config import LossConfig
+from distilkit.data.packing import pack
 from distilkit.families import Head
 from distilkit.fused_loss import fused_triple_loss
 from distilkit.losses import IGNORE, cosine_loss, mlm_loss, soft_target_loss, triple_loss
-from distilkit.masking import MaskedBlocks, pack
+from distilkit.masking import MaskedBlocks
 from distilkit.measure.size import parameter_count
 from distilkit.models.pruning import prune
 from distilkit.student import default_layers, student_from_teacher

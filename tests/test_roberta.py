@@ -20,8 +20,9 @@ from wordpieces import tiny_words
 
 from distilkit import distil, finetune, load_blocks, load_teacher, sequence_classifier
 from distilkit.config import SCALES
+from distilkit.data.packing import pack
 from distilkit.data.sources import load_task
-from distilkit.masking import MaskedBlocks, pack
+from distilkit.masking import MaskedBlocks
 from distilkit.models.heads import fine_tuned
 from distilkit.student import student_from_teacher
 

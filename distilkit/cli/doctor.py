@@ -24,12 +24,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from distilkit.checkpoint import KEEP
 from distilkit.config import MLM_ONLY, Scale, home
 from distilkit.data.documents import about_how_many, is_local
+from distilkit.data.packing import pack
 from distilkit.data.sources import load_task, load_teacher, load_text
 from distilkit.data.tasks import chance_score, get_task
 from distilkit.distillation import LanguageModelLoss, losses_on
 from distilkit.families import positions
 from distilkit.finetuning import check_classifier, evaluate_task
-from distilkit.masking import MaskedBlocks, pack
+from distilkit.masking import MaskedBlocks
 from distilkit.measure.flops import step_bytes
 from distilkit.measure.micro_batch_timing import gradient_step, time_micro_batches
 from distilkit.measure.size import parameter_count

@@ -1,8 +1,8 @@
 """Blocks of a text on disk: tokenized once, and mapped into memory.
 
-The blocks of :func:`distilkit.masking.pack` are written part by part, so memory does not grow with
-the text. A killed tokenization resumes after the last finished part. A second process that needs
-the same blocks waits for the first.
+The blocks of :func:`distilkit.data.packing.pack` are written part by part, so memory does not grow
+with the text. A killed tokenization resumes after the last finished part. A second process
+that needs the same blocks waits for the first.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerBase
 
 from distilkit.checkpoint import write_json
 from distilkit.config import home
-from distilkit.masking import stream_blocks
+from distilkit.data.packing import stream_blocks
 
 _FORMAT = 3  # changes with what is written
 
@@ -38,14 +38,14 @@ def cached_blocks(
 
     Args:
         documents: yields the texts, the same at every call; not called if the blocks are there.
-        tokenizer, length: as for :func:`distilkit.masking.pack`.
+        tokenizer, length: as for :func:`distilkit.data.packing.pack`.
         source: identifies the text, for ``json.dumps``.
 
     Returns:
         [blocks, L], mapped from the file, read-only; uint16 if the vocabulary fits, else int32.
 
     Raises:
-        ValueError: as :func:`distilkit.masking.stream_blocks` does.
+        ValueError: as :func:`distilkit.data.packing.stream_blocks` does.
     """
     meaning = {
         "format": _FORMAT,

@@ -12,7 +12,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from distilkit.data.documents import Text
-from distilkit.masking import stream_blocks
+from distilkit.data.packing import stream_blocks
 
 WINDOW = 8192  # blocks, over all processes, that are in memory and shuffled among themselves
 
@@ -40,7 +40,7 @@ class BlockStream:
         """
         Args:
             text: the documents.
-            tokenizer, length: as for :func:`distilkit.masking.pack`.
+            tokenizer, length: as for :func:`distilkit.data.packing.pack`.
             blocks: how many make an epoch, rounded down to a multiple of `world · group`.
             group: the micro-batch size.
             rank, world: which process of how many.

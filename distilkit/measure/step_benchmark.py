@@ -30,9 +30,10 @@ from transformers.utils import logging
 from distilkit.checkpoint import write_json
 from distilkit.config import LossConfig, TrainingConfig
 from distilkit.data.documents import open_text
+from distilkit.data.packing import pack
 from distilkit.distillation import LanguageModelLoss
 from distilkit.losses import IGNORE
-from distilkit.masking import MASKED_SHARE, MaskedBlocks, pack
+from distilkit.masking import MASKED_SHARE, MaskedBlocks
 from distilkit.measure.flops import flops_per_token
 from distilkit.measure.micro_batch_timing import time_micro_batches
 from distilkit.measure.size import BYTES_PER_MB, peak_memory_mb

@@ -26,12 +26,12 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from distilkit.checkpoint import write_atomically
-from distilkit.config import Scale, TrainingConfig, as_json, home
+from distilkit.config import Scale, TrainingConfig, home
 from distilkit.data.sources import load_blocks, load_task, load_teacher
 from distilkit.data.teacher_cache import cached_teacher
 from distilkit.distillation import pretrain
 from distilkit.processes import processes
-from distilkit.run import Run
+from distilkit.run import Run, as_json
 from distilkit.student import named_layer_maps, random_student_like, student_from_teacher
 from distilkit.study.arms import (
     finetune_arms,

@@ -17,10 +17,11 @@ from transformers import (
 from distilkit.compress.importance import Cut, Importance, head_and_unit_importance, least_important
 from distilkit.config import FinetuneLossConfig, LossConfig
 from distilkit.data.examples import Examples
+from distilkit.data.packing import pack
 from distilkit.data.tasks import get_task
 from distilkit.distillation import LanguageModelLoss
 from distilkit.finetuning import task_loss
-from distilkit.masking import MaskedBlocks, pack
+from distilkit.masking import MaskedBlocks
 from distilkit.models.pruning import prune
 from distilkit.student import student_from_teacher
 

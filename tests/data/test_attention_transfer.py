@@ -15,8 +15,9 @@ from toy_models import shake, small_bert
 from transformers import BertForMaskedLM
 
 from distilkit.config import LossConfig, TrainingConfig
+from distilkit.data.packing import pack
 from distilkit.distillation import distil
-from distilkit.masking import MaskedBlocks, pack
+from distilkit.masking import MaskedBlocks
 
 
 def sharp_teacher() -> BertForMaskedLM:

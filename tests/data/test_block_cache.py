@@ -15,7 +15,8 @@ from transformers import BertTokenizerFast
 from distilkit import masking as corpus
 from distilkit.data import block_cache
 from distilkit.data.block_cache import cached_blocks, tokenizer_digest
-from distilkit.masking import MaskedBlocks, pack, stream_blocks
+from distilkit.data.packing import pack, stream_blocks
+from distilkit.masking import MaskedBlocks
 
 
 @pytest.fixture(autouse=True)

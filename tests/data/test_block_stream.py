@@ -8,7 +8,8 @@ import pytest
 from distilkit.data import block_stream
 from distilkit.data.block_stream import BlockStream
 from distilkit.data.documents import Text
-from distilkit.masking import MaskedBlocks, masking_weights, pack
+from distilkit.data.packing import pack
+from distilkit.masking import MaskedBlocks, masking_weights
 
 L = 24
 

@@ -20,9 +20,10 @@ from toy_models import assert_same, ragged, small_bert
 
 from distilkit.config import MLM_ONLY, LossConfig, TrainingConfig
 from distilkit.data import teacher_cache
+from distilkit.data.packing import pack
 from distilkit.data.teacher_cache import cached_teacher
 from distilkit.distillation import LanguageModelLoss, distil
-from distilkit.masking import MaskedBlocks, pack
+from distilkit.masking import MaskedBlocks
 from distilkit.student import student_from_teacher
 
 TOY = TrainingConfig(

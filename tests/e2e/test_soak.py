@@ -24,8 +24,9 @@ from toy_models import small_bert, teacher_and_text
 from distilkit import distil, finetune, plot_losses, save_figure
 from distilkit.checkpoint import file_sha256
 from distilkit.config import TrainingConfig
+from distilkit.data.packing import pack
 from distilkit.finetuning import sequence_classifier
-from distilkit.masking import MaskedBlocks, pack
+from distilkit.masking import MaskedBlocks
 from distilkit.measure import latency
 from distilkit.run import Run
 from distilkit.student import student_from_teacher

@@ -33,9 +33,10 @@ from transformers import (
 
 from distilkit.compress.importance import head_and_unit_importance, least_important
 from distilkit.config import FinetuneLossConfig, LossConfig, TrainingConfig
+from distilkit.data.packing import pack
 from distilkit.distillation import LanguageModelLoss, distil, losses_on
 from distilkit.finetuning import evaluate_task, finetune, sequence_classifier
-from distilkit.masking import MaskedBlocks, pack
+from distilkit.masking import MaskedBlocks
 from distilkit.measure.latency import latency_ms
 from distilkit.measure.size import bytes_on_disk, parameter_count
 from distilkit.models.heads import fine_tuned

@@ -8,7 +8,8 @@ import torch
 from scipy.stats import entropy
 from toy_models import small_bert
 
-from distilkit.masking import MaskedBlocks, pack
+from distilkit.data.packing import pack
+from distilkit.masking import MaskedBlocks
 from distilkit.study import entropy as entropy_module
 from distilkit.study.entropy import entropy_of_targets
 

@@ -12,10 +12,11 @@ from toy_models import shake, small_bert
 from transformers import BertModel, RobertaConfig, RobertaForMaskedLM
 
 from distilkit.config import LossConfig
+from distilkit.data.packing import pack
 from distilkit.distillation import losses_on
 from distilkit.families import mlm_head
 from distilkit.losses import soft_target_loss
-from distilkit.masking import MaskedBlocks, pack
+from distilkit.masking import MaskedBlocks
 from distilkit.student import (
     DISTILBERT_LAYERS,
     default_layers,

@@ -14,7 +14,7 @@ from transformers import BertForMaskedLM, BertForSequenceClassification
 
 from distilkit import distillation, finetuning
 from distilkit.cli.main import main
-from distilkit.config import SCALES, FinetuneLossConfig, as_json
+from distilkit.config import SCALES, FinetuneLossConfig
 from distilkit.data.sources import load_task
 from distilkit.plots.study import (
     plot_ablation,
@@ -22,7 +22,7 @@ from distilkit.plots.study import (
     plot_study,
     plot_temperature_study,
 )
-from distilkit.run import Run, fingerprint
+from distilkit.run import Run, as_json, fingerprint
 from distilkit.student import student_from_teacher
 from distilkit.study import cost, study
 from distilkit.study.conditions import ABLATION, ARMS, SEEDS

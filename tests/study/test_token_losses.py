@@ -11,7 +11,8 @@ import torch
 from toy_models import small_bert
 
 from distilkit import LossConfig, losses_on, student_from_teacher, triple_loss
-from distilkit.masking import MaskedBlocks, pack
+from distilkit.data.packing import pack
+from distilkit.masking import MaskedBlocks
 from distilkit.panels.losses import loss_panel
 from distilkit.study.token_losses import TERMS, gradient_products, rows_of, targets_of, token_losses
 
