@@ -1,4 +1,4 @@
-"""The lean head against plain float64 autograd over whole models; chunks; memory; errors."""
+"""The fused loss against plain float64 autograd over whole models; chunks; memory; errors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from transformers import (
     RobertaForMaskedLM,
 )
 
-from distilkit import fused_loss as lean_head
+from distilkit import fused_loss
 from distilkit.config import MLM_ONLY, LossConfig
 from distilkit.families import Head, mlm_head
 from distilkit.fused_loss import fused_triple_loss
@@ -188,19 +188,19 @@ def test_chunk_borders_change_nothing(pair, monkeypatch, rows, name):
     n, m = len(batch[1]), len(batch[2])
     assert 3 < m < n - 3
     size = {"M": m, "M - 1": m - 1, "M + 1": m + 1, "N": n, "N - 1": n - 1, "10 N": 10 * n}
-    monkeypatch.setattr(lean_head, "CHUNK_ELEMENTS", V * (size.get(rows) or int(rows)))
+    monkeypatch.setattr(fused_loss, "CHUNK_ELEMENTS", V * (size.get(rows) or int(rows)))
     compare(student, teacher, batch, OBJECTIVES[name], 1e-10, 1e-10)
 
 
 def test_a_chunk_is_at_least_one_row(pair, monkeypatch):
     student, teacher = (copy.deepcopy(model).double() for model in pair)
-    monkeypatch.setattr(lean_head, "CHUNK_ELEMENTS", 1)
+    monkeypatch.setattr(fused_loss, "CHUNK_ELEMENTS", 1)
     compare(student, teacher, ragged(4, 2, 5), OBJECTIVES["paper"], 1e-10, 1e-10)
 
 
 def test_more_batches_and_smaller_chunks(pair, monkeypatch):
     for seed in range(200, 206):
-        monkeypatch.setattr(lean_head, "CHUNK_ELEMENTS", (1 + seed % 5) * V + seed % 7)
+        monkeypatch.setattr(fused_loss, "CHUNK_ELEMENTS", (1 + seed % 5) * V + seed % 7)
         compare(*pair, ragged(seed, 3, 12, 0.5), OBJECTIVES["paper"], 1e-6, 2e-6)
 
 
@@ -427,7 +427,7 @@ def test_no_tensor_of_all_rows_and_the_vocabulary_is_ever_made(pair, monkeypatch
     inputs, rows, targets = ragged(18)
     n = len(rows)
     assert n > 30
-    monkeypatch.setattr(lean_head, "CHUNK_ELEMENTS", 4 * V)
+    monkeypatch.setattr(fused_loss, "CHUNK_ELEMENTS", 4 * V)
     with Record() as record:
         lean(student, teacher, inputs, rows, targets, loss_config).loss.backward()
     assert record.most_rows() == 4

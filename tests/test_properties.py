@@ -231,7 +231,7 @@ def test_gradients_against_finite_differences(batch, temperature, masked_only):
     masked_only=st.booleans(),
     data=st.data(),
 )
-def test_the_lean_head_is_the_plain_formula(seed, rows, words, temperature, masked_only, data):
+def test_the_fused_loss_is_the_plain_formula(seed, rows, words, temperature, masked_only, data):
     masked = data.draw(st.integers(0, rows))
     torch.manual_seed(seed)
     heads = [Head(lambda h: h, torch.nn.Linear(6, words, dtype=torch.float64)) for _ in range(2)]
