@@ -45,11 +45,19 @@ EXACT = (
 )
 ALLOW_INEXACT = "DISTILKIT_ALLOW_INEXACT"  # environment variable: 1 to go on all the same
 
+# What config.json held before the settings were renamed; none of these names is in use today.
+OLD_KEYS = {"objective", "task_objective"}
+OLD_TRAINING_KEYS = {"warmup", "validate_every", "log_every", "checkpoint_every"}
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class RunBusy(RuntimeError):
     """Another process is writing into this run folder."""
+
+
+class OldRun(ValueError):
+    """The run folder was made before the settings were renamed."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +84,18 @@ class Run:
         return self.path / "checkpoints"
 
     def config(self) -> dict[str, Any]:
-        return _read(self.path / "config.json")
+        """What was asked; :class:`OldRun` if it has keys that were renamed since."""
+        config = _read(self.path / "config.json")
+        training = config.get("training")
+        old = OLD_KEYS & config.keys()
+        if isinstance(training, dict):
+            old |= {f"training.{key}" for key in OLD_TRAINING_KEYS & training.keys()}
+        if old:
+            raise OldRun(
+                f"run {self.name!r} was made before the settings were renamed (config.json has "
+                f"{', '.join(sorted(old))}): delete the folder {self.path} to run it again"
+            )
+        return config
 
     def environment(self) -> dict[str, Any]:
         return _read(self.path / "environment.json")
@@ -85,6 +104,8 @@ class Run:
         """What came out; FileNotFoundError with the run's name if it is not finished."""
         if not self.finished:
             raise FileNotFoundError(f"run {self.name!r} is not finished: {self.path}")
+        if (self.path / "config.json").is_file():
+            self.config()  # refuses an old run
         return _read(self.path / "result.json")
 
     def log(self, row: Mapping[str, Any]) -> None:
@@ -271,9 +292,11 @@ def runs() -> pd.DataFrame:
     for path in sorted((home() / "runs").glob("*/config.json")):
         run = Run(path.parent)
         try:
+            run.config()
             result = run.result() if run.finished else {}
-        except ValueError:  # said in full by whoever asks for this run
-            rows.append({"run": run.name, "finished": "damaged"})
+        except ValueError as error:  # said in full by whoever asks for this run
+            state = "old: delete the folder" if isinstance(error, OldRun) else "damaged"
+            rows.append({"run": run.name, "finished": state})
             continue
         scalars = {k: v for k, v in result.items() if not isinstance(v, (dict, list))}
         rows.append({"run": run.name, "finished": run.finished, **scalars})

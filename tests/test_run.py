@@ -16,7 +16,7 @@ from processes import kill_when
 
 from distilkit import run as run_module
 from distilkit.cli.main import main
-from distilkit.run import EXACT, Run, RunBusy, environment, open_run, run_folder, runs
+from distilkit.run import EXACT, OldRun, Run, RunBusy, environment, open_run, run_folder, runs
 
 CONFIG = {"kind": "toy", "training": {"steps": 3, "betas": (0.9, 0.98)}, "seed": 1}
 
@@ -425,6 +425,36 @@ def test_runs_as_a_table(home):
     assert set(table.columns) == {"run", "finished", "kind", "steps", "seconds"}
     done = table.set_index("run").loc["b-done"]
     assert (done.kind, done.steps, done.seconds) == ("toy", 3, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("old", "key"),
+    [
+        ({"objective": {"mlm": 2.0}}, "objective"),
+        ({"task_objective": None}, "task_objective"),
+        ({"training": {"steps": 3, "validate_every": 1}}, r"training\.validate_every"),
+        ({"training": {"steps": 3, "log_every": 1}}, r"training\.log_every"),
+    ],
+)
+def test_a_run_of_before_the_renaming_is_refused_by_name_and_never_half_read(home, old, key):
+    folder = home / "runs" / "a"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({**CONFIG, **old}))
+    (folder / "result.json").write_text('{"seconds": 1.0}')
+    before = sorted(folder.iterdir())
+    refusal = rf"run 'a' was made before .*{key}\b.*delete the folder .*a"
+    for read in (Run(folder).config, Run(folder).result, Run(folder).predictions):
+        with pytest.raises(OldRun, match=refusal):
+            read()
+    assert sorted(folder.iterdir()) == before
+    with pytest.raises(OldRun, match=refusal), open_run("a", CONFIG):
+        pytest.fail("it was opened")
+    with open_run("b", CONFIG):
+        pass
+    table = runs()
+    assert table.run.tolist() == ["a", "b"]
+    assert table.finished.tolist() == ["old: delete the folder", False]
+    assert list(table.columns) == ["run", "finished"]
 
 
 def test_no_runs_is_an_empty_table(home):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distilkit.config import GLUE_TASKS, RESULTS, SCALES, Scale, home
-from distilkit.run import Run
+from distilkit.run import OldRun, Run
 from distilkit.study.arms import (
     LEAST_TEACHER_SCORE,
     POINTS,
@@ -96,6 +96,8 @@ def run_result(name: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
     run = Run(home() / "runs" / name)
     try:
         return run.config(), run.result()
+    except OldRun:
+        raise
     except (OSError, ValueError):
         return None
 
