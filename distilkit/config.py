@@ -104,8 +104,7 @@ class LossConfig:
     @property
     def needs_teacher(self) -> bool:
         """Whether any term needs the teacher; plain MLM does not."""
-        weights = (self.kd_weight, self.cosine_weight)
-        return max(weights) > 0 or self.mlm_target == "teacher"
+        return max(self.kd_weight, self.cosine_weight) > 0 or self.mlm_target == "teacher"
 
 
 MLM_ONLY = LossConfig(kd_weight=0.0, mlm_weight=1.0, cosine_weight=0.0)

@@ -116,15 +116,14 @@ class _VocabularyLosses(torch.autograd.Function):
 
 
 def _pieces(rows: int, size: int) -> Iterator[tuple[int, int]]:
-    """(start, stop) of pieces of at most so many rows."""
+    """Yield (start, stop) of pieces of at most `size` rows."""
     return ((start, min(start + size, rows)) for start in range(0, rows, size))
 
 
 def _rows_of_logits(rows: int, vocabulary: int, like: Tensor) -> Tensor:
-    """[rows, V] to be written into, each row beginning at a multiple of 64 elements.
+    """Return an empty [rows, V], used again for every chunk; rows start at multiples of 64.
 
-    A product with rows of 30,522 elements, which begin anywhere, is a fifth slower; and memory that
-    is used for one chunk after the other comes from the system once.
+    A matrix product with rows of 30,522 elements that start anywhere is a fifth slower.
     """
     return like.new_empty(rows, -(-vocabulary // 64) * 64)[:, :vocabulary]
 

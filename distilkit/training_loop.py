@@ -258,8 +258,8 @@ def learning_rate(step: int, steps: int, training: TrainingConfig) -> float:
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Return AdamW's groups: matrices decay; biases and norms, all of them vectors, do not.
 
-    By shape rather than by name: DistilBERT calls its norms ``sa_layer_norm``,
-    ``output_layer_norm`` and ``vocab_layer_norm``, and a list of BERT's names would miss them.
+    By shape, not by name: a list of BERT's names would miss DistilBERT's ``sa_layer_norm``,
+    ``output_layer_norm`` and ``vocab_layer_norm``.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     return [
@@ -321,10 +321,7 @@ def _is_async(device: torch.device) -> bool:
 def _agree(
     parts: list[Batch], weights: list[int], stop: bool, accelerator: Accelerator
 ) -> tuple[dict[str, int], bool]:
-    """Return the step's denominators, summed over micro-batches and processes.
-
-    And whether any process was told to stop: all have to end with the same step.
-    """
+    """Return the step's denominators over all processes, and whether any is told to stop."""
     names = sorted(parts[0]["counts"])
     counted = [part["counts"] for part, weight in zip(parts, weights, strict=True) if weight]
     sums = [sum(int(counts[name]) for counts in counted) for name in names]

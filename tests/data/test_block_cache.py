@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from transformers import BertTokenizerFast
 
-from distilkit import masking as corpus
-from distilkit.data import block_cache
+from distilkit.data import block_cache, packing
 from distilkit.data.block_cache import cached_blocks, tokenizer_digest
 from distilkit.data.packing import pack, stream_blocks
 from distilkit.masking import MaskedBlocks
@@ -21,7 +20,7 @@ from distilkit.masking import MaskedBlocks
 
 @pytest.fixture(autouse=True)
 def few_at_once(monkeypatch):
-    monkeypatch.setattr(corpus, "DOCUMENTS_AT_ONCE", 7)
+    monkeypatch.setattr(packing, "DOCUMENTS_AT_ONCE", 7)
 
 
 @pytest.mark.parametrize("length", [8, 17, 64, 500])
@@ -43,7 +42,7 @@ def test_a_stream_gone_on_with_after_any_part_is_the_packed_whole(texts, tokeniz
 
 def test_long_documents_are_not_tokenized_all_at_once(texts, tokenizer, monkeypatch):
     whole = pack(texts, tokenizer, 24)
-    monkeypatch.setattr(corpus, "CHARACTERS_AT_ONCE", 100)
+    monkeypatch.setattr(packing, "CHARACTERS_AT_ONCE", 100)
     parts = list(stream_blocks(texts, tokenizer, 24))
     assert len(parts) > 40  # 120 texts of about 80 characters
     assert np.array_equal(np.concatenate([part.blocks for part in parts]), whole)
