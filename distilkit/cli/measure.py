@@ -139,7 +139,7 @@ def bench_inference(options: Namespace) -> None:
 
 def bench_compression(_options: Namespace) -> None:
     """BERT-base and its student, each in PyTorch, ONNX and int8: size and latency (minutes)."""
-    from distilkit.compress.compression_benchmark import bench_compression
+    from distilkit.compress.engines import bench_compression
 
     print(bench_compression().round(2).to_string(index=False))
 

@@ -1,11 +1,9 @@
 """The compression frontier: what each way of making a student smaller costs in points.
 
-Sanh et al. 2019, section 5: distillation, pruning and quantization affect different parts of a
-model and can be combined. A *variant* is the teacher, a student of some depth, or the deepest
-student pruned (:mod:`distilkit.compress.importance`) and trained briefly on the soft targets of the
-fine-tuned teacher. "100 % kept" is that training without pruning: the control for its extra steps.
-Each variant is fine-tuned with each seed on each task and measured in three engines
-(:mod:`distilkit.compress.engines`), of which the third is int8.
+Sanh et al. 2019, section 5. A *variant* is the teacher, a student of some depth, or the deepest
+student pruned and trained briefly on the soft targets of the fine-tuned teacher. "100 % kept" is
+that training without pruning: the control for its extra steps. Each variant is fine-tuned with each
+seed on each task and measured in three engines (:mod:`distilkit.compress.engines`).
 
 Each training is a run folder, so an interrupted plan resumes.
 """
@@ -61,6 +59,8 @@ COLUMNS = (
     *("same_answer", "largest_difference", "parameters", *_COST_COLUMNS),
 )
 
+Students = tuple[tuple[int, tuple[str, ...]], ...]  # (layers, checkpoints), deepest first
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -68,7 +68,7 @@ class Plan:
 
     scale: Scale  # tasks, seeds, fine-tuning
     name: str  # runs are <name>-<variant>-<task>-<seed>
-    students: tuple[tuple[int, tuple[str, ...]], ...]  # (layers, checkpoints), deepest first
+    students: Students
     examples: int | None  # of each task's training set; None: all
 
     def run(self, variant: str, task: str, seed: int) -> Run:
@@ -95,20 +95,18 @@ def run_frontier(
         scale: teacher, tasks, seeds, and how to fine-tune; how to distil, if there are no students.
         students: checkpoints distilled from this teacher (folders or Hub ids), of one or several
             depths; seeds take turns among those of one depth. By default students of a half, a
-            third and a sixth of the teacher's layers are distilled once, as the scale says; seeds
-            then differ in their fine-tuning alone.
+            third and a sixth of the teacher's layers are distilled once; seeds then differ in
+            their fine-tuning alone.
         out: a csv file, replaced when all is done.
         examples: of each task's training set; by default all.
         name: prefix of the run folders; by default ``frontier-<scale>``, with the students of the
             notebooks, ``<scale>-distilled``.
 
     Returns:
-        A row per variant, engine, task and seed: ``variant, depth, heads, units`` (remaining, over
-        all layers), ``engine, seed, task, metric, score`` (points, on the validation set; NaN:
-        undefined), ``same_answer, largest_difference`` (to PyTorch on the validation set),
-        ``parameters, size_mb, latency_ms_p50, latency_ms_p95, memory_mib, length, threads``. The
-        last six are measured once, for the first task and seed, all variants and engines in turns:
-        batch 1, one thread, no padding.
+        A row per variant, engine, task and seed with :data:`COLUMNS`: ``heads, units`` remain over
+        all layers; ``score`` in points, on the validation set (NaN: undefined); ``same_answer,
+        largest_difference`` to PyTorch on it. Size, latency and memory are measured once, for the
+        first task and seed, all variants and engines in turns: batch 1, one thread, no padding.
 
     Raises:
         ValueError: before anything is trained: a student that does not fit the teacher, a task
@@ -139,7 +137,7 @@ def run_frontier(
 # ---- the variants
 
 
-def _distilled(scale: Scale, name: str) -> tuple[tuple[int, tuple[str, ...]], ...]:
+def _distilled(scale: Scale, name: str) -> Students:
     """Students of a half, a third and a sixth of the layers; finished runs are reused."""
     teacher, _ = load_teacher(scale)
     layers = teacher.config.num_hidden_layers
@@ -165,9 +163,7 @@ def _distil(scale: Scale, depth: int, name: str) -> str:
     return str(run.model)
 
 
-def _by_depth(
-    scale: Scale, students: Sequence[str | Path]
-) -> tuple[tuple[int, tuple[str, ...]], ...]:
+def _by_depth(scale: Scale, students: Sequence[str | Path]) -> Students:
     """The given students, grouped by their number of layers, deepest first."""
     teacher, _ = load_teacher(scale)
     groups: dict[int, list[str]] = {}
@@ -228,12 +224,8 @@ def pruned_student(
 ) -> PreTrainedModel:
     """Remove the heads and units of a fine-tuned student that matter least to its loss on the task.
 
-    Args:
-        student: a classifier; unchanged.
-        tokenizer: its own.
-        task: the task that it was fine-tuned on.
-        data: the task's splits; the first thousand training examples measure the importance.
-        keep_ratio: share of heads, and of units, that remain.
+    The student stays as it is; `keep_ratio` is the share of heads, and of units, that remain. The
+    first thousand training examples measure the importance.
     """
     first = data["train"].select(range(min(IMPORTANCE_EXAMPLES, len(data["train"]))))
     examples = encoded(student, tokenizer, task, first)

@@ -1,11 +1,9 @@
 """Importance of each attention head and feed-forward unit for a loss; which matter least.
 
 Michel, Levy and Neubig 2019 (arXiv 1905.10650), equation 2: multiply the output of each head by a
-mask ξ; its importance is the mean over examples of ``|∂L(x)/∂ξ|`` at ξ = 1. By the chain rule that
-is ``|Σ output · ∂L/∂output|``, the first-order estimate of the change of the loss if the head were
-cut. For a feed-forward unit the same expression is the Taylor criterion of Molchanov et al. 2017
-(arXiv 1611.06440), section 2.2: activation times gradient, summed over an example's positions. So
-one pass measures both.
+mask ξ; its importance is the mean over examples of ``|∂L(x)/∂ξ|`` at ξ = 1. For a feed-forward unit
+the same is the Taylor criterion of Molchanov et al. 2017 (arXiv 1611.06440), section 2.2. So one
+pass measures both.
 """
 
 from __future__ import annotations
@@ -45,15 +43,12 @@ def head_and_unit_importance(
     """Measure the importance of every head and unit for a loss on some data.
 
     The masks multiply the inputs of the attention's output matrix and of the second feed-forward
-    matrix; the model's own forward runs, without dropout. Scores are in units of the loss, not
-    divided by the l2 norm of their layer (see :func:`least_important`).
+    matrix; the model's own forward runs, without dropout. Scores are in units of the loss.
 
     Args:
         model: a BERT, DistilBERT or RoBERTa, pruned or not; unchanged, its gradients too.
-        data: examples as the training loop takes them: ``task_examples(...)``, ``MaskedBlocks``;
-            their first epoch. A thousand examples are enough.
-        loss: likewise: ``task_loss(task)``, ``LanguageModelLoss(loss_config, teacher)``, with the
-            teacher in eval mode and on the model's device.
+        data: examples as the training loop takes them, their first epoch; a thousand are enough.
+        loss: likewise; its teacher in eval mode and on the model's device.
         batch_size: examples a pass; affects memory and speed, not the result.
 
     Raises:
@@ -99,7 +94,6 @@ def least_important(
     are changes of the same loss, and an unimportant layer would count as much as an important one.
 
     Args:
-        importance: as :func:`head_and_unit_importance` measures it.
         heads_kept, units_kept: above 0, at most 1; the number that remains is rounded.
 
     Raises:

@@ -1,16 +1,9 @@
 """Export a classifier to ONNX and to int8, and compare the files with the PyTorch model.
 
-Sanh et al. 2019, section 5: distillation, pruning and quantization can be combined. Quantization
-is ONNX Runtime's dynamic one: int8 weights with a scale for each output channel; activations are
-quantized during the pass, with one scale for each tensor. An int8 answer therefore depends slightly
-on the texts and the padding in its batch, so measurements here use one text at a time.
-
-``torch.ao.quantization.quantize_dynamic`` is not used: it is deprecated and leaves the embeddings
-in float32, which doubles the file (BERT-base dimensions, 6 layers: 139 MB instead of 68).
-
-What the export needs: eager or SDPA attention traced with batch and length as dynamic dimensions;
-a separate tensor for each input; eval mode, restored afterwards because the exporter changes it;
-the exporter's shape annotations removed before quantization.
+Quantization is ONNX Runtime's dynamic one: int8 weights; activations are quantized during the
+pass, with one scale for each tensor. An int8 answer therefore depends slightly on the texts and the
+padding in its batch, so measurements here use one text at a time. PyTorch's ``quantize_dynamic`` is
+deprecated and leaves the embeddings in float32, which doubles the file.
 """
 
 from __future__ import annotations
@@ -56,10 +49,6 @@ def export_onnx(model: PreTrainedModel, file: str | Path) -> Path:
 
     Inputs are int64 [B, L]: ``input_ids``, ``attention_mask`` and, for a BERT, ``token_type_ids``;
     the output is ``logits`` [B, C], float32. The file is written atomically.
-
-    Args:
-        model: a sequence classifier in float32 on the CPU; unchanged.
-        file: path to write; its folder is created.
 
     Raises:
         ValueError: weights in another precision, on another device, or of 2 GB and more.
@@ -109,9 +98,7 @@ def quantize_onnx(file: str | Path, out: str | Path) -> Path:
     ONNX Runtime's defaults (signed weights, unsigned activations): exact sums on processors with
     VNNI instructions; on older x86 processors sums may saturate.
 
-    Args:
-        file: as :func:`export_onnx` writes it; unchanged.
-        out: path to write, atomically; its folder is created.
+    `out` is written atomically, `file` stays.
 
     Raises:
         FileNotFoundError: `file` does not exist.
@@ -141,12 +128,10 @@ def quantize_onnx(file: str | Path, out: str | Path) -> Path:
 
 
 def onnx_session(file: str | Path, threads: int = 1) -> onnxruntime.InferenceSession:
-    """Open an ONNX file for inference on the CPU.
+    """Open an ONNX file for inference on the CPU, with so many threads within an operation.
 
-    Args:
-        file: as :func:`export_onnx` or :func:`quantize_onnx` writes it.
-        threads: within one operation. Operations run one after another, and waiting threads do not
-            spin, which would slow other models measured in turns with this one.
+    Operations run one after another, and waiting threads do not spin, which would slow other models
+    measured in turns with this one.
 
     Raises:
         FileNotFoundError: `file` does not exist.
@@ -178,16 +163,10 @@ def onnx_logits(session: onnxruntime.InferenceSession, batch: Mapping[str, Any])
     return session.run(["logits"], inputs)[0]
 
 
-def onnx_predict(
-    session: onnxruntime.InferenceSession, examples: Examples, batch_size: int = 1
-) -> np.ndarray:
-    """Logits [N, C] of a split of N examples, in its order, one text at a time by default."""
-    by_length = np.argsort(examples.lengths, kind="stable")  # hardly any padding in a batch
-    parts = [
-        onnx_logits(session, examples.batch(0, by_length[start : start + batch_size]))
-        for start in range(0, len(by_length), batch_size)
-    ]
-    return np.concatenate(parts)[np.argsort(by_length)]
+def onnx_predict(session: onnxruntime.InferenceSession, examples: Examples) -> np.ndarray:
+    """Logits [N, C] of a split of N examples, in its order, one text at a time."""
+    batches = (examples.batch(0, [i]) for i in range(len(examples)))
+    return np.concatenate([onnx_logits(session, batch) for batch in batches])
 
 
 def agreement(
@@ -196,11 +175,6 @@ def agreement(
     """Compare the answers of a file with the model's on each example.
 
     A float32 file differs by rounding only; int8 changes some answers.
-
-    Args:
-        model: the PyTorch model.
-        session: its exported file.
-        examples: for instance a validation set (:func:`distilkit.data.tasks.task_examples`).
 
     Raises:
         ValueError: no examples, or a different number of outputs.

@@ -55,12 +55,7 @@ def frontier_points(table: pd.DataFrame) -> pd.DataFrame:
 def pareto_front(points: pd.DataFrame, cost: str) -> np.ndarray:
     """Mark the models that no other model beats in `cost` and score at once.
 
-    Args:
-        points: as :func:`frontier_points` gives them.
-        cost: a column: ``size_mb``, ``latency_ms_p50``, ...
-
-    Returns:
-        Booleans, one for each model. Of two that are equal in both, both are on the front.
+    Of two that are equal in both, both are on the front.
     """
     costs, scores = points[cost].to_numpy(float), points["score"].to_numpy(float)
     as_good = (costs[None] <= costs[:, None]) & (scores[None] >= scores[:, None])

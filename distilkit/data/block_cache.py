@@ -1,8 +1,7 @@
 """Blocks of a text on disk: tokenized once, and mapped into memory.
 
-The blocks of :func:`distilkit.data.packing.pack` are written part by part, so memory does not grow
-with the text. A killed tokenization resumes after the last finished part. A second process
-that needs the same blocks waits for the first.
+Memory does not grow with the text. A killed tokenization resumes after the last finished part. A
+second process that needs the same blocks waits for the first.
 """
 
 from __future__ import annotations
@@ -38,7 +37,6 @@ def cached_blocks(
 
     Args:
         documents: yields the texts, the same at every call; not called if the blocks are there.
-        tokenizer, length: as for :func:`distilkit.data.packing.pack`.
         source: identifies the text, for ``json.dumps``.
 
     Returns:
@@ -47,12 +45,8 @@ def cached_blocks(
     Raises:
         ValueError: as :func:`distilkit.data.packing.stream_blocks` does.
     """
-    meaning = {
-        "format": _FORMAT,
-        "source": source,
-        "length": length,
-        "tokenizer": tokenizer_digest(tokenizer),
-    }
+    meaning = {"format": _FORMAT, "source": source, "length": length}
+    meaning["tokenizer"] = tokenizer_digest(tokenizer)
     key = hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()[:20]
     folder = home() / "data" / "cache" / f"blocks-{key}"
     folder.mkdir(parents=True, exist_ok=True)

@@ -39,8 +39,6 @@ class BlockStream:
     ) -> None:
         """
         Args:
-            text: the documents.
-            tokenizer, length: as for :func:`distilkit.data.packing.pack`.
             blocks: how many make an epoch, rounded down to a multiple of `world · group`.
             group: the micro-batch size.
             rank, world: which process of how many.

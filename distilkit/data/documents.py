@@ -62,7 +62,7 @@ def _text_of(files: list[Path]) -> Text:
     """The documents of local files, in order; known by the files' names and contents."""
 
     def documents(rank: int = 0, world: int = 1) -> Iterator[str]:
-        texts = (text for file in files for text in _texts(file))
+        texts = (text for file in files for text in read_file(file))
         return islice(texts, rank, None, world)
 
     return Text(documents, lambda: [[file.name, file_sha256(file)] for file in files])
@@ -116,8 +116,11 @@ def _check_file(file: Path) -> None:
 
 
 def read_texts(path: str | Path) -> list[str]:
-    """Read the documents of a local file into a list; see :func:`read_file`."""
-    return list(read_file(Path(path)))
+    """Read the documents of a local file into a list; ValueError if it holds no text."""
+    texts = list(read_file(Path(path)))
+    if not texts:
+        raise ValueError(f"{path} holds no text")
+    return texts
 
 
 def read_file(path: Path) -> Iterator[str]:
@@ -125,17 +128,8 @@ def read_file(path: Path) -> Iterator[str]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is of another kind, has no `text`, or holds no text.
+        ValueError: it is of another kind, or has no `text`.
     """
-    empty = True
-    for text in _texts(path):
-        empty = False
-        yield text
-    if empty:
-        raise ValueError(f"{path} holds no text")
-
-
-def _texts(path: Path) -> Iterator[str]:
     _check_file(path)
     readers = {".txt": _lines, ".jsonl": _records, ".parquet": _rows}
     if path.suffix not in readers:

@@ -1,8 +1,7 @@
 """Metrics of GLUE and SQuAD v1.1 that need no network and run no downloaded code.
 
-The metric that `evaluate` loads by name is a script of the Hub. These are the same arithmetic as
-`evaluate.Metric`: for GLUE by scikit-learn and SciPy, for SQuAD by Rajpurkar et al. 2016 (arXiv
-1606.05250, section 6.1) with the normalization of the official script.
+The metric that `evaluate` loads by name is a script of the Hub. These are the same arithmetic:
+SQuAD's with the normalization of the official script (arXiv 1606.05250, section 6.1).
 """
 
 from __future__ import annotations
@@ -10,6 +9,8 @@ from __future__ import annotations
 import re
 import string
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 
 import datasets
 import evaluate
@@ -58,24 +59,17 @@ def _matthews(x: np.ndarray, y: np.ndarray) -> float | None:
     return float(matthews_corrcoef(y, x)) if np.ptp(x) and np.ptp(y) else None
 
 
-def _pearson(x: np.ndarray, y: np.ndarray) -> float | None:
-    return float(pearsonr(x, y).statistic) if _varies(x, y) else None
-
-
-def _spearman(x: np.ndarray, y: np.ndarray) -> float | None:
-    return float(spearmanr(x, y).statistic) if _varies(x, y) else None
-
-
-def _varies(x: np.ndarray, y: np.ndarray) -> bool:
-    return len(x) > 1 and bool(np.ptp(x)) and bool(np.ptp(y))
+def _correlation(of: Callable, x: np.ndarray, y: np.ndarray) -> float | None:
+    varies = len(x) > 1 and np.ptp(x) and np.ptp(y)
+    return float(of(x, y).statistic) if varies else None
 
 
 _METRICS = {
     "accuracy": _accuracy,
     "f1": _f1,
     "matthews": _matthews,
-    "pearson": _pearson,
-    "spearman": _spearman,
+    "pearson": partial(_correlation, pearsonr),
+    "spearman": partial(_correlation, spearmanr),
 }
 
 

@@ -35,11 +35,7 @@ _PADDING = -1e4  # the logit of a padding position: its probability underflows, 
 
 
 def question_answerer(checkpoint: str | Path, seed: int) -> PreTrainedModel:
-    """Load a checkpoint with a new head for start and end of an answer, drawn from `seed`.
-
-    Raises:
-        ValueError: the checkpoint lacks weights other than the head's.
-    """
+    """Load a checkpoint with a new head for start and end of an answer, drawn from `seed`."""
     return with_new_head(AutoModelForQuestionAnswering, checkpoint, seed)
 
 
@@ -57,17 +53,11 @@ def finetune_squad(
 ) -> Run:
     """Train a copy of a question answerer on SQuAD; exact match and F1 in the run's result.
 
-    A finished run of this name and configuration is returned, an unfinished one is resumed.
+    Arguments as for :func:`distilkit.finetuning.finetune`, but:
 
     Args:
         model: with start and end logits (``AutoModelForQuestionAnswering``); not changed.
-        tokenizer: the model's; the teacher's too.
         data: ``train`` and ``validation`` (:func:`distilkit.data.squad.load_squad`).
-        training: how long, in which batches, with which AdamW.
-        name: of the run's folder.
-        teacher: fine-tuned on SQuAD, for soft targets in addition to the labels; returned to its
-            mode and device.
-        loss_config: the weights of the two; default 0.5 each at T = 2. Only with a teacher.
         max_length, stride: of the windows; by default 384 and 128, or fewer if a model has fewer
             positions.
 

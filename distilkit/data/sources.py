@@ -5,12 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from transformers import (
-    AutoModel,
-    AutoModelForMaskedLM,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoModel, AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from distilkit.config import Scale
 from distilkit.data import tasks as glue
@@ -90,11 +85,8 @@ def load_blocks(
                 f"TrainingConfig.workers = {training.workers}: a streamed text is read by one "
                 "process; give 0 or 1"
             )
-        share = {
-            "group": training.micro_batch_size,
-            "rank": state.process_index,
-            "world": state.num_processes,
-        }
+        share = {"rank": state.process_index, "world": state.num_processes}
+        share["group"] = training.micro_batch_size
         blocks = BlockStream(train, tokenizer, scale.length, blocks=scale.stream, **share)
         # word counts have to be equal in all processes: they are those of the text's beginning
         first = BlockStream(train, tokenizer, scale.length, blocks=min(scale.stream, WINDOW))

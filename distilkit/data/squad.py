@@ -1,9 +1,8 @@
 """SQuAD v1.1 as training data: question and passage in windows, and answers out of logits.
 
-Rajpurkar et al. 2016 (arXiv 1606.05250). As BERT's authors do (Devlin et al. 2019, section 4.2), a
-long passage is read in windows that overlap, and the most probable span of all windows is the
-answer. Two differences from their code: `stride` is the number of tokens that two windows share,
-not the step from one to the next, and a span may be taken from any window that holds it.
+Rajpurkar et al. 2016 (arXiv 1606.05250), read as BERT's authors do (Devlin et al. 2019, section
+4.2). Two differences from their code: `stride` is the number of tokens that two windows share, not
+the step from one to the next, and a span may be taken from any window that holds it.
 """
 
 from __future__ import annotations
@@ -58,8 +57,7 @@ def windows(
     Args:
         data: with the columns ``question``, ``context`` and ``answers``.
         tokenizer: a fast one, which knows the characters of its tokens.
-        max_length: tokens of a window.
-        stride: tokens that a window shares with the next one.
+        max_length, stride: tokens of a window, and those that it shares with the next one.
         seed: of the order.
 
     Raises:
@@ -112,7 +110,6 @@ def best_answers(
     """The most probable span of each passage over all its windows, as text.
 
     Args:
-        split: the windows.
         contexts: [examples] passages.
         starts, ends: [windows] logits, each [tokens].
 

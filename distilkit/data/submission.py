@@ -28,21 +28,16 @@ def write_submission(
     *,
     max_length: int | None = None,
 ) -> list[Path]:
-    """Write a fine-tuned model's answers to the task's test set (MNLI: both), as GLUE takes them.
+    """Write a fine-tuned model's answers to the task's test set (MNLI: both); return the files.
 
     GLUE also wants a file ``AX.tsv`` (its diagnostic set) and one for every task; the server's site
     has samples for those that are missing.
 
     Args:
-        model: fine-tuned on the task.
-        tokenizer: the model's.
-        task: one of GLUE's nine.
+        task: one of GLUE's nine, on which the model was fine-tuned.
         data: its splits; the test set's column ``idx``, if there, numbers its examples.
         folder: where the files go; a file of the same name is replaced.
         max_length: as in the fine-tuning; by default 128, or as many as the model has positions.
-
-    Returns:
-        The files.
 
     Raises:
         ValueError: a task that is not GLUE's, a model of another task, no test set.

@@ -7,6 +7,7 @@ Wang et al. 2019 (arXiv 1804.07461), section 3 and table 1. A task comes from th
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,42 +51,17 @@ class Task:
         return tuple(f"{self.title}{suffix}.tsv" for suffix in suffixes)
 
 
-_PAIR, _ENTAILMENT = ("sentence1", "sentence2"), ("entailment", "not_entailment")
-_QUESTIONS, _SENTENCE = ("question1", "question2"), ("sentence",)
-_F1 = ("accuracy", "f1")
-# The paper does not say which of two metrics it tabulates. Here: F1 for MRPC, accuracy for QQP,
-# Pearson for STS-B, the matched set for MNLI; stated wherever a macro-score is shown.
-_TABLE = (
-    Task("cola", "CoLA", _SENTENCE, ("unacceptable", "acceptable"), ("matthews",), "matthews"),
-    Task(
-        "mnli",
-        "MNLI",
-        ("premise", "hypothesis"),
-        ("entailment", "neutral", "contradiction"),
-        validation=("validation_matched", "validation_mismatched"),
-        test=("test_matched", "test_mismatched"),
-        submit_names=True,
-    ),
-    Task("mrpc", "MRPC", _PAIR, ("not_equivalent", "equivalent"), _F1, "f1"),
-    Task("qnli", "QNLI", ("question", "sentence"), _ENTAILMENT, submit_names=True),
-    Task("qqp", "QQP", _QUESTIONS, ("not_duplicate", "duplicate"), _F1),
-    Task("rte", "RTE", _PAIR, _ENTAILMENT, submit_names=True),
-    Task("sst2", "SST-2", _SENTENCE, ("negative", "positive")),
-    Task("stsb", "STS-B", _PAIR, (), ("pearson", "spearman"), "pearson"),
-    Task("wnli", "WNLI", _PAIR, ("not_entailment", "entailment")),
-    # Not of GLUE, but of the paper's table 2; measured on its test set, since it has no other
-    Task(
-        "imdb",
-        "IMDb",
-        ("text",),
-        ("neg", "pos"),
-        validation=("test",),
-        test=(),
-        hub="stanfordnlp/imdb",
-        max_length=512,
-    ),
-)
-TASKS: Mapping[str, Task] = {task.name: task for task in _TABLE}
+def _read_table() -> dict[str, Task]:
+    """The tasks of tasks.toml, in its order."""
+    tasks = {}
+    for name, fields in tomllib.loads(TABLE.read_text(encoding="utf-8")).items():
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+        tasks[name] = Task(name, **values)
+    return tasks
+
+
+TABLE = Path(__file__).with_name("tasks.toml")
+TASKS: Mapping[str, Task] = _read_table()
 
 
 def get_task(task: str | Task) -> Task:
@@ -101,7 +77,6 @@ def load(name: str, source: str | Path) -> DatasetDict:
     """Load a task's splits as `datasets` objects.
 
     Args:
-        name: of the task.
         source: a folder that holds ``<task>/<split>.parquet``, or a Hub id such as
             ``nyu-mll/glue`` (a task with a Hub data set of its own comes from there).
 
@@ -128,8 +103,6 @@ def load_splits(
     """Load a data set from ``<source>/<name>/<split>.parquet``, or from the Hub.
 
     Args:
-        source: a folder, or a Hub id.
-        name: of the data set's folder in it.
         splits: required; others are loaded if they are there.
         columns: required in each of `splits`.
         hub: arguments of ``datasets.load_dataset``. If the first is not `source`, the data set has
@@ -194,10 +167,7 @@ def _check_labels(task: Task, data: Any, where: str) -> None:
 def scores(name: str, predictions: np.ndarray, labels: np.ndarray) -> dict[str, float | None]:
     """Compute the task's metrics through `evaluate`, offline; None where one is undefined.
 
-    Args:
-        name: of the task.
-        predictions: [examples], class numbers, or real values for STS-B.
-        labels: [examples].
+    Predictions, [examples], are class numbers, or real values for STS-B.
     """
     from distilkit.data.metrics import GlueMetric  # `evaluate` is needed only here
 
@@ -207,12 +177,7 @@ def scores(name: str, predictions: np.ndarray, labels: np.ndarray) -> dict[str, 
 
 
 def chance_score(task: Task, labels: np.ndarray) -> float:
-    """Return the score of the best constant answer: 0 where the score is a correlation.
-
-    Args:
-        task: says which score.
-        labels: [examples].
-    """
+    """Return the score of the best constant answer: 0 where the score is a correlation."""
     labels = np.asarray(labels)
     if task.score == "accuracy":
         return float(np.unique(labels, return_counts=True)[1].max() / len(labels))
@@ -222,20 +187,13 @@ def chance_score(task: Task, labels: np.ndarray) -> float:
 
 
 def task_examples(
-    data: Any,
-    task: Task,
-    tokenizer: PreTrainedTokenizerBase,
-    *,
-    max_length: int,
-    seed: int,
+    data: Any, task: Task, tokenizer: PreTrainedTokenizerBase, *, max_length: int, seed: int
 ) -> Examples:
     """Encode a split as training data for the loop.
 
     Args:
         data: a split with the task's columns; without ``label``, as GLUE's test sets may be, the
             labels are -1.
-        task: what its columns are.
-        tokenizer: the model's.
         max_length: longer inputs are cut, the longer text of a pair first.
         seed: of the order.
     """

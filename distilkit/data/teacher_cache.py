@@ -1,16 +1,12 @@
 """A teacher's last hidden states for a text, computed once and stored for several students.
 
-Masks are a function of (seed, epoch, sample), so all students that are distilled from one teacher
-on one text with one seed see the same corrupted blocks. An entry is one block of one epoch: the
-last hidden state of each token in float16, of which the teacher's head makes its distribution.
-Entries stand in the order of training, so a longer training extends the cache of a shorter one.
-
-A build costs the forward pass that it saves each student, so the second student is the first to
-gain. It takes 2·H bytes a token, and each step adds to it, since no epoch repeats another's masks.
+Masks are a function of (seed, epoch, sample), so students with one seed see the same corrupted
+blocks. An entry is one block of one epoch: the last hidden state of each token in float16, 2·H
+bytes a token. Entries stand in the order of training: a longer training extends a shorter one's.
 
 ``data/cache/teacher-<key>/``: about.json (what the key is made of), entries.bin, and parts.txt, the
-SHA-256 of each part of entries.bin. parts.txt names a part once it is on disk: a killed build
-resumes after the last one, and a damaged part is reported and written again.
+SHA-256 of each part of entries.bin that is on disk. A killed build resumes after the last one, and
+a damaged part is reported and written again.
 """
 
 from __future__ import annotations
@@ -54,9 +50,7 @@ def cached_teacher(
     """Compute the teacher's hidden states for each block that a training will see, or find them.
 
     Args:
-        teacher: BertForMaskedLM, ...; returned to its own mode and device.
-        blocks: the training text.
-        training: how many steps in which batches.
+        teacher: returned to its own mode and device.
         loss_config: of the training; checked.
         build: False for a finished run, which needs the key only.
 
@@ -170,10 +164,9 @@ def _intact_parts(cache: TeacherCache) -> int:
         with file.open("rb") as content:
             for i, name in enumerate(lines[:wanted]):
                 if hashlib.sha256(content.read(size)).hexdigest() != name:
-                    message = (
-                        f"damaged teacher cache: part {i + 1} of {file} is not what was written"
-                    )
-                    warnings.warn(f"{message}; it is built again from there on", stacklevel=3)
+                    message = f"damaged teacher cache: part {i + 1} of {file} is not what was "
+                    message += "written; it is built again from there on"
+                    warnings.warn(message, stacklevel=3)
                     lines = lines[:i]
                     break
     except (FileNotFoundError, UnicodeDecodeError):

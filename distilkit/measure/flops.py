@@ -65,7 +65,6 @@ def step_bytes(
 
     Args:
         teacher, student: masked language models; the meta device will do.
-        batch_size, length: of a micro-batch: B sequences of L tokens.
         fused_attention: the device stores no attention maps (a GPU).
     """
     config, tokens = student.config, batch_size * length

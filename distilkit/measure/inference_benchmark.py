@@ -63,7 +63,7 @@ def bench_inference(
         ``per_s_low`` and ``per_s_high``, ``parameters``.
 
     Raises:
-        ValueError: no models, a count below 1, or a length beyond a model's positions.
+        ValueError: as :func:`distilkit.measure.latency.latency_ms` does.
     """
     import pandas as pd
 
@@ -74,20 +74,19 @@ def bench_inference(
         throughput = throughput_per_s(models, length=length, runs=batches, threads=number)
         first = next(iter(latency.values()))
         for name, model in models.items():
-            rows.append(
-                {
-                    "threads": number,
-                    "length": length,
-                    "model": name,
-                    "p50_ms": latency[name].p50_ms,
-                    "p95_ms": latency[name].p95_ms,
-                    "faster": first.p50_ms / latency[name].p50_ms,
-                    "per_s": throughput[name].median_per_s,
-                    "per_s_low": throughput[name].min_per_s,
-                    "per_s_high": throughput[name].max_per_s,
-                    "parameters": parameter_count(model),
-                }
-            )
+            row = {
+                "threads": number,
+                "length": length,
+                "model": name,
+                "p50_ms": latency[name].p50_ms,
+                "p95_ms": latency[name].p95_ms,
+                "faster": first.p50_ms / latency[name].p50_ms,
+                "per_s": throughput[name].median_per_s,
+                "per_s_low": throughput[name].min_per_s,
+                "per_s_high": throughput[name].max_per_s,
+                "parameters": parameter_count(model),
+            }
+            rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -103,10 +102,8 @@ def bench_pass(
     The models take turns pair by pair; tokenization is timed separately.
 
     Args:
-        models: name -> model, the teacher first.
-        tokenizer: shared by all of them.
+        models: name -> model, the teacher first; they share the tokenizer.
         pairs: for instance those of the STS-B development set.
-        threads: CPU threads.
 
     Returns:
         A row a model: ``seconds``, ``p50_ms``, ``p95_ms`` of a pair, ``faster`` (the first model's

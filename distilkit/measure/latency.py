@@ -1,18 +1,16 @@
-"""How fast a model is: latency, throughput, tokenization; and `compare`, with the size as well.
+"""How fast a model is: latency, throughput; and `compare`, with the size as well.
 
 The paper (Sanh et al. 2019, section 4.1, table 3) times a *classifier* at batch size 1 on a CPU.
-To compare with the paper, pass `BertForSequenceClassification` and
-`DistilBertForSequenceClassification` (`num_labels=1`). A masked language model also projects each
-token to the vocabulary, which costs teacher and student the same and lowers their ratio.
+A masked language model also projects each token to the vocabulary, which costs teacher and student
+the same and lowers their ratio.
 
-A ratio of times is meaningful only if both models ran under the same conditions. So the models
-take turns run by run and a busy machine slows all of them alike. The number of threads is fixed
-and reported, the device is synchronised, and tokenization is timed separately.
+A ratio of times is meaningful only under equal conditions, so the models take turns run by run:
+a busy machine slows all of them alike.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
@@ -46,16 +44,6 @@ class Throughput:
     median_per_s: float
     min_per_s: float
     max_per_s: float
-    threads: int
-
-
-@dataclass(frozen=True)
-class Tokenization:
-    """Time to tokenize one text, in milliseconds, over the texts given."""
-
-    p50_ms: float
-    p95_ms: float
-    texts: int
 
 
 def latency_ms(
@@ -66,7 +54,6 @@ def latency_ms(
     runs: int = 30,
     warmup: int = 5,
     threads: int | None = None,
-    seed: int = 0,
 ) -> dict[str, Latency]:
     """Time one forward pass of each model, the models taking turns.
 
@@ -74,15 +61,14 @@ def latency_ms(
         models: name -> model, each taking `input_ids` and `attention_mask` of shape [B, L].
         batch_size: B, sequences a pass.
         length: L, tokens a sequence; no padding.
-        runs: timed passes a model.
+        runs: timed passes of each.
         warmup: untimed passes a model before them (allocator, kernel selection, caches).
         threads: torch's intra-op threads, restored afterwards; None leaves the number unchanged.
-        seed: of the random token ids; torch's global generator is not touched.
 
     Raises:
         ValueError: no models, a count below 1, or a length beyond a model's positions.
     """
-    seconds, used = _time_models(models, batch_size, length, runs, warmup, threads, seed)
+    seconds, used = _time_models(models, batch_size, length, runs, warmup, threads)
     return {name: Latency(*_percentiles_ms(times), used) for name, times in seconds.items()}
 
 
@@ -94,38 +80,14 @@ def throughput_per_s(
     runs: int = 5,
     warmup: int = 1,
     threads: int | None = None,
-    seed: int = 0,
 ) -> dict[str, Throughput]:
     """Examples a second in full batches, the models taking turns. Arguments as in `latency_ms`."""
-    seconds, used = _time_models(models, batch_size, length, runs, warmup, threads, seed)
+    seconds, _ = _time_models(models, batch_size, length, runs, warmup, threads)
     rates = {name: batch_size / np.array(times) for name, times in seconds.items()}
     return {
-        name: Throughput(float(np.median(rate)), float(rate.min()), float(rate.max()), used)
+        name: Throughput(float(np.median(rate)), float(rate.min()), float(rate.max()))
         for name, rate in rates.items()
     }
-
-
-def tokenization_ms(
-    tokenizer: Any, texts: Sequence[str], *, length: int | None = None
-) -> Tokenization:
-    """Time the tokenizer alone, one text a call, after one pass over all texts as warm-up.
-
-    Args:
-        tokenizer: anything called as `tokenizer(text)`.
-        texts: at least one.
-        length: truncate to so many tokens, as before a model; None truncates nothing.
-    """
-    if isinstance(texts, str) or not len(texts):
-        raise ValueError("texts must be a non-empty sequence of strings: pass [text]")
-    options = {} if length is None else {"truncation": True, "max_length": length}
-    for text in texts:
-        tokenizer(text, **options)
-    seconds = []
-    for text in texts:
-        start = perf_counter()
-        tokenizer(text, **options)
-        seconds.append(perf_counter() - start)
-    return Tokenization(*_percentiles_ms(seconds), len(texts))
 
 
 def compare(
@@ -137,7 +99,6 @@ def compare(
     warmup: int = 5,
     batch_size: int = 32,
     throughput_runs: int = 5,
-    seed: int = 0,
 ) -> pd.DataFrame:
     """One row a model: its size, its latency at batch size 1, its throughput at `batch_size`.
 
@@ -146,7 +107,7 @@ def compare(
     """
     import pandas as pd
 
-    same: dict[str, Any] = {"length": length, "threads": threads, "seed": seed}
+    same: dict[str, Any] = {"length": length, "threads": threads}
     latency = latency_ms(models, runs=runs, warmup=warmup, **same)
     throughput = throughput_per_s(models, batch_size=batch_size, runs=throughput_runs, **same)
     return pd.DataFrame(
@@ -206,14 +167,14 @@ def ready(models: Iterable[nn.Module], threads: int | None) -> Iterator[None]:
             torch.set_num_threads(threads_before)
 
 
-def random_inputs(model: nn.Module, batch_size: int, length: int, seed: int) -> dict[str, Tensor]:
-    """input_ids and attention_mask, both [B, L], on the model's device.
+def random_inputs(model: nn.Module, batch_size: int, length: int) -> dict[str, Tensor]:
+    """input_ids and attention_mask, both [B, L], on the model's device; the same at every call.
 
     The ids come from the upper part of the vocabulary: a WordPiece vocabulary keeps its special and
     unused entries at the front (bert-base-uncased: the first 999).
     """
     vocabulary = model.config.vocab_size
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     first = min(1000, vocabulary // 2)
     ids = torch.randint(first, vocabulary, (batch_size, length), generator=generator)
     ids = ids.to(_device(model))
@@ -236,7 +197,6 @@ def _time_models(
     runs: int,
     warmup: int,
     threads: int | None,
-    seed: int,
 ) -> tuple[dict[str, list[float]], int]:
     """Seconds of every timed pass by model, and the number of threads used."""
     if not isinstance(models, Mapping) or not models:
@@ -249,7 +209,7 @@ def _time_models(
         raise ValueError(f"warmup is {warmup}: it must be 0 or more")
     for name, model in models.items():
         _check_model(name, model, length)
-    passes = {name: _forward(model, batch_size, length, seed) for name, model in models.items()}
+    passes = {name: _forward(model, batch_size, length) for name, model in models.items()}
     with ready(models.values(), threads):
         seconds = take_turns(passes, runs=runs, warmup=warmup)
         used = torch.get_num_threads()
@@ -262,9 +222,9 @@ def _percentiles_ms(seconds: list[float]) -> tuple[float, float]:
     return 1e3 * float(p50), 1e3 * float(p95)
 
 
-def _forward(model: nn.Module, batch_size: int, length: int, seed: int) -> Callable[[], Any]:
+def _forward(model: nn.Module, batch_size: int, length: int) -> Callable[[], Any]:
     """One forward pass over the same batch at every call, until the device has finished."""
-    inputs = random_inputs(model, batch_size, length, seed)
+    inputs = random_inputs(model, batch_size, length)
     device = inputs["input_ids"].device
 
     def forward() -> Any:

@@ -28,7 +28,6 @@ def time_micro_batches(
     The first call of a process is slower: discard it, or call once before.
 
     Args:
-        step: the work, for instance :func:`gradient_step`.
         batches: on `device` already, so that no copy is timed.
         device: a GPU works asynchronously, so it is synchronised before each reading of the clock.
     """
@@ -47,10 +46,7 @@ def gradient_step(
 ) -> Callable[[Mapping[str, Any]], None]:
     """The forward and backward pass of a micro-batch, as the training loop runs it.
 
-    Args:
-        model: on its device, in training mode.
-        loss: ``loss(model, batch, counts)["loss"]`` is the micro-batch's.
-        precision: as in :class:`distilkit.config.TrainingConfig`.
+    The model is on its device and in training mode; loss and precision as for the loop.
     """
     device, bf16 = next(model.parameters()).device, in_bf16(precision)
 

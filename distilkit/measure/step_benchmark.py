@@ -1,9 +1,8 @@
 """Cost of one distillation step: the textbook's loss, and the fused one in two precisions.
 
 The three variants take turns batch by batch on the same batches. A busy machine slows all of them
-alike, so the ratio of their times is meaningful. Peak memory is measured in a separate process for
-each variant. Nothing is downloaded unless a Hub id is named: random weights and random tokens cost
-what trained ones do.
+alike, so the ratio of their times is meaningful. Random weights and random tokens cost what trained
+ones do.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import os
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from accelerate.utils import patch_environment
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 from transformers import AutoModelForMaskedLM, BertConfig, BertForMaskedLM, PreTrainedModel
@@ -99,12 +98,9 @@ def textbook_loss(
 
     Args:
         student, teacher: masked language models.
-        batch: ``input_ids`` [B, L]; ``attention_mask`` [B, L] or None; ``labels`` [B, L] with -100
-            where nothing is masked.
+        batch: ``input_ids`` and ``labels`` [B, L], -100 where nothing is masked;
+            ``attention_mask`` [B, L] or None.
         loss_config: weights, temperature, which tokens.
-
-    Returns:
-        Scalar, in float32.
     """
     labels, temperature, mask = batch["labels"], loss_config.temperature, batch["attention_mask"]
     mask = torch.ones_like(labels) if mask is None else mask
@@ -130,11 +126,8 @@ def textbook_loss(
     teacher_hidden = select(teacher_output.hidden_states[-1], mask.bool())
     same_direction = student_hidden.new_ones(len(student_hidden))
     cosine = F.cosine_embedding_loss(student_hidden, teacher_hidden, same_direction)
-    return (
-        loss_config.kd_weight * kd
-        + loss_config.mlm_weight * mlm
-        + loss_config.cosine_weight * cosine
-    )
+    total = loss_config.kd_weight * kd + loss_config.mlm_weight * mlm
+    return total + loss_config.cosine_weight * cosine
 
 
 def make_step(
@@ -240,12 +233,11 @@ def bench_step(
 
     Returns:
         Columns ``work``, ``variant``, ``tokens_per_s`` (median), ``cpu_s_per_ktok`` (processor
-        seconds for 1,000 tokens, all threads), ``peak_rss_mib`` (of a process that does nothing
-        else; on a GPU the device's memory), ``share_of_peak`` (FLOPs a second by
-        :func:`distilkit.measure.flops.flops_per_token`, over those of a matrix product in the same
-        precision), ``ratio_to_textbook`` (median over turns of the ratio of times; ``ratio_low``
-        and ``ratio_high`` are its quartiles), ``mflop_per_token``, ``largest_batch`` (sequences, on
-        a GPU), ``steps`` and the work's settings.
+        seconds for 1,000 tokens, all threads), ``peak_rss_mib`` (of a separate process; on a GPU
+        the device's memory), ``share_of_peak`` (FLOPs a second over those of a matrix product in
+        the same precision), ``ratio_to_textbook`` (of times, median over turns; ``ratio_low`` and
+        ``ratio_high``: quartiles), ``mflop_per_token``, ``largest_batch`` (sequences, on a GPU),
+        ``steps`` and the work's settings.
 
     Raises:
         ValueError: fewer than one step, or works of which a width or text is unknown.
@@ -276,7 +268,7 @@ def in_a_process(work: Work, function: Callable, *arguments: Any) -> Any:
     context = multiprocessing.get_context("spawn")
     settings = LARGE_MALLOC if work.malloc == "large" else {}
     with (
-        _environment(settings),
+        patch_environment(**settings),
         ProcessPoolExecutor(1, context, _start_worker, (os.getpid(),)) as pool,
     ):
         return pool.submit(function, *arguments).result()
@@ -285,20 +277,6 @@ def in_a_process(work: Work, function: Callable, *arguments: Any) -> Any:
 def _start_worker(parent: int) -> None:
     end_with_parent(parent)
     logging.disable_progress_bar()  # the bar of the parent counts the processes
-
-
-@contextmanager
-def _environment(settings: dict[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in settings}
-    os.environ.update(settings)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def _time_turns(work: Work, steps: int) -> list[dict[str, Any]]:
@@ -328,19 +306,18 @@ def _time_turns(work: Work, steps: int) -> list[dict[str, Any]]:
             np.array(wall["textbook"]) / np.array(wall[variant]), (25, 50, 75)
         )
         rate = tokens / statistics.median(wall[variant])
-        rows.append(
-            {
-                "variant": variant,
-                "tokens_per_s": rate,
-                "cpu_s_per_ktok": 1e3 * statistics.median(cpu[variant]) / tokens,
-                "share_of_peak": rate * flops / peak[precision],
-                "ratio_to_textbook": float(ratio),
-                "ratio_low": float(low),
-                "ratio_high": float(high),
-                "mflop_per_token": flops / 1e6,
-                "peak_gflop_per_s": peak[precision] / 1e9,
-            }
-        )
+        row = {
+            "variant": variant,
+            "tokens_per_s": rate,
+            "cpu_s_per_ktok": 1e3 * statistics.median(cpu[variant]) / tokens,
+            "share_of_peak": rate * flops / peak[precision],
+            "ratio_to_textbook": float(ratio),
+            "ratio_low": float(low),
+            "ratio_high": float(high),
+            "mflop_per_token": flops / 1e6,
+            "peak_gflop_per_s": peak[precision] / 1e9,
+        }
+        rows.append(row)
     return rows
 
 

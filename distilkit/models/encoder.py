@@ -22,10 +22,6 @@ def masked_lm_from_encoder(encoder: BertModel, seed: int) -> BertForMaskedLM:
 
     The decoder is tied to the encoder's word embeddings, as in BERT; the pooler is left out.
 
-    Args:
-        encoder: a BertModel.
-        seed: of the head's weights. The global generator is left as it was.
-
     Raises:
         TypeError: the encoder is of another class.
     """
@@ -54,9 +50,7 @@ def train_head(
     Learning without forgetting (Li and Hoiem 2016, arXiv 1606.09282), on hidden states: by MLM only
     the encoder would forget before the head can predict.
 
-    Args:
-        model: as :func:`masked_lm_from_encoder` makes it; not changed.
-        blocks, training, name, validation: as for :func:`distilkit.distillation.pretrain`.
+    The model stays as it is; arguments as for :func:`distilkit.distillation.pretrain`.
     """
     same = tuple((layer, layer) for layer in range(model.config.num_hidden_layers + 1))
     loss_config = LossConfig(kd_weight=0.0, mlm_weight=1.0, cosine_weight=5.0, cosine_layers=same)

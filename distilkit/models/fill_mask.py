@@ -29,7 +29,6 @@ def fill_mask(
 
     Args:
         models: name -> masked-language model; all of one vocabulary.
-        tokenizer: of all models.
         sentences: each with exactly one mask token.
         temperature: T of the softmax; > 0.
         top_k: words a sentence.

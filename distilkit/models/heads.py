@@ -22,12 +22,6 @@ def with_new_head(kind: type, checkpoint: str | Path, seed: int, **config: Any) 
     BERT-base's width. At a width of 192, with 0.02, the logits hardly differ between inputs, and a
     short fine-tuning does not make up for it.
 
-    Args:
-        kind: ``AutoModelForSequenceClassification``, ``AutoModelForQuestionAnswering``.
-        checkpoint: Hub id or folder.
-        seed: of the head.
-        config: for ``from_pretrained``.
-
     Raises:
         ValueError: the checkpoint lacks weights other than the head's.
     """
@@ -55,10 +49,6 @@ def with_new_head(kind: type, checkpoint: str | Path, seed: int, **config: Any) 
 
 def fine_tuned(kind: type, checkpoint: str | Path) -> PreTrainedModel:
     """Load a fine-tuned checkpoint in float32, as a teacher or to measure it.
-
-    Args:
-        kind: ``AutoModelForSequenceClassification``, ``AutoModelForQuestionAnswering``.
-        checkpoint: Hub id or folder.
 
     Raises:
         ValueError: it lacks weights: transformers would draw a random head.

@@ -42,10 +42,10 @@ def fetch(checkpoint: str | Path) -> Path:
         if not any(folder.glob("*.safetensors")) and not any(folder.glob(_OLD_WEIGHTS)):
             raise FileNotFoundError("there are no weights in it that could be loaded")
     except Exception as error:  # four libraries' exceptions meet here, none of them is swallowed
+        reason = f"{type(error).__name__}: {error}".strip().splitlines()[0].rstrip(".: ")
         raise ConnectionError(
-            f"{checkpoint} could not be had from {constants.ENDPOINT}: "
-            f"{_first_line(error)}. Look at its name and at the network, and try again: what has "
-            "arrived is kept"
+            f"{checkpoint} could not be had from {constants.ENDPOINT}: {reason}. Look at "
+            "its name and at the network, and try again: what has arrived is kept"
         ) from error
     for file in folder.rglob("*"):
         _refuse_altered(file, checkpoint)
@@ -64,8 +64,3 @@ def _refuse_altered(file: Path, checkpoint: str | Path) -> None:
             f"{checkpoint}: {file.name} is not the file that the Hub announced (its SHA-256 is "
             f"not {stored.name[:12]}...). It has been deleted; try again"
         )
-
-
-def _first_line(error: BaseException) -> str:
-    lines = f"{type(error).__name__}: {error}".strip().splitlines()
-    return lines[0].rstrip(".: ")

@@ -29,11 +29,6 @@ def load_model(
     A pruned model, which ``from_pretrained`` cannot read, is read by
     :func:`distilkit.models.pruning.read_pruned`.
 
-    Args:
-        kind: a class of transformers', for instance ``AutoModelForMaskedLM``.
-        checkpoint: Hub id or folder.
-        options: for ``from_pretrained``.
-
     Raises:
         ValueError: the weights cannot be read, have other shapes than config.json says, or are
             not finite.

@@ -1,15 +1,11 @@
 """Structured pruning: remove attention heads and feed-forward units from a model.
 
-Michel, Levy and Neubig 2019 (arXiv 1905.10650), section 2.3: a head whose mask is 0 need not be
-computed. Here it is removed: its rows of the query, key and value matrices and its columns of the
-output matrix, and likewise a unit's row of the first feed-forward matrix and its column of the
-second. The smaller model gives the logits of the whole one with those heads and units set to 0, and
-is a plain Hugging Face model.
+Michel, Levy and Neubig 2019 (arXiv 1905.10650), section 2.3. The smaller model gives the logits of
+the whole one with those heads and units set to 0, and is a plain Hugging Face model.
 
-Layers may end up with different numbers of heads and units, which no Hugging Face config can say.
-So the config gets one attribute more, ``pruned``, with the numbers left in each layer; it travels
-with ``save_pretrained``. Stock ``from_pretrained`` refuses such a folder (the shapes do not match);
-:func:`load_pruned` reads it, and so does everything in the kit that takes a checkpoint.
+No Hugging Face config can say that layers have different numbers of heads and units. So the config
+gets one attribute more, ``pruned``. Stock ``from_pretrained`` refuses such a folder (the shapes do
+not match); :func:`load_pruned` and everything in the kit that takes a checkpoint reads it.
 """
 
 from __future__ import annotations
@@ -107,19 +103,12 @@ def prune(
 ) -> PreTrainedModel:
     """Copy a model without the named attention heads and feed-forward units.
 
-    Its logits are those of `model` with the outputs of these heads and units set to 0. A layer may
-    lose all of its heads or units; what is left of it then are the biases. A pruned model can be
-    pruned again: the numbers are always those of the model that is given.
-
-    Save it with ``save_pretrained``, read it with :func:`load_pruned`.
+    A layer may lose all of its heads or units; what is left of it then are the biases. A pruned
+    model can be pruned again: the numbers are always those of the model that is given.
 
     Args:
         model: a BERT, DistilBERT or RoBERTa with any head or none; not changed.
-        heads: to remove: layer -> heads, all numbered from 0.
-        units: likewise; there are ``intermediate_size`` (``hidden_dim``) units in a layer.
-
-    Returns:
-        A model of the same class, in the same mode and precision, on the same device.
+        heads, units: to remove: layer -> heads or units, all numbered from 0.
 
     Raises:
         TypeError: a model that cannot be pruned.
@@ -135,11 +124,6 @@ def prune(
 
 def load_pruned(checkpoint: str | Path) -> PreTrainedModel:
     """Load a pruned model as ``save_pretrained`` wrote it, in float32 and eval mode.
-
-    Every weight comes from the file, none is random.
-
-    Args:
-        checkpoint: a folder (or Hub id).
 
     Raises:
         ValueError: not a pruned model, of an unknown class, or damaged: config and weights cannot
@@ -178,7 +162,6 @@ def read_pruned(
 
     Args:
         kind: a class of transformers', for instance ``AutoModelForSequenceClassification``.
-        folder: the checkpoint's.
         options: for the config (``num_labels`` and the like).
 
     Returns:
@@ -275,11 +258,8 @@ def _cut(
                 setattr(layer.attention, name, len(some_heads))
         if hasattr(layer.attention, "all_head_size"):
             layer.attention.all_head_size = len(of_heads)
-    setattr(
-        model.config,
-        SHAPES,
-        {"heads": [layer.heads for layer in layers], "units": [layer.units for layer in layers]},
-    )
+    left = {"heads": [layer.heads for layer in layers], "units": [layer.units for layer in layers]}
+    setattr(model.config, SHAPES, left)
 
 
 def _select(linear: nn.Linear, dim: int, kept: Sequence[int]) -> None:

@@ -15,9 +15,8 @@ from toy_models import small_bert
 
 from distilkit import finetuning
 from distilkit.cli.main import main
-from distilkit.compress import compression_benchmark, engines, frontier, onnx_export
-from distilkit.compress.compression_benchmark import bench_compression
-from distilkit.compress.engines import engine_costs, resident_mib
+from distilkit.compress import engines, frontier, onnx_export
+from distilkit.compress.engines import bench_compression, engine_costs, resident_mib
 from distilkit.compress.frontier import (
     COLUMNS,
     Plan,
@@ -222,18 +221,18 @@ def test_costs_take_turns_and_are_counted_from_the_first_row(toy, tmp_path):
 def test_bench_at_toy_size(toy, monkeypatch, capsys):
     _, students = toy
     pair = {"teacher": sequence_classifier(students[1], "sst2", 0)}
-    monkeypatch.setattr(compression_benchmark, "random_pair", lambda: pair)
+    monkeypatch.setattr(engines, "random_pair", lambda: pair)
     costs = []
 
     def measured(models, folder, **options):
         costs.append(options)
         return engine_costs(models, folder, **{**options, "length": 8}, memory=False)
 
-    monkeypatch.setattr(compression_benchmark, "engine_costs", measured)
+    monkeypatch.setattr(engines, "engine_costs", measured)
     table = bench_compression(runs=2)
     assert costs == [{"length": 128, "runs": 2, "warmup": 3}]
     assert table.share_of_size.tolist() == pytest.approx(table.size_mb / table.size_mb[0])
-    monkeypatch.setattr(compression_benchmark, "engine_costs", lambda *_, **__: table)
+    monkeypatch.setattr(engines, "engine_costs", lambda *_, **__: table)
     table = table.drop(columns="share_of_size")
     assert main(["bench", "compression"]) == 0
     assert "share_of_size" in capsys.readouterr().out
