@@ -5,27 +5,26 @@ This is what a notebook imports. Hugging Face models and tokenizers stay what th
 
 from importlib import import_module as _import_module
 
-from distilkit.config import (
-    MLM_ONLY,
-    FinetuneLossConfig,
-    LossConfig,
-    Scale,
-    TrainingConfig,
-    home,
-    scale,
-)
-from distilkit.losses import (
-    TripleLoss,
-    cosine_loss,
-    mlm_loss,
-    soft_target_loss,
-    softmax_with_temperature,
-    triple_loss,
-)
-
-# Importing transformers takes seconds, so what needs it (or matplotlib) is imported when it is
-# first asked for: `import distilkit` costs little more than `import torch`.
-_LATER = {
+# Importing torch, transformers or matplotlib takes seconds: a name is imported when it is first
+# asked for.
+_NAMES = {
+    "config": (
+        "MLM_ONLY",
+        "FinetuneLossConfig",
+        "LossConfig",
+        "Scale",
+        "TrainingConfig",
+        "home",
+        "scale",
+    ),
+    "losses": (
+        "TripleLoss",
+        "cosine_loss",
+        "mlm_loss",
+        "soft_target_loss",
+        "softmax_with_temperature",
+        "triple_loss",
+    ),
     "study.arms": (
         "finetune_arms",
         "macro_scores",
@@ -38,7 +37,7 @@ _LATER = {
     "study.calibration": ("calibration_table",),
     "data.packing": ("pack",),
     "masking": ("MaskedBlocks",),
-    "data.documents": ("open_text", "read_texts"),
+    "data.documents": ("open_text",),
     "study.fidelity": ("by_group", "compare_runs", "worst_disagreements"),
     "plots.paper_comparison": ("plot_task_differences",),
     "plots.cost": ("plot_size_speed_accuracy",),
@@ -49,10 +48,9 @@ _LATER = {
     "plots.style": ("save_figure",),
     "models.fill_mask": ("fill_mask",),
     "finetuning": ("evaluate_task", "finetune", "sequence_classifier"),
-    "compress.importance": ("head_and_unit_importance", "least_important"),
     "families": ("mlm_head",),
     "fused_loss": ("fused_triple_loss",),
-    "measure.latency": ("compare", "latency_ms", "throughput_per_s"),
+    "measure.latency": ("compare",),
     "measure.size": ("bytes_on_disk", "parameter_count"),
     "panels.losses": ("loss_panel",),
     "panels.temperature": ("temperature_panel",),
@@ -65,7 +63,7 @@ _LATER = {
     "report.page": ("write_report",),
     "run": ("Run", "open_run", "runs"),
     "cli.setup_notebook": ("provenance", "setup_notebook"),
-    "data.sources": ("load_blocks", "load_task", "load_teacher", "load_text", "load_tokenizer"),
+    "data.sources": ("load_blocks", "load_task", "load_teacher"),
     "student": (
         "DISTILBERT_LAYERS",
         "default_layers",
@@ -73,24 +71,9 @@ _LATER = {
         "student_from_teacher",
     ),
 }
-_MODULE_OF = {name: module for module, names in _LATER.items() for name in names}
+_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
 
-__all__ = [
-    "MLM_ONLY",
-    "LossConfig",
-    "Scale",
-    "FinetuneLossConfig",
-    "TrainingConfig",
-    "TripleLoss",
-    "cosine_loss",
-    "home",
-    "mlm_loss",
-    "scale",
-    "soft_target_loss",
-    "softmax_with_temperature",
-    "triple_loss",
-    *_MODULE_OF,
-]
+__all__ = [*_MODULE_OF]
 
 
 def __getattr__(name: str):

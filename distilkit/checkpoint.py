@@ -1,8 +1,7 @@
 """Checkpoints: written whole or not at all, verified before they are believed.
 
 A checkpoint is a folder ``step-00000123`` of safetensors and JSON files and a ``manifest.json``
-with the SHA-256 of each. It is written beside its place under a temporary name, flushed to disk,
-and renamed; the older one is removed only after that. Nothing is ever unpickled.
+with the SHA-256 of each, flushed to disk and renamed before an older one is removed.
 """
 
 from __future__ import annotations
@@ -56,11 +55,7 @@ def save(
 ) -> Path:
     """Write a checkpoint of `step` into `folder` and remove all but the newest :data:`KEEP`.
 
-    Args:
-        folder: the run's ``checkpoints/``.
-        step: optimizer steps done.
-        tensors: file stem -> named tensors (for instance ``model``, ``optimizer``).
-        state: counters and the like, as JSON.
+    `tensors` are named tensors by file stem, `state` is written as JSON.
 
     Raises:
         OSError: it could not be written (a full disk); says where, how large it is and how much
@@ -71,9 +66,7 @@ def save(
     except (OSError, SafetensorError) as error:
         for half in folder.glob(".tmp-*"):
             shutil.rmtree(half, ignore_errors=True)
-        size = sum(
-            v.numel() * v.element_size() for named in tensors.values() for v in named.values()
-        )
+        size = sum(v.nbytes for named in tensors.values() for v in named.values())
         there = next(place for place in (folder, *folder.parents) if place.exists())
         free = shutil.disk_usage(there).free
         raise OSError(
@@ -117,10 +110,7 @@ def _save(
 
 
 def load_newest(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]] | None:
-    """The newest intact checkpoint as ``(tensors, state)``, or None if there is none.
-
-    A damaged one is named in a warning, and the one before it is used.
-    """
+    """The newest intact checkpoint as ``(tensors, state)``; damaged ones are named in a warning."""
     for checkpoint in _newest_first(folder):
         fault = _fault(checkpoint)
         if fault:
@@ -155,10 +145,7 @@ def _fault(checkpoint: Path) -> str | None:
 
 def file_sha256(path: Path) -> str:
     with open(path, "rb") as file:
-        digest = hashlib.sha256()
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _fsync(path: Path) -> None:

@@ -1,7 +1,6 @@
 """Fine-tuning on a task, with or without a teacher, and evaluation.
 
-Devlin et al. 2019, section 4.1; distillation at fine-tuning as in Sanh et al. 2019, section 4.1
-("additional distillation"). The same loop as pretraining, another loss.
+Devlin et al. 2019, section 4.1; with a teacher as in Sanh et al. 2019, section 4.1.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate.utils import gather_object
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import (
     AutoModelForSequenceClassification,
     PreTrainedModel,
@@ -40,9 +39,6 @@ def sequence_classifier(checkpoint: str | Path, task: str | Task, seed: int) -> 
     """Load a checkpoint with a new classification head for a task, drawn from `seed`.
 
     The task's label names go into its config, so that two models' label orders can be compared.
-
-    Raises:
-        ValueError: unknown task, or a checkpoint that lacks weights other than the head's.
     """
     task = get_task(task)
     labels = list(task.labels) or ["score"]
@@ -78,15 +74,12 @@ def finetune(
     Args:
         model: a sequence classifier with the task's number of labels; not changed.
         tokenizer: the model's; the teacher's too.
-        task: a task, or the name of one of :data:`distilkit.data.tasks.TASKS`.
         data: its splits (:func:`distilkit.data.tasks.load`).
-        training: how long, in which batches, with which AdamW.
-        name: of the run's folder.
         teacher: a classifier fine-tuned on this task, for soft targets besides the labels; it
             returns to its own mode and device.
-        loss_config: the weights of the two; default 0.5 each at T = 2. Only with a teacher.
-        max_length: tokens; longer inputs are cut. By default 128 (as BERT's authors) for GLUE and
-            512 for IMDb, or fewer if the model has fewer positions.
+        loss_config: by default 0.5 for labels and soft targets each, T = 2. Only with a teacher.
+        max_length: tokens; longer inputs are cut. By default the task's, or fewer if the model has
+            fewer positions.
         keep_model: save the fine-tuned weights in ``run.model``; a sweep over many seeds does not.
 
     Raises:
@@ -141,18 +134,13 @@ def check_loss_config(
 
 
 def input_length(models: Iterable[PreTrainedModel], wanted: int | None, default: int) -> int:
-    """Return the length of inputs in tokens: `wanted`, or `default` as far as all models reach.
-
-    Raises:
-        ValueError: more are wanted than a model has positions, or fewer than make a pair.
-    """
+    """Return the length of inputs in tokens: `wanted`, or `default` as far as all models reach."""
     longest = min(positions(each) for each in models)
     if wanted is None:
         return min(default, longest)
     if wanted > longest:
         raise ValueError(
-            f"max_length = {wanted}, but model or teacher has {longest} positions: give at most "
-            "that"
+            f"max_length = {wanted}: model or teacher has {longest} positions, give at most that"
         )
     if wanted < LEAST_LENGTH:
         raise ValueError(f"max_length = {wanted}: give at least {LEAST_LENGTH}")
@@ -175,19 +163,10 @@ def run_finetuning(
     loss_config: FinetuneLossConfig | None,
     config: Mapping[str, Any],
 ) -> Run:
-    """Open the run, train, score, save: what fine-tuning on any task has in common.
+    """Open the run, train a copy, score, save: what fine-tuning on any task has in common.
 
-    Args:
-        model: a copy is trained.
-        tokenizer: saved with it.
-        examples: the training examples.
-        training, name: as for :func:`finetune`.
-        loss: for the loop.
-        score: returns the scores of each split of the trained model, and the logits that the run
-            stores.
-        task: its name.
-        teacher, loss_config: as for :func:`finetune`.
-        config: what else decides the result; ``keep_model`` false leaves the weights out.
+    `score` returns the trained model's scores by split, and the logits that the run stores.
+    `config` is what else decides the result; ``keep_model`` false leaves the weights out.
     """
     import distilkit.data.metrics  # noqa: F401 - without `evaluate`, say so before hours are spent
 
@@ -223,7 +202,7 @@ def task_loss(
     task: Task,
     teacher: PreTrainedModel | None = None,
     loss_config: FinetuneLossConfig | None = None,
-) -> Callable[[nn.Module, dict[str, Any], dict[str, int]], dict[str, Tensor]]:
+) -> Loss:
     """Return the loss for the loop: cross-entropy or squared error, and soft targets of a teacher.
 
     For regression, where there are no classes to soften, the soft-target term is the squared error
@@ -273,12 +252,7 @@ def by_example(
     """Return `outputs` of each example, in the data's order, without dropout or gradients.
 
     Several processes, which call this together, share the batches; each gets all results.
-
-    Args:
-        model: put into eval mode meanwhile.
-        examples: of whatever kind.
-        outputs: a batch's [B, ...], in the model's precision.
-        batch_size: examples a forward pass.
+    `outputs` makes [B, ...] of a batch.
     """
     by_length = np.argsort(examples.lengths, kind="stable")
     batches = [by_length[i : i + batch_size] for i in range(0, len(by_length), batch_size)]
@@ -287,8 +261,7 @@ def by_example(
     def measure(model: PreTrainedModel) -> dict[int, np.ndarray]:
         found = {}
         for ids in batches[state.process_index :: state.num_processes]:
-            batch = examples.batch(0, ids)
-            batch = to_device(batch, model.device)
+            batch = to_device(examples.batch(0, ids), model.device)
             found |= zip(ids, at_least_float32(outputs(batch)).cpu().numpy(), strict=True)
         return found
 
@@ -314,11 +287,7 @@ def evaluate_task(
 
 
 def score_of(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, float | None]:
-    """Return the metrics of logits [examples, C] against labels; None where undefined.
-
-    Raises:
-        FloatingPointError: a logit is not finite.
-    """
+    """Return the metrics of logits [examples, C] against labels; None where undefined."""
     if not np.isfinite(logits).all():
         raise FloatingPointError(f"{task.name}: the model's predictions are not finite")
     answers = logits[:, 0] if task.regression else logits.argmax(-1)

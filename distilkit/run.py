@@ -20,14 +20,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import accelerate
 import filelock
 import numpy as np
 import safetensors.numpy
 import torch
+import transformers
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
@@ -143,13 +144,7 @@ class Run:
         write_atomically(path, safetensors.numpy.save(dict(logits)))
 
     def predictions(self) -> dict[str, np.ndarray]:
-        """The logits [examples, C] of each split that a fine-tuned model was scored on.
-
-        Raises:
-            FileNotFoundError: the run is not finished, or has none: it is no fine-tuning on GLUE
-                or IMDb, or older than that file.
-            ValueError: the file is damaged.
-        """
+        """The logits [examples, C] of each split that a fine-tuned model was scored on."""
         self.result()  # says so if it is not finished
         path = self.path / "predictions.safetensors"
         if not path.is_file():
@@ -189,9 +184,8 @@ def open_run(name: str, config: Mapping[str, Any]) -> Iterator[Run]:
     several processes, which open it together, process 0 alone holds it and may write.
 
     Raises:
-        ValueError: no name, the folder holds a run with another config, or one that is not finished
-            and began under other conditions (:data:`EXACT`), so that it could not end bit for bit
-            as it began; with ``DISTILKIT_ALLOW_INEXACT=1`` it goes on, and its environment.json
+        ValueError: no name, another config, or an unfinished run that began under other conditions
+            (:data:`EXACT`); with ``DISTILKIT_ALLOW_INEXACT=1`` it goes on, and environment.json
             says so.
         RunBusy: another process is writing there.
     """
@@ -257,19 +251,8 @@ def _same_conditions(run: Run) -> None:
 
 def as_json(config: Any) -> dict[str, Any]:
     """Return a config dataclass as plain JSON values (tuples become lists)."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: plain(item) for key, item in value.items()}
-        if isinstance(value, (tuple, list)):
-            return [plain(item) for item in value]
-        if isinstance(value, Integral) and not isinstance(value, bool):
-            return int(value)  # NumPy's numbers are numbers too, but not JSON's
-        if isinstance(value, Real) and not isinstance(value, bool):
-            return float(value)
-        return value
-
-    return plain(asdict(config))
+    # NumPy's numbers are numbers too, but not JSON's
+    return json.loads(json.dumps(asdict(config), default=lambda value: value.item()))
 
 
 def fingerprint(model: PreTrainedModel) -> dict[str, str]:
@@ -305,20 +288,13 @@ def runs() -> pd.DataFrame:
 
 def environment() -> dict[str, Any]:
     """Where a run took place: commit, versions, machine. No environment variables, no secrets."""
-    import accelerate
-    import numpy
-    import transformers
-
     device = processes().device
     cuda = device.type == "cuda"
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),
         "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "accelerate": accelerate.__version__,
-        "numpy": numpy.__version__,
+        **{each.__name__: each.__version__ for each in (torch, transformers, accelerate, np)},
         "platform": platform.platform(),
         "processor": platform.processor() or platform.machine(),
         "cpu_count": os.cpu_count(),

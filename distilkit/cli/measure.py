@@ -9,7 +9,6 @@ from distilkit.cli.options import HELP, add_scale, chosen_scale
 
 def _measure_options(parser: ArgumentParser) -> None:
     parser.add_argument("checkpoints", nargs="+", help="folders or Hub ids")
-    parser.add_argument("--kind", choices=("masked-lm", "classifier", "encoder"), default="encoder")
     parser.add_argument(
         "--length", type=int, help="tokens (default 128, or the most that all models take)"
     )
@@ -17,20 +16,14 @@ def _measure_options(parser: ArgumentParser) -> None:
 
 
 def measure(options: Namespace) -> None:
-    """Parameters, bytes, latency and throughput of checkpoints, alternated in one run."""
-    from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification
+    """Parameters, bytes, latency and throughput of encoders, alternated in one run."""
+    from transformers import AutoModel
 
     from distilkit.families import positions
     from distilkit.measure.latency import compare
     from distilkit.models.loading import load_model
 
-    kinds = {
-        "masked-lm": AutoModelForMaskedLM,
-        "classifier": AutoModelForSequenceClassification,
-        "encoder": AutoModel,
-    }
-    kind = kinds[options.kind]
-    models = {path: load_model(kind, path)[0].eval() for path in options.checkpoints}
+    models = {path: load_model(AutoModel, path)[0].eval() for path in options.checkpoints}
     length = options.length
     if length is None:
         length = min(128, *(positions(model) for model in models.values()))

@@ -52,12 +52,12 @@ def notebooks(options: Namespace) -> None:
         print(copy)
 
 
-def _folder(parser: ArgumentParser) -> None:
+def _notebooks_options(parser: ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="made if it is missing")
 
 
 VERBS = {
     "figures": (figures, add_scale),
     "report": (report, add_scale),
-    "notebooks": (notebooks, _folder),
+    "notebooks": (notebooks, _notebooks_options),
 }

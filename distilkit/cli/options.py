@@ -1,8 +1,6 @@
 """Command-line options made from the fields of the config dataclasses that they set.
 
-An option that sets a field has the destination ``<part>.<field>``, where the part says whose field
-it is: ``scale`` itself, or one of the configs inside a scale (``distillation``, ``finetuning``,
-``loss_config``).
+Such an option has the destination ``<part>.<field>``: the part is a key of :data:`PARTS`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Run the numbered notebooks one after the other without a browser, or copy them.
 
-nbclient executes and tqdm shows the progress. Each notebook gets a fresh kernel of this
-interpreter, its own folder as the working directory, DISTILKIT_SCALE in the environment, and an
-executed copy in `out`. The sources, stored without outputs, are only read.
+Each gets a fresh kernel of this interpreter, its own folder as the working directory, and an
+executed copy. The sources, stored without outputs, are only read.
 """
 
 from __future__ import annotations
@@ -14,14 +13,14 @@ import re
 import shutil
 import signal
 import sys
+import textwrap
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
 import nbformat
-from ipykernel.kernelspec import RESOURCES, get_kernel_dict
-from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
@@ -35,36 +34,12 @@ IMPORTED_FROM = Path(__file__).resolve().parents[2]  # the checkout, or site-pac
 
 REFRESH_S = 2.0  # between two updates of the bar on a terminal
 LOG_REFRESH_S = 30.0  # between two lines in a log, however long the cell
-SOURCE_LINES = 8  # of a failed cell, in the error
-TRACEBACK_LINES = 15  # of its traceback, the last ones
 
 ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 
 
 class NotebookFailed(RuntimeError):
-    """A notebook failed: which, where, why, and where its executed part is.
-
-    Attributes:
-        notebook: the source file.
-        cell: number of the code cell, the n of `In [n]`; 0 when the kernel did not start.
-        source: the whole source of that cell.
-        reason: one line.
-        saved: the executed part.
-    """
-
-    def __init__(
-        self, notebook: Path, cell: int, source: str, reason: str, traceback: str, saved: Path
-    ) -> None:
-        self.notebook, self.cell, self.source = notebook, cell, source
-        self.reason, self.saved = reason, saved
-        where = f"code cell {cell} (In [{cell}])" if cell else "the start of its kernel"
-        lines = source.strip().splitlines()
-        shown = lines[:SOURCE_LINES] + ["..."] * (len(lines) > SOURCE_LINES)
-        parts = [f"{notebook.name} failed at {where}: {reason}"]
-        parts.append("\n".join(f"    {line}" for line in shown))
-        parts.append("\n".join(traceback.splitlines()[-TRACEBACK_LINES:]))
-        parts.append(f"The executed part is in {saved}")
-        super().__init__("\n\n".join(filter(None, parts)))
+    """A notebook failed: which, where, why, and where its executed part is."""
 
 
 def run_notebooks(
@@ -74,26 +49,21 @@ def run_notebooks(
     scale: str = "tiny",
     stream: TextIO | None = None,
 ) -> list[Path]:
-    """Execute notebooks in order, each in a fresh kernel of this interpreter.
+    """Execute notebooks in order, by default the numbered ones; return the copies in `out`.
 
-    Args:
-        notebooks: in the order to run; None: the numbered ones of the kit.
-        out: folder of the executed copies (made if missing); an earlier copy is replaced.
-        scale: handed to the kernels as DISTILKIT_SCALE.
-        stream: where progress goes; None: stderr.
-
-    Returns:
-        The executed copies, in order.
+    An earlier copy is replaced. Progress goes to `stream`, by default stderr.
 
     Raises:
         NotebookFailed: a cell raises or loses its kernel.
-        ValueError: before anything runs, if a copy would replace a source or another copy.
+        ValueError: before anything runs, if a copy would replace a source.
         KeyboardInterrupt, SystemExit: Ctrl-C, and SIGTERM (143), stop the kernel and save the
             executed part first.
     """
-    paths = numbered_notebooks() if notebooks is None else [Path(path) for path in notebooks]
-    out = Path(out)
-    _check(paths, out)
+    paths = numbered_notebooks() if notebooks is None else notebooks
+    for path in paths:
+        copy = out / path.name
+        if copy.exists() and copy.samefile(path):
+            raise ValueError(f"out is {out}, where {path.name} itself lies: pass another folder")
     loaded = [nbformat.read(path, as_version=4) for path in paths]
     out.mkdir(parents=True, exist_ok=True)
     copies = [out / path.name for path in paths]
@@ -109,15 +79,14 @@ def run_notebooks(
 
 
 def numbered_notebooks(folder: Path | None = None) -> list[Path]:
-    """The notebooks of a folder whose names start with a number, in the order of the numbers."""
+    """The notebooks of a folder whose names start with two digits and ``_``, in their order."""
     folder = resource("notebooks") if folder is None else folder
-    numbers = {path: re.match(r"\d+", path.name) for path in folder.glob("*.ipynb")}
-    numbered = [path for path, number in numbers.items() if number]
+    numbered = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
     if not numbered:
         raise FileNotFoundError(
             f"no numbered notebooks in {folder}: install the kit again, or name the notebooks"
         )
-    return sorted(numbered, key=lambda path: (int(numbers[path].group()), path.name))
+    return numbered
 
 
 def copy_notebooks(folder: Path) -> list[Path]:
@@ -130,21 +99,6 @@ def copy_notebooks(folder: Path) -> list[Path]:
         )
     folder.mkdir(parents=True, exist_ok=True)
     return [shutil.copyfile(path, copy) for path, copy in copies.items()]
-
-
-def _check(paths: Sequence[Path], out: Path) -> None:
-    if not paths:
-        raise ValueError("no notebooks to run: name at least one, or pass None for all of them")
-    names = [path.name for path in paths]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"{', '.join(twice)}: named twice, and the copies would share one file")
-    for path in paths:
-        if not path.is_file():
-            raise FileNotFoundError(f"no such notebook: {path}")
-        copy = out / path.name
-        if copy.exists() and copy.samefile(path):
-            raise ValueError(f"out is {out}, where {path.name} itself lies: pass another folder")
 
 
 def _is_executed(cell: NotebookNode) -> bool:
@@ -190,9 +144,12 @@ async def _run_one(path: Path, notebook: NotebookNode, copy: Path, scale: str, b
     try:
         await client.async_execute(cwd=str(path.resolve().parent), env=_environment(scale))
     except (CellExecutionError, DeadKernelError) as error:
-        reason, traceback = _explain(error, client)
-        source = client.cell.source if client.cell else ""
-        raise NotebookFailed(path, client.number, source, reason, traceback, copy) from None
+        n = client.number
+        where = f"code cell {n} (In [{n}])" if n else "the start of its kernel"
+        raise NotebookFailed(
+            f"{path.name} failed at {where}: {_explain(error, client)}"
+            f"The executed part is in {copy}"
+        ) from None
     except asyncio.CancelledError:
         bar.write(f"stopped; the executed part of {path.name} is in {copy}", file=bar.fp)
         raise
@@ -221,21 +178,20 @@ def _environment(scale: str) -> dict[str, str]:
     return environment
 
 
-def _explain(error: Exception, client: _Client) -> tuple[str, str]:
-    """One line, and the cell's traceback if it left one."""
-    if isinstance(error, CellExecutionError):
-        outputs = [out for out in client.cell.outputs if out["output_type"] == "error"]
-        traceback = ANSI.sub("", "\n".join(outputs[-1]["traceback"])) if outputs else str(error)
+def _explain(error: CellExecutionError | DeadKernelError, client: _Client) -> str:
+    """Say why in one line, with the cell and its traceback below."""
+    if isinstance(error, CellExecutionError):  # its text holds the cell
         first = (error.evalue.strip().splitlines() or [""])[0]
-        return f"{error.ename}: {ANSI.sub('', first)}", traceback
-    if client.number == 0:
-        return str(error), ""
+        return ANSI.sub("", f"{error.ename}: {first}\n\n{error}\n\n")
+    if client.cell is None:
+        return f"{error}\n\n"
     code = client.exit_code
-    if code is None or code >= 0:
-        return "its kernel died" + ("" if code is None else f" with exit code {code}"), ""
-    # SIGKILL mostly comes from the system, to the process with most memory
-    hint = "; often the machine ran out of memory" if -code == signal.SIGKILL else ""
-    return f"its kernel died, killed by {signal.Signals(-code).name}{hint}", ""
+    how = "" if code is None else f" with exit code {code}"
+    if code is not None and code < 0:
+        how = f", killed by {signal.Signals(-code).name}"
+        if -code == signal.SIGKILL:  # mostly by the system, the process with most memory
+            how += "; often the machine ran out of memory"
+    return f"its kernel died{how}\n\n{textwrap.indent(client.cell.source, '    ')}\n\n"
 
 
 def prefer_html(notebook: NotebookNode) -> None:
@@ -244,17 +200,6 @@ def prefer_html(notebook: NotebookNode) -> None:
         for data in (output.get("data", {}) for output in cell.get("outputs", [])):
             if "text/html" in data:
                 data.pop("application/vnd.jupyter.widget-view+json", None)
-
-
-class _ThisInterpreter(KernelSpecManager):
-    """Every kernel name means ipykernel under `sys.executable`.
-
-    jupyter_client would look the name up in ~/.local/share/jupyter first, where `python3` may stand
-    for some other environment.
-    """
-
-    def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
-        return KernelSpec(resource_dir=str(RESOURCES), **get_kernel_dict())
 
 
 class _Client(NotebookClient):
@@ -287,7 +232,9 @@ class _Client(NotebookClient):
 
         nbclient's own version answers Ctrl-C by closing the kernel under the running cell.
         """
-        km = self.km = AsyncKernelManager(kernel_spec_manager=_ThisInterpreter())
+        # Without folders to look in, python3 is this interpreter, not one of the user's kernels
+        specs = KernelSpecManager(kernel_dirs=[])
+        km = self.km = AsyncKernelManager(kernel_spec_manager=specs)
         kc = None
         finished = False
         try:

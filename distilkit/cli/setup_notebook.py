@@ -37,8 +37,4 @@ def setup_notebook(name: str | None = None) -> Scale:
 
 def provenance(chosen: Scale) -> dict[str, str]:
     """Scale, seed and commit, for the metadata of a saved figure."""
-    return {
-        "scale": chosen.name,
-        "seed": str(chosen.distillation.seed),
-        "commit": commit(),
-    }
+    return {"scale": chosen.name, "seed": str(chosen.distillation.seed), "commit": commit()}

@@ -120,10 +120,6 @@ def frontier(options: Namespace) -> None:
     print(out)
 
 
-def _teacher_quality_options(parser: ArgumentParser) -> None:
-    add_scale(parser, "teacher")
-
-
 def teacher_quality(options: Namespace) -> None:
     """Whether a teacher is worth distilling: its fill-mask answers and its scores (minutes)."""
     from distilkit.study.teacher_quality import teacher_quality as measure_quality
@@ -138,5 +134,5 @@ def teacher_quality(options: Namespace) -> None:
 VERBS = {
     "study": (study, _study_options),
     "frontier": (frontier, _frontier_options),
-    "teacher-quality": (teacher_quality, _teacher_quality_options),
+    "teacher-quality": (teacher_quality, lambda parser: add_scale(parser, "teacher")),
 }

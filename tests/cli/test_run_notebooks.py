@@ -15,6 +15,7 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
+from ipykernel import kernelspec
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from distilkit.cli import run_notebooks as runner
@@ -133,17 +134,16 @@ def test_a_cell_that_raises_ends_the_sequence_and_says_where(tmp_path):
     ]
     with pytest.raises(NotebookFailed) as caught:
         run_notebooks(paths, out=tmp_path / "out", stream=io.StringIO())
-    error = caught.value
-    assert (error.notebook, error.cell, error.source) == (paths[0], 2, bad)
-    assert error.reason == "ZeroDivisionError: division by zero"
-    for part in ("01_bad.ipynb", "In [2]", "    def deep(n):", "ZeroDivisionError", "return 1 / n"):
-        assert part in str(error)
-    assert "\x1b" not in str(error)
-    assert str(error.saved) in str(error)
-    assert list((tmp_path / "out").iterdir()) == [error.saved]
-    assert printed(error.saved) == "so far\n"
-    assert nbformat.read(error.saved, as_version=4).cells[4].execution_count is None
-    assert str(error).startswith("01_bad.ipynb failed at code cell 2 (In [2])")
+    error, saved = str(caught.value), tmp_path / "out" / "01_bad.ipynb"
+    first = "01_bad.ipynb failed at code cell 2 (In [2]): ZeroDivisionError: division by zero\n"
+    assert error.startswith(first)
+    assert bad in error
+    assert "Traceback (most recent call last)" in error
+    assert "\x1b" not in error
+    assert error.endswith(f"The executed part is in {saved}")
+    assert list((tmp_path / "out").iterdir()) == [saved]
+    assert printed(saved) == "so far\n"
+    assert nbformat.read(saved, as_version=4).cells[4].execution_count is None
     assert is_gone(int(pid.read_text()))
 
 
@@ -157,11 +157,11 @@ def test_a_cell_that_raises_ends_the_sequence_and_says_where(tmp_path):
 )
 def test_a_kernel_that_dies_is_reported(tmp_path, code, reason):
     path = write(tmp_path / "01.ipynb", "print('alive')", code, "print('never')")
-    with pytest.raises(NotebookFailed, match="its kernel died") as caught:
+    with pytest.raises(NotebookFailed, match=r"code cell 2 .*its kernel died") as caught:
         run_notebooks([path], out=tmp_path / "out", stream=io.StringIO())
-    assert reason in caught.value.reason
-    assert (caught.value.cell, caught.value.source) == (2, code)
-    assert printed(caught.value.saved) == "alive\n"
+    assert reason in str(caught.value)
+    assert f"    {code}\n" in str(caught.value)
+    assert printed(tmp_path / "out" / "01.ipynb") == "alive\n"
 
 
 @pytest.mark.notebooks
@@ -170,11 +170,10 @@ def test_a_kernel_that_cannot_start_is_reported(tmp_path, monkeypatch):
         argv = [sys.executable, "-c", "raise SystemExit(3)", "{connection_file}"]
         return {"argv": argv, "display_name": "broken", "language": "python"}
 
-    monkeypatch.setattr(runner, "get_kernel_dict", broken)
+    monkeypatch.setattr(kernelspec, "get_kernel_dict", broken)
     path = write(tmp_path / "01.ipynb", "1")
-    with pytest.raises(NotebookFailed, match=r"at the start of its kernel: .*died") as caught:
+    with pytest.raises(NotebookFailed, match=r"at the start of its kernel: .*died"):
         run_notebooks([path], out=tmp_path / "out", stream=io.StringIO())
-    assert (caught.value.cell, caught.value.source) == (0, "")
 
 
 @pytest.mark.notebooks
@@ -263,17 +262,13 @@ def test_repository_notebooks_come_by_number(tmp_path):
 
 
 def test_nothing_runs_when_a_copy_would_replace_a_file_or_nothing_is_there(tmp_path):
-    one, other = write(tmp_path / "a" / "01.ipynb", "1"), write(tmp_path / "b" / "01.ipynb", "1")
+    one = write(tmp_path / "a" / "01.ipynb", "1")
     source = one.read_bytes()
     (tmp_path / "link").symlink_to(tmp_path / "a")
     for out in (tmp_path / "a", tmp_path / "link"):
         with pytest.raises(ValueError, match="pass another folder"):
             run_notebooks([one], out=out)
-    with pytest.raises(ValueError, match="named twice"):
-        run_notebooks([one, other], out=tmp_path / "out")
-    with pytest.raises(ValueError, match="no notebooks"):
-        run_notebooks([], out=tmp_path / "out")
-    with pytest.raises(FileNotFoundError, match="no such notebook"):
+    with pytest.raises(FileNotFoundError, match=r"none\.ipynb"):
         run_notebooks([tmp_path / "none.ipynb"], out=tmp_path / "out")
     assert one.read_bytes() == source
     assert not (tmp_path / "out").exists()
