@@ -1,11 +1,7 @@
-"""The paper's claims, with the kit's value and a verdict for each.
+"""The claims of Sanh et al. 2019 and of the article, with the kit's value and a verdict for each.
 
-Sanh et al. 2019 (arXiv 1910.01108): figure 1, tables 1 to 4, sections 3 and 4, the abstract; and
-the article that the project started from. Published numbers come from :mod:`distilkit.study.paper`.
 The kit's values are counted (parameters, file size), computed (temperature example), or read from
 the files of notebooks, study and runs. A row without a value names the command that makes it.
-
-The verdict follows from the numbers by one rule, :func:`distilkit.study.verdicts.judge`.
 """
 
 from __future__ import annotations
@@ -49,28 +45,15 @@ _NAN = float("nan")
 def compare_with_paper(scale: Scale) -> pd.DataFrame:
     """Compare every claim of the paper and the article with the kit's value.
 
-    A source that is missing or damaged gives a row "not run"; nothing is raised for it.
-
-    Args:
-        scale: whose runs, figures and tables.
-
-    Returns:
-        Columns ``source, what, unit, published, ours, low, high, verdict, why, where``: ``ours``
-        with its 95 % interval (NaN where there is none), the reason for the verdict and what
-        differs, and the source of the kit's value. Scores are in points, means over seeds (the
-        paper's are medians).
+    Columns: ``source, what, unit, published, ours, low, high, verdict, why, where``; ``low`` and
+    ``high`` bound the 95 % interval, ``where`` names the source of the kit's value. Scores are
+    in points, means over seeds (the paper's are medians). A source that is missing or damaged
+    gives a row "not run".
     """
     import pandas as pd
 
-    claims = [
-        *_architecture(),
-        *_cost(scale),
-        *_table_1(scale),
-        *_table_2(scale),
-        *_speed(scale),
-        *_table_4(scale),
-        *_article(scale),
-    ]
+    parts = (_cost, _table_1, _table_2, _speed, _table_4, _article)
+    claims = [*_architecture(), *(claim for part in parts for claim in part(scale))]
     return pd.DataFrame([claim_row(claim) for claim in claims])
 
 
@@ -99,30 +82,20 @@ def _architecture() -> list[Claim]:
     same_layers = len(set(layers) & set(DISTILBERT_LAYERS))
     removed = sum(n for name, n in student.items() if "token_type" in name or "pooler" in name)
     fewer, size_mb = teacher["all"] - student["all"], 4 * student["all"] / BYTES_PER_MB  # float32
-    ours = {"DistilBERT": student["all"] / 1e6, "BERT-base": teacher["all"] / 1e6}
+    bert_m, student_m = teacher["all"] / 1e6, student["all"] / 1e6
     authors = f"layers copied that the authors' code copies too ({', '.join(map(str, layers))})"
-    everywhere = "Abstract; section 4.1; article"
-    fewer_published, share = paper.FEWER_PARAMETERS / 1e6, 100 * fewer / teacher["all"]
+    figure_1 = "DistilBERT among recent models, parameters"
+    everywhere, percent = "Abstract; section 4.1; article", paper.FEWER_PARAMETERS_PERCENT
+    fewer_m, what = paper.FEWER_PARAMETERS / 1e6, "parameters fewer than BERT-base's"
     claims = [
         ("Section 3", "layers of BERT's 12", "", 6, len(layers)),
         ("Section 3", authors, "", 6, same_layers),
         ("Section 3", "parameters left in token-type embeddings and pooler", "", 0, removed),
-        *(
-            (source, f"{model}{what}", "M", published[model], ours[model])
-            for source, model, what in (
-                ("Figure 1", "DistilBERT", " among recent models, parameters"),
-                ("Table 3", "BERT-base", ": parameters"),
-                ("Table 3", "DistilBERT", ": parameters"),
-            )
-        ),
-        ("Article", "parameters fewer than BERT-base's", "M", fewer_published, fewer / 1e6),
-        (
-            everywhere,
-            "parameters fewer than BERT-base's, share",
-            "%",
-            paper.FEWER_PARAMETERS_PERCENT,
-            share,
-        ),
+        ("Figure 1", figure_1, "M", published["DistilBERT"], student_m),
+        ("Table 3", "BERT-base: parameters", "M", published["BERT-base"], bert_m),
+        ("Table 3", "DistilBERT: parameters", "M", published["DistilBERT"], student_m),
+        ("Article", what, "M", fewer_m, fewer / 1e6),
+        (everywhere, f"{what}, share", "%", percent, 100 * fewer / teacher["all"]),
     ]
     where = "computed: BertConfig() and its student, encoders without a task's head"
     bert_mb = 4 * teacher["all"] / BYTES_PER_MB
@@ -136,7 +109,7 @@ def _architecture() -> list[Claim]:
         difference=f"in 16 bits it would be {size_mb / 2:.0f} MB; the paper does not say how its "
         "file is stored",
     )
-    return [*(Claim(*published, _exact(value, where)) for *published, value in claims), size]
+    return [*(Claim(*claim, _exact(value, where)) for *claim, value in claims), size]
 
 
 def _example_entropy_rises() -> Measurement:
@@ -155,12 +128,8 @@ def _option(scale: Scale) -> str:
     return "" if scale.name == "tiny" else f" --scale {scale.name}"
 
 
-def _notebooks(scale: Scale) -> str:
-    return f"first: python -m distilkit figures{_option(scale)}"
-
-
-def _study(scale: Scale) -> str:
-    return f"first: python -m distilkit study{_option(scale)}"
+def _first(verb: str, scale: Scale) -> str:
+    return f"first: python -m distilkit {verb}{_option(scale)}"
 
 
 def _cost(scale: Scale) -> list[Claim]:
@@ -172,14 +141,13 @@ def _cost(scale: Scale) -> list[Claim]:
         tokens = Measurement(blocks * length / 1e6, f"runs/{name}: once through")
     gpus = "cost of the distillation: 8 GPUs of 16 GB for about 90 hours"
     text = "text to distil on: BooksCorpus and English Wikipedia, in words (ours in tokens)"
-    gpu_hours = paper.TRAINING_GPUS * paper.TRAINING_HOURS
-    other_cost = "another machine and a fraction of the work"
+    gpu_hours, words_m = paper.TRAINING_GPUS * paper.TRAINING_HOURS, paper.CORPUS_WORDS / 1e6
+    rule = {"same": False, "command": _first("figures", scale)}
+    machine = rule | {"difference": "another machine and a fraction of the work"}
+    other_text = rule | {"difference": "another text"}
     return [
-        Claim(*published, same=False, difference=difference, command=_notebooks(scale))
-        for *published, difference in (
-            ("Section 3", gpus, "device hours", gpu_hours, hours, other_cost),
-            ("Section 3; article", text, "M", paper.CORPUS_WORDS / 1e6, tokens, "another text"),
-        )
+        Claim("Section 3", gpus, "device hours", gpu_hours, hours, **machine),
+        Claim("Section 3; article", text, "M", words_m, tokens, **other_text),
     ]
 
 
@@ -187,10 +155,10 @@ def _table_1(scale: Scale) -> list[Claim]:
     published = paper.glue_scores()
     scores, where = arm_scores(scale, "distilled", "teacher") or (None, "")
     measured = set() if scores is None else set(scores["task"])
-    rule = paper_setting(scale) | {"within": SCORES_WITHIN, "command": _notebooks(scale)}
+    rule = paper_setting(scale) | {"within": SCORES_WITHIN, "command": _first("figures", scale)}
     claims = []
     for name, arm, slip in (
-        ("BERT-base", "teacher", paper.GLUE_SLIPS[0]),
+        ("BERT-base", "teacher", 1),
         ("DistilBERT", "distilled", None),
     ):
         macro = None
@@ -206,7 +174,7 @@ def _table_1(scale: Scale) -> list[Claim]:
         ("Table 1", "the same without WNLI", retained["macro without WNLI"], ("wnli",)),
     ):
         ours = retained_share(scores, where, without) if measured - set(without) else None
-        slip = paper.GLUE_SLIPS[1]
+        slip = 2
         claims.append(Claim(source, what, "%", share, ours, null=100, slip=slip, **rule))
     for name in paper.GLUE_TASKS:
         task, ours, missing = name.lower().replace("-", ""), None, {}
@@ -218,7 +186,7 @@ def _table_1(scale: Scale) -> list[Claim]:
         what = f"{name}: student minus teacher ({student:.1f} − {bert:.1f})"
         task_rule = rule | missing | {"null": 0}
         if name == "MNLI":
-            task_rule["slip"] = paper.GLUE_SLIPS[0]
+            task_rule["slip"] = 1
         delta = round(student - bert, 2)
         claims.append(Claim("Table 1", what, "points", delta, ours, **task_rule))
     return claims
@@ -231,10 +199,10 @@ def _table_2(scale: Scale) -> list[Claim]:
     claims = []
     for task, name, model, control, slip in (
         ("imdb accuracy", "IMDb accuracy", student, bert, None),
-        ("squad exact_match", "SQuAD exact match", student, bert, paper.TEXT_SLIPS[1]),
-        ("squad f1", "SQuAD F1", student, bert, paper.TEXT_SLIPS[1]),
-        ("squad exact_match", "SQuAD exact match", again, student, paper.TEXT_SLIPS[0]),
-        ("squad f1", "SQuAD F1", again, student, paper.TEXT_SLIPS[0]),
+        ("squad exact_match", "SQuAD exact match", student, bert, 5),
+        ("squad f1", "SQuAD F1", student, bert, 5),
+        ("squad exact_match", "SQuAD exact match", again, student, 4),
+        ("squad f1", "SQuAD F1", again, student, 4),
     ):
         column, dataset = task.replace(" ", "_"), task.split()[0]
         first, second = (published.loc[each, column] for each in (model, control))
@@ -256,7 +224,12 @@ def _table_2(scale: Scale) -> list[Claim]:
     ours = scores_and_source and macro_difference(*scores_and_source, *pair)
     what = "distilled again at fine-tuning minus once, on this scale's tasks (theirs: SQuAD F1)"
     delta = round(published.loc[again, "squad_f1"] - published.loc[student, "squad_f1"], 2)
-    rule = {"same": False, "null": 0, "difference": "other tasks", "command": _study(scale)}
+    rule = {
+        "same": False,
+        "null": 0,
+        "difference": "other tasks",
+        "command": _first("study", scale),
+    }
     return [*claims, Claim("Section 4.1; article", what, "points", delta, ours, **rule)]
 
 
@@ -285,7 +258,7 @@ def _speed(scale: Scale) -> list[Claim]:
     own_pair = "the same for this scale's own pair of models: a pass over pairs of sentences"
     other = {"difference": "another processor, and one length in place of STS-B's sentences"}
     published = paper.speed().loc["DistilBERT", "throughput_ratio"]
-    rule = {"null": 1, "slip": paper.SPEED_SLIPS[0], "command": _notebooks(scale)}
+    rule = {"null": 1, "slip": 3, "command": _first("figures", scale)}
     return [
         Claim("Abstract; table 3; article", faster, "×", published, base_ratio, **rule, **other),
         Claim("Table 3", own_pair, "×", published, own_ratio, **rule, **paper_setting(scale)),
@@ -308,7 +281,7 @@ def _table_4(scale: Scale) -> list[Claim]:
     claims = []
     for source, what, delta, pair in rows:
         scores_and_source = together or arm_scores(scale, *pair, parts=True)
-        rule = paper_setting(scale) | {"null": 0, "command": _study(scale)}
+        rule = paper_setting(scale) | {"null": 0, "command": _first("study", scale)}
         tasks = scores_and_source[0]["task"].nunique() if scores_and_source else len(scale.tasks)
         if tasks < len(scale.tasks):
             few = f"{tasks} of {len(scale.tasks)} tasks"
@@ -324,10 +297,10 @@ def _article(scale: Scale) -> list[Claim]:
     run = run_result(name)
     loss_config = run[0].get("loss_config", {}) if run else {}
     words = {
-        "kd_weight": "triple loss: weight of the soft targets (times T²)",
-        "mlm_weight": "triple loss: weight of the masked words",
-        "cosine_weight": "triple loss: weight of the cosine",
-        "temperature": "triple loss: temperature T, the same for both",
+        "kd_weight": "weight of the soft targets (times T²)",
+        "mlm_weight": "weight of the masked words",
+        "cosine_weight": "weight of the cosine",
+        "temperature": "temperature T, the same for both",
     }
     flatter = "softmax(z / T) of five classes: T flattens it, at so many of five steps up"
     steps = len(EXAMPLE_TEMPERATURES) - 1
@@ -335,11 +308,12 @@ def _article(scale: Scale) -> list[Claim]:
     rule = {
         "null": 0,
         "difference": f"chosen for this scale's text (config.py, scale {scale.name})",
-        "command": _notebooks(scale),
+        "command": _first("figures", scale),
     }
     for key, published in paper.TRIPLE_LOSS.items():
         ours = None
         if key in loss_config:
             ours = Measurement(loss_config[key], f"runs/{name}/config.json")
-        claims.append(Claim("Article; authors' code", words[key], "", published, ours, **rule))
+        what = f"triple loss: {words[key]}"
+        claims.append(Claim("Article; authors' code", what, "", published, ours, **rule))
     return claims

@@ -6,6 +6,7 @@ sentences plausibly, and to score far above its own shape from random weights on
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,26 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SENTENCES = (
-    "it was really {} .",
-    "what a waste of {} .",
-    "the president of the united {} .",
-    "she opened the {} and went into the house .",
-    "the dog chased the {} .",
-    "he drank a cup of {} .",
-    "they went to the {} to buy some bread .",
-    "the sun was {} in the sky .",
-    "i would like to {} you for your help .",
-    "the children played in the {} .",
-    "the movie was so {} that i fell asleep .",
-    "the food was {} and the service was excellent .",
-    "he was born in the {} of london .",
-    "she has two brothers and one {} .",
-    "the opposite of hot is {} .",
-    "a rose is a kind of {} .",
-    "the carpenter repaired the chair with a {} .",
-    "the doctor treated the {} .",
-    "it was not good , it was {} .",
-    "on monday , the farmer fed the {} .",
+    Path(__file__).with_name("teacher_quality_sentences.txt").read_text("utf-8").splitlines()
 )
 
 

@@ -6,8 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from distilkit.study import paper
-
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -41,7 +39,7 @@ class Claim:
     within: float = COUNTS_WITHIN
     difference: str = ""  # what is not as in the paper
     command: str = ""  # how to get a value
-    slip: str | None = None  # one of paper.SLIPS
+    slip: int | None = None  # number in paper.SLIPS, from 1
 
 
 def judge(
@@ -60,13 +58,9 @@ def judge(
        which does not hold `null`.
     3. *partly*: on the same side of `null` as the published one, with the whole 95 % interval. At
        the same dimensions a single measurement is enough.
-    4. *not at this scale*: everything else. The quantities are not comparable, one seed has no
-       interval, the interval holds `null`, or the effect has the other sign.
+    4. *not at this scale*: everything else.
 
-    Args:
-        published: the paper's number.
-        measurement: the kit's; None or NaN for none.
-        same, null, within: as in :class:`Claim`.
+    `same`, `null` and `within` are as in :class:`Claim`.
     """
     if measurement is None or math.isnan(measurement.value):
         return NOT_RUN, ""
@@ -140,16 +134,7 @@ def claim_row(claim: Claim) -> dict[str, Any]:
     elif claim.difference and measurement.value != claim.published:
         why = f"{why}; {claim.difference}"
     if claim.slip is not None:
-        why += f" (slip {paper.SLIPS.index(claim.slip) + 1})"
-    return {
-        "source": claim.source,
-        "what": claim.what,
-        "unit": claim.unit,
-        "published": claim.published,
-        "ours": measurement.value,
-        "low": measurement.low,
-        "high": measurement.high,
-        "verdict": verdict,
-        "why": why,
-        "where": measurement.where,
-    }
+        why += f" (slip {claim.slip})"
+    published = {name: getattr(claim, name) for name in ("source", "what", "unit", "published")}
+    ours = {"ours": measurement.value, "low": measurement.low, "high": measurement.high}
+    return published | ours | {"verdict": verdict, "why": why, "where": measurement.where}
