@@ -46,25 +46,23 @@ def finetune_arms(
 
     Args:
         arms: arm -> a checkpoint for ``from_pretrained`` (folder or Hub id).
-        tokenizer: the arms' tokenizer.
+        tokenizer: of all arms.
         scale: tasks, seeds, and how to fine-tune.
-        split: "validation" or "test": where the scores come from. The other is not looked at.
+        split: "validation" or "test", the source of the scores. The other is not looked at.
         prefix: of the runs' names.
         keep: arms whose fine-tuned weights are kept.
         with_teacher: arms that also learn from the soft targets of the arm ``teacher``, fine-tuned
-            on the same task with the same seed (:class:`distilkit.config.FinetuneLossConfig`).
+            on the same task with the same seed.
 
     Returns:
-        A row per arm, seed, task and metric: ``arm, seed, task, metric, score, train_seconds``.
-        Scores in points (-100 to 100); only the metric that counts (``glue.TASKS[task].score``),
-        for MNLI on the matched set. A correlation with answers that are all the same is counted as
-        0, as scikit-learn does: such a model must not drop out of a comparison. On a CPU several
-        runs go on at once (:mod:`distilkit.study.run_parallel`); their ``train_seconds`` overlap.
+        A row per arm, seed and task: ``arm, seed, task, metric, score, train_seconds``. Scores in
+        points (-100 to 100), for MNLI on the matched set. A correlation with constant answers
+        counts as 0, as in scikit-learn: such a model must not drop out of a comparison. On a CPU
+        runs go on in parallel; their ``train_seconds`` overlap.
 
     Raises:
-        ValueError: before anything is trained: `split` is something else, or a task has none, or
-            its examples have no labels (GLUE's own test sets have none); an arm needs a teacher and
-            no arm ``teacher`` is kept.
+        ValueError: before anything is trained: no such split, or one without labels (GLUE's own
+            test sets); an arm needs a teacher and no arm ``teacher`` is kept.
     """
     import pandas as pd
 
@@ -95,7 +93,7 @@ def finetune_arms(
 
 
 def run_name(prefix: str, scale: Scale, task: str, arm: str, seed: int) -> str:
-    """Of the run in which :func:`finetune_arms` fine-tunes an arm."""
+    """The name of the run in which :func:`finetune_arms` fine-tunes an arm."""
     return f"{prefix}{scale.name}-{arm}-{task}-{seed}"
 
 
@@ -157,15 +155,10 @@ def train_and_measured(split: str, task: str, scale: Scale) -> dict[str, Any]:
 
 
 def macro_scores(scores: pd.DataFrame, *, without: tuple[str, ...] = ()) -> pd.DataFrame:
-    """The mean over tasks for each arm and seed; NaN if any task's score is.
+    """``arm, seed, score``: the mean over tasks, NaN if any task's score is.
 
-    Args:
-        scores: as :func:`finetune_arms` returns it.
-        without: tasks left out. The paper's macro-score holds WNLI, where its models sit at the
-            majority class; GLUE's own authors advise against reading anything into that task.
-
-    Returns:
-        ``arm, seed, score``.
+    `without` leaves tasks out, as GLUE's own authors advise for WNLI, where the paper's models sit
+    at the majority class.
     """
     groups = scores[~scores.task.isin(without)].groupby(["arm", "seed"], sort=False)["score"]
     return groups.agg(lambda values: values.mean(skipna=False)).reset_index()
@@ -192,10 +185,9 @@ def results_table(scores: pd.DataFrame) -> pd.DataFrame:
 def retained(scores: pd.DataFrame, student: str, teacher: str) -> pd.DataFrame:
     """The student's score in percent of the teacher's, seed by seed.
 
-    Returns:
-        ``task, retained, low, high`` (median, lowest and highest over seeds), a row per task and
-        one for the macro-score. NaN where the teacher's score is below
-        :data:`LEAST_TEACHER_SCORE` with any seed.
+    Columns ``task, retained, low, high`` (median, lowest and highest over seeds), a row per task
+    and one for the macro-score. NaN where the teacher's score is below
+    :data:`LEAST_TEACHER_SCORE` with any seed.
     """
     import pandas as pd
 

@@ -23,11 +23,10 @@ def reliability(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS) -
     Args:
         confidence: [n], probabilities of the predicted classes.
         correct: [n], whether they are right.
-        bins: of equal width; a confidence is in the bin (low, high] that holds it.
+        bins: of equal width, open on the left.
 
     Returns:
-        A row a bin: ``low, high, n, confidence, accuracy``, the last two means of its answers,
-        between 0 and 1; NaN in a bin without any.
+        A row a bin: ``low, high, n, confidence, accuracy``; NaN in a bin without answers.
 
     Raises:
         ValueError: a confidence that is no probability.
@@ -51,11 +50,8 @@ def expected_calibration_error(
 ) -> float:
     """``Σ n_b / n · |accuracy_b − confidence_b|`` over the bins b (equation 3); NaN without data.
 
-    Between 0 and 1. Few predictions give more than 0 even if they are calibrated:
-    :func:`calibrated_error` estimates how much.
-
-    Raises:
-        ValueError: a confidence that is no probability.
+    Few predictions give more than 0 even if they are calibrated: :func:`calibrated_error`
+    estimates how much.
     """
     confidence, correct = _checked(confidence, correct)
     if not len(confidence):
@@ -79,14 +75,10 @@ def calibrated_error(confidence: np.ndarray, bins: int = BINS) -> float:
 def calibration_table(examples: pd.DataFrame) -> pd.DataFrame:
     """Calibration of teacher and student for each task and over all classification examples.
 
-    Args:
-        examples: as :func:`distilkit.study.fidelity.compare_runs` gives them.
-
-    Returns:
-        Index ``task, model``; ``n`` examples; ``accuracy``, ``confidence`` (mean), ``ece`` and
-        ``ece_if_calibrated`` (:func:`calibrated_error`) in percent; ``brier`` (the sum over classes
-        of squared errors, 0 to 2) and ``nll`` (nats), means over examples. Each is computed seed by
-        seed and averaged. No rows for regression.
+    From a table of :func:`distilkit.study.fidelity.compare_runs`. Index ``task, model``; ``n``
+    examples; ``accuracy``, mean ``confidence``, ``ece`` and ``ece_if_calibrated`` in percent;
+    ``brier`` (0 to 2) and ``nll`` (nats), means over examples. Each is computed seed by seed and
+    averaged.
     """
     import pandas as pd
 

@@ -1,7 +1,4 @@
-"""Estimate what a study will cost before it starts: time, memory and disk of the open runs.
-
-A few steps of each kind are timed here; the rest is multiplication.
-"""
+"""Estimate what a study will cost before it starts: time, memory and disk of the open runs."""
 
 from __future__ import annotations
 
@@ -76,10 +73,8 @@ def readable(seconds: float) -> str:
 def study_cost(scale: Scale, steps: Sequence[Step], planned: int | None = None) -> Cost:
     """Time a few steps of each kind that is left, and multiply.
 
-    Args:
-        scale: teacher, text, tasks and trainings; they are loaded (and downloaded) for it.
-        steps: what is left to do (:func:`distilkit.study.study.study_steps`).
-        planned: number of steps including the finished ones; they decide how many threads each has.
+    Teacher, text and tasks are loaded (and downloaded) for it. `planned` is the number of steps
+    including the finished ones; they decide how many threads each has.
     """
     workers, threads = workers_and_threads(planned or max(1, len(steps)))
     threads_before, bars = torch.get_num_threads(), hf_logging.is_progress_bar_enabled()
@@ -99,10 +94,7 @@ def study_cost(scale: Scale, steps: Sequence[Step], planned: int | None = None) 
             total = total_steps(len(blocks), scale.distillation)
             return _seconds(student, loss, blocks, scale.distillation, total)
 
-        seconds = {
-            step: step_seconds(step.task, step.with_teacher, step.arm == "teacher")
-            for step in steps
-        }
+        seconds = {s: step_seconds(s.task, s.with_teacher, s.arm == "teacher") for s in steps}
     finally:
         torch.set_num_threads(threads_before)
         if bars:
@@ -113,12 +105,8 @@ def study_cost(scale: Scale, steps: Sequence[Step], planned: int | None = None) 
     pretrainings = sum(step.kind != "fine-tune" for step in steps)
     # a model and, until the next run begins, the checkpoints' three copies of it twice
     disk = (pretrainings + workers * 9) * student_bytes + teachers * teacher_bytes
-    return Cost(
-        seconds=seconds,
-        workers=workers,
-        memory_bytes=workers * (LIBRARIES + memory) + (workers > 1) * LIBRARIES,
-        disk_bytes=disk,
-    )
+    memory_bytes = workers * (LIBRARIES + memory) + (workers > 1) * LIBRARIES
+    return Cost(seconds, workers, memory_bytes, disk_bytes=disk)
 
 
 def _finetuning_seconds(scale: Scale, task: str, with_teacher: bool, of_teacher: bool) -> float:

@@ -29,10 +29,7 @@ def entropy_of_targets(
 ) -> pd.DataFrame:
     """Measure the teacher's distributions over the vocabulary at all tokens of a text, in nats.
 
-    Args:
-        teacher: a masked-language model.
-        blocks: text, masked as in epoch 0.
-        temperatures: each > 0.
+    The text is masked as in epoch 0.
 
     Returns:
         A row for each T: ``temperature``; ``entropy``, the mean over tokens of H(p); ``words``, its

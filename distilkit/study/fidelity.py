@@ -50,11 +50,11 @@ def compare_runs(
 
     Args:
         scale: tasks and seeds.
-        tokenizer: the arms'.
+        tokenizer: of both arms.
         weights: [V] masking weights of the transfer set
             (``load_blocks(scale, tokenizer)[0].weights``), which give token frequencies.
         teacher, student: the arms.
-        split, prefix: as for :func:`distilkit.study.arms.finetune_arms`.
+        split, prefix: as for that function.
 
     Returns:
         The tables of :func:`compare_answers`, concatenated, with a column ``seed``.
@@ -117,16 +117,14 @@ def compare_answers(
         weights: [V], as :func:`distilkit.masking.masking_weights` makes them.
 
     Returns:
-        A row an example. The example: ``task``, ``example`` (its row), ``text``, ``text_pair`` (""
-        for tasks of one text), ``label``, ``phenomenon`` (or None), ``negation`` (a word like
-        *not*, *never*, *n't*), ``tokens``, ``rarest`` (its rarest token) and ``count`` (its
-        frequency in the text of `weights`; 1 for once or never), ``length`` and ``rarity``
-        (:data:`LENGTHS`, :data:`RARITIES`: thirds of the split, equal values together).
+        A row an example. Of the example: ``task``, ``example`` (its row), ``text``, ``text_pair``,
+        ``label``, ``phenomenon``, ``negation`` (a word like *not*, *never*, *n't*), ``tokens``,
+        ``rarest`` (its rarest token) and ``count`` (its frequency in the text of `weights`; 1 for
+        once or never), ``length`` and ``rarity`` (thirds of the split, equal values together).
 
-        Of each model, here ``teacher``: its prediction ``teacher``, the probability
-        ``teacher_confidence``, ``teacher_correct``, and the losses against the label,
-        ``teacher_nll`` (nats) and ``teacher_brier`` (Brier 1950: squared errors summed over
-        classes).
+        Of each model, here ``teacher``: its prediction ``teacher``, ``teacher_confidence``,
+        ``teacher_correct``, ``teacher_nll`` (nats) and ``teacher_brier`` (Brier 1950: squared
+        errors summed over classes).
 
         Of both: ``agree``; ``right`` ("both", "teacher", "student", "neither"); ``kl``,
         KL(teacher ‖ student) in nats. In regression, predictions within :data:`TOLERANCE` of the
@@ -222,10 +220,9 @@ def by_group(examples: pd.DataFrame, by: str | Sequence[str]) -> pd.DataFrame:
 
     Returns:
         A row a group, in percent of its ``n`` examples (averaged over seeds): accuracy of
-        ``teacher`` and ``student``; ``gap``, teacher minus student, with its 95 % interval
-        ``gap_low`` to ``gap_high`` (:func:`distilkit.study.intervals.matched_interval`);
-        ``agreement`` and its interval; ``kl``, the mean in nats. NaN in a group without examples.
-        The intervals hold for other examples of one seed, not for another fine-tuning.
+        ``teacher`` and ``student``; their ``gap`` and ``agreement`` with 95 % intervals ``_low`` to
+        ``_high``; ``kl``, the mean in nats. NaN in a group without examples. The intervals hold
+        for other examples of one seed, not for another fine-tuning.
     """
     by = [by] if isinstance(by, str) else list(by)
     each = list(dict.fromkeys([*by, "task", "example"]))
@@ -253,10 +250,6 @@ def worst_disagreements(examples: pd.DataFrame, count: int = 20, by: str = "kl")
         examples: as :func:`compare_runs` gives them.
         count: the maximum number of rows.
         by: "kl" for classes, or "difference" for regression; each leaves out the other's examples.
-
-    Returns:
-        ``task, seed, example, text`` (of a pair both, with a bar between), ``label, teacher,
-        student`` (each with its confidence), `by` and ``phenomenon``.
     """
     if by not in ("kl", "difference"):
         raise ValueError(f"by = {by!r}: give 'kl' (classes) or 'difference' (regression)")

@@ -4,14 +4,10 @@ A teacher of n layers has C(n, k) students of k layers. Sanh et al. 2019, sectio
 out of two"; the authors' script copies 0, 2, 4, 7, 9, 11 of 12. All 924 maps of a 12-layer teacher
 can be scored, for two reasons:
 
-1. Maps with the same first layers share the hidden states up to there. The maps are walked as the
-   tree of their prefixes, depth first, and each layer is applied once to each prefix:
-   C(n + 1, k) − 1 applications in place of k · C(n, k), 1,715 in place of 5,544.
+1. The maps are walked as the tree of their prefixes, depth first: a layer is applied once to each
+   prefix, C(n + 1, k) − 1 times in place of k · C(n, k), 1,715 in place of 5,544.
 2. The teacher's own states serve the prefixes (0), (0, 1), ..., and its outputs all maps. Only the
    last hidden state of a map goes through the head, and of it only the rows that are scored.
-
-The scores are those of the students that :func:`distilkit.student.student_from_teacher` makes
-(tested in float64). :mod:`distilkit.study.layer_study` compares them with those after training.
 """
 
 from __future__ import annotations
@@ -57,14 +53,13 @@ def score_layer_maps(
     Args:
         teacher: BertForMaskedLM or RobertaForMaskedLM; unchanged.
         probe: a small text (:func:`probe_of`), masked as in its epoch 0.
-        student_layers: k, by default half of the teacher's n.
+        student_layers: by default half of the teacher's.
         loss_config: the temperature, and whether the KD loss counts at all tokens or masked ones.
 
     Returns:
-        A row a map, best first: ``layers``; ``name`` as in
-        :func:`distilkit.student.named_layer_maps`, or ""; ``soft_target``, T²·KL(teacher ‖ student)
-        in nats, the mean over the tokens where the KD loss counts; ``masked_accuracy``, the share
-        of masked tokens predicted correctly; ``rank`` by soft_target, from 1.
+        A row a map, best first: ``layers``; ``name`` (:func:`label_of`); ``soft_target``,
+        T²·KL(teacher ‖ student) in nats, the mean over the tokens where the KD loss counts;
+        ``masked_accuracy``, a share; ``rank`` by soft_target, from 1.
 
     Raises:
         TypeError: the teacher has no masked-word head, or no student can be made from it.
@@ -78,13 +73,10 @@ def score_layer_maps(
     head = mlm_head(teacher)
     check_teacher(teacher)
 
-    with tqdm(
-        total=comb(depth, k) * -(-len(probe) // _batch_size(probe)), desc="layer maps", unit="pass"
-    ) as bar:
+    passes = comb(depth, k) * -(-len(probe) // _batch_size(probe))
+    with tqdm(total=passes, desc="layer maps", unit="pass") as bar:
 
-        def last_states(
-            _: dict[str, Any], passed: TeacherPass
-        ) -> Iterator[tuple[LayerMap, Tensor]]:
+        def last_states(_: Any, passed: TeacherPass) -> Iterator[tuple[LayerMap, Tensor]]:
             for layers, hidden in states_of_maps(passed, k):
                 yield layers, hidden
                 bar.update()
@@ -103,12 +95,7 @@ def score_student(
     blocks: MaskedBlocks,
     loss_config: LossConfig | None = None,
 ) -> dict[str, float]:
-    """``soft_target`` and ``masked_accuracy`` of a student, trained or not, as for the maps.
-
-    Raises:
-        TypeError: a model has no masked-word head.
-        ValueError: a model does not fit the text.
-    """
+    """``soft_target`` and ``masked_accuracy`` of a student, trained or not, as for the maps."""
     check_fit(student, None, MLM_ONLY, blocks)
 
     def last_states(inputs: dict[str, Any], _: TeacherPass) -> Iterator[tuple[None, Tensor]]:
@@ -124,16 +111,6 @@ def score_student(
 def label_of(layers: LayerMap, names: dict[str, LayerMap]) -> str:
     """All names of a map, or ""."""
     return ", ".join(name for name, named in names.items() if named == layers)
-
-
-def layer_applications(teacher_layers: int, student_layers: int) -> int:
-    """The number of (prefix, layer) pairs in the tree of all maps: C(n + 1, k) − 1.
-
-    A prefix of j layers can be completed if its last one leaves k − j above it. There are
-    C(n − k + j, j) of them; the result is the sum over j = 1 ... k. It includes the first k of the
-    teacher's own layers, which cost nothing more.
-    """
-    return comb(teacher_layers + 1, student_layers) - 1
 
 
 def probe_of(blocks: MaskedBlocks, tokens: int = PROBE_TOKENS) -> MaskedBlocks:

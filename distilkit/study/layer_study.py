@@ -43,22 +43,19 @@ def score_and_train(
     """Score all maps of the scale's teacher, train some of their students, score those again.
 
     Finished runs are only read, an unfinished one resumes from its checkpoint. The scores before
-    are on the first :data:`distilkit.study.layer_search.PROBE_TOKENS` tokens of the training text,
+    are on the first tokens of the training text (:func:`distilkit.study.layer_search.probe_of`),
     those after on the whole held-out text.
 
     Args:
         scale: teacher, text, loss, and the training of each student.
         seeds: of order, masks and dropout; the first is that of the rank correlation.
         student_layers: by default half of the teacher's.
-        out: a csv file, replaced when all is done.
+        out: a csv file, replaced when all is done; its table is returned (:func:`read_trained`).
         name: prefix of the run folders; by default ``layers-<scale>-<steps>-steps``.
-
-    Returns:
-        The table in the file (:func:`read_trained`), a row a trained student.
 
     Raises:
         ValueError: the teacher has fewer layers than the student, or a run of this name was begun
-            with other settings (:func:`distilkit.run.open_run`).
+            with other settings.
     """
     import pandas as pd
 
@@ -102,13 +99,7 @@ def plan(scores: pd.DataFrame, seeds: Sequence[int]) -> list[tuple[LayerMap, int
 
 
 def train_map(scale: Scale, layers: LayerMap, seed: int, name: str) -> dict[str, float]:
-    """Train the student of one map unless that is done, and score it on held-out text.
-
-    The run is ``<name>-<layers>-seed-<seed>``.
-
-    Returns:
-        ``steps``, and the scores of :func:`distilkit.study.layer_search.score_student`.
-    """
+    """Train the student of one map unless that is done: its ``steps`` and held-out scores."""
     scale = replace(scale, distillation=replace(scale.distillation, seed=seed))
     teacher, tokenizer = load_teacher(scale)
     blocks, held_out = load_blocks(scale, tokenizer)
@@ -126,10 +117,9 @@ def train_map(scale: Scale, layers: LayerMap, seed: int, name: str) -> dict[str,
 
 
 def read_trained(path: Path) -> pd.DataFrame:
-    """Read the table of :func:`score_and_train`.
+    """Read the table of :func:`score_and_train`: a row a student, ``layers`` a tuple.
 
-    ``layers`` (a tuple), ``seed``, ``steps``; ``soft_target_cut`` and ``masked_accuracy_cut`` on
-    the probe before training; ``soft_target`` and ``masked_accuracy`` on held-out text after it.
+    The columns ending in ``_cut`` are scores on the probe before training.
     """
     import pandas as pd
 

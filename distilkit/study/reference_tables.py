@@ -21,13 +21,12 @@ COMMANDS = {
 def load_reference_table(scale: Scale, name: str) -> tuple[pd.DataFrame, Scale, str]:
     """Load a study's or a frontier's table, with its scale and a sentence about its origin.
 
-    Args:
-        scale: the one the notebook runs at.
-        name: "study" (nine tasks), "parts" (three tasks, more arms) or "frontier".
+    It is ``figures/<scale>/<name>.csv``; where that is missing ``data/results/<name>.csv`` with the
+    tiny scale, whatever `scale` is.
 
-    Returns:
-        ``figures/<scale>/<name>.csv``, which :data:`COMMANDS` write, with `scale`; where it is
-        missing ``data/results/<name>.csv`` with the tiny scale, whatever `scale` is.
+    Args:
+        scale: of the notebook.
+        name: "study" (nine tasks), "parts" (three tasks, more arms) or "frontier".
     """
     import pandas as pd
 

@@ -32,10 +32,7 @@ def run_parallel(
 
     On a CPU in as many processes as PyTorch has threads (``OMP_NUM_THREADS``; at most
     :data:`MAX_WORKERS`), which share the threads. One after the other with an accelerator, in a
-    group of processes, or with one thread.
-
-    Raises:
-        Exception: what a call raised; calls that have not begun are dropped.
+    group of processes, or with one thread. An exception drops the calls that have not begun.
     """
     workers, threads = workers_and_threads(len(items))
     if workers < 2:

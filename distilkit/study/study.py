@@ -2,14 +2,8 @@
 
 Sanh et al. 2019, section 4.2 and table 4, ask what each part of the recipe contributes. Each arm
 (:mod:`distilkit.study.conditions`) is one training condition. A seed decides everything random in
-it (order, masks, dropout, new heads), and all arms are fine-tuned on the same tasks with the same
-seeds, so that differences are paired.
-
-Arms are independent but for ``NEEDS``, so a scheduler can give each to its own machine with
-``python -m distilkit study --arms ARM --out ARM.csv``; ``--join`` concatenates the tables.
-
-Recipes are tuned on validation sets and other seeds; this reads the test sets. GLUE's have no
-labels: at the scales that take it from the Hub, validation sets stand in.
+it, and all arms are fine-tuned on the same tasks with the same seeds, so differences are paired.
+Recipes are tuned on validation sets and other seeds.
 """
 
 from __future__ import annotations
@@ -70,14 +64,11 @@ def run_study(
         scale: teacher, text, tasks and trainings.
         seeds: each is a distillation and a fine-tuning of every arm.
         arms: of :data:`ARMS`; those that they need (:data:`NEEDS`) are trained too.
-        out: a csv file, replaced when all is done: ``arm, seed, task, metric, score,
-            train_seconds``, scores in points on the :func:`measured_split`.
-        teacher_cache: share the teacher's hidden states between the arms of a seed
-            (:mod:`distilkit.data.teacher_cache`), except for the arms whose time is measured.
-        dry: print the cost and stop.
-
-    Returns:
-        The same table; None for a dry run.
+        out: a csv file of :data:`COLUMNS`, replaced when all is done; scores in points on the
+            :func:`measured_split`. The same table is returned.
+        teacher_cache: share the teacher's hidden states between the arms of a seed, except for
+            those whose time is measured.
+        dry: print the cost and return None.
 
     Raises:
         ValueError: before anything is trained: there is no such arm, or a task has no labels there.
@@ -112,11 +103,8 @@ def run_study(
         if any(step.kind == kind for step in steps):
             # including finished runs, which are only read: the number of open ones must not decide
             # the number of threads, or an interrupted run could not resume
-            calls = [
-                (step.arm, scales[step.seed], teacher_cache)
-                for step in planned
-                if step.kind == kind
-            ]
+            of_kind = [step for step in planned if step.kind == kind]
+            calls = [(step.arm, scales[step.seed], teacher_cache) for step in of_kind]
             run_parallel(arm_checkpoint, calls, "distil")
             report_time_left(kind)
     parts = []
@@ -137,10 +125,7 @@ def run_study(
 
 
 def measured_split(scale: Scale) -> str:
-    """ "test" where the tasks lie in a folder and all test sets have labels, else "validation".
-
-    GLUE's own test sets have none.
-    """
+    """ "test" where the tasks lie in a folder and all test sets have labels, else "validation"."""
     if not Path(scale.glue).is_dir():
         return "validation"
     try:
@@ -188,11 +173,11 @@ def _write_table(table: pd.DataFrame, out: Path) -> pd.DataFrame:
 def study_steps(
     scales: Mapping[int, Scale], arms: Sequence[str], finished: bool = False
 ) -> list[Step]:
-    """List the trainings that these arms still need: distillations, then fine-tunings.
+    """List the trainings that these arms, and those in :data:`NEEDS`, still need.
 
     Args:
         scales: of each seed.
-        arms: those that they need (:data:`NEEDS`) are added.
+        arms: names in :data:`ARMS`.
         finished: include finished trainings.
 
     Raises:
@@ -236,8 +221,7 @@ def study_steps(
 
 
 def _check_begun(run: Run, training: TrainingConfig, examples: int | None) -> None:
-    """ValueError, before anything is trained, for a run that was begun with another training, or
-    a fine-tuning with another number of training examples."""
+    """Raise ValueError if a run was begun with another training or number of examples."""
     config = run.config()
     begun, planned = config["training"], as_json(training)
     if examples is not None:
@@ -260,17 +244,10 @@ def _finetuned(arms: Sequence[str]) -> tuple[str, ...]:
 def arm_checkpoint(
     arm: str, scale: Scale, teacher_cache: bool = False
 ) -> tuple[str | Path, PreTrainedTokenizerBase]:
-    """Pretrain the model of an arm unless that is done, and return its checkpoint.
-
-    Args:
-        arm, scale: of :data:`ARMS`, with the seed in ``scale.distillation``.
-        teacher_cache: as for :func:`run_study`.
+    """Pretrain the model of an arm with the seed in ``scale.distillation``, unless that is done.
 
     Returns:
         (folder or Hub id, tokenizer).
-
-    Raises:
-        ValueError: there is no such arm.
     """
     check_arm(arm)
     condition = ARMS[arm]
@@ -318,10 +295,7 @@ def _folder(arm: str, scale: Scale) -> Path:
 
 
 def _steps_in_equal_time(scale: Scale) -> int:
-    """The number of MLM-only steps that take as long as the distillation took.
-
-    Both were timed among parallel runs of the study, on as many threads.
-    """
+    """The number of MLM-only steps that take as long as the distillation, timed alike, took."""
     took = {}
     for arm in NEEDS["mlm_equal_time"]:
         run = Run(_folder(arm, scale))
@@ -335,12 +309,8 @@ def _steps_in_equal_time(scale: Scale) -> int:
 def compare_ablation(scores: pd.DataFrame) -> pd.DataFrame:
     """Table 4 of the paper and the kit's: the effect of leaving a part out, in points.
 
-    Args:
-        scores: a study's.
-
-    Returns:
-        ``left_out, published, ours, low, high, seeds``: ours is the arm's macro-score minus the
-        distilled student's, paired by seed, with its 95 % t-interval; NaN where the arm is missing.
+    Columns ``left_out, published, ours, low, high, seeds``: ours is the arm's macro-score minus the
+    distilled student's, paired by seed, with its 95 % t-interval; NaN where the arm is missing.
     """
     table = ablation().rename(columns={"delta": "published"})
     differences = [
@@ -355,13 +325,9 @@ def compare_ablation(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def retained_at_temperatures(scores: pd.DataFrame) -> pd.DataFrame:
-    """The student's macro-score in percent of the teacher's, for each temperature.
+    """``temperature, seed, retained``: the student's macro-score in percent of the teacher's.
 
-    Args:
-        scores: a study's; missing arms are left out.
-
-    Returns:
-        ``temperature, seed, retained``; empty without a teacher.
+    Arms that `scores` lacks are left out; without a teacher the table is empty.
     """
     import pandas as pd
 

@@ -31,10 +31,9 @@ SENTENCES = (
 def teacher_quality(scale: Scale) -> dict[str, Any]:
     """Measure what ``python -m distilkit teacher-quality`` prints.
 
-    Returns:
-        ``answers`` (20 completed sentences), ``scores`` (table of the teacher and of its shape from
-        random weights, fine-tuned alike), ``above`` (points of macro-score between them) and
-        ``above_chance`` (tasks more than two standard errors above the best constant answer).
+    ``answers`` (completed sentences), ``scores`` (table of the teacher and of its shape from
+    random weights, fine-tuned alike), ``above`` (points of macro-score between them) and
+    ``above_chance`` (tasks more than two standard errors above the best constant answer).
     """
     teacher, tokenizer = load_teacher(scale)
     sentences = [sentence.format(tokenizer.mask_token) for sentence in SENTENCES]

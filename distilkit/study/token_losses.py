@@ -22,9 +22,7 @@ TERMS = ("soft_target", "mlm", "cosine")
 def rows_of(model: PreTrainedModel, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
     """Logits [N, V] and last hidden states [N, H] of the non-pad tokens, masked ones first; on CPU.
 
-    Args:
-        model: a masked-language model, student or teacher.
-        batch: as :meth:`distilkit.masking.MaskedBlocks.batch` makes it.
+    `batch` is one of :meth:`distilkit.masking.MaskedBlocks.batch`.
     """
     attention = batch["attention_mask"]
     out = model(
@@ -49,12 +47,7 @@ def token_losses(
     batch: Mapping[str, Any],
     loss_config: LossConfig,
 ) -> dict[str, Tensor]:
-    """The three unweighted terms at each token.
-
-    Args:
-        student, teacher: masked-language models, in eval mode.
-        batch: as :meth:`distilkit.masking.MaskedBlocks.batch` makes it; small: [N, V] is held.
-        loss_config: temperature, and where the KD loss counts.
+    """The three unweighted terms at each token, of models in eval mode; [N, V] is held in memory.
 
     Returns:
         ``soft_target``, ``mlm``, ``cosine``: [B, L] each, NaN where a term does not count. The mean
@@ -94,15 +87,9 @@ def gradient_products(
 ) -> Tensor:
     """The inner products of the three terms' gradients with respect to the student's parameters.
 
-    With weights w, the gradient of the triple loss has the length sqrt(wᵀ G w); the length of term
-    i's alone is sqrt(G_ii), the cosine between two is G_ij / sqrt(G_ii G_jj).
-
-    Args:
-        student, teacher, batch, loss_config: as for :func:`token_losses`. ``.grad`` stays as it
-            was.
-
-    Returns:
-        G, [3, 3], float64, in the order of :data:`TERMS`.
+    Returns G, [3, 3], float64, in the order of :data:`TERMS`. With weights w, the gradient of the
+    triple loss has the length sqrt(wᵀ G w); the length of term i's alone is sqrt(G_ii), the cosine
+    between two is G_ij / sqrt(G_ii G_jj). ``.grad`` stays as it was.
     """
     parameters = [p for p in student.parameters() if p.requires_grad]
     with torch.no_grad():

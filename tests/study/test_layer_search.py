@@ -26,7 +26,6 @@ from distilkit.student import (
 from distilkit.study import layer_search
 from distilkit.study.layer_search import (
     label_of,
-    layer_applications,
     probe_of,
     score_layer_maps,
     score_student,
@@ -141,15 +140,6 @@ def test_a_students_own_score_is_that_of_its_map(blocks):
             assert value == pytest.approx(scores.loc[[layers], name].item(), rel=1e-10)
 
 
-@pytest.mark.parametrize("depth", range(1, 9))
-def test_formula_of_layer_applications_counts_prefixes(depth):
-    for k in range(1, depth + 1):
-        maps = combinations(range(depth), k)
-        prefixes = {layers[:j] for layers in maps for j in range(1, k + 1)}
-        assert layer_applications(depth, k) == len(prefixes)
-    assert layer_applications(12, 6) == 1715
-
-
 @pytest.mark.parametrize(("depth", "k"), [(6, 3), (5, 2), (4, 4), (3, 1)])
 def test_each_prefix_is_computed_once_and_the_teachers_own_not_again(depth, k, blocks, monkeypatch):
     monkeypatch.setattr(layer_search, "BATCH_TOKENS", 6 * LENGTH)
@@ -157,7 +147,7 @@ def test_each_prefix_is_computed_once_and_the_teachers_own_not_again(depth, k, b
     for layer in teacher.bert.encoder.layer:
         layer.register_forward_hook(lambda *_: calls.append(1))
     score_layer_maps(teacher, blocks, k)
-    assert len(calls) == 2 * (depth + layer_applications(depth, k) - k)  # two batches
+    assert len(calls) == 2 * (depth + comb(depth + 1, k) - 1 - k)  # two batches
 
 
 def test_nothing_of_the_callers_changes(blocks):
