@@ -33,7 +33,6 @@ RARITIES = ("rare", "middling", "common")  # and by the frequency of the rarest 
 _NEGATION = re.compile(
     r"\b(?:no|not|never|none|nobody|nothing|nowhere|neither|nor|cannot|without)\b|n['’]t\b", re.I
 )
-_RIGHT = {(1, 1): "both", (1, 0): "teacher", (0, 1): "student", (0, 0): "neither"}
 
 
 def compare_runs(
@@ -77,7 +76,7 @@ def compare_runs(
             examples, _ = (
                 _examples_of(run, data, description, tokenizer, measured) for run in runs
             )
-            table = compare_answers(task, data, examples, *logits, tokenizer, weights)
+            table = compare_answers(task, data, examples, *logits, weights)
             table.insert(1, "seed", seed)
             tables.append(table)
     return pd.concat(tables, ignore_index=True)
@@ -103,33 +102,29 @@ def compare_answers(
     examples: Examples,
     teacher: np.ndarray,
     student: np.ndarray,
-    tokenizer: PreTrainedTokenizerBase,
     weights: np.ndarray,
 ) -> pd.DataFrame:
     """List a split's examples with the predictions of both models.
 
     Args:
-        task: its name.
         data: the split: its texts, ``label``, and ``phenomenon`` if there is one (GLUE has none).
         examples: the same, encoded.
         teacher, student: logits [examples, C].
-        tokenizer: the one that encoded them.
         weights: [V], as :func:`distilkit.masking.masking_weights` makes them.
 
     Returns:
         A row an example. Of the example: ``task``, ``example`` (its row), ``text``, ``text_pair``,
         ``label``, ``phenomenon``, ``negation`` (a word like *not*, *never*, *n't*), ``tokens``,
-        ``rarest`` (its rarest token) and ``count`` (its frequency in the text of `weights`; 1 for
-        once or never), ``length`` and ``rarity`` (thirds of the split, equal values together).
+        ``count`` (of its rarest token in the text of `weights`; 1 for once or never), ``length``
+        and ``rarity`` (thirds of the split, equal values together).
 
         Of each model, here ``teacher``: its prediction ``teacher``, ``teacher_confidence``,
         ``teacher_correct``, ``teacher_nll`` (nats) and ``teacher_brier`` (Brier 1950: squared
         errors summed over classes).
 
-        Of both: ``agree``; ``right`` ("both", "teacher", "student", "neither"); ``kl``,
-        KL(teacher ‖ student) in nats. In regression, predictions within :data:`TOLERANCE` of the
-        label are right, two within it agree, ``difference`` is their distance, and probabilities,
-        losses and ``kl`` are NaN, as ``difference`` is for classes.
+        Of both: ``agree``; ``kl``, KL(teacher ‖ student) in nats. In regression, predictions within
+        :data:`TOLERANCE` of the label are right, two within it agree, ``difference`` is their
+        distance, and probabilities, losses and ``kl`` are NaN, as ``difference`` is for classes.
 
     Raises:
         ValueError: the logits are not one row for each example, or there is no example.
@@ -154,7 +149,6 @@ def compare_answers(
     table["negation"] = np.any(negated, axis=0)
     table["tokens"] = examples.lengths
     rarest = [int(ids[weights[ids].argmax()]) for ids in examples.input_ids]
-    table["rarest"] = tokenizer.convert_ids_to_tokens(rarest)
     table["count"] = _counts(weights[rarest])
     table["length"] = _thirds(table["tokens"], LENGTHS)
     table["rarity"] = _thirds(table["count"], RARITIES)
@@ -169,8 +163,6 @@ def compare_answers(
         apart, table["agree"] = np.nan, table["teacher"] == table["student"]
         p, q = (log_softmax(logits.astype(np.float64), axis=1) for logits in (teacher, student))
         kl = (np.exp(p) * (p - q)).sum(1)
-    correct = zip(table["teacher_correct"], table["student_correct"], strict=True)
-    table["right"] = [_RIGHT[pair] for pair in correct]
     return table.assign(kl=kl, difference=apart)
 
 

@@ -157,10 +157,7 @@ def _table_1(scale: Scale) -> list[Claim]:
     measured = set() if scores is None else set(scores["task"])
     rule = paper_setting(scale) | {"within": SCORES_WITHIN, "command": _first("figures", scale)}
     claims = []
-    for name, arm, slip in (
-        ("BERT-base", "teacher", 1),
-        ("DistilBERT", "distilled", None),
-    ):
+    for name, arm, slip in (("BERT-base", "teacher", 1), ("DistilBERT", "distilled", None)):
         macro = None
         if measured:
             macros = macro_scores(scores).set_index("arm").loc[[arm], "score"]
@@ -174,8 +171,7 @@ def _table_1(scale: Scale) -> list[Claim]:
         ("Table 1", "the same without WNLI", retained["macro without WNLI"], ("wnli",)),
     ):
         ours = retained_share(scores, where, without) if measured - set(without) else None
-        slip = 2
-        claims.append(Claim(source, what, "%", share, ours, null=100, slip=slip, **rule))
+        claims.append(Claim(source, what, "%", share, ours, null=100, slip=2, **rule))
     for name in paper.GLUE_TASKS:
         task, ours, missing = name.lower().replace("-", ""), None, {}
         if task in measured:
@@ -184,9 +180,7 @@ def _table_1(scale: Scale) -> list[Claim]:
             missing = {"command": f"the scale {scale.name} leaves this task out"}
         student, bert = published.loc[["DistilBERT", "BERT-base"], name]
         what = f"{name}: student minus teacher ({student:.1f} − {bert:.1f})"
-        task_rule = rule | missing | {"null": 0}
-        if name == "MNLI":
-            task_rule["slip"] = 1
+        task_rule = rule | missing | {"null": 0, "slip": 1 if name == "MNLI" else None}
         delta = round(student - bert, 2)
         claims.append(Claim("Table 1", what, "points", delta, ours, **task_rule))
     return claims
@@ -224,12 +218,8 @@ def _table_2(scale: Scale) -> list[Claim]:
     ours = scores_and_source and macro_difference(*scores_and_source, *pair)
     what = "distilled again at fine-tuning minus once, on this scale's tasks (theirs: SQuAD F1)"
     delta = round(published.loc[again, "squad_f1"] - published.loc[student, "squad_f1"], 2)
-    rule = {
-        "same": False,
-        "null": 0,
-        "difference": "other tasks",
-        "command": _first("study", scale),
-    }
+    rule = {"same": False, "null": 0, "difference": "other tasks"}
+    rule["command"] = _first("study", scale)
     return [*claims, Claim("Section 4.1; article", what, "points", delta, ours, **rule)]
 
 
@@ -296,24 +286,19 @@ def _article(scale: Scale) -> list[Claim]:
     name = f"{scale.name}-distilled"
     run = run_result(name)
     loss_config = run[0].get("loss_config", {}) if run else {}
-    words = {
-        "kd_weight": "weight of the soft targets (times T²)",
-        "mlm_weight": "weight of the masked words",
-        "cosine_weight": "weight of the cosine",
-        "temperature": "temperature T, the same for both",
-    }
     flatter = "softmax(z / T) of five classes: T flattens it, at so many of five steps up"
     steps = len(EXAMPLE_TEMPERATURES) - 1
     claims = [Claim("Article", flatter, "", steps, _example_entropy_rises())]
-    rule = {
-        "null": 0,
-        "difference": f"chosen for this scale's text (config.py, scale {scale.name})",
-        "command": _first("figures", scale),
-    }
-    for key, published in paper.TRIPLE_LOSS.items():
-        ours = None
+    difference = f"chosen for this scale's text (config.py, scale {scale.name})"
+    rule = {"null": 0, "difference": difference, "command": _first("figures", scale)}
+    for key, words in (
+        ("kd_weight", "weight of the soft targets (times T²)"),
+        ("mlm_weight", "weight of the masked words"),
+        ("cosine_weight", "weight of the cosine"),
+        ("temperature", "temperature T, the same for both"),
+    ):
+        what, published, ours = f"triple loss: {words}", paper.TRIPLE_LOSS[key], None
         if key in loss_config:
             ours = Measurement(loss_config[key], f"runs/{name}/config.json")
-        what = f"triple loss: {words[key]}"
         claims.append(Claim("Article; authors' code", what, "", published, ours, **rule))
     return claims
