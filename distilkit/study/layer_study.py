@@ -65,24 +65,15 @@ def score_and_train(
     scores = score_layer_maps(
         teacher, probe_of(blocks), student_layers, loss_config=scale.loss_config
     )
-    todo = plan(scores, seeds)
+    planned = plan(scores, seeds)
     name = name or f"layers-{scale.name}-{scale.distillation.steps or 'all'}-steps"
-    after = run_parallel(train_map, [(scale, *each, name) for each in todo], "layer maps")
-    before = scores.set_index("layers")
-    rows = [
-        {
-            "layers": _dashed(layers),
-            "seed": seed,
-            "steps": result["steps"],
-            "soft_target_cut": before.soft_target[layers],
-            "masked_accuracy_cut": before.masked_accuracy[layers],
-            "soft_target": result["soft_target"],
-            "masked_accuracy": result["masked_accuracy"],
-        }
-        for (layers, seed), result in zip(todo, after, strict=True)
-    ]
+    after = run_parallel(train_map, [(scale, *each, name) for each in planned], "layer maps")
+    table = pd.DataFrame(planned, columns=["layers", "seed"]).join(pd.DataFrame(after))
+    before = scores.set_index("layers")[["soft_target", "masked_accuracy"]].add_suffix("_cut")
+    table = table.join(before, on="layers").assign(layers=table.layers.map(_dashed))
+    order = ["layers", "seed", "steps", *before, "soft_target", "masked_accuracy"]
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(out, pd.DataFrame(rows).round(5).to_csv(index=False).encode())
+    write_atomically(out, table[order].round(5).to_csv(index=False).encode())
     return read_trained(out)
 
 

@@ -296,13 +296,13 @@ def _folder(arm: str, scale: Scale) -> Path:
 
 def _steps_in_equal_time(scale: Scale) -> int:
     """The number of MLM-only steps that take as long as the distillation, timed alike, took."""
-    took = {}
+    step_seconds = {}
     for arm in NEEDS["mlm_equal_time"]:
         run = Run(_folder(arm, scale))
         if not run.finished:
             raise RuntimeError(f"{run.name} is not finished: equal time is measured from it")
-        took[arm] = run.result()["seconds"] / run.result()["steps"]
-    steps = took["distilled"] / took["mlm_equal_steps"] * run.result()["steps"]
+        step_seconds[arm] = run.result()["seconds"] / run.result()["steps"]
+    steps = step_seconds["distilled"] / step_seconds["mlm_equal_steps"] * run.result()["steps"]
     return max(1, round(steps))
 
 
