@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distilkit.compress.pareto import frontier_points
@@ -24,21 +23,14 @@ _COLUMNS += ["size_mb", "latency_ms_p50", "latency_ms_p95", "memory_mib"]
 
 
 def frontier_panel(
-    table: pd.DataFrame,
-    *,
-    within: float = 2.0,
-    size_mb: float | None = None,
-    about: dict[str, Any] | None = None,
-    folder: Path | None = None,
+    table: pd.DataFrame, *, within: float = 2.0, about: dict[str, Any] | None = None
 ) -> Panel:
     """Score against size and latency, and a slider for each question.
 
     Args:
         table: as :func:`distilkit.compress.frontier.run_frontier` returns it.
         within: first value: points below the teacher.
-        size_mb: first value: largest size; by default the middle of the (logarithmic) slider.
         about: more for the saved files' metadata.
-        folder: where Save writes; by default the scale's ``figures/<scale>/``.
 
     Returns:
         A widget; ``panel.settings`` holds ``within`` and ``size_mb``, ``panel.value`` the points
@@ -59,7 +51,7 @@ def frontier_panel(
         check_slider("size_mb", settings["size_mb"], low, high)
 
     middle = float(f"{math.sqrt(low * high):.2g}")
-    settings = {"within": float(within), "size_mb": middle if size_mb is None else float(size_mb)}
+    settings = {"within": float(within), "size_mb": middle}
     check(settings)
     value = {
         "points": points[_COLUMNS].to_dict("records"),
@@ -70,8 +62,7 @@ def frontier_panel(
     }
     alt = f"score against size and latency of {len(points)} models"
     still = figure_html(plot_frontier(table), alt)
-    options = {"check": check, "still": still, "folder": folder}
-    return Panel("frontier.js", value, settings, **options)
+    return Panel("frontier.js", value, settings, check=check, still=still)
 
 
 def _two_digits(number: float, rounding: Callable[[float], float]) -> float:

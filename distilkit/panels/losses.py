@@ -9,7 +9,6 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,7 +36,6 @@ def loss_panel(
     ids: Sequence[int] = (0, 1, 2, 3),
     epoch: int = 0,
     about: dict[str, Any] | None = None,
-    folder: Path | None = None,
 ) -> Panel:
     """Blocks of text, token by token: masked, kept or replaced, with the losses at each token.
 
@@ -48,11 +46,10 @@ def loss_panel(
     Args:
         student, teacher: masked-language models of one vocabulary, in eval mode.
         blocks: masked text; blocks longer than 64 tokens are cut there.
-        loss_config: the temperature and the first values of the weights; by default the authors'.
+        loss_config: the temperature and the first values of the weights.
         ids: block numbers.
         epoch: whose masks are shown.
         about: more for the saved files' metadata.
-        folder: where Save writes; by default the scale's ``figures/<scale>/``.
 
     Returns:
         A widget; ``panel.value`` holds all that is shown, ``panel.settings`` the ``weights``, the
@@ -91,8 +88,7 @@ def loss_panel(
         "about": about or {},
     }
     still = f"<p>{html.escape(blocks.tokenizer.decode(batch['input_ids'][0]))}</p>"
-    options = {"check": check, "still": still, "folder": folder}
-    return Panel("losses.js", value, settings, **options)
+    return Panel("losses.js", value, settings, check=check, still=still)
 
 
 def _largest(sentences: list[list[dict[str, Any]]]) -> int:

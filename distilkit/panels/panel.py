@@ -39,15 +39,14 @@ class Panel(anywidget.AnyWidget):
 
     Args:
         script: name of a file in this folder that ends with ``export default { render }``.
-        value: what it draws; its entry ``about`` goes into saved files.
+        value: what it draws; its entry ``about`` goes into saved files. Save writes to
+            ``figures/<scale>/`` of the scale that ``about`` names, or of the current one.
         settings: what the user can change, with its first values; Reset restores them.
             ``panel.settings`` follows the browser, and assigning to it moves the panel.
         check: raises ValueError for invalid settings.
         still: HTML shown instead where no script is run.
         answer: takes a request of the script (a dict) and returns what changes in ``value``; its
             exceptions are shown in the panel.
-        folder: where Save writes; by default ``figures/<scale>/`` of the scale that ``about``
-            names, or of the current one.
     """
 
     value = traitlets.Dict().tag(sync=True)
@@ -62,14 +61,13 @@ class Panel(anywidget.AnyWidget):
         check: Callable[[dict[str, Any]], None] | None = None,
         still: str = "",
         answer: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
-        folder: Path | None = None,
     ) -> None:
         self._esm = (_HERE / "parts.js").read_text() + (_HERE / script).read_text()
         self._css = (_HERE / "panel.css").read_text()
         self._check = check
         settings = settings or {}
         super().__init__(value={**value, "start": settings}, settings=settings)
-        self._still, self._answer, self._folder = still, answer, folder
+        self._still, self._answer = still, answer
         self.on_msg(self._on_request)
 
     @traitlets.validate("settings")
@@ -85,7 +83,7 @@ class Panel(anywidget.AnyWidget):
         try:
             if request["ask"] == "save":
                 paths = self._save(request, bytes(buffers[0]))
-                self.send({"saved": [_relative(path) for path in paths]})
+                self.send({"saved": [str(path.relative_to(home())) for path in paths]})
             elif self._answer is not None:
                 self.value = {**self.value, **self._answer(request)}
             else:
@@ -97,8 +95,7 @@ class Panel(anywidget.AnyWidget):
         if max(len(png), len(request["svg"])) > _MAX_BYTES:
             raise ValueError(f"a picture of more than {_MAX_BYTES:,} bytes")
         name = "".join(c for c in request["name"] if c.isalnum() or c in "_-") or "panel"
-        folder = self._folder or scale(self.value.get("about", {}).get("scale")).figures
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = scale(self.value.get("about", {}).get("scale")).figures
         text = PngInfo()
         for key, entry in request["about"].items():  # the SVG holds it already
             text.add_itxt(key, entry if isinstance(entry, str) else json.dumps(entry))
@@ -143,8 +140,3 @@ def check_slider(name: str, number: Any, low: float, high: float) -> None:
     """Raise ValueError unless the number lies between a slider's ends."""
     if not (isinstance(number, Real) and low <= number <= high):
         raise ValueError(f"{name} = {number!r}: give a number from {low:g} to {high:g}")
-
-
-def _relative(path: Path) -> str:
-    """Relative to the project's folder, if it is inside."""
-    return str(path.relative_to(home()) if path.is_relative_to(home()) else path)

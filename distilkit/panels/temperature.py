@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from numbers import Real
-from pathlib import Path
 from typing import Any
 
 from distilkit.panels.panel import HIGHEST, LOWEST, Panel, check_slider, figure_html
@@ -23,7 +22,6 @@ def temperature_panel(
     *,
     temperature: float = 2.0,
     about: dict[str, Any] | None = None,
-    folder: Path | None = None,
 ) -> Panel:
     """A slider for T from 0.1 to 20 (logarithmic) over bars of softmax(z) and softmax(z / T).
 
@@ -34,19 +32,15 @@ def temperature_panel(
 
     Args:
         logits: [C], finite; the teacher's, if there is a student.
-        labels: C names.
         student_logits: [C], finite.
-        temperature: its first value.
         about: more for the saved files' metadata, for instance ``provenance(scale)``.
-        folder: where Save writes; by default the scale's ``figures/<scale>/``.
 
     Returns:
         A widget; ``panel.settings`` holds ``temperature``, ``logits`` and ``student_logits`` and
         can be assigned.
 
     Raises:
-        ValueError: for logits that are empty, not finite or of different lengths, another number
-            of labels, or a temperature outside the slider.
+        ValueError: for lengths that differ, or numbers that are not finite or outside the slider.
     """
     labels = [str(label) for label in labels]
     settings = {
@@ -61,8 +55,7 @@ def temperature_panel(
     check(settings)
     value = {"labels": labels, "about": about or {}}
     still = _still(settings, labels) if len(labels) > 1 else ""
-    options = {"check": check, "still": still, "folder": folder}
-    return Panel("temperature.js", value, settings, **options)
+    return Panel("temperature.js", value, settings, check=check, still=still)
 
 
 def _check(settings: dict[str, Any], labels: list[str]) -> None:

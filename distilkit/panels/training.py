@@ -36,14 +36,8 @@ def training_view(name: str, *, about: dict[str, Any] | None = None) -> Iterator
     """Draw the run `name` while it trains inside: ``with training_view("r"): distil(...)``.
 
     Stop ends the run after its step with a checkpoint, like the notebook's own stop button. Running
-    the cell again resumes from there.
-
-    Args:
-        name: of the run that is trained inside.
-        about: for the metadata of a saved picture.
-
-    Yields:
-        The panel, already displayed.
+    the cell again resumes from there. The panel is displayed at once; `about` goes into the
+    metadata of a saved picture.
 
     Raises:
         ValueError: if `name` is no valid name of a run.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import html
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from transformers import AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokenizerBase
@@ -38,17 +37,13 @@ def words_panel(
     *,
     temperature: float = 1.0,
     about: dict[str, Any] | None = None,
-    folder: Path | None = None,
 ) -> Panel:
     """A sentence to choose or to type, and each model's most probable words for its gap at T.
 
     Args:
         models: name -> masked-language model; all of one vocabulary.
-        tokenizer: of the models.
         sentences: to choose from, each with the mask token once; five by default.
-        temperature: its first value.
         about: more for the saved files' metadata.
-        folder: where Save writes; by default the scale's ``figures/<scale>/``.
 
     Returns:
         A widget; ``panel.value`` holds ``sentence`` and the models' ``answers``,
@@ -82,21 +77,14 @@ def words_panel(
     }
     still = fill_mask(models, tokenizer, [sentences[0]], temperature=temperature, top_k=TOP)
     still = still.to_html(escape=True, border=0)
-    options = {"check": check, "still": still, "answer": answer, "folder": folder}
-    return Panel("words.js", value, settings, **options)
+    return Panel("words.js", value, settings, check=check, still=still, answer=answer)
 
 
 def words_of_run(scale: Scale, name: str | None = None, **options: Any) -> Panel:
     """:func:`words_panel` of the scale's teacher and of a run's model.
 
-    Args:
-        scale: its teacher is shown.
-        name: of a finished pretraining or distillation; by default the one that ended last.
-        options: for :func:`words_panel`.
-
-    Returns:
-        The panel, or one with the error message if the run is missing, unfinished, or does not fit
-        the teacher and its tokenizer.
+    The run is a finished pretraining or distillation; by default the one that ended last. Where it
+    is missing, unfinished, or does not fit the teacher, the panel shows the error message.
     """
     try:
         run = _latest() if name is None else _finished(name)
@@ -162,13 +150,8 @@ def _answers(
         logits = mask_logits(model, tokenizer, sentence)  # V
         order = logits.argsort(descending=True)
         ordered = logits[order].numpy().astype("<f4")
-        ids = order[:TOP].tolist()
-        words = pieces(tokenizer, ids)
-        answers.append(
-            {
-                "model": str(name),
-                "words": [tokenizer.convert_tokens_to_string([word]).strip() for word in words],
-                "logits": base64.b64encode(ordered.tobytes()).decode(),
-            }
-        )
+        words = pieces(tokenizer, order[:TOP].tolist())
+        words = [tokenizer.convert_tokens_to_string([word]).strip() for word in words]
+        encoded = base64.b64encode(ordered.tobytes()).decode()
+        answers.append({"model": str(name), "words": words, "logits": encoded})
     return {"sentence": sentence, "answers": answers}

@@ -20,19 +20,13 @@ def plot_size_speed_accuracy(table: pd.DataFrame) -> Figure:
     """Plot size, latency and, where there are scores, score against latency, 6.9 in wide.
 
     Each bar carries its value and, in brackets, its ratio to the first row's. Below it stand the
-    parameters, or the throughput with its ratio. The whisker of the latency runs from the median
-    (p50) to p95. In the third panel the area of a bubble is the model's size, and its whisker runs
-    from `score_low` to `score_high`.
+    parameters, or the throughput. In the third panel the area of a bubble is the model's size, and
+    its whisker runs from `score_low` to `score_high`.
 
     Args:
         table: one row a model, columns `model`, `parameters`, `size_mb`, `latency_ms_p50`,
             `latency_ms_p95`, `throughput_per_s`, all above 0, and, if known, `score`, `score_low`,
-            `score_high` (points). NaN in a score leaves that model out of the third panel; without
-            any score that panel is left out.
-
-    Raises:
-        ValueError: for an empty table, missing columns, doubled models, values not above 0, or a
-            score that is infinite or outside its range.
+            `score_high`. A model without a score (NaN) is left out of the third panel.
     """
     check_table("table", table, ["model", *_COSTS], unique=["model"])
     for column in _COSTS:
@@ -43,9 +37,8 @@ def plot_size_speed_accuracy(table: pd.DataFrame) -> Figure:
     scored = table[table["score"].notna()]
 
     ratios = (1, 1.1, 1.45) if len(scored) else (1, 1.1)
-    figure = style.new_figure(
-        style.FULL_IN, max(0.52 * len(table) + 0.7, 2.2 if len(scored) else 0)
-    )
+    height_in = max(0.52 * len(table) + 0.7, 2.2 if len(scored) else 0)
+    figure = style.new_figure(style.FULL_IN, height_in)
     size, speed, *third = figure.subplots(1, len(ratios), width_ratios=ratios)
     p50, p95, rate = (table[c] for c in ("latency_ms_p50", "latency_ms_p95", "throughput_per_s"))
     parameters = [f"{_count(n)} parameters" for n in table["parameters"]]
@@ -72,11 +65,9 @@ def _cost_bars(axes: Axes, values: pd.Series, unit: str, below: list[str]) -> No
     for row, value in enumerate(values):
         axes.barh(row, value, height=0.26, **parts.series_look(row))
         above = f"{number(value)} {unit} ({value / values[0]:.2f}×)"
-        for text, y, va, colour in (
-            (above, row - 0.16, "bottom", style.INK),
-            (below[row], row + 0.15, "top", style.GREY),
-        ):
-            axes.annotate(text, (0, y), (2, 0), textcoords="offset points", va=va, color=colour)
+        near = {"xytext": (2, 0), "textcoords": "offset points"}
+        axes.annotate(above, (0, row - 0.16), va="bottom", color=style.INK, **near)
+        axes.annotate(below[row], (0, row + 0.15), va="top", color=style.GREY, **near)
     axes.set_ylim(len(values) - 0.5, -0.5)
     axes.set_yticks([])
     axes.tick_params(axis="y", length=0)

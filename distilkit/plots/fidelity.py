@@ -32,9 +32,6 @@ def plot_fidelity(groups: pd.DataFrame, examples: pd.DataFrame) -> Figure:
     Args:
         groups: as :func:`distilkit.study.fidelity.by_group` gives them.
         examples: as :func:`distilkit.study.fidelity.compare_runs` gives them.
-
-    Raises:
-        ValueError: for an empty table, missing columns, or groups that all are empty.
     """
     spans = [f"{name}_{end}" for name in ("gap", "agreement") for end in ("low", "high")]
     groups = check_table("groups", groups, ["n", "gap", "agreement", *spans])
@@ -73,9 +70,8 @@ def _name(key: object) -> str:
 
 
 def _note(groups: pd.DataFrame, shown: pd.DataFrame) -> str:
-    left_out = len(groups) - len(shown)
     text = "Lines: 95 % intervals (of twenty, one misses); a lead is grey if its own holds 0."
-    if left_out:
+    if len(shown) < len(groups):
         text += (
             f" Shown are the {len(shown)} largest of {len(groups)} groups, {shown['n'].sum():,} of "
             f"{groups['n'].sum():,} examples."
@@ -115,13 +111,9 @@ def _calibration(upper: Axes, lower: Axes, examples: pd.DataFrame) -> None:
         upper.vlines(x, 100 * low, 100 * high, colors=look["color"], linewidth=0.9)
         upper.plot(x, 100 * used["accuracy"], markersize=3.5, linewidth=1.2, **look)
         tail = table.loc[used.index[0] :]
-        lower.stairs(
-            100 * tail["n"] / tail["n"].sum(),
-            100 * np.append(tail["low"], 1.0),
-            edgecolor=look["color"],
-            linestyle=look["linestyle"],
-            linewidth=1.2,
-        )
+        shares, edges = 100 * tail["n"] / tail["n"].sum(), 100 * np.append(tail["low"], 1.0)
+        line = {"edgecolor": look["color"], "linestyle": look["linestyle"], "linewidth": 1.2}
+        lower.stairs(shares, edges, **line)
     upper.plot([0, 100], [0, 100], color=style.INK, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
     for axes in (upper, lower):
         axes.set_xlim(100 * first if first < 1 else 0, 101)

@@ -13,11 +13,8 @@ from distilkit.compress.pareto import frontier_points, pareto_front
 from distilkit.plots import parts, style
 from distilkit.plots.label_placement import along, in_points, name_points
 
-_LOOKS = (
-    (style.GREY, "s"),
-    (style.BLUE, "o"),
-    (style.ORANGE, "D"),
-)  # colour and mark of each engine
+# Colour and mark of each engine
+_LOOKS = ((style.GREY, "s"), (style.BLUE, "o"), (style.ORANGE, "D"))
 _BEST, _LEAST_ERROR = 100.0, 0.05  # points
 _SCORES = (99.9, 99.8, 99.5, 99, 98, 97, 95, 92, 90, 85, 80, 70, 60, 50, 20, 0, -50)
 _COSTS = {"size_mb": "size on disk (MB)", "latency_ms_p50": "latency p50 (ms)"}
@@ -28,13 +25,8 @@ def plot_frontier(table: pd.DataFrame) -> Figure:
     """Plot score against size and against latency, a mark a variant and engine, 6.9 in wide.
 
     Whiskers are the range over seeds. A thin line joins the engines of a variant. The step line is
-    the Pareto front: no model lies to its left and above it.
-
-    Args:
-        table: as :func:`distilkit.compress.frontier.run_frontier` returns it.
-
-    Raises:
-        ValueError: what :func:`distilkit.compress.pareto.frontier_points` raises.
+    the Pareto front: no model lies to its left and above it. `table` is as
+    :func:`distilkit.compress.frontier.run_frontier` returns it.
     """
     points = frontier_points(table)
     figure = style.new_figure(style.FULL_IN, 4.0)
@@ -68,13 +60,9 @@ def _draw(axes: Axes, points: pd.DataFrame, cost: str) -> None:
     front = points[pareto_front(points, cost)].sort_values(cost)
     right = points[cost].max() * 1.35
     x, y = [*front[cost], right], [*front["score"], front["score"].iloc[-1]]
-    axes.plot(
-        np.repeat(x, 2)[1:],  # a staircase: to the right at the same score, then up
-        np.repeat(y, 2)[:-1],
-        color=style.INK,
-        linewidth=0.9,
-        zorder=1.2,
-    )
+    # A staircase: to the right at the same score, then up
+    x, y = np.repeat(x, 2)[1:], np.repeat(y, 2)[:-1]
+    axes.plot(x, y, color=style.INK, linewidth=0.9, zorder=1.2)
     for _, of_variant in points.groupby("variant", sort=False):
         line = of_variant.sort_values(cost)
         axes.plot(line[cost], line["score"], color=style.PALE, linewidth=1.2, zorder=1)
@@ -94,8 +82,7 @@ def _draw(axes: Axes, points: pd.DataFrame, cost: str) -> None:
 def _error_scale(axes: Axes, low: float, high: float) -> None:
     """Scale the score so that half the distance to 100 is always the same step.
 
-    The best models lie close together and the worst far below: a linear axis would show only the
-    worst.
+    On a linear axis the best models would lie on top of each other.
     """
 
     def steps(score):

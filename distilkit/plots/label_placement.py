@@ -39,9 +39,7 @@ def name_points(
     A name that ends up far from its point gets a thin line to it.
 
     Args:
-        axes: that hold the points.
         x, y: [n], the points, in data.
-        names: [n], of one or several lines.
         radii: [n], of the points' marks, in typographic points.
         obstacles: boxes that names should not cover.
         marks: boxes that neither names nor thin lines should cover.
@@ -68,15 +66,9 @@ def name_points(
             lines[i] = _line(boxes[i], centres[i], radii[i])
     for i, (x0, y0, x1, y1) in boxes.items():
         a, b = centres[i]
-        axes.annotate(
-            names[i],
-            (x[i], y[i]),
-            ((x0 + x1) / 2 - a, (y0 + y1) / 2 - b),
-            textcoords="offset points",
-            ha="center",
-            va="center",
-            linespacing=1.1,
-        )
+        offset = (x0 + x1) / 2 - a, (y0 + y1) / 2 - b
+        look = {"textcoords": "offset points", "ha": "center", "va": "center"}
+        axes.annotate(names[i], (x[i], y[i]), offset, linespacing=1.1, **look)
         if lines[i]:
             to_pt = 72 / axes.figure.dpi
             ends = np.array([_nearest(boxes[i], (a, b)), (a, b)])

@@ -6,8 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
-from distilkit.plots import style
-from distilkit.plots.text import text_width_pt, wrap
+from distilkit.plots import parts, style
+from distilkit.plots.text import text_width_pt
 
 _LOOKS = {
     "copied": {"facecolor": "#CDE4F3", "edgecolor": style.BLUE},
@@ -21,24 +21,11 @@ _TEACHER, _STUDENT = _MARGIN, style.COLUMN_IN - _MARGIN - _WIDTH  # left edges o
 
 
 @style.figure_style()
-def plot_layer_map(
-    teacher_layers: int,
-    layers: Sequence[int],
-    teacher_name: str = "teacher",
-    student_name: str = "student",
-) -> Figure:
-    """Draw which teacher layer each student layer copies, 3.3 in wide.
+def plot_layer_map(teacher_layers: int, layers: Sequence[int]) -> Figure:
+    """Draw which teacher layer (of `layers`) each student layer copies, 3.3 in wide.
 
     Arrows stand for copied weights. Two parts of the teacher have no counterpart in the student:
     row 0 of the token-type embeddings is folded into the word embeddings, the pooler is dropped.
-
-    Args:
-        teacher_layers: the teacher's number of layers, n.
-        layers: for each student layer, from the input up, the teacher layer (0 to n - 1) that it
-            copies; at most n of them.
-
-    Raises:
-        ValueError: without layers, with more than n, or for a layer that the teacher lacks.
     """
     layers = [int(layer) for layer in layers]
     if not 0 < len(layers) <= teacher_layers:
@@ -47,9 +34,8 @@ def plot_layer_map(
     if unknown:
         raise ValueError(f"layers {unknown}: the teacher has layers 0 to {teacher_layers - 1}")
 
-    names = [wrap(name, 86, 3, weight="bold") for name in (teacher_name, student_name)]
     top = _FOOT + (teacher_layers + 4) * _STEP + 0.02
-    height_in = top + 0.16 * max(name.count("\n") + 1 for name in names) + 0.06
+    height_in = top + 0.16 + 0.06
     lift = 1 + (teacher_layers - len(layers)) / 2  # the student stands halfway up the teacher
 
     figure = style.new_figure(style.COLUMN_IN, height_in)
@@ -60,9 +46,7 @@ def plot_layer_map(
 
     token_types = _block(axes, _TEACHER, 0, "token types", "no counterpart")
     _arrow(
-        axes,
-        _block(axes, _TEACHER, 1, "embeddings"),
-        _block(axes, _STUDENT, lift, "embeddings"),
+        axes, _block(axes, _TEACHER, 1, "embeddings"), _block(axes, _STUDENT, lift, "embeddings")
     )
     sources = [
         _block(axes, _TEACHER, 2 + i, f"layer {i}", "copied" if i in layers else "left out")
@@ -76,15 +60,10 @@ def plot_layer_map(
 
     axes.text(pooler[0] + 0.1, pooler[1], "dropped", va="center_baseline")
     axes.text(token_types[0] + 0.1, token_types[1] - 0.03, "row 0 folded in", va="top")
-    _arrow(
-        axes,
-        token_types,
-        (_STUDENT + _WIDTH / 2, _FOOT + lift * _STEP),
-        color=style.GREY,
-        linestyle=(0, (3, 2)),
-        connectionstyle="angle,angleA=0,angleB=90,rad=4",
-    )
-    for x, name in zip((_TEACHER, _STUDENT), names, strict=True):
+    folded = {"color": style.GREY, "linestyle": (0, (3, 2))}
+    corner = (_STUDENT + _WIDTH / 2, _FOOT + lift * _STEP)
+    _arrow(axes, token_types, corner, connectionstyle="angle,angleA=0,angleB=90,rad=4", **folded)
+    for x, name in ((_TEACHER, "teacher"), (_STUDENT, "student")):
         axes.text(x + _WIDTH / 2, top, name, ha="center", va="bottom", fontweight="bold")
     _key(axes)
     return figure
@@ -103,9 +82,7 @@ def _block(
         ha="center",
         va="center_baseline",
         color=style.INK if kind == "copied" else style.GREY,
-        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.2}
-        if "hatch" in _LOOKS[kind]
-        else None,
+        bbox=parts.white_box(1.2) if "hatch" in _LOOKS[kind] else None,
     )
     return (x + _WIDTH if x == _TEACHER else x, y + _HEIGHT / 2)
 

@@ -36,10 +36,6 @@ def plot_layer_maps(scores: pd.DataFrame, trained: pd.DataFrame | None = None) -
     Args:
         scores: as :func:`distilkit.study.layer_search.score_layer_maps` gives them.
         trained: as :func:`distilkit.study.layer_study.read_trained` gives it, of the same maps.
-
-    Raises:
-        ValueError: for an empty table, missing columns, scores that are not finite, or trained maps
-            that `scores` lacks.
     """
     columns = ["layers", "name", "soft_target", "masked_accuracy", "rank"]
     scores = check_table("scores", scores, columns).sort_values("rank")
@@ -86,11 +82,8 @@ def _entry(scores: pd.DataFrame, layers: tuple, marked: tuple[str, str, str]) ->
 
 
 def _look(marker: str) -> dict:
-    return {
-        "markersize": _SIZE_PT.get(marker, 6),
-        "markeredgecolor": "white",
-        "markeredgewidth": 0.5,
-    }
+    size_pt = _SIZE_PT.get(marker, 6)
+    return {"markersize": size_pt, "markeredgecolor": "white", "markeredgewidth": 0.5}
 
 
 def _before_training(axes: Axes, scores: pd.DataFrame, marked: dict) -> None:

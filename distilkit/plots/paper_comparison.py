@@ -7,13 +7,8 @@ from matplotlib.figure import Figure
 from distilkit.plots import parts, style
 from distilkit.plots.checks import check_table
 
-_PUBLISHED = {
-    "marker": "D",
-    "markersize": 4.2,
-    "markerfacecolor": "white",
-    "markeredgecolor": style.VERMILLION,
-    "linestyle": "none",
-}
+_PUBLISHED = {"marker": "D", "markersize": 4.2, "linestyle": "none"}
+_PUBLISHED |= {"markerfacecolor": "white", "markeredgecolor": style.VERMILLION}
 _MEASURED = {"linewidth": 1.6, "marker": "o", "markersize": 4.5, "markevery": [0]}
 
 
@@ -22,13 +17,8 @@ def plot_task_differences(comparison: pd.DataFrame) -> Figure:
     """Plot a row a task: table 1's difference as a diamond, the measured as a dot, 3.3 in wide.
 
     An interval that holds 0 is grey: these seeds show no difference. So is a single seed, which has
-    no interval. A task without a measurement is labelled "not run".
-
-    Args:
-        comparison: as :func:`distilkit.study.paper_comparison.compare_with_paper` gives it.
-
-    Raises:
-        ValueError: for an empty table, missing columns, or one without table 1's tasks.
+    no interval. `comparison` is as :func:`distilkit.study.paper_comparison.compare_with_paper`
+    gives it, with the rows of table 1.
     """
     columns = ["source", "what", "published", "ours", "low", "high"]
     check_table("comparison", comparison, columns)
@@ -45,12 +35,10 @@ def plot_task_differences(comparison: pd.DataFrame) -> Figure:
             place = {"xycoords": ("axes fraction", "data"), "va": "center", "color": style.GREY}
             axes.annotate("not run", (0.02, y), **place)
             continue
-        clear = row.low > 0 or row.high < 0
+        colour = style.BLUE if row.low > 0 or row.high < 0 else style.GREY
         ends = [row.low, row.high] if np.isfinite([row.low, row.high]).all() else []
         values = [row.ours, *ends]  # one line with a dot at its first point
-        axes.plot(
-            values, [y - 0.17] * len(values), color=style.BLUE if clear else style.GREY, **_MEASURED
-        )
+        axes.plot(values, [y - 0.17] * len(values), color=colour, **_MEASURED)
     axes.axvline(0, color=style.INK, linewidth=0.8, zorder=0.9)
     parts.row_chart(axes, len(rows))
     axes.set_yticks(heights, [what.split(":")[0] for what in rows["what"]])

@@ -45,14 +45,13 @@ def legend_above(figure: Figure, handles: list) -> None:
 def note_below(figure: Figure, text: str) -> None:
     """Put small print below everything, over the whole width."""
     width_in = figure.get_figwidth()
-    figure.supxlabel(
-        wrap_paragraph(text, width_in - 0.15),
-        x=0.05 / width_in,
-        ha="left",
-        fontsize=style.TEXT_PT,
-        color=style.GREY,
-        linespacing=1.25,
-    )
+    look = {"fontsize": style.TEXT_PT, "color": style.GREY, "linespacing": 1.25}
+    figure.supxlabel(wrap_paragraph(text, width_in - 0.15), x=0.05 / width_in, ha="left", **look)
+
+
+def white_box(pad_pt: float) -> dict:
+    """Look of the white ground of a text that lies on other marks."""
+    return {"facecolor": "white", "edgecolor": "none", "pad": pad_pt}
 
 
 def value_grid(axes: Axes, axis: str = "y") -> None:
@@ -61,27 +60,19 @@ def value_grid(axes: Axes, axis: str = "y") -> None:
     axes.tick_params(axis=axis, length=0)
 
 
-def row_chart(axes: Axes, rows: int, linewidth: float = 0.5) -> None:
+def row_chart(axes: Axes, rows: int) -> None:
     """Style an axes with values along x and a row at y = 0, -1, ...: thin lines between rows."""
     axes.tick_params(axis="y", length=0)
     value_grid(axes, "x")
     for row in range(1, rows):
-        axes.axhline(0.5 - row, color=style.PALE, linewidth=linewidth, zorder=0.5)
+        axes.axhline(0.5 - row, color=style.PALE, linewidth=0.5, zorder=0.5)
 
 
 def whisker(axes: Axes, x, y, marker: str = "") -> None:
     """Draw a range as a thin dark line, with a light rim so that it shows on a dark bar."""
     for colour, width in (("white", 2.1), (style.INK, 0.9)):
-        axes.plot(
-            x,
-            y,
-            color=colour,
-            linewidth=width,
-            marker=marker,
-            markersize=4 + width,
-            markeredgewidth=width,
-            solid_capstyle="butt",
-        )
+        ends = {"marker": marker, "markersize": 4 + width, "markeredgewidth": width}
+        axes.plot(x, y, color=colour, linewidth=width, solid_capstyle="butt", **ends)
 
 
 def dodge(count: int, reach: float) -> np.ndarray:
@@ -106,19 +97,11 @@ def signed_value(axes: Axes, x: float, y: float, *, below: bool = False) -> None
         textcoords="offset points",
         ha="center",
         va="top" if below else "bottom",
-        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4},
+        bbox=white_box(0.4),
     )
 
 
 def upright_text(axes: Axes, x: float, text: str, **look) -> None:
     """Write a word on the zero line, in place of a bar or on it."""
-    axes.annotate(
-        text,
-        (x, 0),
-        (0, 3),
-        textcoords="offset points",
-        rotation=90,
-        ha="center",
-        va="bottom",
-        **{"color": style.GREY, **look},
-    )
+    look = {"color": style.GREY, "rotation": 90, "ha": "center", "va": "bottom", **look}
+    axes.annotate(text, (x, 0), (0, 3), textcoords="offset points", **look)

@@ -1,6 +1,7 @@
 """Scores on GLUE: the arms side by side, and the retained share against the paper's."""
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -15,11 +16,9 @@ from distilkit.study.paper import GLUE_SLIPS, GLUE_TASKS
 _METRIC_NAMES = {
     "accuracy": "acc.",
     "matthews": "MCC",
-    "matthews_correlation": "MCC",
     "f1": "F1",
     "pearson": "Pearson",
     "spearman": "Spearm.",
-    "spearmanr": "Spearm.",
 }
 _ABBREVIATIONS = {"acc.": "accuracy", "MCC": "Matthews correlation", "Spearm.": "Spearman"}
 
@@ -38,50 +37,42 @@ _TASK_NAMES = {_key(task): task for task in GLUE_TASKS}
 
 @style.figure_style()
 def plot_glue_bars(scores: pd.DataFrame) -> Figure:
-    """Plot scores per task as grouped bars, the macro-score apart at the right, 6.9 in wide.
+    """Plot scores per task as grouped bars, the macro-scores apart at the right, 6.9 in wide.
 
     A bar is the median over seeds, a whisker their minimum and maximum, a dot one seed. A score of
     NaN is undefined (for instance a correlation with a constant) and gets a word in place of a bar.
-    Rows whose task begins with "macro" are drawn as given. Without any, the macro-score is computed
-    per seed: the mean over tasks of the mean over a task's metrics, and again without WNLI. It is
-    undefined for a seed that lacks a task.
+    A macro-score is the mean over tasks; it is undefined for a seed that lacks a task.
 
     Args:
-        scores: long, columns `arm`, `seed`, `task`, `metric`, `score` (points, -100 to 100 or
-            NaN), one row for each combination. Arms and tasks appear in the table's order.
-
-    Raises:
-        ValueError: for an empty table, missing columns, doubled rows, or scores out of range.
+        scores: as :func:`distilkit.study.arms.finetune_arms` gives them, -100 to 100 or NaN. Arms
+            and tasks appear in the table's order.
     """
-    keys = ["arm", "seed", "task", "metric"]
-    scores = check_table("scores", scores, [*keys, "score"], unique=keys)
-    scores = scores[[*keys, "score"]].reset_index(drop=True).astype({"score": float})
+    keys = ["arm", "seed", "task"]
+    scores = check_table("scores", scores, [*keys, "metric", "score"], unique=keys)
+    scores = scores.astype({"score": float})
     if (scores["score"].abs() > 100).any():
         raise ValueError("scores['score'] must lie between -100 and 100 points, or be NaN")
     if scores["metric"].isin(["accuracy", "f1"]).any() and scores["score"].abs().max() <= 1:
         raise ValueError("scores['score'] is at most 1 everywhere: give points (times 100)")
-    if not _is_macro(scores["task"]).any():
-        scores = pd.concat([scores, _macro(scores)], ignore_index=True)
-
-    scores["group"] = list(zip(scores["task"], scores["metric"], strict=True))
-    is_macro = _is_macro(scores["task"])
-    tasks = list(dict.fromkeys(scores.loc[~is_macro, "group"]))
-    groups = tasks + list(dict.fromkeys(scores.loc[is_macro, "group"]))
+    metrics = dict(zip(scores["task"], scores["metric"].map(_metric_name), strict=True))
+    macros = _macros(scores, list(metrics))
+    groups = [*metrics, *dict.fromkeys(macros["task"])]
+    scores = pd.concat([scores, macros])
     arms = list(dict.fromkeys(scores["arm"]))
-    centres, group_pt = _places(len(groups), len(tasks))
+    centres, group_pt = _places(len(groups), len(metrics))
     width = min(0.84 / len(arms), 0.3)
 
     figure = style.new_figure(style.FULL_IN, 2.9)
     axes = figure.subplots()
     for a, arm in enumerate(arms):
-        of_arm = scores[scores["arm"] == arm].groupby("group")["score"]
+        of_arm = scores[scores["arm"] == arm].groupby("task")["score"]
         for centre, group in zip(centres, groups, strict=True):
             x = centre + (a - (len(arms) - 1) / 2) * width
             values = of_arm.get_group(group) if group in of_arm.groups else None
             _seed_bar(axes, x, width, values, a)
     axes.axhline(0, color=style.GREY, linewidth=0.6)
-    _group_axis(axes, centres, len(tasks))
-    labels = [_group_label(*group, group_pt - 2) for group in groups]
+    _group_axis(axes, centres, len(metrics))
+    labels = [_group_label(task, metrics.get(task), group_pt - 2) for task in groups]
     axes.set_xticks(centres, labels, linespacing=1.2)
     axes.spines["bottom"].set_visible(False)
     lowest = scores["score"].min()
@@ -94,37 +85,23 @@ def plot_glue_bars(scores: pd.DataFrame) -> Figure:
         else "One seed",
         fontsize=style.TEXT_PT,
     )
-    parts.legend_above(
-        figure, [parts.swatch(arm, **parts.series_look(i)) for i, arm in enumerate(arms)]
-    )
-    used = dict.fromkeys(_metric_name(metric) for _, metric in tasks)
-    notes = [f"{short}: {_ABBREVIATIONS[short]}" for short in used if short in _ABBREVIATIONS]
-    if notes:
+    swatches = [parts.swatch(arm, **parts.series_look(i)) for i, arm in enumerate(arms)]
+    parts.legend_above(figure, swatches)
+    used = dict.fromkeys(metrics.values())
+    if notes := [f"{short}: {_ABBREVIATIONS[short]}" for short in used if short in _ABBREVIATIONS]:
         parts.note_below(figure, "; ".join(notes) + ".")
     return style.freeze_layout(figure)
 
 
-def _is_macro(tasks: pd.Series) -> pd.Series:
-    return tasks.astype(str).str.lower().str.startswith("macro")
-
-
-def _macro(scores: pd.DataFrame) -> pd.DataFrame:
+def _macros(scores: pd.DataFrame, tasks: list[str]) -> pd.DataFrame:
     """Rows `macro` (and `macro without WNLI`) per arm and seed; NaN where a task is missing."""
-    tasks = list(dict.fromkeys(scores["task"]))
-    per_task = scores.groupby(["arm", "seed", "task"], sort=False)["score"].agg(
-        lambda s: s.mean(skipna=False)
-    )
-    wide = per_task.unstack("task").reindex(columns=tasks)
-    means = {"macro": wide.mean(axis=1, skipna=False)}
+    wide = scores.pivot(index=["arm", "seed"], columns="task", values="score")
+    averaged = {"macro": tasks}
     without = [task for task in tasks if str(task).upper() != "WNLI"]
     if 0 < len(without) < len(tasks):
-        means["macro without WNLI"] = wide[without].mean(axis=1, skipna=False)
-    return pd.concat(
-        [
-            mean.rename("score").reset_index().assign(task=name, metric="")
-            for name, mean in means.items()
-        ]
-    )
+        averaged["macro without WNLI"] = without
+    means = {name: wide[of].mean(axis=1, skipna=False) for name, of in averaged.items()}
+    return pd.concat(means, names=["task"]).rename("score").reset_index()
 
 
 def _places(groups: int, tasks: int) -> tuple[list[float], float]:
@@ -153,31 +130,21 @@ def _seed_bar(axes: Axes, x: float, width: float, values: pd.Series | None, seri
     axes.bar(x, np.median(defined), width, **parts.series_look(series))
     if len(defined) > 1:
         parts.whisker(axes, [x, x], [defined.min(), defined.max()])
-        axes.plot(
-            x + parts.dodge(len(defined), 0.27) * width,
-            defined,
-            linestyle="",
-            marker="o",
-            markersize=2.4,
-            color=style.INK,
-            markeredgecolor="white",
-            markeredgewidth=0.4,
-        )
+        dots = {"marker": "o", "markersize": 2.4, "color": style.INK, "linestyle": ""}
+        rim = {"markeredgecolor": "white", "markeredgewidth": 0.4}
+        axes.plot(x + parts.dodge(len(defined), 0.27) * width, defined, **dots, **rim)
     if len(defined) < len(values):
         text = f"{len(values) - len(defined)} of {len(values)} undefined"
-        box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
-        parts.upright_text(axes, x, text, color=style.INK, bbox=box)
+        parts.upright_text(axes, x, text, color=style.INK, bbox=parts.white_box(0.8))
     return None
 
 
-def _group_label(task: str, metric: str, width_pt: float) -> str:
+def _group_label(task: str, metric: str | None, width_pt: float) -> str:
     name = wrap(_TASK_NAMES.get(_key(task), task), width_pt, 3)
-    metric = _metric_name(metric)
     return f"{name}\n{wrap(metric, width_pt, 2)}" if metric else name
 
 
 def _metric_name(metric: str) -> str:
-    metric = "" if pd.isna(metric) else str(metric)
     return _METRIC_NAMES.get(metric.lower(), metric.replace("_", " "))
 
 
@@ -185,18 +152,10 @@ def _metric_name(metric: str) -> str:
 def plot_beside_paper(measured: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     """Plot the retained share of the teacher's score, measured and published, 6.9 in wide.
 
-    Published bars are grey and hatched. The known slips in the published numbers stand below.
-
     Args:
-        measured: columns `task`, `retained` (percent), `low`, `high` (minimum and maximum over
-            seeds; NaN for none). `retained` is NaN where it is undefined: where the teacher's
-            score is not above 0.
-        paper: columns `task`, `retained`, as :func:`distilkit.study.paper.retained` gives them; a
-            task that it lacks has no published bar. `SST-2` and `sst2` are the same task.
-
-    Raises:
-        ValueError: for an empty table, missing columns, doubled tasks, infinite values, or a
-            `retained` outside `low` to `high`.
+        measured: as :func:`distilkit.study.arms.retained` gives it; NaN where undefined.
+        paper: as :func:`distilkit.study.paper.retained` gives it; a task that it lacks has no
+            published bar. `SST-2` and `sst2` are the same task.
     """
     check_table("measured", measured, ["task", "retained", "low", "high"], unique=["task"])
     check_table("paper", paper, ["task", "retained"], unique=["task"])
@@ -212,9 +171,8 @@ def plot_beside_paper(measured: pd.DataFrame, paper: pd.DataFrame) -> Figure:
 
     figure = style.new_figure(style.FULL_IN, 3.3)
     axes = figure.subplots()
-    rows = zip(centres, names, shares, low, high, strict=True)
-    for centre, name, share, bottom, top in rows:
-        _share_bar(axes, centre, -width, share, _MEASURED, group_pt, (bottom, top))
+    for centre, name, share, *ends in zip(centres, names, shares, low, high, strict=True):
+        _share_bar(axes, centre, -width, share, _MEASURED, group_pt, ends)
         if _key(name) in published.index:
             _share_bar(axes, centre, width, published[_key(name)], _PUBLISHED, group_pt)
     axes.axhline(100, color=style.INK, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0.9)
@@ -224,13 +182,9 @@ def plot_beside_paper(measured: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     axes.set_ylim(min(bottoms) * 1.05, max(tops) * 1.11)
     axes.set_xticks(centres, [wrap(name, group_pt - 2, 3) for name in names])
     axes.set_ylabel("retained, % of the teacher's score")
-    parts.legend_above(
-        figure,
-        [
-            parts.swatch("ours (whisker: minimum and maximum over seeds)", **_MEASURED),
-            parts.swatch("published (Sanh et al. 2019)", **_PUBLISHED),
-        ],
-    )
+    looks = {"ours (whisker: minimum and maximum over seeds)": _MEASURED}
+    looks["published (Sanh et al. 2019)"] = _PUBLISHED
+    parts.legend_above(figure, [parts.swatch(name, **look) for name, look in looks.items()])
     parts.note_below(figure, " ".join(("Published numbers:", *GLUE_SLIPS)))
     return style.freeze_layout(figure)
 
@@ -242,7 +196,7 @@ def _share_bar(
     share: float,
     look: dict,
     group_pt: float,
-    ends: tuple[float, float] | None = None,
+    ends: Sequence[float] = (0, 0),
 ) -> None:
     """A bar with its value, left of the centre for a negative width; `ends` of its whisker."""
     x = centre + width / 2
@@ -250,7 +204,7 @@ def _share_bar(
         return parts.upright_text(axes, x, "undefined")
     axes.bar(x, share, abs(width), **look)
     top = max(share, 0)
-    if ends is not None and ends[1] > ends[0]:
+    if ends[1] > ends[0]:
         parts.whisker(axes, [x, x], ends, marker="_")
         top = max(top, ends[1])
     roomy = abs(width) * group_pt > 27
@@ -261,6 +215,6 @@ def _share_bar(
         textcoords="offset points",
         ha="center" if roomy else "right" if width < 0 else "left",
         va="bottom",
-        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.3},
+        bbox=parts.white_box(0.3),
     )
     return None

@@ -22,14 +22,7 @@ def plot_study(scores: pd.DataFrame, arm: str = "distilled") -> Figure:
 
     Left: a dot a seed, a bar at the median. Right: `arm` minus the other, seed by seed; the mean
     with its 95 % t-interval. An interval that holds 0 is grey: these seeds show no difference.
-
-    Args:
-        scores: as :func:`distilkit.study.arms.finetune_arms` gives them; `arm` and at least one
-            other.
-        arm: the one that the others are compared with.
-
-    Raises:
-        ValueError: for an empty table, missing columns, or one without `arm`.
+    `scores` are as :func:`distilkit.study.arms.finetune_arms` gives them.
     """
     scores = check_table("scores", scores, ["arm", "seed", "task", "score"])
     arms = list(dict.fromkeys(scores["arm"]))
@@ -74,13 +67,7 @@ def plot_differences(
 
     Args:
         studies: label -> scores, as :func:`distilkit.study.arms.finetune_arms` gives them; one or
-            two, drawn one above the other in the order of the legend. Tasks are those of the
-            first.
-        control: the other arm.
-        arm: the one that it is compared with.
-
-    Raises:
-        ValueError: for an empty table, missing columns, or one without both arms.
+            two, drawn one above the other. Tasks are those of the first.
     """
     lanes = []
     for name, scores in studies.items():
@@ -105,9 +92,8 @@ def plot_differences(
     axes.set_ylim(-len(tasks) + 0.5, 0.5)
     parts.row_chart(axes, len(tasks))
     axes.set_xlabel(f"{arm} minus {control} (points); dots: seeds, bar: mean")
-    parts.legend_above(
-        figure, [parts.mark(n, *look) for n, look in zip(studies, looks, strict=True)]
-    )
+    marks = [parts.mark(name, *look) for name, look in zip(studies, looks, strict=True)]
+    parts.legend_above(figure, marks)
     return style.freeze_layout(figure)
 
 
@@ -115,12 +101,8 @@ def plot_differences(
 def plot_ablation(table: pd.DataFrame) -> Figure:
     """Plot the change of the macro-score without each part, measured and published, 6.9 in wide.
 
-    Args:
-        table: as :func:`distilkit.study.study.compare_ablation` gives it; a row without a
-            measurement shows the published number only.
-
-    Raises:
-        ValueError: for an empty table or missing columns.
+    `table` is as :func:`distilkit.study.study.compare_ablation` gives it; a row without a
+    measurement shows the published number only.
     """
     table = check_table("table", table, ["left_out", "published", "ours", "low", "high"])
     figure = style.new_figure(style.FULL_IN, 1.0 + 0.52 * len(table))
@@ -158,9 +140,6 @@ def plot_temperature_study(scores: pd.DataFrame, entropies: pd.DataFrame) -> Fig
     Args:
         scores: columns `temperature`, `seed`, `retained` (percent).
         entropies: as :func:`distilkit.study.entropy.entropy_of_targets` gives them, in nats.
-
-    Raises:
-        ValueError: for an empty table or missing columns.
     """
     scores = check_table("scores", scores, ["temperature", "seed", "retained"])
     entropies = check_table("entropies", entropies, ["temperature", "entropy", "information"])

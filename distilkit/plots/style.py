@@ -77,19 +77,15 @@ def save_figure(figure: Figure, name: str, folder, **metadata) -> tuple[Path, Pa
     """Write `<folder>/<name>.svg` and `<folder>/<name>.png` (300 dpi); return the two paths.
 
     The same figure gives the same bytes in every process: no date and no software version go in.
-    Both files are rendered before either is written. The folder is made if it is missing.
+    Both files are rendered before either is written.
 
     Args:
-        figure: any matplotlib figure; its size stays (no cropping).
-        name: letters, digits, `_` and `-` only.
-        folder: where to write.
         **metadata: what the figure was made from (scale, seed, commit, run ...). The PNG gets one
             text entry a key, the SVG keywords `key: value`. Characters that XML forbids are
             dropped, and so is a None value.
 
     Raises:
-        ValueError: for a name with other characters, or a metadata key that is not 1 to 79
-            letters, digits, `_`, `-` or spaces.
+        ValueError: for other characters in a name or a metadata key than the files can hold.
     """
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise ValueError(f"figure name {name!r}: use letters, digits, '_' and '-' only")

@@ -28,12 +28,9 @@ def plot_temperatures(
     exp(entropy). T = 1, the plain softmax, is drawn darker.
 
     Args:
-        logits: [C], finite, C at least 2.
-        temperatures: finite numbers above 0.
+        logits: [C], C at least 2.
+        temperatures: above 0.
         labels: C names for the bars; by default the index of the class.
-
-    Raises:
-        ValueError: for other shapes, non-finite logits, or temperatures that are not above 0.
     """
     logits = check_vector("logits", logits, at_least=2)
     temperatures = check_vector("temperatures", temperatures)
@@ -83,15 +80,9 @@ def _head(axes: Axes, t: float, entropy: float) -> None:
         linespacing=1.25,
         color=style.INK if t == 1 else style.GREY,
     )
-    axes.annotate(
-        f"T = {t:g}",
-        (0, 1),
-        (0, 5 + 3 * 1.25 * style.TEXT_PT + 2),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        fontsize=style.TITLE_PT,
-        fontweight="bold",
-    )
+    above = {"xytext": (0, 5 + 3 * 1.25 * style.TEXT_PT + 2), "textcoords": "offset points"}
+    font = {"fontsize": style.TITLE_PT, "fontweight": "bold"}
+    axes.annotate(f"T = {t:g}", (0, 1), xycoords="axes fraction", **above, **font)
 
 
 @style.figure_style()
@@ -100,19 +91,14 @@ def plot_one_hot_and_soft(
 ) -> Figure:
     """Plot the one-hot target and the teacher's soft target over the same words, 6.9 in wide.
 
-    The words stand in the order of the teacher's probability. Of more than 15, the 15 most probable
-    are shown, the target always. Below stands the sum of what the teacher gives to other words than
-    the target, its "dark knowledge".
+    Of more than 15 words the 15 most probable are shown, the target always. Below stands the sum of
+    what the teacher gives to other words than the target, its "dark knowledge".
 
     Args:
-        probabilities: [C], the teacher's softmax at `temperature`, or its C largest entries: at
-            least 0, with a sum of at most 1.
-        target: index of the true word in `probabilities`, 0 to C - 1.
+        probabilities: [C], the teacher's softmax at `temperature`, or its C largest entries.
+        target: index of the true word in `probabilities`.
         labels: the C words.
-        temperature: the T of the teacher's softmax, above 0.
-
-    Raises:
-        ValueError: for other shapes, values that are no probabilities, or a target out of range.
+        temperature: T of the teacher's softmax.
     """
     p = check_vector("probabilities", probabilities, at_least=2)
     if (p < 0).any() or p.sum() > 1 + 1e-3:

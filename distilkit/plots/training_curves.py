@@ -10,6 +10,9 @@ from distilkit.plots.checks import check_table, check_vector
 
 LOSS_TERMS = {"soft_target": "Soft targets", "mlm": "Masked words (MLM)", "cosine": "Cosine"}
 _SMOOTHED_FROM = 20  # logged values
+_VALIDATION = {"label": "validation", "linestyle": "", "clip_on": False, "zorder": 3}
+_VALIDATION |= {"marker": "D", "markersize": 4.5, "color": style.VERMILLION}
+_VALIDATION |= {"markeredgecolor": "white", "markeredgewidth": 0.6}
 
 
 @style.figure_style()
@@ -21,12 +24,8 @@ def plot_losses(metrics: pd.DataFrame, validation: pd.DataFrame | None = None) -
 
     Args:
         metrics: columns `step` (optimizer step, rising) and `soft_target`, `mlm`, `cosine`
-            (unweighted terms). A term that is missing or NaN throughout gets no panel; other
-            columns are ignored.
+            (unweighted). A term that is missing or NaN throughout gets no panel.
         validation: the same columns, any of the terms.
-
-    Raises:
-        ValueError: for an empty table, no term, steps that do not rise, or non-finite values.
     """
     check_table("metrics", metrics, ["step"])
     terms = [t for t in LOSS_TERMS if t in metrics.columns and not metrics[t].isna().all()]
@@ -43,19 +42,7 @@ def plot_losses(metrics: pd.DataFrame, validation: pd.DataFrame | None = None) -
     for axes, term in zip(panels, terms, strict=True):
         _training_curve(axes, metrics["step"], metrics[term])
         if validation is not None and term in validation and validation[term].notna().any():
-            axes.plot(
-                validation["step"],
-                validation[term],
-                linestyle="",
-                marker="D",
-                markersize=4.5,
-                color=style.VERMILLION,
-                markeredgecolor="white",
-                markeredgewidth=0.6,
-                label="validation",
-                clip_on=False,
-                zorder=3,
-            )
+            axes.plot(validation["step"], validation[term], **_VALIDATION)
         axes.set_title(LOSS_TERMS[term])
         axes.set_xlabel("optimizer step")
         axes.locator_params(axis="x", nbins=4, integer=True)
@@ -74,15 +61,9 @@ def plot_losses(metrics: pd.DataFrame, validation: pd.DataFrame | None = None) -
 def _training_curve(axes: Axes, steps: pd.Series, values: pd.Series) -> None:
     """The logged values and, if there are enough, their running mean over an odd window."""
     smooth = len(values) >= _SMOOTHED_FROM
-    axes.plot(
-        steps,
-        values,
-        color=style.SKY,
-        linewidth=0.6 if smooth else 1.2,
-        marker="" if smooth else "o",
-        markersize=3,
-        label="each logged step",
-    )
+    width_pt, marker = (0.6, "") if smooth else (1.2, "o")
+    look = {"color": style.SKY, "linewidth": width_pt, "marker": marker, "markersize": 3}
+    axes.plot(steps, values, label="each logged step", **look)
     if smooth:
         window = max(3, len(values) // 20 // 2 * 2 + 1)
         mean = values.rolling(window, center=True, min_periods=window // 2 + 1).mean()

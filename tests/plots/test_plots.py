@@ -104,10 +104,10 @@ FIGURES = {
     "one_hot_many": lambda: plots.plot_one_hot_and_soft(
         np.full(60, 1 / 60), 59, [f"a long word, number {i}" for i in range(60)], 10
     ),
-    "layers_12": lambda: plots.plot_layer_map(12, (0, 2, 4, 7, 9, 11), "bert-base-uncased"),
+    "layers_12": lambda: plots.plot_layer_map(12, (0, 2, 4, 7, 9, 11)),
     "layers_all": lambda: plots.plot_layer_map(4, range(4)),
     "layers_1": lambda: plots.plot_layer_map(1, [0]),
-    "layers_24": lambda: plots.plot_layer_map(24, range(0, 24, 2), *LONG_ARMS),
+    "layers_24": lambda: plots.plot_layer_map(24, range(0, 24, 2)),
     "losses": lambda: plots.plot_losses(curves(), curves().iloc[49::50]),
     "losses_short": lambda: plots.plot_losses(curves(6)),
     "losses_two": lambda: plots.plot_losses(curves().drop(columns="cosine")),
@@ -366,10 +366,12 @@ def test_the_target_is_shown_even_when_the_teacher_gives_it_nothing():
 
 
 def test_layer_map_names_what_is_copied():
-    figure = plots.plot_layer_map(4, (0, 3), "big", "small")
+    figure = plots.plot_layer_map(4, (0, 3))
     text = texts_of(figure).splitlines()
     assert [text.count(f"layer {i}") for i in range(4)] == [2, 2, 1, 1]
-    assert {"big", "small", "pooler", "dropped", "token types", "row 0 folded in"} <= set(text)
+    assert {"teacher", "student", "pooler", "dropped", "token types", "row 0 folded in"} <= set(
+        text
+    )
     arrows = [p for p in figure.axes[0].patches if type(p).__name__ == "FancyArrowPatch"]
     assert len(arrows) == 2 + 2 + 1  # layers, embeddings and head, token types
 
@@ -409,26 +411,6 @@ def test_the_kits_own_task_names_are_written_as_in_the_paper():
     figure = plots.plot_glue_bars(glue(("SST-2", "STS-B")).replace({"SST-2": "sst2"}))
     labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
     assert labels == ["SST-2\nacc.", "STS-B\nPearson", "macro"]
-
-
-def test_a_macro_that_is_given_is_drawn_as_given():
-    given = pd.DataFrame(
-        [("a", 0, "RTE", "accuracy", 60.0), ("a", 0, "macro", "", 12.0)],
-        columns=["arm", "seed", "task", "metric", "score"],
-    )
-    assert [bar.get_height() for bar in bars(plots.plot_glue_bars(given).axes[0])] == [60, 12]
-
-
-def test_two_metrics_of_a_task_count_once_in_the_macro():
-    table = pd.DataFrame(
-        [
-            ("a", 0, "QQP", "accuracy", 80.0),
-            ("a", 0, "QQP", "f1", 60.0),
-            ("a", 0, "RTE", "f1", 10.0),
-        ],
-        columns=["arm", "seed", "task", "metric", "score"],
-    )
-    assert bars(plots.plot_glue_bars(table).axes[0])[-1].get_height() == 40
 
 
 def test_undefined_scores_are_words_and_not_zeros():
