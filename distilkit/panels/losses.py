@@ -145,16 +145,15 @@ def _sentences(
         row, column = divmod(place, ids.shape[1])
         shown, original = int(ids[row, column]), originals.get(place)
         losses = [each[term][row, column].item() for term in TERMS]
-        sentences[row].append(
-            {
-                "word": tokenizer.convert_ids_to_tokens(shown),
-                "fate": _fate(shown, original, tokenizer.mask_token_id),
-                "original": None if original is None else tokenizer.convert_ids_to_tokens(original),
-                "losses": [None if math.isnan(loss) else round(loss, 6) for loss in losses],
-                "teacher": probable[id(teacher)][place],
-                "student": probable[id(student)][place],
-            }
-        )
+        token = {
+            "word": tokenizer.convert_ids_to_tokens(shown),
+            "fate": _fate(shown, original, tokenizer.mask_token_id),
+            "original": None if original is None else tokenizer.convert_ids_to_tokens(original),
+            "losses": [None if math.isnan(loss) else round(loss, 6) for loss in losses],
+            "teacher": probable[id(teacher)][place],
+            "student": probable[id(student)][place],
+        }
+        sentences[row].append(token)
     return sentences
 
 

@@ -38,14 +38,11 @@ def plot_frontier(table: pd.DataFrame) -> Figure:
     marks = [parts.mark(engine, *look) for engine, look in _looks(points).items()]
     front = Line2D([], [], color=style.INK, linewidth=0.9, label="Pareto front")
     parts.legend_above(figure, [*marks, front])
-    seeds, tasks = table["seed"].nunique(), list(dict.fromkeys(table["task"]))
+    seeds, tasks = table["seed"].nunique(), ", ".join(dict.fromkeys(table["task"]))
     spread = f"whisker: range of {seeds} seeds" if seeds > 1 else "one seed"
-    parts.note_below(
-        figure,
-        f"Score: mean over the validation sets of {', '.join(tasks)}; {spread}; equal "
-        f"steps upwards halve the distance to 100. Latency: batch 1, "
-        f"{table['length'].iloc[0]} tokens, threads: {table['threads'].iloc[0]}.",
-    )
+    note = f"Score: mean over the validation sets of {tasks}; {spread}; equal steps upwards halve "
+    note += f"the distance to 100. Latency: batch 1, {table['length'].iloc[0]} tokens, "
+    parts.note_below(figure, f"{note}threads: {table['threads'].iloc[0]}.")
     style.freeze_layout(figure)
     for axes, cost in zip(panels, _COSTS, strict=True):
         _name_variants(axes, points, cost)

@@ -75,15 +75,10 @@ def _block(
     """Draw one block; return the middle of the side that faces the other column."""
     y = _FOOT + row * _STEP
     axes.add_patch(Rectangle((x, y), _WIDTH, _HEIGHT, linewidth=0.7, **_LOOKS[kind]))
-    axes.text(
-        x + _WIDTH / 2,
-        y + _HEIGHT / 2,
-        text,
-        ha="center",
-        va="center_baseline",
-        color=style.INK if kind == "copied" else style.GREY,
-        bbox=parts.white_box(1.2) if "hatch" in _LOOKS[kind] else None,
-    )
+    look = {"color": style.INK if kind == "copied" else style.GREY}
+    look["bbox"] = parts.white_box(1.2) if "hatch" in _LOOKS[kind] else None
+    middle = x + _WIDTH / 2, y + _HEIGHT / 2
+    axes.text(*middle, text, ha="center", va="center_baseline", **look)
     return (x + _WIDTH if x == _TEACHER else x, y + _HEIGHT / 2)
 
 

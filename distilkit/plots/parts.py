@@ -90,15 +90,10 @@ def estimate(axes: Axes, y: float, value: float, low: float, high: float) -> Non
 
 def signed_value(axes: Axes, x: float, y: float, *, below: bool = False) -> None:
     """Write x with its sign next to the point (x, y)."""
-    axes.annotate(
-        f"{x:+.1f}".replace("-", "−"),
-        (x, y),
-        (0, -4.5 if below else 3.5),
-        textcoords="offset points",
-        ha="center",
-        va="top" if below else "bottom",
-        bbox=white_box(0.4),
-    )
+    text = f"{x:+.1f}".replace("-", "−")
+    shift, va = ((0, -4.5), "top") if below else ((0, 3.5), "bottom")
+    look = {"textcoords": "offset points", "bbox": white_box(0.4)}
+    axes.annotate(text, (x, y), shift, ha="center", va=va, **look)
 
 
 def upright_text(axes: Axes, x: float, text: str, **look) -> None:

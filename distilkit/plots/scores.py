@@ -79,12 +79,8 @@ def plot_glue_bars(scores: pd.DataFrame) -> Figure:
     axes.set_ylim(lowest - 4 if lowest < 0 else 0, 102)  # a dot at 100 stays whole
     axes.set_ylabel("score (points)")
     seeds = scores["seed"].nunique()
-    axes.set_title(
-        f"Median of {seeds} seeds; whiskers: minimum and maximum; dots: single seeds"
-        if seeds > 1
-        else "One seed",
-        fontsize=style.TEXT_PT,
-    )
+    several = f"Median of {seeds} seeds; whiskers: minimum and maximum; dots: single seeds"
+    axes.set_title(several if seeds > 1 else "One seed", fontsize=style.TEXT_PT)
     swatches = [parts.swatch(arm, **parts.series_look(i)) for i, arm in enumerate(arms)]
     parts.legend_above(figure, swatches)
     used = dict.fromkeys(metrics.values())
@@ -207,14 +203,9 @@ def _share_bar(
     if ends[1] > ends[0]:
         parts.whisker(axes, [x, x], ends, marker="_")
         top = max(top, ends[1])
-    roomy = abs(width) * group_pt > 27
-    axes.annotate(
-        f"{share:.1f}",
-        (x if roomy else centre, top),
-        (0 if roomy else np.sign(width), 3),
-        textcoords="offset points",
-        ha="center" if roomy else "right" if width < 0 else "left",
-        va="bottom",
-        bbox=parts.white_box(0.3),
-    )
+    place, shift, ha = (centre, top), (np.sign(width), 3), "right" if width < 0 else "left"
+    if abs(width) * group_pt > 27:
+        place, shift, ha = (x, top), (0, 3), "center"
+    look = {"textcoords": "offset points", "bbox": parts.white_box(0.3)}
+    axes.annotate(f"{share:.1f}", place, shift, ha=ha, va="bottom", **look)
     return None

@@ -65,21 +65,17 @@ def plot_temperatures(
         axes.remove()
     for axes in grid[:, 0]:
         axes.set_ylabel("probability")
-    parts.note_below(
-        figure, "Above the bars: entropy, and exp(entropy) as the effective number of classes."
-    )
+    note = "Above the bars: entropy, and exp(entropy) as the effective number of classes."
+    parts.note_below(figure, note)
     return style.freeze_layout(figure)
 
 
 def _head(axes: Axes, t: float, entropy: float) -> None:
     """T in bold, and below it what it does."""
     kind = "plain softmax" if t == 1 else "sharper" if t < 1 else "smoother"
-    axes.set_title(
-        f"{kind}\n{entropy:.2f} nats\n{math.exp(entropy):.1f} classes",
-        fontsize=style.TEXT_PT,
-        linespacing=1.25,
-        color=style.INK if t == 1 else style.GREY,
-    )
+    title = f"{kind}\n{entropy:.2f} nats\n{math.exp(entropy):.1f} classes"
+    colour = style.INK if t == 1 else style.GREY
+    axes.set_title(title, fontsize=style.TEXT_PT, linespacing=1.25, color=colour)
     above = {"xytext": (0, 5 + 3 * 1.25 * style.TEXT_PT + 2), "textcoords": "offset points"}
     font = {"fontsize": style.TITLE_PT, "fontweight": "bold"}
     axes.annotate(f"T = {t:g}", (0, 1), xycoords="axes fraction", **above, **font)
@@ -125,14 +121,9 @@ def plot_one_hot_and_soft(
     right.barh(rows, p[shown], height=0.72, color=np.where(is_target, style.BLUE, style.ORANGE))
     for axes, values, span in ((left, one_hot, 1.0), (right, p[shown], p[shown].max())):
         for row, value in zip(rows, values, strict=True):
-            axes.annotate(
-                f"{value:.0f}" if axes is left else _probability(value),
-                (value, row),
-                (3, 0),
-                textcoords="offset points",
-                va="center_baseline",
-                fontweight="bold" if is_target[row] else "normal",
-            )
+            text = f"{value:.0f}" if axes is left else _probability(value)
+            look = {"fontweight": "bold" if is_target[row] else "normal", "va": "center_baseline"}
+            axes.annotate(text, (value, row), (3, 0), textcoords="offset points", **look)
         axes.set_xlim(0, span * 1.2)
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel("probability")

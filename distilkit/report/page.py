@@ -50,21 +50,13 @@ _TEMPLATES = jinja2.Environment(
 def write_report(scale: Scale) -> Path:
     """Write ``figures/<scale>/report.html``, and each table as ``report_*.csv`` and ``.tex``.
 
-    Args:
-        scale: whose runs and figures, as the notebooks left them.
-
-    Returns:
-        The page.
-
     Raises:
         FileNotFoundError: the notebooks have not been run at this scale.
     """
     folder = scale.figures
     if not (folder / "results.csv").is_file():
-        raise FileNotFoundError(
-            f"no results in {folder}: run the notebooks at the scale {scale.name} first "
-            "(python -m distilkit figures)"
-        )
+        advice = f"run the notebooks at the scale {scale.name} first (python -m distilkit figures)"
+        raise FileNotFoundError(f"no results in {folder}: {advice}")
     tables = report_tables(scale)
     for name, (_, table) in tables.items():
         write_atomically(folder / f"report_{name}.csv", table.to_csv().encode())
@@ -90,11 +82,7 @@ def write_report(scale: Scale) -> Path:
 
 
 def paper_table(comparison: pd.DataFrame) -> str:
-    """Render the comparison with the paper, its rule and the known slips as escaped HTML.
-
-    Args:
-        comparison: as :func:`distilkit.study.paper_comparison.compare_with_paper` gives it.
-    """
+    """Render the comparison with the paper, its rule and the known slips as escaped HTML."""
     return _TEMPLATES.get_template("paper_table.html.j2").render(
         rows=as_text(comparison).to_dict("records"),
         marks=_MARKS,
@@ -117,13 +105,8 @@ def report_tables(scale: Scale) -> dict[str, tuple[str, pd.DataFrame]]:
     results = pd.read_csv(scale.figures / "results.csv", index_col="arm")
     seeds = _joined(scale.seeds)
     drawn = f"medians over the seeds {seeds}" if len(scale.seeds) > 1 else f"seed {seeds}"
-    tables = {
-        "results": (
-            f"Validation sets, {drawn}, in points; size in MB, latency in "
-            "ms (batch 1), throughput in examples a second",
-            _tasks_by_arms(results),
-        )
-    }
+    units = "in points; size in MB, latency in ms (batch 1), throughput in examples a second"
+    tables = {"results": (f"Validation sets, {drawn}, {units}", _tasks_by_arms(results))}
     runs = runs_of(scale)
     if len(runs):
         tables["runs"] = ("The scale's runs of pretraining and distillation", runs)
@@ -133,16 +116,14 @@ def report_tables(scale: Scale) -> dict[str, tuple[str, pd.DataFrame]]:
     ):
         study, of, description = load_reference_table(scale, name)
         if of.name == scale.name and "distilled" in set(study.arm):
-            tables[name] = (
-                f"{what} ({description}): {measured_split(of)} sets, medians over seeds",
-                _tasks_by_arms(results_table(study)),
-            )
+            caption = f"{what} ({description}): {measured_split(of)} sets, medians over seeds"
+            tables[name] = (caption, _tasks_by_arms(results_table(study)))
             others = [arm for arm in dict.fromkeys(study.arm) if arm != "distilled"]
             paired = {arm: paired_difference(study, "distilled", arm) for arm in others}
-            tables[differences] = (
-                "Its paired differences, distilled minus the other: macro-score, 95 % interval",
-                pd.DataFrame(paired).T.rename_axis("arm"),
+            caption = (
+                "Its paired differences, distilled minus the other: macro-score, 95 % interval"
             )
+            tables[differences] = (caption, pd.DataFrame(paired).T.rename_axis("arm"))
     return tables
 
 
