@@ -59,7 +59,7 @@ _NAMES = {
     "plots.temperature": ("plot_one_hot_and_soft", "plot_temperatures"),
     "plots.training_curves": ("plot_losses",),
     "distillation": ("distil", "losses_on", "pretrain"),
-    "models.pruning": ("load_pruned", "prune"),
+    "models.pruning": ("prune",),
     "report.page": ("write_report",),
     "run": ("Run", "open_run", "runs"),
     "cli.setup_notebook": ("provenance", "setup_notebook"),

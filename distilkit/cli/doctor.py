@@ -39,7 +39,7 @@ from distilkit.families import positions
 from distilkit.finetuning import check_classifier, evaluate_task
 from distilkit.masking import MaskedBlocks
 from distilkit.measure.flops import step_bytes
-from distilkit.measure.micro_batch_timing import gradient_step, time_micro_batches
+from distilkit.measure.latency import gradient_step, time_micro_batches
 from distilkit.measure.size import parameter_count
 from distilkit.models.heads import fine_tuned
 from distilkit.processes import processes, to_device

@@ -12,9 +12,10 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from transformers import PreTrainedModel
 
 from distilkit.compress.onnx_export import export_onnx, onnx_logits, onnx_session, quantize_onnx
@@ -22,9 +23,6 @@ from distilkit.measure import process_memory
 from distilkit.measure.inference_benchmark import random_pair
 from distilkit.measure.latency import random_inputs, ready, take_turns
 from distilkit.measure.size import BYTES_PER_MB, bytes_on_disk, parameter_count
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 TORCH, FP32, INT8 = ENGINES = ("torch fp32", "onnx fp32", "onnx int8")
 _FILES = {FP32: "model.onnx", INT8: "model.int8.onnx"}
@@ -51,8 +49,7 @@ def engine_costs(
 
     Args:
         models: name -> a classifier in float32 on the CPU.
-        folder: receives ``<number>/model.onnx``, ``model.int8.onnx`` and, to measure memory, the
-            PyTorch model.
+        folder: receives the exported models.
         length: tokens of the text, no padding.
         runs, warmup: timed passes of each, and untimed passes before them.
         memory: also start a process for each (some seconds each).
@@ -65,8 +62,6 @@ def engine_costs(
     Raises:
         ValueError: no models, a count below 1, or more tokens than a model accepts.
     """
-    import pandas as pd
-
     if not models or min(length, threads, runs) < 1:
         raise ValueError(
             f"{len(models)} models, length = {length}, threads = {threads}, runs = {runs}: give "
@@ -103,11 +98,7 @@ def engine_costs(
 def bench_compression(*, runs: int = 20) -> pd.DataFrame:
     """Measure BERT-base and its 6-layer student, random weights, in each engine at 128 tokens.
 
-    Args:
-        runs: timed passes of each.
-
-    Returns:
-        The table of :func:`engine_costs`, with ``share_of_size`` of the first row.
+    Returns the table of :func:`engine_costs`, with ``share_of_size`` of the first row.
     """
     with tempfile.TemporaryDirectory(prefix="distilkit-onnx-") as folder:
         table = engine_costs(random_pair(), folder, length=128, runs=runs, warmup=3)

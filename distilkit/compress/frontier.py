@@ -15,8 +15,9 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
 from transformers import (
     AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
@@ -43,9 +44,6 @@ from distilkit.run import Run, run_folder
 from distilkit.student import default_layers, student_from_teacher
 from distilkit.study.arms import POINTS, train_and_measured
 from distilkit.study.run_parallel import run_parallel
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 # Shares of heads and units that remain after pruning; 1 is the control.
 KEEP_RATIOS = (1.0, 0.75, 0.5)
@@ -296,8 +294,6 @@ def _costs(plan: Plan, variants: Sequence[str]) -> pd.DataFrame:
 
 
 def _write(out: Path, rows: list[dict[str, Any]], costs: pd.DataFrame) -> pd.DataFrame:
-    import pandas as pd
-
     table = pd.DataFrame(rows).merge(costs, on=["variant", "engine"], validate="many_to_one")
     # JSON has no NaN: rows hold None, which becomes NaN here
     table = table.astype({"score": float, "same_answer": float})[list(COLUMNS)]

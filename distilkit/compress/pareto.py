@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    import pandas as pd
+import pandas as pd
 
 TEACHER = ("teacher", "torch fp32")  # variant and engine that lost points are counted from
 _COSTS = ["size_mb", "latency_ms_p50", "latency_ms_p95", "memory_mib", "parameters"]
@@ -17,8 +14,7 @@ _COSTS = ["size_mb", "latency_ms_p50", "latency_ms_p95", "memory_mib", "paramete
 def frontier_points(table: pd.DataFrame) -> pd.DataFrame:
     """One row for each variant and engine: its mean macro-score over seeds, and its costs.
 
-    Args:
-        table: as :func:`distilkit.compress.frontier.run_frontier` returns it.
+    The table is that of :func:`distilkit.compress.frontier.run_frontier`.
 
     Returns:
         ``variant, engine, score`` (points, mean over seeds of the mean over tasks), ``score_low``,

@@ -28,7 +28,6 @@ def flops_per_token(teacher: Any, student: Any, length: int, share_of_rows: floa
 
     Args:
         teacher, student: configurations of masked language models.
-        length: L, tokens a sequence.
         share_of_rows: share of tokens that the vocabulary head sees: 1 for soft targets at all
             tokens, else the share of masked ones.
     """

@@ -10,9 +10,10 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -27,9 +28,6 @@ from distilkit.measure.latency import latency_ms, ready, throughput_per_s
 from distilkit.measure.size import parameter_count
 from distilkit.processes import to_device
 from distilkit.student import student_from_teacher
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 LENGTHS = (32, 128, 512)
 
@@ -51,11 +49,10 @@ def bench_inference(
     """Measure latency at batch 1 and throughput at batch 32, the models taking turns.
 
     Args:
-        models: name -> model, the teacher first: ratios are to the first one.
+        models: name -> model, the teacher first.
         lengths: tokens a sequence, no padding.
         threads: numbers of CPU threads; by default 1 and as many as PyTorch uses.
-        runs: timed passes at batch 1, after 3 to warm up.
-        batches: timed passes at batch 32, after 1 to warm up.
+        runs, batches: timed passes at batch 1, after 3 to warm up, and at batch 32, after 1.
 
     Returns:
         A row for each model, length and number of threads: ``p50_ms``, ``p95_ms``, ``faster``
@@ -65,8 +62,6 @@ def bench_inference(
     Raises:
         ValueError: as :func:`distilkit.measure.latency.latency_ms` does.
     """
-    import pandas as pd
-
     rows = []
     numbers = sorted({1, torch.get_num_threads()}) if threads is None else threads
     for number, length in tqdm([*product(numbers, lengths)], "threads × lengths"):
@@ -99,11 +94,7 @@ def bench_pass(
 ) -> pd.DataFrame:
     """Time one pass over pairs of sentences at batch size 1: the paper's protocol.
 
-    The models take turns pair by pair; tokenization is timed separately.
-
-    Args:
-        models: name -> model, the teacher first; they share the tokenizer.
-        pairs: for instance those of the STS-B development set.
+    The models, the teacher first, take turns pair by pair; tokenization is timed separately.
 
     Returns:
         A row a model: ``seconds``, ``p50_ms``, ``p95_ms`` of a pair, ``faster`` (the first model's
@@ -112,8 +103,6 @@ def bench_pass(
     Raises:
         ValueError: no models or no pairs.
     """
-    import pandas as pd
-
     if not models or not len(pairs):
         raise ValueError(f"{len(models)} models and {len(pairs)} pairs: give at least one of each")
     started = time.perf_counter()
@@ -131,21 +120,20 @@ def bench_pass(
                 if number >= len(warmup):
                     seconds[name].append(time.perf_counter() - started)
     first = sum(next(iter(seconds.values())))
-    return pd.DataFrame(
-        [
-            {
-                "model": name,
-                "seconds": sum(times),
-                "p50_ms": 1e3 * float(np.percentile(times, 50)),
-                "p95_ms": 1e3 * float(np.percentile(times, 95)),
-                "faster": first / sum(times),
-                "pairs": len(pairs),
-                "tokenization_s": tokenization,
-                "threads": threads,
-            }
-            for name, times in seconds.items()
-        ]
-    )
+    rows = []
+    for name, times in seconds.items():
+        row = {
+            "model": name,
+            "seconds": sum(times),
+            "p50_ms": 1e3 * float(np.percentile(times, 50)),
+            "p95_ms": 1e3 * float(np.percentile(times, 95)),
+            "faster": first / sum(times),
+            "pairs": len(pairs),
+            "tokenization_s": tokenization,
+            "threads": threads,
+        }
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def _inputs(

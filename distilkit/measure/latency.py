@@ -1,4 +1,4 @@
-"""How fast a model is: latency, throughput; and `compare`, with the size as well.
+"""How fast a model is: latency, throughput, micro-batches of a training; `compare` adds the size.
 
 The paper (Sanh et al. 2019, section 4.1, table 3) times a *classifier* at batch size 1 on a CPU.
 A masked language model also projects each token to the vocabulary, which costs teacher and student
@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from time import perf_counter, process_time
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from transformers import PreTrainedModel
 
 from distilkit.measure.size import BYTES_PER_MB, bytes_on_disk, parameter_count
 from distilkit.processes import eval_mode
+from distilkit.training_loop import in_bf16
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -110,21 +111,20 @@ def compare(
     same: dict[str, Any] = {"length": length, "threads": threads}
     latency = latency_ms(models, runs=runs, warmup=warmup, **same)
     throughput = throughput_per_s(models, batch_size=batch_size, runs=throughput_runs, **same)
-    return pd.DataFrame(
-        [
-            {
-                "model": name,
-                "parameters": parameter_count(model),
-                "size_mb": bytes_on_disk(model) / BYTES_PER_MB,
-                "latency_ms_p50": latency[name].p50_ms,
-                "latency_ms_p95": latency[name].p95_ms,
-                "throughput_per_s": throughput[name].median_per_s,
-                "threads": latency[name].threads,
-                "length": length,
-            }
-            for name, model in models.items()
-        ]
-    )
+    rows = []
+    for name, model in models.items():
+        row = {
+            "model": name,
+            "parameters": parameter_count(model),
+            "size_mb": bytes_on_disk(model) / BYTES_PER_MB,
+            "latency_ms_p50": latency[name].p50_ms,
+            "latency_ms_p95": latency[name].p95_ms,
+            "throughput_per_s": throughput[name].median_per_s,
+            "threads": latency[name].threads,
+            "length": length,
+        }
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 # ---- parts that other benchmarks share
@@ -135,11 +135,7 @@ def take_turns(
 ) -> dict[str, list[float]]:
     """Seconds of every timed call by name; the calls take turns: a, b, a, b, ...
 
-    Args:
-        passes: name -> callable to time. It must return only when the work is done; its result is
-            freed after the clock has stopped.
-        runs: timed turns.
-        warmup: untimed turns before them.
+    A call must return only when its work is done; its result is freed after the clock has stopped.
     """
     seconds: dict[str, list[float]] = {name: [] for name in passes}
     for turn in range(warmup + runs):
@@ -185,6 +181,54 @@ def synchronize(device: torch.device | str) -> None:
     """Wait for the kernels that an accelerator still runs after the call has returned."""
     if torch.device(device).type != "cpu":
         torch.accelerator.synchronize(device)
+
+
+# ---- micro-batches of a training
+
+
+class Timing(NamedTuple):
+    """The time of one micro-batch."""
+
+    seconds: float  # wall clock
+    processor_seconds: float  # all threads of this process
+
+
+def time_micro_batches(
+    step: Callable[[Any], Any], batches: Iterable[Any], device: str | torch.device
+) -> list[Timing]:
+    """Call `step` with each micro-batch and time the calls, one by one.
+
+    The first call of a process is slower: discard it, or call once before.
+
+    Args:
+        batches: on `device` already, so that no copy is timed.
+        device: a GPU works asynchronously, so it is synchronised before each reading of the clock.
+    """
+    timings = []
+    for batch in batches:
+        synchronize(device)
+        processor, started = process_time(), perf_counter()
+        step(batch)
+        synchronize(device)
+        timings.append(Timing(perf_counter() - started, process_time() - processor))
+    return timings
+
+
+def gradient_step(
+    model: nn.Module, loss: Callable[..., dict[str, Any]], precision: str
+) -> Callable[[Mapping[str, Any]], None]:
+    """The forward and backward pass of a micro-batch, as the training loop runs it.
+
+    The model is on its device and in training mode; loss and precision as for the loop.
+    """
+    device, bf16 = next(model.parameters()).device, in_bf16(precision)
+
+    def step(batch: Mapping[str, Any]) -> None:
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            value = loss(model, batch, batch["counts"])["loss"]
+            value.backward()
+
+    return step
 
 
 # ---- internals

@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from accelerate.utils import patch_environment
@@ -34,15 +35,12 @@ from distilkit.distillation import LanguageModelLoss
 from distilkit.losses import IGNORE
 from distilkit.masking import MASKED_SHARE, MaskedBlocks
 from distilkit.measure.flops import flops_per_token
-from distilkit.measure.micro_batch_timing import time_micro_batches
+from distilkit.measure.latency import time_micro_batches
 from distilkit.measure.size import BYTES_PER_MB, peak_memory_mb
 from distilkit.models.loading import load_model, load_tokenizer
 from distilkit.processes import end_with_parent, seeded, to_device
 from distilkit.student import student_from_teacher
 from distilkit.training_loop import parameter_groups
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 WIDTHS = {  # teachers: layers, width, heads, tokens a step on a CPU
     "384-wide": (6, 384, 12, 4096),
@@ -96,11 +94,8 @@ def textbook_loss(
     Both models compute logits for all tokens. Boolean masks, expanded over the vocabulary, select
     from them; softmax and losses see all selected rows.
 
-    Args:
-        student, teacher: masked language models.
-        batch: ``input_ids`` and ``labels`` [B, L], -100 where nothing is masked;
-            ``attention_mask`` [B, L] or None.
-        loss_config: weights, temperature, which tokens.
+    The batch has ``input_ids`` and ``labels`` [B, L], -100 where nothing is masked, and
+    ``attention_mask`` [B, L] or None.
     """
     labels, temperature, mask = batch["labels"], loss_config.temperature, batch["attention_mask"]
     mask = torch.ones_like(labels) if mask is None else mask
@@ -242,8 +237,6 @@ def bench_step(
     Raises:
         ValueError: fewer than one step, or works of which a width or text is unknown.
     """
-    import pandas as pd
-
     if steps < 1:
         raise ValueError(f"steps = {steps}: give at least 1")
     if path is not None and not Path(path).parent.is_dir():

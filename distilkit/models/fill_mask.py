@@ -30,8 +30,6 @@ def fill_mask(
     Args:
         models: name -> masked-language model; all of one vocabulary.
         sentences: each with exactly one mask token.
-        temperature: T of the softmax; > 0.
-        top_k: words a sentence.
 
     Returns:
         A row per sentence, a column per model: ``"good 31 %, great 12 %, ..."``.
@@ -42,10 +40,10 @@ def fill_mask(
     """
     import pandas as pd
 
-    answers = {
-        name: [_answer(model, tokenizer, text, temperature, top_k) for text in sentences]
-        for name, model in models.items()
-    }
+    answers = {}
+    for name, model in models.items():
+        logits = [mask_logits(model, tokenizer, text) for text in sentences]
+        answers[name] = [_answer(each, tokenizer, temperature, top_k) for each in logits]
     return pd.DataFrame(answers, index=list(sentences))
 
 
@@ -76,13 +74,8 @@ def pieces(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[str]:
 
 
 def _answer(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    sentence: str,
-    temperature: float,
-    top_k: int,
+    logits: torch.Tensor, tokenizer: PreTrainedTokenizerBase, temperature: float, top_k: int
 ) -> str:
-    logits = mask_logits(model, tokenizer, sentence)
     best = softmax_with_temperature(logits, temperature).topk(top_k)
     words = pieces(tokenizer, best.indices.tolist())
     return ", ".join(  # a number and its sign stay on one line

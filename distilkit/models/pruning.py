@@ -5,7 +5,7 @@ the whole one with those heads and units set to 0, and is a plain Hugging Face m
 
 No Hugging Face config can say that layers have different numbers of heads and units. So the config
 gets one attribute more, ``pruned``. Stock ``from_pretrained`` refuses such a folder (the shapes do
-not match); :func:`load_pruned` and everything in the kit that takes a checkpoint reads it.
+not match); everything in the kit that takes a checkpoint reads it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from torch import nn
 from transformers import AutoConfig, PreTrainedModel
 
 from distilkit.families import BERT_TO_DISTILBERT, PRUNED
-from distilkit.models.hub import fetch
 from distilkit.processes import seeded
 
 SHAPES = PRUNED  # of the config: {"heads": [left in each layer], "units": [likewise]}
@@ -122,31 +121,6 @@ def prune(
     return pruned
 
 
-def load_pruned(checkpoint: str | Path) -> PreTrainedModel:
-    """Load a pruned model as ``save_pretrained`` wrote it, in float32 and eval mode.
-
-    Raises:
-        ValueError: not a pruned model, of an unknown class, or damaged: config and weights cannot
-            be read, do not fit each other, are incomplete or not finite.
-        OSError: what :func:`distilkit.models.hub.fetch` raises.
-    """
-    folder = fetch(checkpoint)
-    named = _config(folder).get("architectures")
-    named = named[0] if isinstance(named, list) and named else named
-    if not isinstance(named, str) or named not in _CLASSES:
-        raise ValueError(
-            f"{checkpoint}: its config.json names the class {named!r}; read are "
-            f"{', '.join(_CLASSES)}"
-        )
-    model, missing, unexpected = read_pruned(_CLASSES[named], folder)
-    if missing or unexpected:
-        raise ValueError(
-            f"{checkpoint} is no whole {named}: {len(missing)} weights are missing, "
-            f"{len(unexpected)} are left over (for instance {min(missing | unexpected)})"
-        )
-    return model
-
-
 def is_pruned(folder: Path) -> bool:
     """Whether the checkpoint in a folder says that it is a pruned model."""
     try:
@@ -169,7 +143,8 @@ def read_pruned(
         that only the file has.
 
     Raises:
-        ValueError: as for :func:`load_pruned`.
+        ValueError: not a pruned model, or damaged: config and weights cannot be read, do not fit
+            each other or are not finite.
     """
     if SHAPES not in _config(folder):
         raise ValueError(

@@ -19,7 +19,7 @@ from distilkit.data.tasks import get_task, task_examples
 from distilkit.distillation import LanguageModelLoss
 from distilkit.finetuning import input_length, sequence_classifier, task_loss
 from distilkit.measure.flops import step_bytes
-from distilkit.measure.micro_batch_timing import gradient_step, time_micro_batches
+from distilkit.measure.latency import gradient_step, time_micro_batches
 from distilkit.measure.size import parameter_count
 from distilkit.processes import processes, to_device
 from distilkit.student import student_from_teacher

@@ -7,7 +7,7 @@ import time
 import torch
 from torch import nn
 
-from distilkit.measure.micro_batch_timing import gradient_step, time_micro_batches
+from distilkit.measure.latency import gradient_step, time_micro_batches
 
 
 def test_each_micro_batch_is_timed_alone():
