@@ -208,7 +208,7 @@ def test_exported_page_needs_neither_kernel_nor_network(notebook_01, page, alone
 LIVE = """
 import numpy as np, torch
 from transformers import BertTokenizerFast
-from distilkit import MaskedBlocks, Training, pretrain, training_view
+from distilkit import MaskedBlocks, TrainingConfig, pretrain, training_view
 from distilkit.config import MLM_ONLY
 from transformers import BertConfig, BertForMaskedLM
 

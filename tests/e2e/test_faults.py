@@ -111,7 +111,7 @@ def test_the_command_ends_with_what_to_try_and_not_with_a_traceback(home, given)
 MOMENTS = {  # where, the how-manieth call
     "tokenization": (block_cache, "write_json", 1),
     "training": (pretraining, "fused_triple_loss", 9),
-    "evaluation": (pretraining, "losses_on", 1),
+    "evaluation": (pretraining, "_mean_losses", 1),
     "saving": (checkpoint, "_save", 2),
     "writing the model": (run_module, "write_json", 3),  # result.json
 }
