@@ -1,9 +1,8 @@
-"""A run folder: what was asked, where it ran, what was measured, what came out.
+"""A run folder: configuration, environment, metrics, result.
 
-``runs/<name>/``: config.json (asked), environment.json (where), metrics.jsonl (one line a logged
-step), predictions.safetensors (fine-tuning: what it answered to each example that it was scored
-on), result.json (written last: a run without it is not finished), model/ (plain Hugging Face
-files), checkpoints/. JSON and safetensors only.
+``runs/<name>/``: config.json, environment.json, metrics.jsonl (a line a logged step),
+predictions.safetensors (fine-tuning: logits of each scored example), result.json (written last: a
+run without it is not finished), model/ (plain Hugging Face files), checkpoints/.
 """
 
 from __future__ import annotations

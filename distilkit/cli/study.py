@@ -5,13 +5,11 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from distilkit.cli.options import add_fields, add_scale, add_training, chosen_scale
 from distilkit.config import scale
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def _study_options(parser: ArgumentParser) -> None:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
+import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from distilkit.families import positions
 from distilkit.losses import softmax_with_temperature
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def fill_mask(
@@ -38,8 +35,6 @@ def fill_mask(
         ValueError: a sentence without the mask token or with several, or a temperature of 0 or
             below.
     """
-    import pandas as pd
-
     answers = {}
     for name, model in models.items():
         logits = [mask_logits(model, tokenizer, text) for text in sentences]

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from distilkit.compress.pareto import frontier_points
 from distilkit.panels.panel import Panel, check_slider, figure_html
 from distilkit.plots.frontier import plot_frontier
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _COLUMNS = ["variant", "engine", "score", "score_low", "score_high", "lost"]
 _COLUMNS += ["size_mb", "latency_ms_p50", "latency_ms_p95", "memory_mib"]

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
 from distilkit.config import Scale, home
@@ -21,9 +22,6 @@ from distilkit.finetuning import finetune, sequence_classifier
 from distilkit.models.heads import fine_tuned
 from distilkit.run import Run
 from distilkit.study.run_parallel import run_parallel
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 POINTS = 100  # GLUE reports every metric times 100
 LEAST_TEACHER_SCORE = 10  # points; the share of a lower score is not meaningful
@@ -64,8 +62,6 @@ def finetune_arms(
         ValueError: before anything is trained: no such split, or one without labels (GLUE's own
             test sets); an arm needs a teacher and no arm ``teacher`` is kept.
     """
-    import pandas as pd
-
     if with_teacher and not ("teacher" in arms and "teacher" in keep):
         raise ValueError(
             f"with_teacher = {tuple(with_teacher)}: needs an arm 'teacher', and it in `keep`"
@@ -189,8 +185,6 @@ def retained(scores: pd.DataFrame, student: str, teacher: str) -> pd.DataFrame:
     and one for the macro-score. NaN where the teacher's score is below
     :data:`LEAST_TEACHER_SCORE` with any seed.
     """
-    import pandas as pd
-
     table = pd.concat([scores, macro_scores(scores).assign(task="macro")])
     table = table.pivot_table(
         index=["task", "seed"], columns="arm", values="score", sort=False, dropna=False

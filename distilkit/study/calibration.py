@@ -6,12 +6,8 @@ predictions with confidence p is right.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
-
-if TYPE_CHECKING:
-    import pandas as pd
+import pandas as pd
 
 BINS = 15  # of equal width over [0, 1], as in the paper's tables
 DRAWS = 200  # of a calibrated classifier's predictions
@@ -31,8 +27,6 @@ def reliability(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS) -
     Raises:
         ValueError: a confidence that is no probability.
     """
-    import pandas as pd
-
     confidence, correct = _checked(confidence, correct)
     edges, bin_of = np.linspace(0, 1, bins + 1), _bin_of(confidence, bins)
     n = np.bincount(bin_of, minlength=bins)
@@ -80,8 +74,6 @@ def calibration_table(examples: pd.DataFrame) -> pd.DataFrame:
     ``brier`` (0 to 2) and ``nll`` (nats), means over examples. Each is computed seed by seed and
     averaged.
     """
-    import pandas as pd
-
     classes = examples[examples.teacher_confidence.notna()]
     groups = [*classes.groupby("task", sort=False)]
     if len(classes):

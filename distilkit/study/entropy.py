@@ -7,9 +7,9 @@ one-hot distribution. Raised further, all targets become alike and carry no info
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import torch
 from transformers import PreTrainedModel
 
@@ -17,9 +17,6 @@ from distilkit.losses import softmax_with_temperature
 from distilkit.masking import MaskedBlocks
 from distilkit.study.token_losses import rows_of
 from distilkit.training_loop import evaluate
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 ROWS = 1024  # tokens whose distributions over the vocabulary stand in memory at once
 
@@ -39,8 +36,6 @@ def entropy_of_targets(
     Raises:
         ValueError: a temperature that is not a positive number.
     """
-    import pandas as pd
-
     sums = dict.fromkeys(temperatures, 0.0)
     means = {t: torch.zeros(teacher.config.vocab_size, dtype=torch.float64) for t in temperatures}
     at_once = max(1, ROWS // blocks.blocks.shape[1])

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy.special import log_softmax
 from transformers import PreTrainedTokenizerBase
 
@@ -23,9 +24,6 @@ from distilkit.masking import SMOOTHING
 from distilkit.run import Run
 from distilkit.study.arms import run_name
 from distilkit.study.intervals import matched_interval, share_interval
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 TOLERANCE = 0.5  # of STS-B's scale (0 to 5): predictions so near to the label count as right
 LENGTHS = ("short", "middling", "long")  # thirds of a task's examples, by tokens
@@ -62,8 +60,6 @@ def compare_runs(
         FileNotFoundError: a run is missing, unfinished, or has no predictions.
         ValueError: a run was scored on other examples than the task holds now.
     """
-    import pandas as pd
-
     tables = []
     for task in scale.tasks:
         description = get_task(task)
@@ -129,8 +125,6 @@ def compare_answers(
     Raises:
         ValueError: the logits are not one row for each example, or there is no example.
     """
-    import pandas as pd
-
     description = get_task(task)
     shape = (len(examples), max(1, len(description.labels)))
     if teacher.shape != shape or student.shape != shape or not len(examples):
@@ -198,8 +192,6 @@ def _counts(weights: np.ndarray) -> np.ndarray:
 
 
 def _thirds(values: pd.Series, names: Sequence[str]) -> pd.Series:
-    import pandas as pd
-
     return pd.cut(values.rank(pct=True), [0, 1 / 3, 2 / 3, 1], labels=names)
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from functools import cache
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
+import pandas as pd
 import torch
 
 from distilkit.config import Scale
@@ -33,9 +33,6 @@ from distilkit.study.paper_sources import (
 )
 from distilkit.study.verdicts import SCORES_WITHIN, Claim, Measurement, claim_row
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 EXAMPLE = {"dog": 6.0, "wolf": 4.5, "fox": 3.0, "cat": 2.0, "car": -2.0}  # logits of notebook 1
 EXAMPLE_TEMPERATURES = (0.25, 0.5, 1, 2, 5, 10)
 
@@ -50,8 +47,6 @@ def compare_with_paper(scale: Scale) -> pd.DataFrame:
     in points, means over seeds (the paper's are medians). A source that is missing or damaged
     gives a row "not run".
     """
-    import pandas as pd
-
     parts = (_cost, _table_1, _table_2, _speed, _table_4, _article)
     claims = [*_architecture(), *(claim for part in parts for claim in part(scale))]
     return pd.DataFrame([claim_row(claim) for claim in claims])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from distilkit.config import GLUE_TASKS, RESULTS, SCALES, Scale, home
 from distilkit.run import OldRun, Run
@@ -18,16 +20,11 @@ from distilkit.study.arms import (
 from distilkit.study.study import measured_split
 from distilkit.study.verdicts import Measurement
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 _NAN = float("nan")
 
 
 def read_table(path: Path, columns: set[str]) -> pd.DataFrame | None:
     """A csv file; None if it is missing, damaged or lacks a column."""
-    import pandas as pd
-
     try:
         table = pd.read_csv(path)
     except (OSError, ValueError):  # pandas' own errors of parsing are ValueErrors
@@ -41,8 +38,6 @@ def arm_scores(scale: Scale, *arms: str, parts: bool = False) -> tuple[pd.DataFr
     The study is preferred: it has more seeds and, at the tiny scale, test sets. `parts` admits the
     study of the parts, which has more arms and fewer tasks.
     """
-    import pandas as pd
-
     own, measured = f"figures/{scale.name}", f"{measured_split(scale)} sets"
     places = []
     for name in ("study.csv", "parts.csv") if parts else ("study.csv",):
@@ -119,8 +114,6 @@ def paper_setting(scale: Scale) -> dict[str, Any]:
 
 def downstream_scores(scale: Scale) -> pd.DataFrame:
     """IMDb's and SQuAD's scores of finished runs: ``arm, seed, task, score`` (points)."""
-    import pandas as pd
-
     pattern = re.compile(
         rf"{re.escape(scale.name)}-(teacher|distilled|distilled_again)-(imdb|squad)-(\d+)"
     )

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import pandas as pd
 
 from distilkit.config import RESULTS, SCALES, Scale
-
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 # The verbs that write such a table
 COMMANDS = {
@@ -28,8 +24,6 @@ def load_reference_table(scale: Scale, name: str) -> tuple[pd.DataFrame, Scale, 
         scale: of the notebook.
         name: "study" (nine tasks), "parts" (three tasks, more arms) or "frontier".
     """
-    import pandas as pd
-
     own = scale.figures / f"{name}.csv"
     if own.is_file():
         return pd.read_csv(own), scale, f"figures/{scale.name}/{own.name}: a table of your own"

@@ -1,7 +1,7 @@
 """Independent runs in parallel: several processes for models too small for more than one core.
 
-A step on a few short sentences hardly gains from a second thread, while two runs in parallel take
-about as long as one. joblib's loky workers need no ``__main__`` guard.
+A step on a few short sentences hardly gains from a second thread. joblib's loky workers need no
+``__main__`` guard.
 
 Ctrl-C ends the workers at once, without a last checkpoint. Finished runs stay finished; the others
 resume from their newest checkpoint.

@@ -14,8 +14,8 @@ from dataclasses import replace
 from functools import cache
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import pandas as pd
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
@@ -38,10 +38,6 @@ from distilkit.study.conditions import ABLATION, ARMS, NEEDS, SEEDS, TEMPERATURE
 from distilkit.study.cost import Step, readable, study_cost
 from distilkit.study.paper import ablation
 from distilkit.study.run_parallel import run_parallel
-
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 COLUMNS = ["arm", "seed", "task", "metric", "score", "train_seconds"]
 
@@ -73,8 +69,6 @@ def run_study(
     Raises:
         ValueError: before anything is trained: there is no such arm, or a task has no labels there.
     """
-    import pandas as pd
-
     arms, seeds = tuple(arms), tuple(seeds)
     for arm in arms:
         check_arm(arm)
@@ -143,8 +137,6 @@ def join_studies(files: Sequence[Path], *, out: Path) -> pd.DataFrame:
         ValueError: a file is not the table of a study; a score is in two rows; or an arm lacks a
             seed or task that others have.
     """
-    import pandas as pd
-
     parts = [pd.read_csv(file) for file in files]
     for file, part in zip(files, parts, strict=True):
         if list(part) != COLUMNS:
@@ -329,8 +321,6 @@ def retained_at_temperatures(scores: pd.DataFrame) -> pd.DataFrame:
 
     Arms that `scores` lacks are left out; without a teacher the table is empty.
     """
-    import pandas as pd
-
     if "teacher" not in set(scores.arm):
         return pd.DataFrame(columns=["temperature", "seed", "retained"], dtype=float)
     wide = macro_scores(scores).pivot(index="seed", columns="arm", values="score")

@@ -7,9 +7,10 @@ sentences plausibly, and to score far above its own shape from random weights on
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from distilkit.config import Scale, home
 from distilkit.data.sources import load_task, load_teacher
@@ -19,9 +20,6 @@ from distilkit.processes import processes
 from distilkit.run import fingerprint
 from distilkit.student import random_student_like
 from distilkit.study.arms import POINTS, finetune_arms, macro_scores, results_table
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 SENTENCES = (
     Path(__file__).with_name("teacher_quality_sentences.txt").read_text("utf-8").splitlines()

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import pandas as pd
+import pandas as pd
 
 REPRODUCED, PARTLY, NOT_HERE, NOT_RUN = "reproduced", "partly", "not at this scale", "not run"
 VERDICTS = (REPRODUCED, PARTLY, NOT_HERE, NOT_RUN)
