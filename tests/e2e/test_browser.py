@@ -263,7 +263,7 @@ def test_a_run_is_watched_stopped_and_goes_on(lab, page):
 
     stderr = page.locator("[data-mime-type='application/vnd.jupyter.stderr']")
     stderr.wait_for()
-    assert stderr.inner_text().strip() == "live is stopped: run this cell again, and it goes on"
+    assert stderr.inner_text().strip() == "live is stopped: run this cell again to resume it"
     page.wait_for_timeout(2000)  # what is asked while the kernel clears its queue would be dropped
     page.evaluate("void window.jupyterapp.commands.execute('notebook:run-all-cells')")
     page.wait_for_function(
