@@ -24,7 +24,8 @@ from transformers import (
 
 from distilkit.config import FinetuneLossConfig, TrainingConfig
 from distilkit.data.examples import Examples
-from distilkit.data.tasks import Task, get_task, scores, task_examples
+from distilkit.data.task_examples import task_examples
+from distilkit.data.tasks import Task, get_task, scores
 from distilkit.families import positions
 from distilkit.losses import at_least_float32, soft_target_loss
 from distilkit.models.heads import with_new_head

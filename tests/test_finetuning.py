@@ -21,7 +21,8 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from distilkit import finetuning
 from distilkit.config import FinetuneLossConfig, TrainingConfig
-from distilkit.data.tasks import TASKS, task_examples
+from distilkit.data.task_examples import task_examples
+from distilkit.data.tasks import TASKS
 from distilkit.finetuning import (
     check_classifier,
     evaluate_task,

@@ -32,7 +32,8 @@ from distilkit.compress.onnx_export import agreement, check_packages, onnx_sessi
 from distilkit.config import Scale, TrainingConfig
 from distilkit.data.examples import Examples
 from distilkit.data.sources import fewer_examples, load_blocks, load_teacher, load_tokenizer
-from distilkit.data.tasks import get_task, scores, task_examples
+from distilkit.data.task_examples import task_examples
+from distilkit.data.tasks import get_task, scores
 from distilkit.distillation import distil
 from distilkit.families import positions
 from distilkit.finetuning import finetune, input_length, sequence_classifier, task_loss

@@ -8,33 +8,55 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from distilkit.losses import IGNORE as NOT_A_WORD  # the label of a token that no word begins with
 
 
 class Examples:
     """Encoded texts and their labels."""
 
     def __init__(
-        self, encoded: Mapping[str, Any], labels: np.ndarray, *, pad_id: int, seed: int
+        self,
+        encoded: Mapping[str, Any],
+        labels: np.ndarray | list[np.ndarray],
+        *,
+        pad_id: int,
+        seed: int,
+        teacher: tuple[Mapping[str, Any], PreTrainedTokenizerBase] | None = None,
     ) -> None:
         """
         Args:
             encoded: ``input_ids`` and ``token_type_ids``, a list of numbers for each example.
-            labels: [examples, ...].
+            labels: [examples, ...]; or one [tokens] for each example, NOT_A_WORD where no word
+                begins. An example (or word) without a label has -1, or NaN if labels are real.
             pad_id: what fills the shorter texts of a batch.
             seed: of the order.
+            teacher: the same texts in the ids of a teacher's tokenizer, and that tokenizer.
         """
         self.input_ids = [np.asarray(ids, dtype=np.int64) for ids in encoded["input_ids"]]
         self.token_type_ids = [np.asarray(t, dtype=np.int64) for t in encoded["token_type_ids"]]
         self.labels = labels
         self.lengths = np.array([len(ids) for ids in self.input_ids])
         self.pad_id, self.seed = pad_id, seed
+        self.teacher = None
+        if teacher is not None:
+            ids, tokenizer = teacher
+            self.teacher = Examples(ids, labels, pad_id=tokenizer.pad_token_id, seed=seed)
+
+    @property
+    def on_words(self) -> bool:
+        """Whether words have labels, rather than examples."""
+        return isinstance(self.labels, list)
 
     def digest(self) -> str:
         """SHA-256 of inputs and labels, for the run's configuration."""
-        digest = hashlib.sha256(self.labels.tobytes())
-        for part in (self.lengths, *self.input_ids, *self.token_type_ids):
+        labels = self.labels if self.on_words else [self.labels]
+        digest = hashlib.sha256()
+        for part in (*labels, self.lengths, *self.input_ids, *self.token_type_ids):
             digest.update(part.tobytes())
+        if self.teacher is not None:
+            digest.update(self.teacher.digest().encode())
         return digest.hexdigest()
 
     def __len__(self) -> int:
@@ -58,12 +80,40 @@ class Examples:
             groups.append(random.permutation(group.reshape(-1, batch_size)).ravel())
         return np.concatenate([*groups, left_over])
 
-    def batch(self, epoch: int, ids: Sequence[int]) -> dict[str, Tensor | dict[str, int]]:
-        """A micro-batch: ``input_ids``, ``attention_mask``, ``token_type_ids``, ``labels``.
+    def batch(self, epoch: int, ids: Sequence[int]) -> dict[str, Any]:
+        """Return a micro-batch, the same in every epoch.
 
-        The first three [B, L], L the longest text of this batch; labels [B, ...]. The same in every
-        epoch.
+        Returns:
+            ``input_ids``, ``attention_mask``, ``token_type_ids``: [B, L], L the longest text of
+            this batch. ``labels``: [N, ...], N = B examples; or N words, with their positions
+            ``rows`` [N] in [B · L]. ``teacher``: the three inputs in the teacher's ids, if they are
+            others. ``counts``: ``examples`` B, ``tokens``, ``targets`` N, and how many of them
+            have a label, ``labels``.
         """
+        inputs = self._inputs(ids)
+        batch: dict[str, Any] = {k: torch.from_numpy(array) for k, array in inputs.items()}
+        if self.on_words:
+            padded = np.full(inputs["input_ids"].shape, NOT_A_WORD, dtype=np.int64)
+            for row, i in enumerate(ids):
+                padded[row, : self.lengths[i]] = self.labels[i]
+            rows = np.flatnonzero(padded.ravel() != NOT_A_WORD)
+            labels = padded.ravel()[rows]
+            batch["rows"] = torch.from_numpy(rows)
+        else:
+            labels = self.labels[ids]
+        if self.teacher is not None:
+            teacher = self.teacher._inputs(ids)
+            batch["teacher"] = {k: torch.from_numpy(array) for k, array in teacher.items()}
+        batch["labels"] = torch.from_numpy(labels)
+        batch["counts"] = {
+            "examples": len(ids),
+            "tokens": int(self.lengths[ids].sum()),
+            "targets": len(labels),
+            "labels": int(is_labelled(labels).sum()),
+        }
+        return batch
+
+    def _inputs(self, ids: Sequence[int]) -> dict[str, np.ndarray]:
         lengths = self.lengths[ids]
         longest = int(lengths.max())
         input_ids = np.full((len(ids), longest), self.pad_id, dtype=np.int64)
@@ -72,9 +122,13 @@ class Examples:
             input_ids[row, : lengths[row]] = self.input_ids[i]
             token_type_ids[row, : lengths[row]] = self.token_type_ids[i]
         return {
-            "input_ids": torch.from_numpy(input_ids),
-            "attention_mask": torch.from_numpy((np.arange(longest) < lengths[:, None]).astype(int)),
-            "token_type_ids": torch.from_numpy(token_type_ids),
-            "labels": torch.from_numpy(self.labels[ids]),
-            "counts": {"examples": len(ids), "tokens": int(lengths.sum())},
+            "input_ids": input_ids,
+            "attention_mask": (np.arange(longest) < lengths[:, None]).astype(int),
+            "token_type_ids": token_type_ids,
         }
+
+
+def is_labelled(labels: np.ndarray) -> np.ndarray:
+    """Return [N]: which of the labels [N] or [N, C] are there, neither -1 nor NaN."""
+    known = ~np.isnan(labels) if labels.dtype.kind == "f" else labels >= 0
+    return known.reshape(len(labels), -1).all(-1)

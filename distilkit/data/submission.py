@@ -14,7 +14,8 @@ import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from distilkit.checkpoint import write_atomically
-from distilkit.data.tasks import TASKS, Task, task_examples
+from distilkit.data.task_examples import task_examples
+from distilkit.data.tasks import TASKS, Task
 from distilkit.finetuning import check_classifier, input_length, predict
 from distilkit.processes import processes
 

@@ -1,35 +1,47 @@
-"""The nine tasks of GLUE, and IMDb, in one table: columns, labels, metrics, splits.
+"""A task: its columns, labels, metrics and splits; GLUE's nine and IMDb in one table.
 
-Wang et al. 2019 (arXiv 1804.07461), section 3 and table 1. A task comes from the Hub
-(``nyu-mll/glue``) or from a folder of Parquet files in the same schema
-(``<folder>/<task>/<split>.parquet``), as the embedded ``data/tiny/glue`` is.
+Wang et al. 2019 (arXiv 1804.07461), section 3 and table 1. A task of the table comes from the Hub
+(``nyu-mll/glue``) or from a folder in the same schema (``<folder>/<task>/<split>.parquet``), as the
+embedded ``data/tiny/glue`` is. A task of one's own holds its data: see
+:func:`distilkit.data.own_task.task_from`.
 """
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase
-
-from distilkit.data.examples import Examples
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
+# The names that transformers has for them (`problem_type`), and one more
+Kind = Literal[
+    "single_label_classification",
+    "multi_label_classification",
+    "regression",
+    "token_classification",
+]
+UNLABELLED = -1  # the label of an example, or of a word, without one; NaN where labels are real
+
 
 @dataclass(frozen=True)
 class Task:
-    """A labelled data set: its columns, labels, metrics and splits."""
+    """A data set: its columns, labels, metrics and splits.
+
+    In the data the column ``label`` holds, by kind: a class number; a 0 or 1 for each label; a real
+    number; the class number of each word.
+    """
 
     name: str
     title: str  # as the paper's tables and GLUE's server spell it
-    columns: tuple[str, ...]  # one or two texts
-    labels: tuple[str, ...]  # names in the order of their numbers; empty: regression
+    columns: tuple[str, ...]  # one or two texts; one list of words for token classification
+    labels: tuple[str, ...]  # names in the order of their numbers; none for regression
+    kind: Kind = "single_label_classification"
     metrics: tuple[str, ...] = ("accuracy",)  # what is reported
     score: str = "accuracy"  # the one that enters the macro-score (as in the paper's table 1)
     validation: tuple[str, ...] = ("validation",)
@@ -37,15 +49,33 @@ class Task:
     hub: str | None = None  # its own data set on the Hub; None: a configuration of GLUE's
     max_length: int = 128  # tokens, unless the caller or the model says fewer
     submit_names: bool = False  # GLUE's server takes names of labels, not numbers
+    # Of a task of one's own: its splits; their SHA-256, by which two tasks are told apart; and what
+    # was read, in sentences
+    data: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
+    digest: str = ""
+    notes: tuple[str, ...] = field(default=(), compare=False)
+
+    def __str__(self) -> str:
+        return self.name
 
     @property
     def regression(self) -> bool:
-        return not self.labels
+        return self.kind == "regression"
+
+    @property
+    def on_words(self) -> bool:
+        """Whether each word has a label, rather than the text."""
+        return self.kind == "token_classification"
+
+    @property
+    def outputs(self) -> int:
+        """The width of the model's head."""
+        return 1 if self.regression else len(self.labels)
 
     @property
     def submission(self) -> tuple[str, ...]:
         """The files of GLUE's server, one for each test set; none if the task is not GLUE's."""
-        if self.hub:
+        if self.hub or self.data is not None:
             return ()
         suffixes = ("",) if len(self.test) == 1 else ("-m", "-mm")
         return tuple(f"{self.title}{suffix}.tsv" for suffix in suffixes)
@@ -184,23 +214,3 @@ def chance_score(task: Task, labels: np.ndarray) -> float:
     if task.score == "f1":  # of answering 1 always
         return float(2 * labels.mean() / (1 + labels.mean()))
     return 0.0
-
-
-def task_examples(
-    data: Any, task: Task, tokenizer: PreTrainedTokenizerBase, *, max_length: int, seed: int
-) -> Examples:
-    """Encode a split as training data for the loop.
-
-    Args:
-        data: a split with the task's columns; without ``label``, as GLUE's test sets may be, the
-            labels are -1.
-        max_length: longer inputs are cut, the longer text of a pair first.
-        seed: of the order.
-    """
-    # sliced first: a Column of datasets hands out its rows one by one, fifty times slower
-    texts = [list(data[column][:]) for column in task.columns]
-    encoded = tokenizer(*texts, truncation=True, max_length=max_length, return_token_type_ids=True)
-    names = getattr(data, "column_names", None) or list(data)
-    labels = data["label"][:] if "label" in names else np.full(len(texts[0]), -1)
-    kind = np.float32 if task.regression else np.int64
-    return Examples(encoded, np.asarray(labels, kind), pad_id=tokenizer.pad_token_id, seed=seed)

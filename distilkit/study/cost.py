@@ -15,7 +15,8 @@ from transformers.utils import logging as hf_logging
 
 from distilkit.config import MLM_ONLY, FinetuneLossConfig, Scale, TrainingConfig
 from distilkit.data.sources import load_blocks, load_task, load_teacher
-from distilkit.data.tasks import get_task, task_examples
+from distilkit.data.task_examples import task_examples
+from distilkit.data.tasks import get_task
 from distilkit.distillation import LanguageModelLoss
 from distilkit.finetuning import input_length, sequence_classifier, task_loss
 from distilkit.measure.flops import step_bytes

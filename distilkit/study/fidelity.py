@@ -19,7 +19,8 @@ from transformers import PreTrainedTokenizerBase
 from distilkit.config import Scale, home
 from distilkit.data.examples import Examples
 from distilkit.data.sources import load_task
-from distilkit.data.tasks import Task, get_task, task_examples
+from distilkit.data.task_examples import task_examples
+from distilkit.data.tasks import Task, get_task
 from distilkit.masking import SMOOTHING
 from distilkit.run import Run
 from distilkit.study.arms import run_name

@@ -12,7 +12,8 @@ from toy_models import small_bert
 from distilkit.cli.main import main
 from distilkit.config import GLUE_TASKS
 from distilkit.data.submission import write_submission
-from distilkit.data.tasks import TASKS, task_examples
+from distilkit.data.task_examples import task_examples
+from distilkit.data.tasks import TASKS
 from distilkit.finetuning import predict, sequence_classifier
 
 

@@ -18,7 +18,8 @@ from toy_models import shake, small_bert
 from transformers import BertForSequenceClassification
 
 from distilkit.config import GLUE_TASKS
-from distilkit.data.tasks import TASKS, get_task, load, scores, task_examples
+from distilkit.data.task_examples import task_examples
+from distilkit.data.tasks import TASKS, get_task, load, scores
 
 # Columns and label names: data set card of nyu-mll/glue. Metrics: Wang et al. 2019, table 1.
 FACTS = {

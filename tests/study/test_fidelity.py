@@ -12,7 +12,8 @@ from toy_models import small_bert
 
 from distilkit import config
 from distilkit.data import sources
-from distilkit.data.tasks import TASKS, task_examples
+from distilkit.data.task_examples import task_examples
+from distilkit.data.tasks import TASKS
 from distilkit.finetuning import score_of
 from distilkit.plots.fidelity import MOST_ROWS, plot_fidelity
 from distilkit.plots.style import FULL_IN

@@ -1,0 +1,94 @@
+"""Encode a task's split as training data for the loop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from transformers import BatchEncoding, PreTrainedTokenizerBase
+
+from distilkit.data.examples import NOT_A_WORD, Examples
+from distilkit.data.tasks import UNLABELLED, Task
+
+
+def task_examples(
+    data: Any,
+    task: Task,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    max_length: int,
+    seed: int,
+    teacher_tokenizer: PreTrainedTokenizerBase | None = None,
+) -> Examples:
+    """Encode a split as training data for the loop.
+
+    Args:
+        data: a split with the task's columns; without ``label``, as GLUE's test sets may be, no
+            example has a label.
+        tokenizer: the model's; a fast one for token classification.
+        max_length: longer inputs are cut, the longer text of a pair first.
+        seed: of the order.
+        teacher_tokenizer: of a teacher that reads other token ids. Not for token classification.
+
+    Raises:
+        ValueError: a tokenizer that cannot tell words from tokens.
+    """
+    # sliced first: a Column of datasets hands out its rows one by one, fifty times slower
+    texts = [list(data[column][:]) for column in task.columns]
+    encoded = _encode(texts, task, tokenizer, max_length)
+    labels = data["label"][:] if "label" in column_names(data) else None
+    if task.on_words:
+        numbers = _labels_of_tokens(encoded, texts[0], labels)
+    else:
+        numbers = _labels_of_texts(task, labels, len(texts[0]))
+    second = None
+    if teacher_tokenizer is not None:
+        second = (_encode(texts, task, teacher_tokenizer, max_length), teacher_tokenizer)
+    return Examples(encoded, numbers, pad_id=tokenizer.pad_token_id, seed=seed, teacher=second)
+
+
+def column_names(data: Any) -> list[str]:
+    """Return the columns of a `datasets` object or of a mapping."""
+    return getattr(data, "column_names", None) or list(data)
+
+
+def _encode(
+    texts: list[list[Any]], task: Task, tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> BatchEncoding:
+    if task.on_words and not tokenizer.is_fast:
+        raise ValueError(
+            f"{task.name}: labels of words need a fast tokenizer, and {type(tokenizer).__name__} "
+            "is not one: load it with AutoTokenizer"
+        )
+    return tokenizer(
+        *texts,
+        is_split_into_words=task.on_words,
+        truncation=True,
+        max_length=max_length,
+        return_token_type_ids=True,
+    )
+
+
+def _labels_of_texts(task: Task, labels: Any, count: int) -> np.ndarray:
+    """Return [examples], or [examples, labels] where an example has several."""
+    several = task.kind == "multi_label_classification"
+    real = several or task.regression
+    if labels is None:
+        shape = (count, len(task.labels)) if several else (count,)
+        return np.full(shape, np.nan if real else UNLABELLED, np.float32 if real else np.int64)
+    return np.asarray(labels, np.float32 if real else np.int64)
+
+
+def _labels_of_tokens(encoded: BatchEncoding, words: list[Any], labels: Any) -> list[np.ndarray]:
+    """Return for each example [L]: a word's label at its first token, NOT_A_WORD elsewhere."""
+    result = []
+    for i, sentence in enumerate(words):
+        own = [UNLABELLED] * len(sentence) if labels is None else labels[i]
+        numbers = np.full(len(encoded["input_ids"][i]), NOT_A_WORD, np.int64)
+        before = None
+        for position, word in enumerate(encoded.word_ids(i)):
+            if word is not None and word != before:
+                numbers[position] = own[word]
+            before = word
+        result.append(numbers)
+    return result
