@@ -210,7 +210,7 @@ class Scale:
         for seed in self.seeds:
             _whole("Scale", "seeds", seed, 0)
         a_file = str(self.text).endswith((".txt", ".jsonl", ".parquet"))
-        if a_file and not Path(self.text).is_file():
+        if a_file and not Path(self.text).expanduser().exists():
             raise FileNotFoundError(f"no text file at {self.text}")
         if self.stream is not None:
             _whole("Scale", "stream", self.stream, 1)

@@ -13,7 +13,6 @@ import shutil
 import time
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 from typing import NamedTuple
 
 import httpx
@@ -30,7 +29,7 @@ from transformers import (
 
 from distilkit.checkpoint import KEEP
 from distilkit.config import MLM_ONLY, Scale, home
-from distilkit.data.documents import about_how_many, is_local
+from distilkit.data.documents import about_how_many
 from distilkit.data.packing import pack
 from distilkit.data.sources import load_task, load_teacher, load_text
 from distilkit.data.tasks import chance_score, get_task
@@ -42,6 +41,7 @@ from distilkit.measure.flops import step_bytes
 from distilkit.measure.latency import gradient_step, time_micro_batches
 from distilkit.measure.size import parameter_count
 from distilkit.models.heads import fine_tuned
+from distilkit.models.hub import local_path
 from distilkit.processes import processes, to_device
 from distilkit.student import student_from_teacher
 from distilkit.training_loop import steps_per_epoch
@@ -89,7 +89,7 @@ def _checks(scale: Scale, task: str | None, checkpoint: str | None) -> list[Chec
     vocabulary = _vocabulary(teacher, tokenizer)
     if not vocabulary.good:
         return [vocabulary]  # the others would fail somewhere inside a model
-    sample = replace(scale, stream=None if is_local(scale.text) else 1)
+    sample = replace(scale, stream=None if local_path(scale.text) else 1)
     blocks = (
         pack(islice(text.read(), DOCUMENTS), tokenizer, scale.length) for text in load_text(sample)
     )
@@ -112,8 +112,7 @@ def _checks(scale: Scale, task: str | None, checkpoint: str | None) -> list[Chec
 def _needs_hub(scale: Scale) -> bool:
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
         return False
-    folders = (scale.teacher, scale.glue)
-    return not (all(Path(name).is_dir() for name in folders) and is_local(scale.text))
+    return not all(local_path(name) for name in (scale.teacher, scale.glue, scale.text))
 
 
 def _hub() -> Check:

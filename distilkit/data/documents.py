@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from distilkit.checkpoint import file_sha256
+from distilkit.models.hub import local_path
 
 FILES = (".txt", ".jsonl", ".parquet")
 HELD_OUT_EVERY, HELD_OUT_AT_MOST = 50, 500
@@ -46,13 +47,12 @@ def open_text(source: str | Path, *, stream: bool = False) -> tuple[Text, Text]:
         ValueError: a file of another kind, no `text`, a `stream` of local files, or an ambiguous
             folder (:func:`text_files`).
     """
-    if not is_local(source):
-        if Path(source).exists():
-            raise ValueError(f"{source}: give a .txt, .jsonl or .parquet file, or a folder of them")
+    path = local_path(source)
+    if path is None:
         return _open_hub(str(source), stream)
     if stream:
         raise ValueError(f"{source} is on this disk: streaming is for texts of the Hub")
-    files, held_out = text_files(source)
+    files, held_out = text_files(path)
     if held_out:
         return _text_of(files), _at_most(_text_of(held_out), VALIDATION_AT_MOST)
     return _divided(*_text_of(files), str(source))
@@ -73,11 +73,6 @@ def _at_most(text: Text, documents: int) -> Text:
         return islice(islice(text.read(), documents), rank, None, world)
 
     return Text(first, lambda: [text.identity(), documents])
-
-
-def is_local(source: str | Path) -> bool:
-    """Whether the text is a file or folder, rather than a dataset of the Hub."""
-    return Path(source).suffix in FILES or Path(source).is_dir()
 
 
 def text_files(source: str | Path) -> tuple[list[Path], list[Path]]:
@@ -113,6 +108,10 @@ def text_files(source: str | Path) -> tuple[list[Path], list[Path]]:
 def _check_file(file: Path) -> None:
     if not file.is_file():
         raise FileNotFoundError(f"no text file at {file}: give a .txt, .jsonl or .parquet file")
+    if file.suffix not in FILES:
+        raise ValueError(
+            f"{file}: a text file ends in .txt, .jsonl or .parquet, not {file.suffix!r}"
+        )
 
 
 def read_texts(path: str | Path) -> list[str]:
@@ -132,10 +131,6 @@ def read_file(path: Path) -> Iterator[str]:
     """
     _check_file(path)
     readers = {".txt": _lines, ".jsonl": _records, ".parquet": _rows}
-    if path.suffix not in readers:
-        raise ValueError(
-            f"{path}: a text file ends in .txt, .jsonl or .parquet, not {path.suffix!r}"
-        )
     return (text for text in readers[path.suffix](path) if text and not text.isspace())
 
 
@@ -259,10 +254,11 @@ def _digest(text: str) -> bytes:
 
 def about_how_many(source: str | Path) -> int | None:
     """Estimate the number of training documents of a local text; None for the Hub's."""
-    if not is_local(source):
+    path = local_path(source)
+    if path is None:
         return None
     number = 0.0
-    for file in text_files(source)[0]:
+    for file in text_files(path)[0]:
         if file.suffix == ".parquet":
             import pyarrow.parquet
 

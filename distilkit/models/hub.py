@@ -6,6 +6,7 @@ SHA-256 is not the announced one are refused, and every error names the checkpoi
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -16,6 +17,35 @@ from distilkit.checkpoint import file_sha256
 _FILES = ["*.json", "*.txt", "*.model", "model*.safetensors"]  # configuration, tokenizer, weights
 _OLD_WEIGHTS = "pytorch_model*.bin"  # of repositories that have no safetensors
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+# No name on the Hub ends like this; a dot alone does not tell ("owner/model-v1.5")
+_FILE_SUFFIXES = {".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet", ".gz", ".safetensors"}
+
+
+def local_path(source: str | Path) -> Path | None:
+    """Return the file or folder at `source`, ``~`` expanded; None for a name on the Hub.
+
+    What is on this disk goes before the Hub. Every door that takes either asks here.
+
+    Raises:
+        FileNotFoundError: nothing is there, and `source` is written like a path: absolute, from
+            ``.``, ``..`` or ``~``, of three parts or more, or with the suffix of a file.
+    """
+    path = Path(os.path.expanduser(source))  # unlike Path.expanduser, leaves ~nobody as it is
+    given = str(source).strip()
+    if given and path.exists():
+        return path
+    if (
+        given in ("", "..")
+        or given.startswith(("./", "../", "~"))
+        or path.is_absolute()
+        or len(path.parts) > 2  # a name on the Hub is NAME or OWNER/NAME
+        or path.suffix.lower() in _FILE_SUFFIXES
+    ):
+        raise FileNotFoundError(
+            f"no file or folder at {str(source)!r}: correct the path, or give the name of a model "
+            "or data set on the Hub"
+        )
+    return None
 
 
 def fetch(checkpoint: str | Path) -> Path:
@@ -24,17 +54,15 @@ def fetch(checkpoint: str | Path) -> Path:
     Requests time out after ``HF_HUB_DOWNLOAD_TIMEOUT`` seconds (10 by default), with some retries.
 
     Raises:
-        FileNotFoundError: a path that does not exist.
+        FileNotFoundError, NotADirectoryError: a path that does not exist, or of a file.
         ConnectionError: the Hub has no such repository, cannot be reached, or, with
             ``HF_HUB_OFFLINE``, the checkpoint is not in the cache.
         ValueError: a file that is not the one that the Hub announced; it is deleted.
     """
-    folder = Path(checkpoint).expanduser()
-    if folder.is_dir():
+    if folder := local_path(checkpoint):
+        if not folder.is_dir():
+            raise NotADirectoryError(f"{checkpoint} is a file: give the folder of a checkpoint")
         return folder
-    a_path = folder.is_absolute() or str(checkpoint).startswith((".", "~"))
-    if a_path or len(folder.parts) > 2:  # an id of the Hub is owner/name
-        raise FileNotFoundError(f"no checkpoint at {checkpoint}")
     try:
         folder = Path(snapshot_download(str(checkpoint), allow_patterns=_FILES))
         if not any(folder.glob("*.safetensors")):

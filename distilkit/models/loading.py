@@ -35,6 +35,10 @@ def load_model(
         OSError: what :func:`distilkit.models.hub.fetch` raises, and a folder without a model.
     """
     folder = fetch(checkpoint)
+    if not (folder / "config.json").is_file():
+        inside = folder / "model" / "config.json"  # the folder of a run
+        what = f"give {inside.parent}" if inside.is_file() else "give one by save_pretrained"
+        raise FileNotFoundError(f"{checkpoint} is a folder without a model (config.json): {what}")
     if is_pruned(folder):
         model, missing, unexpected = read_pruned(kind, folder, **options)
         return model, {"missing_keys": missing, "unexpected_keys": unexpected}

@@ -169,7 +169,7 @@ def test_what_cannot_be_opened_says_so(tmp_path):
     with pytest.raises(ValueError, match="finds no document that is not held out"):
         list(open_text(write(tmp_path / "a.txt", ["again"] * 9))[0].read())
     (tmp_path / "a.csv").write_text("text\na\n")
-    with pytest.raises(ValueError, match=r"a\.csv: give a \.txt"):
+    with pytest.raises(ValueError, match=r"a\.csv: a text file ends in \.txt"):
         open_text(tmp_path / "a.csv")
     (tmp_path / "b.jsonl").write_text('{"text": "a"}\n{"text": "\\ud800"}\n')
     with pytest.raises(ValueError, match="line 2 holds half a character"):

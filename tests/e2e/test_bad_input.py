@@ -257,7 +257,7 @@ CASES = {
     ),
     "local text streamed": (nothing, (*DISTIL, "--stream", "8"), r"streaming is for"),
     # ---- models
-    "teacher missing": (nothing, (*DISTIL, "--teacher", "./nobody"), r"no checkpoint at"),
+    "teacher missing": (nothing, (*DISTIL, "--teacher", "./nobody"), r"no file or folder at"),
     "teacher without configuration": (
         removed("teacher/config.json"),
         DISTIL,
@@ -331,7 +331,7 @@ CASES = {
         r"classifier|fine-tuned",
     ),
     # ---- the others
-    "measured without a checkpoint": (nothing, ("measure", "./nobody"), r"no checkpoint at"),
+    "measured without a checkpoint": (nothing, ("measure", "./nobody"), r"no file or folder at"),
     "measured beyond the positions": (
         nothing,
         ("measure", "teacher", "--length", "9999"),

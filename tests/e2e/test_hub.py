@@ -184,4 +184,4 @@ def test_what_is_not_there(tree, tmp_path):
     assert f"{BERT} could not be had" in error
     for gone in (str(tmp_path / "gone"), "runs/gone/model"):
         status, _, error = client(code.format(gone), tmp_path)
-        assert f"FileNotFoundError: no checkpoint at {gone}" in error
+        assert f"FileNotFoundError: no file or folder at {gone!r}" in error

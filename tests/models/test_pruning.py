@@ -381,7 +381,7 @@ def test_weights_that_are_lost_or_left_over_are_named(tmp_path):
 
 
 def test_nothing_there_and_a_whole_model(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no checkpoint at"):
+    with pytest.raises(FileNotFoundError, match="no file or folder at"):
         load_model(BertForMaskedLM, tmp_path / "nowhere")
     whole(BertForMaskedLM).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="is no pruned model"):
