@@ -75,7 +75,7 @@ def finetune(
     Args:
         model: a sequence classifier with the task's number of labels; not changed.
         tokenizer: the model's; the teacher's too.
-        data: its splits (:func:`distilkit.data.tasks.load`).
+        data: its splits (:func:`distilkit.data.task_files.load`).
         teacher: a classifier fine-tuned on this task, for soft targets besides the labels; it
             returns to its own mode and device.
         loss_config: by default 0.5 for labels and soft targets each, T = 2. Only with a teacher.

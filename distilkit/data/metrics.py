@@ -1,4 +1,4 @@
-"""Metrics of GLUE and SQuAD v1.1 that need no network and run no downloaded code.
+"""Metrics of tasks and of SQuAD v1.1 that need no network and run no downloaded code.
 
 The metric that `evaluate` loads by name is a script of the Hub. These are the same arithmetic:
 SQuAD's with the normalization of the official script (arXiv 1606.05250, section 6.1).
@@ -22,37 +22,76 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 
 
-class GlueMetric(evaluate.Metric):
+class TaskMetric(evaluate.Metric):
     """The metrics of one task; an undefined value is None, never 0.
 
-    Matthews' correlation is undefined when predictions or labels are all of one class, Pearson's
-    and Spearman's when either is constant or there are fewer than two; F1 when neither has a
-    positive.
+    Predictions and references by the task's kind: class numbers [n]; 0 or 1 [n, labels]; reals [n];
+    a list of class numbers for each sentence. Matthews' correlation is undefined when predictions
+    or labels are all of one class, Pearson's and Spearman's when either is constant or there are
+    fewer than two; an F1 when neither has a positive.
     """
 
-    def __init__(self, task: str, names: tuple[str, ...], *, regression: bool) -> None:
-        self.task, self.names, self.regression = task, names, regression
-        super().__init__(config_name=task, keep_in_memory=True)
+    def __init__(
+        self, name: str, kind: str, labels: tuple[str, ...], metrics: tuple[str, ...]
+    ) -> None:
+        self.kind, self.labels, self.metrics = kind, labels, metrics
+        super().__init__(config_name=name, keep_in_memory=True)
 
     def _info(self) -> evaluate.MetricInfo:
-        kind = datasets.Value("float64" if self.regression else "int64")
+        value = datasets.Value("float64" if self.kind == "regression" else "int64")
+        lists = self.kind in ("multi_label_classification", "token_classification")
+        values = datasets.Sequence(value) if lists else value
         return evaluate.MetricInfo(
-            description=f"GLUE {self.task}: {', '.join(self.names)}",
-            citation="Wang et al. 2019, arXiv 1804.07461",
-            features=datasets.Features({"predictions": kind, "references": kind}),
+            description=f"{self.config_name}: {', '.join(self.metrics)}",
+            citation="Wang et al. 2019, arXiv 1804.07461, of GLUE's tasks",
+            features=datasets.Features({"predictions": values, "references": values}),
         )
 
     def _compute(self, predictions, references) -> dict[str, float | None]:
+        if "entity_f1" in self.metrics:
+            tags = [
+                [[self.labels[i] for i in sentence] for sentence in sentences]
+                for sentences in (predictions, references)
+            ]
+            return {"entity_f1": entity_f1(*tags)}
+        if self.kind == "token_classification":
+            predictions, references = np.concatenate(predictions), np.concatenate(references)
         x, y = np.asarray(predictions), np.asarray(references)
-        return {name: _METRICS[name](x, y) for name in self.names}
+        return {name: _METRICS[name](x, y) for name in self.metrics}
+
+
+def entity_f1(predictions: list[list[str]], references: list[list[str]]) -> float | None:
+    """Return the F1 of entities, where type and both ends have to be right; None without any.
+
+    As CoNLL counts them (Tjong Kim Sang and De Meulder 2003): an I- of another type, or without a
+    B-, begins an entity. E- and L- are read as I-, S- and U- as B-.
+    """
+    from nervaluate import Evaluator  # a machine that only trains may lack it
+
+    same = {"E": "I", "L": "I", "S": "B", "U": "B"}
+
+    def plain(sentences: list[list[str]]) -> list[list[str]]:
+        return [[same.get(tag[0], tag[0]) + tag[1:] for tag in tags] for tags in sentences]
+
+    predictions, references = plain(predictions), plain(references)
+    kinds = sorted({tag[2:] for tags in (*predictions, *references) for tag in tags if tag != "O"})
+    if not kinds:
+        return None
+    counted = Evaluator(references, predictions, tags=kinds, loader="list").evaluate()
+    return float(counted["overall"]["strict"].f1)
 
 
 def _accuracy(x: np.ndarray, y: np.ndarray) -> float | None:
     return float(accuracy_score(y, x))
 
 
-def _f1(x: np.ndarray, y: np.ndarray) -> float | None:
-    return float(f1_score(y, x)) if x.any() or y.any() else None
+def _f1(x: np.ndarray, y: np.ndarray, average: str = "binary") -> float | None:
+    # a class that is never predicted counts as 0, without a warning
+    return float(f1_score(y, x, average=average, zero_division=0)) if x.any() or y.any() else None
+
+
+def _macro_f1(x: np.ndarray, y: np.ndarray) -> float | None:
+    return float(f1_score(y, x, average="macro", zero_division=0))
 
 
 def _matthews(x: np.ndarray, y: np.ndarray) -> float | None:
@@ -64,12 +103,19 @@ def _correlation(of: Callable, x: np.ndarray, y: np.ndarray) -> float | None:
     return float(of(x, y).statistic) if varies else None
 
 
+def _rmse(x: np.ndarray, y: np.ndarray) -> float | None:
+    return float(np.sqrt(np.mean((x - y) ** 2)))
+
+
 _METRICS = {
     "accuracy": _accuracy,
     "f1": _f1,
+    "macro_f1": _macro_f1,
+    "micro_f1": partial(_f1, average="micro"),
     "matthews": _matthews,
     "pearson": partial(_correlation, pearsonr),
     "spearman": partial(_correlation, spearmanr),
+    "rmse": _rmse,
 }
 
 

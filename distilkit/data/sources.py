@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from transformers import AutoModel, AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from distilkit.config import Scale
-from distilkit.data import tasks as glue
+from distilkit.data import task_files
 from distilkit.data.block_cache import cached_blocks
 from distilkit.data.block_stream import WINDOW, BlockStream
 from distilkit.data.documents import Text, open_text
+from distilkit.data.tasks import Task
 from distilkit.masking import MaskedBlocks, masking_weights
 from distilkit.models import loading
 from distilkit.models.loading import load_model
 from distilkit.processes import processes
-
-if TYPE_CHECKING:
-    from datasets import DatasetDict
 
 
 def load_tokenizer(scale: Scale) -> PreTrainedTokenizerBase:
@@ -97,9 +96,9 @@ def load_blocks(
     return masked, MaskedBlocks(blocks, tokenizer, seed=0, weights=masked.weights)
 
 
-def load_task(scale: Scale, name: str) -> DatasetDict:
+def load_task(scale: Scale, name: str | Task) -> Mapping[str, Any]:
     """Load a task's splits from the scale's folder or Hub data set."""
-    return glue.load(name, scale.glue)
+    return task_files.load(name, scale.glue)
 
 
 def fewer_examples(train: Any, count: int | None) -> Any:

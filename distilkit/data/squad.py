@@ -15,7 +15,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from distilkit.data.examples import Examples
-from distilkit.data.tasks import load_splits
+from distilkit.data.task_files import load_splits
 
 if TYPE_CHECKING:
     from datasets import DatasetDict

@@ -9,15 +9,12 @@ embedded ``data/tiny/glue`` is. A task of one's own holds its data: see
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from datasets import DatasetDict
 
 # The names that transformers has for them (`problem_type`), and one more
 Kind = Literal[
@@ -103,114 +100,31 @@ def get_task(task: str | Task) -> Task:
     return TASKS[task]
 
 
-def load(name: str, source: str | Path) -> DatasetDict:
-    """Load a task's splits as `datasets` objects.
-
-    Args:
-        source: a folder that holds ``<task>/<split>.parquet``, or a Hub id such as
-            ``nyu-mll/glue`` (a task with a Hub data set of its own comes from there).
-
-    Raises:
-        ValueError: unknown task; columns or labels that are not the task's.
-        FileNotFoundError: no training or no validation file.
-    """
-    task = get_task(name)
-    splits = ("train", *task.validation)
-    hub = (task.hub,) if task.hub else (str(source), name)
-    data = load_splits(source, name, splits, (*task.columns, "label"), hub)
-    for split in splits:
-        _check_labels(task, data[split], f"{source}, {name}, {split}")
-    return data
-
-
-def load_splits(
-    source: str | Path,
-    name: str,
-    splits: Sequence[str],
-    columns: Sequence[str],
-    hub: tuple[str, ...],
-) -> DatasetDict:
-    """Load a data set from ``<source>/<name>/<split>.parquet``, or from the Hub.
-
-    Args:
-        splits: required; others are loaded if they are there.
-        columns: required in each of `splits`.
-        hub: arguments of ``datasets.load_dataset``. If the first is not `source`, the data set has
-            its own place on the Hub, and may be missing in the folder.
-
-    Raises:
-        ValueError: a split or column is missing.
-        FileNotFoundError: the folder, or a file of it, is missing.
-    """
-    import datasets
-
-    folder = Path(source).expanduser() / name
-    if folder.is_dir() or (folder.parent.is_dir() and hub[0] == str(source)):
-        import pyarrow.parquet
-
-        data = datasets.DatasetDict(
-            {
-                file.stem: datasets.Dataset(pyarrow.parquet.read_table(file))
-                for file in sorted(folder.glob("*.parquet"))
-            }
-        )
-        if missing := [split for split in splits if split not in data]:
-            raise FileNotFoundError(f"{folder} has no {missing[0]}.parquet")
-    elif str(source).startswith(("/", "./", "../", "~")) and not folder.parent.is_dir():
-        raise FileNotFoundError(
-            f"no folder of tasks at {source}: give the one that holds {name}/train.parquet, or a "
-            "Hub id"
-        )
-    else:
-        data = datasets.load_dataset(*hub)
-    for split in splits:
-        if split not in data:
-            raise ValueError(f"{source}, {name}: no part {split!r}, only {', '.join(data)}")
-        names = data[split].column_names
-        if absent := [column for column in columns if column not in names]:
-            raise ValueError(
-                f"{source}, {name}, {split}: no column {absent[0]!r}, only {', '.join(names)}"
-            )
-    return data
-
-
-def _check_labels(task: Task, data: Any, where: str) -> None:
-    try:
-        labels = np.asarray(data["label"][:], dtype=np.float64)
-    except (TypeError, ValueError):
-        raise ValueError(
-            f"{where}: the column 'label' holds {data.features['label']}, not numbers"
-        ) from None
-    if not len(labels):
-        raise ValueError(f"{where}: no examples")
-    if task.regression:
-        wrong = ~((labels >= 0) & (labels <= 5))
-        allowed = "0 to 5"
-    else:
-        wrong = ~np.isin(labels, np.arange(len(task.labels)))
-        allowed = ", ".join(f"{i} ({label})" for i, label in enumerate(task.labels))
-    if wrong.any():
-        row = int(np.flatnonzero(wrong)[0])
-        raise ValueError(f"{where}: label {labels[row]:g} in row {row}; labels are {allowed}")
-
-
-def scores(name: str, predictions: np.ndarray, labels: np.ndarray) -> dict[str, float | None]:
+def scores(name: str | Task, predictions: Any, labels: Any) -> dict[str, float | None]:
     """Compute the task's metrics through `evaluate`, offline; None where one is undefined.
 
-    Predictions, [examples], are class numbers, or real values for STS-B.
+    Predictions and labels by the task's kind: class numbers [examples]; 0 or 1 [examples, labels];
+    reals [examples]; a list of class numbers for each sentence.
     """
-    from distilkit.data.metrics import GlueMetric  # `evaluate` is needed only here
+    from distilkit.data.metrics import TaskMetric  # `evaluate` is needed only here
 
     task = get_task(name)
-    metric = GlueMetric(name, task.metrics, regression=task.regression)
+    metric = TaskMetric(task.name, task.kind, task.labels, task.metrics)
     return metric.compute(predictions=predictions, references=labels)
 
 
-def chance_score(task: Task, labels: np.ndarray) -> float:
+def chance_score(task: Task, labels: Any) -> float:
     """Return the score of the best constant answer: 0 where the score is a correlation."""
+    if task.score in ("entity_f1", "matthews", "pearson", "spearman"):
+        return 0.0  # no entity anywhere, or no correlation
+    if task.on_words:
+        labels = np.concatenate([np.asarray(sentence) for sentence in labels])
     labels = np.asarray(labels)
     if task.score == "accuracy":
         return float(np.unique(labels, return_counts=True)[1].max() / len(labels))
     if task.score == "f1":  # of answering 1 always
         return float(2 * labels.mean() / (1 + labels.mean()))
-    return 0.0
+    # micro-averaged F1 of several labels: always the k most frequent ones, with the best k
+    shares = np.sort(labels.mean(0))[::-1]
+    found, answered = shares.cumsum(), np.arange(1, len(shares) + 1)
+    return float((2 * found / (answered + shares.sum())).max())

@@ -222,7 +222,7 @@ def test_what_does_not_fit_is_said_first(home, checkpoint, tokenizer, tmp_path):
     moved["answers"][2]["answer_start"][0] += 1
     with pytest.raises(ValueError, match=r"example 2: .* does not stand at character"):
         windows(moved, tokenizer, max_length=64, stride=8)
-    with pytest.raises(FileNotFoundError, match="no folder of tasks at"):
+    with pytest.raises(FileNotFoundError, match="no file or folder at"):
         load_squad(tmp_path / "gone")
     (tmp_path / "squad").mkdir()
     with pytest.raises(FileNotFoundError, match=r"train\.parquet"):

@@ -19,7 +19,8 @@ from transformers import BertForSequenceClassification
 
 from distilkit.config import GLUE_TASKS
 from distilkit.data.task_examples import task_examples
-from distilkit.data.tasks import TASKS, get_task, load, scores
+from distilkit.data.task_files import load
+from distilkit.data.tasks import TASKS, get_task, scores
 
 # Columns and label names: data set card of nyu-mll/glue. Metrics: Wang et al. 2019, table 1.
 FACTS = {
@@ -246,7 +247,7 @@ def test_missing_split(no_network, tmp_path):
 def test_missing_folder(no_network, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for source in (tmp_path / "no", str(tmp_path / "no"), "./no", "../no", "~/no-such-folder"):
-        with pytest.raises(FileNotFoundError, match="no folder of tasks"):
+        with pytest.raises(FileNotFoundError, match="no file or folder"):
             load("rte", source)
 
 
@@ -262,7 +263,7 @@ def test_a_task_with_a_hub_of_its_own_comes_from_there(tmp_path, monkeypatch):
         with pytest.raises(ConnectionError):
             load("imdb", source)
     assert asked == [(TASKS["imdb"].hub,)] * 2
-    with pytest.raises(FileNotFoundError, match="no folder of tasks"):
+    with pytest.raises(FileNotFoundError, match="no file or folder"):
         load("imdb", str(tmp_path / "no"))
 
 
@@ -358,7 +359,8 @@ def test_a_batch_is_what_the_tokenizer_says(tokenizer):
     for name in ("input_ids", "attention_mask", "token_type_ids"):
         assert torch.equal(batch[name], encoded[name]), name
     assert batch["labels"].tolist() == [texts["label"][i] for i in ids]
-    assert batch["counts"] == {"examples": 3, "tokens": int(encoded["attention_mask"].sum())}
+    tokens = int(encoded["attention_mask"].sum())
+    assert batch["counts"] == {"examples": 3, "tokens": tokens, "targets": 3, "labels": 3}
     again = data.batch(5, ids)
     assert all(torch.equal(batch[n], again[n]) for n in batch if n != "counts")
 

@@ -16,7 +16,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from distilkit.config import RESULTS, SHIPPED
-from distilkit.data import tasks as glue
+from distilkit.data import task_files
 from distilkit.study.arms import macro_scores
 
 # GLUE's schema, written out once more by hand from its dataset card.
@@ -203,7 +203,7 @@ def test_inference_needs_both_sentences(task, split, one_side, all_words):
 
 
 def test_shortcuts_stay_far_below_the_teacher():
-    scores_of = {task: scores(task, glue.load(task, SHIPPED / "glue")) for task in SCHEMA}
+    scores_of = {task: scores(task, task_files.load(task, SHIPPED / "glue")) for task in SCHEMA}
     shortcuts = pd.DataFrame(scores_of).T
     table = pd.read_csv(RESULTS / "few_labels.csv")
     macros = macro_scores(table[table.arm == "teacher"]).score  # five seeds

@@ -22,7 +22,8 @@ from sklearn.metrics import accuracy_score, matthews_corrcoef
 from sklearn.preprocessing import StandardScaler
 
 from distilkit.config import GLUE_TASKS, scale
-from distilkit.data.tasks import get_task, load
+from distilkit.data.task_files import load
+from distilkit.data.tasks import get_task
 
 Features = tuple[object, object]  # of the training and of the validation set
 

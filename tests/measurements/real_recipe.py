@@ -32,7 +32,8 @@ from distilkit import distil, finetune, home, pretrain, sequence_classifier, set
 from distilkit.config import MLM_ONLY, SCALES, FinetuneLossConfig, TrainingConfig
 from distilkit.data.block_cache import cached_blocks
 from distilkit.data.documents import open_text
-from distilkit.data.tasks import get_task, load
+from distilkit.data.task_files import load
+from distilkit.data.tasks import get_task
 from distilkit.masking import MaskedBlocks
 from distilkit.measure.latency import compare
 from distilkit.models.encoder import masked_lm_from_encoder, train_head

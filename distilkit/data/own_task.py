@@ -1,0 +1,307 @@
+"""A task from what a person has: a file, a folder, a Hub id, a table in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, get_args
+
+from distilkit.data.labels import (
+    ENTITY_TAG,
+    Labels,
+    as_number,
+    is_missing,
+    meaning_of,
+    numbers_of,
+)
+from distilkit.data.splits import SPLITS, count_duplicates, divide, text_key, text_keys
+from distilkit.data.tables import Table, read_splits, shown
+from distilkit.data.tasks import Kind, Task
+
+METRICS = {  # by kind; the first is the score
+    "single_label_classification": ("accuracy", "macro_f1", "matthews"),
+    "multi_label_classification": ("micro_f1", "macro_f1"),
+    "regression": ("pearson", "spearman", "rmse"),
+    "token_classification": ("entity_f1",),
+}
+MOST_MISSING = 0.2  # of the rows may lack a text
+
+
+def task_from(
+    data: Any,
+    *,
+    text_columns: str | int | Sequence[str | int] = "text",
+    label_column: str | int | Sequence[str | int] | None = "label",
+    labels: Sequence[str] | None = None,
+    kind: Kind | None = None,
+    name: str | None = None,
+    max_length: int = 128,
+    seed: int = 0,
+) -> Task:
+    """Make a task of a person's own texts and labels.
+
+    Args:
+        data: a .csv, .tsv, .jsonl or .parquet file (each also .gz); a folder with ``train``,
+            ``validation`` and ``test`` files; a Hub id; a `datasets` object; a pandas DataFrame;
+            or a mapping of split to one of these. One table is split 80/10/10: by `seed`, with
+            the same share of each class. Where only the validation is missing, it is a tenth of
+            the training rows.
+        text_columns: the column with the texts; two for pairs. Numbers from 0 on, as for
+            `label_column`, if a .csv or .tsv has no header. Lists of words make a token
+            classification.
+        label_column: None: there are no labels, only a transfer set for a teacher. Several
+            columns of 0 and 1: a multi-label task; so is one with lists of names.
+        labels: all label names in the order of their numbers, for instance a teacher's. By
+            default the data's own order (ClassLabel, pandas categories), else sorted.
+        kind: by default what the labels look like: words and tags; lists; real numbers, which
+            are a regression; and anything else, whole numbers too, a class each.
+        name: of the task, and so of its runs; by default the file's.
+        max_length: tokens.
+        seed: of the split.
+
+    Returns:
+        The task. Its splits are in ``task.data``, with the texts under their own names and
+        ``label`` in numbers; what was read and left out is in ``task.notes``.
+
+    Raises:
+        FileNotFoundError, ValueError, TypeError: what is wrong, with file, line and column.
+    """
+    columns = _names(text_columns)
+    targets = () if label_column is None else _names(label_column)
+    given = [*_listed(text_columns), *_listed(label_column)]
+    header = not all(isinstance(column, int) for column in given)
+    if not 1 <= len(columns) <= 2:
+        raise ValueError(f"text_columns = {text_columns!r}: give one column of texts, or two")
+    if "label" in columns:
+        raise ValueError("a column of texts is called 'label': rename it, the labels go there")
+    if kind is not None and kind not in get_args(Kind):
+        raise ValueError(f"kind = {kind!r}: give one of {', '.join(get_args(Kind))}")
+    tables, notes = read_splits(data, header=header)
+    if "train" not in tables:
+        raise ValueError(f"the data has no split 'train', only {', '.join(tables)}")
+    tables = {split: table for split, table in tables.items() if split in SPLITS}
+    for table in tables.values():
+        _check_columns(table, columns)
+    _check_columns(tables["train"], targets)
+
+    on_words = _holds_lists(tables, columns)
+    parts: dict[str, dict[str, list[Any]]] = {}
+    kept: dict[str, tuple[Table, list[int]]] = {}
+    for split, table in tables.items():
+        rows = _rows_with_text(table, columns, on_words, notes)
+        rows = _rows_with_label(split, table, rows, targets, notes)
+        if not rows:
+            raise ValueError(f"{table.where}: no row is left to use. " + " ".join(notes))
+        kept[split] = (table, rows)
+    meaning = meaning_of(kept, targets, on_words, kind, labels) if targets else None
+    if not targets:
+        kind = kind or ("token_classification" if on_words else "single_label_classification")
+        meaning = Labels(kind, tuple(labels or ()))
+        notes.append("no labels: a teacher's soft targets are all there is to learn from")
+    for split, (table, rows) in kept.items():
+        parts[split] = {c: [table.columns[c][row] for row in rows] for c in columns}
+        if targets and set(targets) <= set(table.columns):
+            if numbers := numbers_of(table, rows, targets, meaning, columns):
+                parts[split]["label"] = numbers
+            else:
+                notes.append(f"{table.where}: no labels, so it cannot be scored")
+    parts = divide(parts, meaning.kind == "single_label_classification", seed, notes)
+    count_duplicates(parts, columns, notes)
+    splits = _as_datasets(parts, columns, meaning)
+    counts = ", ".join(f"{split} {len(part)}" for split, part in splits.items())
+    what = meaning.kind.replace("_", " ")
+    shown = ", ".join(meaning.names[:8]) + (", ..." if len(meaning.names) > 8 else "")
+    classes = f", {len(meaning.names)} labels ({shown})" if meaning.names else ""
+    metrics = METRICS[meaning.kind]
+    if meaning.kind == "token_classification" and not any(map(ENTITY_TAG.match, meaning.names)):
+        metrics = ("accuracy", "macro_f1")
+    return Task(
+        name=name or _default_name(data),
+        title=name or _default_name(data),
+        columns=columns,
+        labels=meaning.names,
+        kind=meaning.kind,
+        metrics=metrics,
+        score=metrics[0],
+        max_length=max_length,
+        data=splits,
+        digest=_digest(parts, meaning),
+        notes=(f"{what}{classes}; examples: {counts}", *notes),
+    )
+
+
+def unlabelled_from(
+    sources: Any | Sequence[Any], task: Task, *, text_columns: str | Sequence[str] | None = None
+) -> Any:
+    """Read further texts for a teacher's soft targets; labels that they have are not used.
+
+    Args:
+        sources: what :func:`task_from` takes, or a list of it; also .txt, a text a line.
+        task: its text columns are looked for, unless `text_columns` says others.
+
+    Returns:
+        A `datasets.Dataset` with the task's text columns, each text once. Texts of the task's
+        validation and test splits are left out.
+    """
+    import datasets
+
+    from distilkit.data.documents import read_file
+
+    names = task.columns if text_columns is None else _names(text_columns)
+    splits = {split: part for split, part in (task.data or {}).items() if split != "train"}
+    held_out = set(chain.from_iterable(text_keys(p, task.columns) for p in splits.values()))
+    found: dict[Any, tuple[Any, ...]] = {}
+    for source in sources if isinstance(sources, (list, tuple)) else [sources]:
+        if isinstance(source, (str, Path)) and re.search(r"\.txt(\.gz)?$", str(source)):
+            tables = [
+                Table({names[0]: texts}, str(source), range(1, len(texts) + 1))
+                for texts in [list(read_file(Path(source).expanduser()))]
+            ]
+        else:
+            tables = list(read_splits(source)[0].values())
+        for table in tables:
+            _check_columns(table, names)
+            for row in _rows_with_text(table, names, task.on_words, []):
+                values = tuple(table.columns[name][row] for name in names)
+                found.setdefault(text_key(values), values)
+    texts = [values for key, values in found.items() if key not in held_out]
+    if not texts:
+        raise ValueError("the unlabelled texts are all in the validation or test split: give more")
+    return datasets.Dataset.from_dict(
+        {column: [values[i] for values in texts] for i, column in enumerate(task.columns)}
+    )
+
+
+def _listed(columns: Any) -> list[Any]:
+    if columns is None:
+        return []
+    return [columns] if isinstance(columns, (str, int)) else list(columns)
+
+
+def _names(columns: Any) -> tuple[str, ...]:
+    return tuple(str(column) for column in _listed(columns))
+
+
+def _default_name(data: Any) -> str:
+    if isinstance(data, Mapping) and isinstance(data.get("train"), (str, Path)):
+        data = data["train"]
+    stem = Path(data).name.split(".")[0] if isinstance(data, (str, Path)) else ""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-") or "own"
+
+
+def _check_columns(table: Table, columns: Sequence[str]) -> None:
+    for column in columns:
+        if column not in table.columns:
+            raise ValueError(
+                f"{table.where}: no column {column!r}, only {', '.join(table.columns)}"
+            )
+
+
+def _holds_lists(tables: Mapping[str, Table], columns: Sequence[str]) -> bool:
+    """Whether the texts are lists of words."""
+    first = next((v for v in tables["train"].columns[columns[0]] if v is not None), None)
+    if not isinstance(first, list):
+        return False
+    if len(columns) > 1:
+        raise ValueError(f"{', '.join(columns)}: lists of words are labelled alone, not in pairs")
+    return True
+
+
+def _rows_with_text(
+    table: Table, columns: Sequence[str], on_words: bool, notes: list[str]
+) -> list[int]:
+    """Return the rows that have all their texts; a value that is no text is refused."""
+    rows, empty = [], []
+    for row in range(len(table)):
+        values = [table.columns[column][row] for column in columns]
+        for column, value in zip(columns, values, strict=True):
+            _check_text(value, on_words, f"{table.place(row)}, column {column!r}")
+        if all(value and (on_words or not value.isspace()) for value in values):
+            rows.append(row)
+        else:
+            empty.append(row)
+    for column in columns:
+        texts = [table.columns[column][row] for row in rows]
+        if texts and not on_words and all(as_number(text) is not None for text in texts):
+            raise ValueError(
+                f"{table.where}: the column {column!r} holds numbers, not texts: name another"
+            )
+    if empty:
+        notes.append(
+            f"{table.where}: {len(empty)} of {len(table)} rows without text left out, the first "
+            f"in {table.unit} {table.lines[empty[0]]}"
+        )
+        if len(empty) > MOST_MISSING * len(table):
+            raise ValueError(
+                f"{notes[-1]}: that is over {MOST_MISSING:.0%}. Is {' or '.join(columns)} the "
+                "column of texts?"
+            )
+    return rows
+
+
+def _check_text(value: Any, on_words: bool, where: str) -> None:
+    if value is None:
+        return
+    if on_words:
+        if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
+            raise ValueError(f"{where} holds {shown(value)}, not a list of words")
+    elif not isinstance(value, str):
+        raise ValueError(f"{where} holds {shown(value)}, not a text")
+    for text in value if on_words else [value]:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"{where} holds half a character: {text!r}") from None
+
+
+def _rows_with_label(
+    split: str, table: Table, rows: list[int], targets: Sequence[str], notes: list[str]
+) -> list[int]:
+    """Return the rows with a label; all of a test split that has none, as GLUE's."""
+    if not targets or not set(targets) <= set(table.columns):
+        return rows
+    with_label = [
+        row for row in rows if not any(is_missing(table.columns[name][row]) for name in targets)
+    ]
+    if split == "test" and not with_label:
+        return rows
+    if missing := sorted(set(rows) - set(with_label)):
+        advice = "" if split == "test" else "; a teacher can use them as unlabelled texts"
+        notes.append(
+            f"{table.where}: {len(missing)} of {len(table)} rows without a label left out, the "
+            f"first in {table.unit} {table.lines[missing[0]]}{advice}"
+        )
+    return with_label
+
+
+def _as_datasets(
+    parts: Mapping[str, Mapping[str, list[Any]]], columns: Sequence[str], meaning: Labels
+) -> Any:
+    import datasets
+
+    one = datasets.Value("string")
+    texts = datasets.List(one) if meaning.kind == "token_classification" else one
+    classes = datasets.ClassLabel(names=list(meaning.names)) if meaning.names else None
+    label = {
+        "single_label_classification": classes,
+        "token_classification": datasets.List(classes) if classes else None,
+        "multi_label_classification": datasets.List(datasets.Value("float32")),
+        "regression": datasets.Value("float64"),
+    }[meaning.kind]
+    result = {}
+    for split, part in parts.items():
+        features = dict.fromkeys(columns, texts)
+        if "label" in part:
+            features["label"] = label
+        result[split] = datasets.Dataset.from_dict(dict(part), datasets.Features(features))
+    return datasets.DatasetDict(result)
+
+
+def _digest(parts: Mapping[str, Mapping[str, list[Any]]], meaning: Labels) -> str:
+    digest = hashlib.sha256(repr(meaning).encode())
+    for split, part in parts.items():
+        digest.update(repr((split, part)).encode())
+    return digest.hexdigest()

@@ -1,0 +1,327 @@
+"""Read tables of examples: .csv, .tsv, .jsonl and .parquet, each also .gz; folders; the Hub.
+
+Every value comes out as Python holds it: text, number, list, or None where there is nothing (an
+empty field, a JSON null or missing key, a Parquet null, pandas' NaN). Each row knows its place.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from distilkit.models.hub import local_path
+
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+# The first word of a file's name -> the split that it holds
+SPLITS = {name: name for name in ("train", "validation", "test")}
+SPLITS |= dict.fromkeys(("dev", "val", "valid"), "validation")
+_LFS = b"version https://git-lfs"  # what git stores in place of a large file
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows of one split."""
+
+    columns: dict[str, list[Any]]
+    where: str  # the file, or what else was read
+    lines: Sequence[int]  # [rows] line of a file, or number of the row from 1 on
+    unit: str = "row"  # "line" where `lines` are lines
+    # column -> names in the order of their numbers, where the source says so
+    names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def place(self, row: int) -> str:
+        """Say where a row stands, for a message."""
+        return f"{self.where}, {self.unit} {self.lines[row]}"
+
+
+def read_splits(data: Any, *, header: bool = True) -> tuple[dict[str, Table], list[str]]:
+    """Read what a person has into one table a split.
+
+    Args:
+        data: a file; a folder with ``train``, ``validation`` and ``test`` files; a Hub id as ``id``
+            or ``id:config``; a `datasets` object; a pandas DataFrame; or a mapping of split to one
+            of these.
+        header: false: a .csv or .tsv has no header, and its columns are called "0", "1", ...
+
+    Returns:
+        The tables, and what there is to say, in sentences. Data in one part is called "train".
+
+    Raises:
+        FileNotFoundError: no such file, or a folder without data files.
+        ValueError: a file that cannot be read, with the line; an ambiguous folder.
+        TypeError: data of another kind.
+    """
+    if _is(data, "datasets", "DatasetDict") or isinstance(data, Mapping):
+        tables = {}
+        for split, part in data.items():
+            found, _ = read_splits(part, header=header)
+            if len(found) != 1:
+                raise ValueError(f"{split}: give one table, not the splits {', '.join(found)}")
+            tables[split] = next(iter(found.values()))
+            if not isinstance(part, (str, Path)):
+                tables[split] = replace(tables[split], where=split)
+        return tables, []
+    if _is(data, "datasets", "Dataset"):
+        return {"train": _from_dataset(data)}, []
+    if _is(data, "pandas", "DataFrame"):
+        return {"train": _from_frame(data)}, []
+    if not isinstance(data, (str, Path)):
+        raise TypeError(
+            f"data is a {type(data).__name__}: give a file, a folder, a Hub id, a datasets object "
+            "or a pandas DataFrame"
+        )
+    path = local_path(data)
+    if path is None:
+        return _from_hub(str(data)), []
+    if path.is_dir():
+        return _from_folder(path, header)
+    return {"train": read_table(path, header=header)}, []
+
+
+def read_table(path: Path, *, header: bool = True) -> Table:
+    """Read one file; see :func:`read_splits`."""
+    kind = _kind(path)
+    if kind is None:
+        raise ValueError(f"{path}: give a {', '.join(SUFFIXES)} file; each may also be .gz")
+    if kind == ".parquet":
+        return replace(_from_dataset(read_parquet([path])), where=path.name)
+    with _open(path) as file:
+        lines = _text_lines(file, path)
+        return _from_jsonl(lines, path) if kind == ".jsonl" else _from_csv(lines, path, header)
+
+
+def split_files(folder: Path) -> tuple[dict[str, list[Path]], list[str]]:
+    """List a folder's data files by split, and the names of its other files.
+
+    A file's split is the first word of its name, as in ``train.csv``, ``dev.tsv`` or
+    ``test-00000-of-00002.parquet``. The Hub's layouts with a folder ``data`` are understood too.
+    """
+    splits: dict[str, list[Path]] = {}
+    others = []
+    for file in sorted(folder.iterdir()):
+        if not file.is_file():
+            continue
+        word, underscore, rest = file.name.split(".")[0].split("-")[0].partition("_")
+        if _kind(file) is None or word not in SPLITS:
+            others.append(file.name)
+        else:  # GLUE's MNLI has validation_matched and validation_mismatched
+            splits.setdefault(SPLITS[word] + underscore + rest, []).append(file)
+    if not splits and (folder / "data").is_dir():
+        return split_files(folder / "data")
+    return splits, others
+
+
+def _from_folder(folder: Path, header: bool) -> tuple[dict[str, Table], list[str]]:
+    files, others = split_files(folder)
+    if "train" not in files:
+        found = f", only {', '.join(others[:5])}" if others else ""
+        raise FileNotFoundError(
+            f"{folder} has no file called train with one of the endings {', '.join(SUFFIXES)}"
+            f"{found}: name the files train, validation and test, or give one file"
+        )
+    notes = [f"{folder.name}: left out {', '.join(others)}"] if others else []
+    tables = {}
+    for split, paths in files.items():
+        different = {path.name.lower().removesuffix(".gz") for path in paths}
+        if len({_kind(path) for path in paths}) > 1 or len(different) < len(paths):
+            names = ", ".join(path.name for path in paths)
+            raise ValueError(f"{folder}: {names} are all {split}: leave one of them there")
+        tables[split] = _joined([read_table(path, header=header) for path in paths])
+    return tables, notes
+
+
+def _joined(parts: list[Table]) -> Table:
+    if len(parts) == 1:
+        return parts[0]
+    columns = {name: [v for part in parts for v in part.columns[name]] for name in parts[0].columns}
+    rows = range(1, 1 + sum(map(len, parts)))
+    where = f"{parts[0].where} to {parts[-1].where}"
+    return Table(columns, where, rows, names=parts[0].names)
+
+
+def _is(data: Any, package: str, kind: str) -> bool:
+    """Whether `data` is such an object; the package is not imported for the question."""
+    module = sys.modules.get(package)
+    return module is not None and isinstance(data, getattr(module, kind))
+
+
+def _kind(path: Path) -> str | None:
+    name = path.name.lower().removesuffix(".gz")
+    return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), None)
+
+
+def _open(path: Path) -> BinaryIO:
+    return gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb")
+
+
+def _text_lines(file: Iterable[bytes], path: Path) -> Iterator[str]:
+    """Yield the lines of a UTF-8 file, with their ends."""
+    number = 0
+    try:
+        for number, line in enumerate(file, 1):
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path.name}, line {number} is not UTF-8 ({error.reason}): save the file as UTF-8"
+        ) from None
+    except (EOFError, OSError) as error:  # a damaged .gz
+        raise ValueError(f"{path.name}, after line {number}: cannot be read ({error})") from None
+
+
+def _from_csv(lines: Iterator[str], path: Path, header: bool) -> Table:
+    first = next(lines, None)
+    if first is None:
+        raise ValueError(f"{path.name} is empty")
+
+    def again() -> Iterator[str]:
+        yield first
+        yield from lines
+
+    csv.field_size_limit(2**31 - 1)
+    if _kind(path) == ".tsv":  # the format knows no quotes: a " is part of the text
+        reader = csv.reader(again(), delimiter="\t", quoting=csv.QUOTE_NONE)
+    else:  # where the comma is the decimal sign, spreadsheets write semicolons
+        semicolons = "," not in first and ";" in first
+        reader = csv.reader(again(), delimiter=";" if semicolons else ",", strict=True)
+    names: list[str] | None = None
+    rows, numbers = [], []
+    start = 1
+    try:
+        for row in reader:
+            if names is None:
+                names = row if header else [str(i) for i in range(len(row))]
+                _check_header(names, path)
+                if header:
+                    start = reader.line_num + 1
+                    continue
+            if _kind(path) == ".tsv":
+                row += [""] * (len(names) - len(row))  # GLUE's QQP has rows that end early
+            if len(row) != len(names) and row:
+                raise ValueError(
+                    f"{path.name}, line {start} has {len(row)} fields, the first line "
+                    f"{len(names)}: a text with a separator or a line break has to stand in quotes"
+                )
+            if row:
+                rows.append(row)
+                numbers.append(start)
+            start = reader.line_num + 1
+    except csv.Error as error:
+        raise ValueError(f"{path.name}, line {start}: {error}") from None
+    columns = {
+        name: [row[i] if row[i] != "" else None for row in rows] for i, name in enumerate(names)
+    }
+    return Table(columns, path.name, numbers, "line")
+
+
+def _check_header(names: list[str], path: Path) -> None:
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"{path.name} has two columns called {twice[0]!r}: rename one")
+
+
+def _from_jsonl(lines: Iterator[str], path: Path) -> Table:
+    records, numbers = [], []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path.name}, line {number} is not JSON: {error}") from None
+        if not isinstance(record, dict):
+            raise ValueError(
+                f"{path.name}, line {number}: each line is an object such as "
+                '{"text": "...", "label": "..."}'
+            )
+        records.append(record)
+        numbers.append(number)
+    if not records:
+        raise ValueError(f"{path.name} is empty")
+    names = dict.fromkeys(name for record in records for name in record)
+    columns = {name: [_value(record.get(name)) for record in records] for name in names}
+    return Table(columns, path.name, numbers, "line")
+
+
+def read_parquet(paths: Sequence[Path]) -> Any:
+    """Read Parquet files into one `datasets.Dataset`, which keeps the names of labels."""
+    import datasets
+    import pyarrow
+    import pyarrow.parquet
+
+    tables = []
+    for path in paths:
+        with _open(path) as file:
+            content = file.read()
+        if content.startswith(_LFS):
+            raise ValueError(f"{path} is git's pointer to a large file: run `git lfs pull` there")
+        try:
+            tables.append(pyarrow.parquet.read_table(io.BytesIO(content)))
+        except (pyarrow.ArrowException, OSError, EOFError) as error:
+            raise ValueError(f"{path} is no Parquet file that can be read: {error}") from None
+    return datasets.Dataset(pyarrow.concat_tables(tables))
+
+
+def _from_dataset(data: Any) -> Table:
+    from datasets import ClassLabel
+
+    columns = {name: [_value(v) for v in data[name][:]] for name in data.column_names}
+    names = {}
+    for name, feature in data.features.items():
+        inner = getattr(feature, "feature", feature)  # of a list
+        if isinstance(inner, ClassLabel):
+            names[name] = tuple(inner.names)
+    return Table(columns, "the data", range(1, len(data) + 1), names=names)
+
+
+def _from_frame(frame: Any) -> Table:
+    import pandas as pd
+
+    columns, names = {}, {}
+    for name, column in frame.items():
+        if isinstance(column.dtype, pd.CategoricalDtype):
+            names[str(name)] = tuple(str(value) for value in column.cat.categories)
+            column = column.astype(object).map(str, na_action="ignore")
+        whole = pd.api.types.is_float_dtype(column) and column.isna().any()
+        if whole and (column.dropna() % 1 == 0).all():  # pandas made numbers of them for the NaNs
+            column = column.astype("Int64")
+        columns[str(name)] = [_value(v) for v in column.astype(object).tolist()]
+    return Table(columns, "the data", range(1, len(frame) + 1), names=names)
+
+
+def _from_hub(name: str) -> dict[str, Table]:
+    import datasets
+
+    source, _, config = name.partition(":")
+    parts = datasets.load_dataset(source, config or None)
+    return {
+        split: replace(_from_dataset(part), where=f"{name}, {split}")
+        for split, part in parts.items()
+    }
+
+
+def _value(value: Any) -> Any:
+    """Return a value with one sign for "nothing": None; arrays as lists."""
+    if hasattr(value, "tolist"):  # NumPy's numbers and arrays
+        value = value.tolist()
+    if isinstance(value, tuple):
+        value = list(value)
+    if isinstance(value, float) and value != value:
+        return None
+    if type(value).__name__ in ("NAType", "NaTType"):  # pandas' own
+        return None
+    return None if isinstance(value, str) and not value else value
+
+
+def shown(value: Any) -> str:
+    """Return a value for a message, cut if it is long."""
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:40]}..."

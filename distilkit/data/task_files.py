@@ -1,0 +1,123 @@
+"""Load a task's splits: from a folder, from GLUE's own download, or from the Hub."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from distilkit.data.glue_files import load_official, official_folder
+from distilkit.data.tables import read_parquet, split_files
+from distilkit.data.tasks import UNLABELLED, Task, get_task
+from distilkit.models.hub import local_path
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+
+
+def load(name: str | Task, source: str | Path) -> Mapping[str, Any]:
+    """Load a task's splits as `datasets` objects; a task of one's own has them already.
+
+    Args:
+        source: a folder that holds ``<task>/<split>.parquet`` (or its shards, as a clone from the
+            Hub has them, or GLUE's own download), or a Hub id such as ``nyu-mll/glue`` (a task with
+            a Hub data set of its own comes from there).
+
+    Raises:
+        ValueError: unknown task; columns, texts or labels that are not the task's.
+        FileNotFoundError: no training or no validation file.
+    """
+    task = get_task(name)
+    if task.data is not None:
+        return task.data
+    splits = ("train", *task.validation)
+    folder = local_path(source)
+    official = official_folder(folder, task) if folder else None
+    if official:
+        data = load_official(official, task)
+        _check_parts(data, splits, (*task.columns, "label"), str(official))
+    else:
+        hub = (task.hub,) if task.hub else (str(source), task.name)
+        data = load_splits(source, task.name, splits, (*task.columns, "label"), hub)
+    for split in data:
+        if split in (*splits, *task.test):
+            _check_examples(task, data[split], f"{source}, {task.name}, {split}")
+    return data
+
+
+def load_splits(
+    source: str | Path,
+    name: str,
+    splits: Sequence[str],
+    columns: Sequence[str],
+    hub: tuple[str, ...],
+) -> DatasetDict:
+    """Load a data set from ``<source>/<name>/<split>.parquet``, or from the Hub.
+
+    Args:
+        splits: required; others are loaded if they are there.
+        columns: required in each of `splits`.
+        hub: arguments of ``datasets.load_dataset``. If the first is not `source`, the data set has
+            its own place on the Hub, and may be missing in the folder.
+
+    Raises:
+        ValueError: a split or column is missing.
+        FileNotFoundError: the folder, or a file of it, is missing.
+    """
+    import datasets
+
+    parent = local_path(source)
+    folder = parent / name if parent else None
+    if folder and (folder.is_dir() or hub[0] == str(source)):
+        files = split_files(folder)[0] if folder.is_dir() else {}
+        data = datasets.DatasetDict({split: read_parquet(paths) for split, paths in files.items()})
+        if missing := [split for split in splits if split not in data]:
+            raise FileNotFoundError(f"{folder} has no {missing[0]}.parquet")
+    else:
+        data = datasets.load_dataset(*hub)
+    _check_parts(data, splits, columns, f"{source}, {name}")
+    return data
+
+
+def _check_parts(
+    data: Mapping[str, Any], splits: Sequence[str], columns: Sequence[str], where: str
+) -> None:
+    for split in splits:
+        if split not in data:
+            raise ValueError(f"{where}: no part {split!r}, only {', '.join(data)}")
+        names = data[split].column_names
+        if absent := [column for column in columns if column not in names]:
+            raise ValueError(f"{where}, {split}: no column {absent[0]!r}, only {', '.join(names)}")
+
+
+def _check_examples(task: Task, data: Any, where: str) -> None:
+    """Refuse texts that are none, and labels that are not the task's, in any split."""
+    for column in task.columns:
+        for row, text in enumerate(data[column][:]):
+            if not isinstance(text, str):
+                raise ValueError(
+                    f"{where}: the column {column!r} holds {text!r} in row {row}, not a text"
+                )
+    if "label" not in data.column_names:
+        return
+    try:
+        labels = np.asarray(data["label"][:], dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"{where}: the column 'label' holds {data.features['label']}, not numbers"
+        ) from None
+    if not len(labels):
+        raise ValueError(f"{where}: no examples")
+    if (labels == UNLABELLED).all() or np.isnan(labels).all():
+        return  # a test set whose labels are not public
+    if task.regression:
+        wrong = ~((labels >= 0) & (labels <= 5))
+        allowed = "0 to 5"
+    else:
+        wrong = ~np.isin(labels, np.arange(len(task.labels)))
+        allowed = ", ".join(f"{i} ({label})" for i, label in enumerate(task.labels))
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        raise ValueError(f"{where}: label {labels[row]:g} in row {row}; labels are {allowed}")
