@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -39,14 +39,14 @@ def as_number(value: Any) -> float | None:
 
 
 def meaning_of(
-    kept: Mapping[str, tuple[Table, list[int]]],
+    table: Table,
+    rows: Sequence[int],
     targets: Sequence[str],
     on_words: bool,
     kind: Kind | None,
     labels: Sequence[str] | None,
 ) -> Labels:
     """Find out what the labels are: their kind, and their names in order."""
-    table, rows = kept["train"]
     values = [table.columns[targets[0]][row] for row in rows]
     lists = sum(isinstance(value, list) for value in values)
     if on_words:
@@ -76,9 +76,9 @@ def meaning_of(
         names = _sorted_names(
             chain.from_iterable(v if isinstance(v, list) else [v] for v in values)
         )
+    _check_names(names, values, kind, table, targets, in_order=labels is not None)
     if labels is not None:
         names = _given_order(names, labels, table, targets)
-    _check_names(names, values, kind, table, targets)
     return Labels(kind, names)
 
 
@@ -113,28 +113,33 @@ def _given_order(
 
 
 def _check_names(
-    names: tuple[str, ...], values: list[Any], kind: Kind, table: Table, targets: Sequence[str]
+    names: tuple[str, ...],
+    values: list[Any],
+    kind: Kind,
+    table: Table,
+    targets: Sequence[str],
+    *,
+    in_order: bool,
 ) -> None:
+    """Refuse names that look like a mistake; what `labels` lists is meant, if `in_order`."""
     where = f"{table.where}, column {targets[0]!r}"
-    if len(names) < 2 and kind != "multi_label_classification":
+    if len(names) < 2 and kind != "multi_label_classification" and not in_order:
         raise ValueError(f"{where}: one label only, {names[0]!r}: at least two are needed")
     different = len({str(value) for value in values})
     texts = kind == "single_label_classification" and different > 20
     if len(names) > MOST_LABELS or (texts and different > len(values) / 2):
-        advice = (
-            ""
-            if kind != "single_label_classification"
-            else (" For numbers on a scale give kind='regression'.")
-        )
+        scale = kind == "single_label_classification"
+        advice = " For numbers on a scale give kind='regression'." if scale else ""
         raise ValueError(
             f"{where}: {different} different values in {len(values)} rows. Is it the column of "
             f"labels?{advice}"
         )
     lower: dict[str, str] = {}
-    for name in names:
+    for name in () if in_order else names:
         if (other := lower.setdefault(name.lower(), name)) != name:
             raise ValueError(
-                f"{where}: the labels {other!r} and {name!r} differ in case only: make them one"
+                f"{where}: the labels {other!r} and {name!r} differ in case only: make them one, "
+                "or list them in labels=[...]"
             )
 
 

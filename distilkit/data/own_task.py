@@ -17,7 +17,7 @@ from distilkit.data.labels import (
     meaning_of,
     numbers_of,
 )
-from distilkit.data.splits import SPLITS, count_duplicates, divide, text_key, text_keys
+from distilkit.data.splits import SPLITS, Part, count_duplicates, divide, text_key, text_keys
 from distilkit.data.tables import Table, read_splits, shown
 from distilkit.data.tasks import Kind, Task
 
@@ -34,7 +34,7 @@ def task_from(
     data: Any,
     *,
     text_columns: str | int | Sequence[str | int] = "text",
-    label_column: str | int | Sequence[str | int] | None = "label",
+    label_column: str | int | Sequence[str | int] | None = None,
     labels: Sequence[str] | None = None,
     kind: Kind | None = None,
     name: str | None = None,
@@ -52,8 +52,8 @@ def task_from(
         text_columns: the column with the texts; two for pairs. Numbers from 0 on, as for
             `label_column`, if a .csv or .tsv has no header. Lists of words make a token
             classification.
-        label_column: None: there are no labels, only a transfer set for a teacher. Several
-            columns of 0 and 1: a multi-label task; so is one with lists of names.
+        label_column: the column with the labels; lists of names, or several columns of 0 and 1,
+            make a multi-label task. None: no labels, only a transfer set for a teacher.
         labels: all label names in the order of their numbers, for instance a teacher's. By
             default the data's own order (ClassLabel, pandas categories), else sorted.
         kind: by default what the labels look like: words and tags; lists; real numbers, which
@@ -70,37 +70,35 @@ def task_from(
         FileNotFoundError, ValueError, TypeError: what is wrong, with file, line and column.
     """
     columns = _names(text_columns)
-    targets = () if label_column is None else _names(label_column)
-    given = [*_listed(text_columns), *_listed(label_column)]
-    header = not all(isinstance(column, int) for column in given)
+    targets = _names(label_column)
     if not 1 <= len(columns) <= 2:
         raise ValueError(f"text_columns = {text_columns!r}: give one column of texts, or two")
     if "label" in columns:
         raise ValueError("a column of texts is called 'label': rename it, the labels go there")
     if kind is not None and kind not in get_args(Kind):
         raise ValueError(f"kind = {kind!r}: give one of {', '.join(get_args(Kind))}")
+    header = not all(isinstance(c, int) for c in (*_listed(text_columns), *_listed(label_column)))
     tables, notes = read_splits(data, header=header)
     if "train" not in tables:
         raise ValueError(f"the data has no split 'train', only {', '.join(tables)}")
-    tables = {split: table for split, table in tables.items() if split in SPLITS}
-    for table in tables.values():
-        _check_columns(table, columns)
-    _check_columns(tables["train"], targets)
 
-    on_words = _holds_lists(tables, columns)
-    parts: dict[str, dict[str, list[Any]]] = {}
+    on_words = _holds_lists(tables["train"], columns)
     kept: dict[str, tuple[Table, list[int]]] = {}
-    for split, table in tables.items():
+    for split in [split for split in SPLITS if split in tables]:
+        table = tables[split]
+        _check_columns(table, columns if split == "test" else (*columns, *targets))
         rows = _rows_with_text(table, columns, on_words, notes)
         rows = _rows_with_label(split, table, rows, targets, notes)
         if not rows:
-            raise ValueError(f"{table.where}: no row is left to use. " + " ".join(notes))
+            raise ValueError(f"{table.where}: no row is left to use. {'. '.join(notes)}")
         kept[split] = (table, rows)
-    meaning = meaning_of(kept, targets, on_words, kind, labels) if targets else None
-    if not targets:
+    if targets:
+        meaning = meaning_of(*kept["train"], targets, on_words, kind, labels)
+    else:
         kind = kind or ("token_classification" if on_words else "single_label_classification")
         meaning = Labels(kind, tuple(labels or ()))
         notes.append("no labels: a teacher's soft targets are all there is to learn from")
+    parts: dict[str, Part] = {}
     for split, (table, rows) in kept.items():
         parts[split] = {c: [table.columns[c][row] for row in rows] for c in columns}
         if targets and set(targets) <= set(table.columns):
@@ -110,27 +108,30 @@ def task_from(
                 notes.append(f"{table.where}: no labels, so it cannot be scored")
     parts = divide(parts, meaning.kind == "single_label_classification", seed, notes)
     count_duplicates(parts, columns, notes)
-    splits = _as_datasets(parts, columns, meaning)
-    counts = ", ".join(f"{split} {len(part)}" for split, part in splits.items())
-    what = meaning.kind.replace("_", " ")
-    shown = ", ".join(meaning.names[:8]) + (", ..." if len(meaning.names) > 8 else "")
-    classes = f", {len(meaning.names)} labels ({shown})" if meaning.names else ""
+    name = name or _default_name(data)
     metrics = METRICS[meaning.kind]
-    if meaning.kind == "token_classification" and not any(map(ENTITY_TAG.match, meaning.names)):
-        metrics = ("accuracy", "macro_f1")
+    if on_words and not any(map(ENTITY_TAG.match, meaning.names)):
+        metrics = ("accuracy", "macro_f1")  # parts of speech, for instance
     return Task(
-        name=name or _default_name(data),
-        title=name or _default_name(data),
+        name=name,
+        title=name,
         columns=columns,
         labels=meaning.names,
         kind=meaning.kind,
         metrics=metrics,
         score=metrics[0],
         max_length=max_length,
-        data=splits,
+        data=_as_datasets(parts, columns, meaning),
         digest=_digest(parts, meaning),
-        notes=(f"{what}{classes}; examples: {counts}", *notes),
+        notes=(_summary(parts, columns, meaning), *notes),
     )
+
+
+def _summary(parts: Mapping[str, Part], columns: Sequence[str], meaning: Labels) -> str:
+    counts = ", ".join(f"{split} {len(part[columns[0]]):,}" for split, part in parts.items())
+    names = ", ".join(meaning.names[:8]) + (", ..." if len(meaning.names) > 8 else "")
+    labels = f", {len(meaning.names)} labels ({names})" if meaning.names else ""
+    return f"{meaning.kind.replace('_', ' ')}{labels}; examples: {counts}"
 
 
 def unlabelled_from(
@@ -200,9 +201,10 @@ def _check_columns(table: Table, columns: Sequence[str]) -> None:
             )
 
 
-def _holds_lists(tables: Mapping[str, Table], columns: Sequence[str]) -> bool:
+def _holds_lists(table: Table, columns: Sequence[str]) -> bool:
     """Whether the texts are lists of words."""
-    first = next((v for v in tables["train"].columns[columns[0]] if v is not None), None)
+    _check_columns(table, columns)
+    first = next((v for v in table.columns[columns[0]] if v is not None), None)
     if not isinstance(first, list):
         return False
     if len(columns) > 1:

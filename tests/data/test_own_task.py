@@ -383,7 +383,7 @@ def test_columns_and_arguments_that_are_not_there():
     with pytest.raises(ValueError, match="'text', only body, team"):
         task_from(frame)
     with pytest.raises(ValueError, match="'label', only body, team"):
-        task_from(frame, text_columns="body")
+        task_from(frame, text_columns="body", label_column="label")
     with pytest.raises(ValueError, match="kind = 'classes'"):
         teams(frame, kind="classes")
     with pytest.raises(ValueError, match="too few"):

@@ -1,0 +1,103 @@
+"""Options that say which task: a name of the table, or data of one's own."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from distilkit.data.tasks import Task
+
+_FORMATS = ".csv, .tsv, .jsonl or .parquet file (also .gz), folder with train and test, or Hub id"
+_KINDS = {  # the command's words -> a task's kind
+    "classes": "single_label_classification",
+    "labels": "multi_label_classification",
+    "regression": "regression",
+    "words": "token_classification",
+}
+
+
+def add_task(parser: ArgumentParser, names: str, *, required: bool) -> None:
+    """Add ``--task`` with these names in its help, and the options of one's own data."""
+    which = parser.add_mutually_exclusive_group(required=required)
+    which.add_argument("--task", help=names)
+    which.add_argument("--data", help=f"your own: {_FORMATS}")
+    own = parser.add_argument_group("your own data")
+    own.add_argument("--validation", metavar="FILE", help="default: a tenth of the data, by class")
+    own.add_argument("--test", metavar="FILE", help="default: a tenth, if the data is one file")
+    own.add_argument(
+        "--text-column",
+        nargs="+",
+        metavar="COLUMN",
+        help="name (default: text), two for pairs; numbers from 0 on without a header",
+    )
+    own.add_argument(
+        "--label-column",
+        nargs="+",
+        metavar="COLUMN",
+        help="name; several columns of 0 and 1 for several labels; none: a teacher's answers alone",
+    )
+    own.add_argument("--kind", choices=_KINDS, help="default: what the labels look like")
+    own.add_argument(
+        "--unlabelled", nargs="+", metavar="FILE", help="further texts for the teacher, also .txt"
+    )
+
+
+def chosen_task(options: Namespace, teacher: str | None) -> Task:
+    """Return the task of the options; its labels are in the order of the teacher's, if named.
+
+    Raises:
+        ValueError: options of one's own data with a task of the table.
+    """
+    from distilkit.data.own_task import task_from
+    from distilkit.data.tasks import get_task
+
+    own = ("validation", "test", "text_column", "label_column", "kind", "unlabelled")
+    if options.data is None:
+        for name in own:
+            if getattr(options, name) is not None:
+                raise ValueError(f"--{name.replace('_', '-')} is of your own data: give --data")
+        return get_task(options.task)
+    files = {"train": options.data, "validation": options.validation, "test": options.test}
+    files = {split: file for split, file in files.items() if file is not None}
+    kind, labels = _meaning_of(teacher) if teacher else (None, None)
+    if options.kind is not None:
+        kind = _KINDS[options.kind]
+    elif options.label_column is not None:
+        kind = None  # the data says; a teacher that does not fit is refused later, in words
+    return task_from(
+        options.data if len(files) == 1 else files,
+        text_columns=_columns(options.text_column) or "text",
+        label_column=_columns(options.label_column),
+        labels=labels,
+        kind=kind,
+    )
+
+
+def unlabelled_texts(options: Namespace, task: Task) -> Any:
+    """Return the texts of ``--unlabelled`` as a data set, None without."""
+    from distilkit.data.own_task import unlabelled_from
+
+    return unlabelled_from(options.unlabelled, task) if options.unlabelled else None
+
+
+def _columns(names: list[str] | None) -> list[str | int] | str | int | None:
+    """Return column names as :func:`task_from` takes them; digits are numbers."""
+    if names is None:
+        return None
+    columns = [int(name) if name.isdecimal() else name for name in names]
+    return columns[0] if len(columns) == 1 else columns
+
+
+def _meaning_of(checkpoint: str) -> tuple[str | None, list[str] | None]:
+    """Return kind and label names of a fine-tuned checkpoint, None where it does not say."""
+    from transformers import AutoConfig
+
+    from distilkit.models.hub import fetch
+
+    config = AutoConfig.from_pretrained(fetch(checkpoint))
+    names = [str(config.id2label[i]) for i in range(config.num_labels)]
+    if config.num_labels == 1:
+        return "regression", None
+    unnamed = names == [f"LABEL_{i}" for i in range(len(names))]
+    return config.problem_type, None if unnamed else names
