@@ -1,27 +1,35 @@
 """Documents of a text, read one after another from local files or from the Hub.
 
-No text is held in memory. A text without a validation part gives up some documents for it: the
-second of every fifty, 500 at most.
+No text is held in memory: the longest line of a .txt or .jsonl file is, and a page of a Parquet
+file. Rows without text (null, no `text`, white space) are skipped; how many is logged at the end of
+the first reading. A text without a validation part gives up some documents for it: the second of
+every fifty, 500 at most.
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
+import logging
+import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from distilkit.checkpoint import file_sha256
 from distilkit.models.hub import local_path
 
-FILES = (".txt", ".jsonl", ".parquet")
+log = logging.getLogger("distilkit")
+FILES = (".txt", ".jsonl", ".parquet", ".txt.gz", ".jsonl.gz")  # in lower or upper case
+NO_TEXTS = ("readme", "license")  # files that lie next to data in a folder
 HELD_OUT_EVERY, HELD_OUT_AT_MOST = 50, 500
 # Of a validation part: all of WikiText's (3,760 lines), but not the days' worth of a web corpus
 VALIDATION_AT_MOST = 4000
-_ROWS_AT_ONCE = 1000
+_ROWS_AT_ONCE, _BYTES_AT_ONCE = 1000, 1 << 24  # of a Parquet file; whichever is less
 Reader = Callable[..., Iterator[str]]  # read(rank=0, world=1): the documents, from the first on
 
 
@@ -36,10 +44,11 @@ def open_text(source: str | Path, *, stream: bool = False) -> tuple[Text, Text]:
     """Open the training and the held-out part of a text.
 
     Args:
-        source: a file (.txt: a document a line; .jsonl: an object with a `text` a line; .parquet:
-            a column `text`), a folder of such files, or a dataset of the Hub as ``id`` or
-            ``id:config`` (a column `text`). The parts ``train`` and ``validation`` of a folder
-            (:func:`text_files`) or dataset are taken as they are.
+        source: a file (.txt: a document a line; .jsonl: an object with a `text` a line; either may
+            be .gz; .parquet: a column `text`), a folder of such files, or a dataset of the Hub as
+            ``id`` or ``id:config`` (a column `text`). The parts ``train`` and ``validation`` of a
+            folder (:func:`text_files`) or dataset are taken as they are. What a folder holds
+            besides is logged.
         stream: read a Hub dataset over the network as it is needed; nothing is stored.
 
     Raises:
@@ -53,6 +62,11 @@ def open_text(source: str | Path, *, stream: bool = False) -> tuple[Text, Text]:
     if stream:
         raise ValueError(f"{source} is on this disk: streaming is for texts of the Hub")
     files, held_out = text_files(path)
+    if path.is_dir():
+        others = sorted(file.name for file in {*path.iterdir()} - {*files, *held_out})
+        if others:
+            more = f" and {len(others) - 5} more" if len(others) > 5 else ""
+            log.warning("%s: not read: %s%s", source, ", ".join(others[:5]), more)
     if held_out:
         return _text_of(files), _at_most(_text_of(held_out), VALIDATION_AT_MOST)
     return _divided(*_text_of(files), str(source))
@@ -61,11 +75,28 @@ def open_text(source: str | Path, *, stream: bool = False) -> tuple[Text, Text]:
 def _text_of(files: list[Path]) -> Text:
     """The documents of local files, in order; known by the files' names and contents."""
 
+    told = False
+
+    def texts() -> Iterator[str]:
+        nonlocal told
+        rows: Counter[str] = Counter()
+        for file in files:
+            yield from read_file(file, rows)
+        if not told:
+            told = True
+            log.info("%s: %s", files[0] if len(files) == 1 else files[0].parent, _account(rows))
+
     def documents(rank: int = 0, world: int = 1) -> Iterator[str]:
-        texts = (text for file in files for text in read_file(file))
-        return islice(texts, rank, None, world)
+        return islice(texts(), rank, None, world)
 
     return Text(documents, lambda: [[file.name, file_sha256(file)] for file in files])
+
+
+def _account(rows: Counter[str]) -> str:
+    """What was read, in words: files, documents, rows skipped."""
+    account = f"{rows['documents']:,} documents in {rows['files']:,} file(s)"
+    skipped = [f"{rows[why]:,} {why}" for why in ("empty", "without text") if rows[why]]
+    return account + (f"; rows skipped: {', '.join(skipped)}" if skipped else "")
 
 
 def _at_most(text: Text, documents: int) -> Text:
@@ -79,7 +110,8 @@ def text_files(source: str | Path) -> tuple[list[Path], list[Path]]:
     """List the files to train on and those held out, each in the order of their names.
 
     A folder with files called ``train`` and ``validation`` (or ``train-00000-of-00002``, as the Hub
-    names them) has a held-out part, and its ``test`` files are left out. Otherwise all is training.
+    names them) has a held-out part, and its ``test`` files are left out. Otherwise all is training,
+    apart from hidden files and :data:`NO_TEXTS`.
 
     Raises:
         FileNotFoundError: no such file, or a folder without any.
@@ -88,13 +120,15 @@ def text_files(source: str | Path) -> tuple[list[Path], list[Path]]:
     source = Path(source)
     files = [source]
     if source.is_dir():
-        files = sorted(file for file in source.iterdir() if file.suffix in FILES)
+        files = sorted(file for file in source.iterdir() if _kind(file) and not _no_text(file))
         if not files:
-            raise FileNotFoundError(f"no {', '.join(FILES)} file in {source}")
+            others = ", ".join(sorted(file.name for file in source.iterdir())[:5]) or "nothing"
+            raise FileNotFoundError(f"no {', '.join(FILES)} file in {source}, only {others}")
     parts: dict[str, list[Path]] = {}
     for file in files:
         _check_file(file)
-        parts.setdefault(file.stem.split("-")[0], []).append(file)
+        name = file.name[: -len(_kind(file))].lower()
+        parts.setdefault(name.split("-")[0], []).append(file)
     if not {"train", "validation"} <= set(parts):
         return files, []
     if other := sorted(set(parts) - {"train", "validation", "test"}):
@@ -105,13 +139,21 @@ def text_files(source: str | Path) -> tuple[list[Path], list[Path]]:
     return parts["train"], parts["validation"]
 
 
+def _kind(file: Path) -> str:
+    """The one of :data:`FILES` that the name ends in, or nothing."""
+    name = file.name.lower()
+    return next((kind for kind in FILES if name.endswith(kind)), "")
+
+
+def _no_text(file: Path) -> bool:
+    return file.name.startswith(".") or file.name.split(".")[0].lower() in NO_TEXTS
+
+
 def _check_file(file: Path) -> None:
     if not file.is_file():
-        raise FileNotFoundError(f"no text file at {file}: give a .txt, .jsonl or .parquet file")
-    if file.suffix not in FILES:
-        raise ValueError(
-            f"{file}: a text file ends in .txt, .jsonl or .parquet, not {file.suffix!r}"
-        )
+        raise FileNotFoundError(f"no text file at {file}: give one of {', '.join(FILES)}")
+    if not _kind(file):
+        raise ValueError(f"{file}: a text file ends in {', '.join(FILES)}, not {file.suffix!r}")
 
 
 def read_texts(path: str | Path) -> list[str]:
@@ -122,45 +164,99 @@ def read_texts(path: str | Path) -> list[str]:
     return texts
 
 
-def read_file(path: Path) -> Iterator[str]:
+def read_file(path: Path, rows: Counter[str] | None = None) -> Iterator[str]:
     """Yield the documents of a local file that hold more than white space.
+
+    Args:
+        rows: counts ``files``, ``documents``, and the rows skipped: ``empty``, ``without text``.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is of another kind, or has no `text`.
+        ValueError: it is of another kind, damaged (with the line), or no row has a `text`.
     """
     _check_file(path)
+    rows = Counter() if rows is None else rows
+    rows["files"] += 1
     readers = {".txt": _lines, ".jsonl": _records, ".parquet": _rows}
-    return (text for text in readers[path.suffix](path) if text and not text.isspace())
+    for text in readers[_kind(path).removesuffix(".gz")](path):
+        if text is None:
+            rows["without text"] += 1
+        elif not text or text.isspace():
+            rows["empty"] += 1
+        else:
+            rows["documents"] += 1
+            yield text
+
+
+def _opened(path: Path, errors: str = "strict") -> IO[str]:
+    opener = gzip.open if path.suffix.lower() == ".gz" else open
+    return opener(path, "rt", encoding="utf-8-sig", errors=errors)
 
 
 def _lines(path: Path) -> Iterator[str]:
-    with path.open(encoding="utf-8-sig") as file:
-        try:
+    try:
+        with _opened(path) as file:
             for line in file:
                 yield line.removesuffix("\n")
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path} is not UTF-8 text: {error}") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path}, line {_line_not_utf8(path)} is not UTF-8 (byte 0x"
+            f"{error.object[error.start]:02x}: {error.reason}): save the file as UTF-8"
+        ) from None
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{path} is cut or no gzip file ({error}): compress it again") from None
 
 
-def _records(path: Path) -> Iterator[str]:
+def _line_not_utf8(path: Path) -> int:
+    """The number of the first such line; what the decoder says is a place in its buffer."""
+    with _opened(path, errors="surrogateescape") as file:
+        for number, line in enumerate(file, 1):
+            if _half_character(line) is not None:
+                break
+    return number
+
+
+def _half_character(text: str) -> int | None:
+    """Where the text holds one half of a surrogate pair, which UTF-8 cannot; None if nowhere."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return error.start
+    return None
+
+
+def _records(path: Path) -> Iterator[str | None]:
+    named, keys = False, None
     for number, line in enumerate(_lines(path), 1):
+        where = f"{path}, line {number}"
         if not line.strip():
+            yield ""
             continue
         try:
             record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}, line {number} is not JSON: {error}") from None
-        text = record.get("text") if isinstance(record, dict) else None
-        if not isinstance(text, str):
+        except (ValueError, RecursionError) as error:  # also numbers of 5,000 digits
+            column = f", column {error.colno}" if hasattr(error, "colno") else ""
+            why = getattr(error, "msg", error)
             raise ValueError(
-                f"{path}, line {number} has no text: each line is an object with a string 'text'"
+                f"{where}{column} is not JSON ({why}): each line is a whole object"
+            ) from None
+        del line  # it may be long
+        is_object = isinstance(record, dict)
+        text = record.get("text") if is_object else record
+        if not is_object or not isinstance(text, str | None):
+            raise ValueError(
+                f"{where} holds a {type(text).__name__} in place of text: each line is an object "
+                "with a string 'text'"
             )
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise ValueError(f"{path}, line {number} holds half a character: {text!r}") from None
+        if text and (at := _half_character(text)) is not None:
+            raise ValueError(
+                f"{where} holds half a character, {text[at]!r} at {at} of its text: a \\u escape "
+                "was cut; write the file again"
+            )
+        named, keys = named or "text" in record, keys or list(record)
         yield text
+    if not named and keys is not None:
+        raise ValueError(f"{path} has no 'text' in any line, only {', '.join(keys)}: rename one")
 
 
 def _rows(path: Path) -> Iterator[str | None]:
@@ -168,7 +264,7 @@ def _rows(path: Path) -> Iterator[str | None]:
     import pyarrow.parquet
 
     try:
-        file = pyarrow.parquet.ParquetFile(path)
+        file = pyarrow.parquet.ParquetFile(path, buffer_size=_BYTES_AT_ONCE)
     except pyarrow.ArrowException as error:
         raise ValueError(f"{path} is no Parquet file that can be read: {error}") from None
     with file:
@@ -177,10 +273,23 @@ def _rows(path: Path) -> Iterator[str | None]:
             raise ValueError(f"{path} has no column 'text', only {', '.join(schema.names)}")
         kind = schema.field("text").type
         kind = kind.value_type if pyarrow.types.is_dictionary(kind) else kind
-        if kind not in (pyarrow.string(), pyarrow.large_string()):
+        if kind not in (pyarrow.string(), pyarrow.large_string(), pyarrow.null()):
             raise ValueError(f"{path}: the column 'text' holds {kind}, not text")
-        for batch in file.iter_batches(_ROWS_AT_ONCE, columns=["text"]):
-            yield from batch.column(0).to_pylist()
+        row = 0
+        try:
+            for batch in file.iter_batches(_rows_at_once(file.metadata), columns=["text"]):
+                for value in batch.column(0):  # not to_pylist(), a second copy of them all
+                    yield value.as_py()
+                    row += 1
+        except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path}, row {row} cannot be read: {error}") from None
+
+
+def _rows_at_once(metadata: Any) -> int:
+    """So many rows of a Parquet file that they fit :data:`_BYTES_AT_ONCE`, by its largest group."""
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    row_bytes = max((group.total_byte_size / max(1, group.num_rows) for group in groups), default=1)
+    return int(min(_ROWS_AT_ONCE, max(1, _BYTES_AT_ONCE // max(1, row_bytes))))
 
 
 def _open_hub(source: str, stream: bool) -> tuple[Text, Text]:
@@ -200,8 +309,12 @@ def _open_hub(source: str, stream: bool) -> tuple[Text, Text]:
         data = parts[part].select_columns("text")
 
         def documents(rank: int = 0, world: int = 1) -> Iterator[str]:
-            texts = (row["text"] for row in split_dataset_by_node(data, rank, world))
-            return (text for text in texts if text and not text.isspace())
+            for row in split_dataset_by_node(data, rank, world):
+                text = row["text"]
+                if not isinstance(text, str | None):
+                    raise ValueError(f"{source}, {part}: 'text' holds a {type(text).__name__}")
+                if text and not text.isspace():
+                    yield text
 
         # the fingerprint follows from the files' hashes; a stream has none
         identity = [source, part, getattr(parts[part], "_fingerprint", "stream")]
@@ -236,11 +349,15 @@ def _divided(documents: Reader, identity: Callable[[], Any], name: str) -> tuple
                 yield text
         if empty:
             raise ValueError(
-                f"{name}: process {rank} of {world} finds no document that is not held out"
+                f"{name}: process {rank} of {world} finds no document that is not held out: give "
+                "more, and different ones"
             )
 
     if next(held_out(), None) is None:
-        raise ValueError(f"{name} holds one document: at least two are needed, one held out")
+        raise ValueError(
+            f"{name} holds fewer than two documents: at least two are needed, one held out (a .txt "
+            "file has a document a line)"
+        )
     rule = [HELD_OUT_EVERY, HELD_OUT_AT_MOST]
     return (
         Text(train, lambda: [identity(), "train", rule]),
@@ -259,13 +376,15 @@ def about_how_many(source: str | Path) -> int | None:
         return None
     number = 0.0
     for file in text_files(path)[0]:
-        if file.suffix == ".parquet":
+        if _kind(file) == ".parquet":
             import pyarrow.parquet
 
             number += pyarrow.parquet.read_metadata(file).num_rows
             continue
-        with file.open("rb") as opened:
+        with file.open("rb") as raw:
+            opened = gzip.GzipFile(fileobj=raw) if file.suffix.lower() == ".gz" else raw
             start = opened.read(1 << 22)
+            read = max(1, raw.tell())  # bytes of the file
         lines = start.count(b"\n") + (not start.endswith(b"\n"))
-        number += lines * file.stat().st_size / max(1, len(start))
+        number += lines * file.stat().st_size / read
     return round(number)

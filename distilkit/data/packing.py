@@ -5,15 +5,19 @@ Liu et al. 2019 (arXiv 1907.11692), sections 4.1 and 4.2, which DistilBERT follo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
-# The fast tokenizer works on many texts at once; a book is as long as many
-DOCUMENTS_AT_ONCE, CHARACTERS_AT_ONCE = 1000, 4_000_000
+# The fast tokenizer works on many texts at once, and needs some 150 bytes a character meanwhile
+DOCUMENTS_AT_ONCE, CHARACTERS_AT_ONCE = 1000, 1_000_000
+PIECE = 100_000  # characters; longer documents are cut in front of a space
+# Tokenizers end a token there; byte-level ones (RoBERTa) keep the space with the next word
+_CUT = re.compile(r"(?<=\S) ")
 
 
 def pack(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, length: int) -> np.ndarray:
@@ -73,7 +77,7 @@ def stream_blocks(
     if length < 8:
         raise ValueError(f"length = {length}: a block needs at least 8 tokens")
     body = length - 2
-    rest = np.asarray(carry, dtype=np.int32)
+    rest, end = np.asarray(carry, dtype=np.int32), np.array([sep], np.int32)
 
     def framed(tokens: np.ndarray) -> np.ndarray:
         blocks = np.full((-(-len(tokens) // body), length), pad, dtype=np.int32)
@@ -89,9 +93,8 @@ def stream_blocks(
 
     texts = iter(texts)
     while some := _some(texts):
-        # verbose=False: a document longer than the model is no fault here, it is cut into blocks
-        ids = tokenizer(some, add_special_tokens=False, verbose=False)["input_ids"]
-        rest = np.concatenate([rest, *(np.asarray([*d, sep], np.int32) for d in ids if d)])
+        ids = tokenize(some, tokenizer)
+        rest = np.concatenate([rest, *(part for d in ids if len(d) for part in (d, end))])
         documents += len(some)
         # one token stays back: the very last [SEP] of the text is dropped, see below
         full = max(0, len(rest) - 1) // body * body
@@ -103,12 +106,43 @@ def stream_blocks(
     yield Part(framed(rest[:-1]), documents, rest[:0], last=True)
 
 
-def _some(texts: Iterator[str]) -> list[str]:
-    """The next documents: so many, or fewer if they are long, but at least one."""
+def tokenize(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[np.ndarray]:
+    """Token ids of each text, [tokens] int32, without special tokens.
+
+    A text is tokenized in pieces of about :data:`PIECE` characters, so that a long one takes no
+    more memory than many short ones. The ids are those of the whole. A text without spaces, where
+    nothing can be cut, is one piece.
+    """
+    ids: list[list[np.ndarray]] = [[] for _ in texts]
+    pieces = ((at, piece) for at, text in enumerate(texts) for piece in _pieces(text))
+    while some := _some(pieces):
+        # verbose=False: a document longer than the model is no fault here, it is cut into blocks
+        encoded = tokenizer(
+            [text for _, text in some],
+            add_special_tokens=False,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
+        )
+        for (at, _), tokens in zip(some, encoded["input_ids"], strict=True):
+            ids[at].append(np.asarray(tokens, np.int32))
+    return [parts[0] if len(parts) == 1 else np.concatenate(parts) for parts in ids]
+
+
+def _pieces(text: str) -> Iterator[str]:
+    start = 0
+    while len(text) - start > PIECE and (cut := _CUT.search(text, start + PIECE)):
+        yield text[start : cut.start()]
+        start = cut.start()
+    yield text[start:]
+
+
+def _some(texts: Iterator[Any]) -> list[Any]:
+    """The next documents, or (number, piece): so many, or fewer if long, but at least one."""
     some, characters = [], 0
     for text in texts:
         some.append(text)
-        characters += len(text)
+        characters += len(text if isinstance(text, str) else text[1])
         if len(some) == DOCUMENTS_AT_ONCE or characters >= CHARACTERS_AT_ONCE:
             break
     return some

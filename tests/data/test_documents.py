@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import tracemalloc
+from collections import Counter
 
 import pandas as pd
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from distilkit.data.documents import (
@@ -35,15 +39,15 @@ def test_errors_of_reading_name_the_file(tmp_path):
         read_texts(tmp_path / "missing.txt")
     with pytest.raises(FileNotFoundError):
         read_texts(tmp_path)  # a folder
-    for name in ("a.csv", "a", "a.txt.gz"):
+    for name in ("a.csv", "a", "a.parquet.gz"):
         (tmp_path / name).write_text("text\n")
-        with pytest.raises(ValueError, match=r"ends in \.txt, \.jsonl or \.parquet"):
+        with pytest.raises(ValueError, match=r"ends in \.txt, \.jsonl, \.parquet"):
             read_texts(tmp_path / name)
     (tmp_path / "empty.txt").write_text("\n  \n\t\n")
     with pytest.raises(ValueError, match=r"empty\.txt holds no text"):
         read_texts(tmp_path / "empty.txt")
     (tmp_path / "latin.txt").write_bytes("thrée\n".encode("latin-1"))
-    with pytest.raises(ValueError, match=r"latin\.txt is not UTF-8"):
+    with pytest.raises(ValueError, match=r"latin\.txt, line 1 is not UTF-8"):
         read_texts(tmp_path / "latin.txt")
     pd.DataFrame({"sentence": ["a"], "label": [1]}).to_parquet(tmp_path / "b.parquet")
     with pytest.raises(ValueError, match=r"b\.parquet has no column 'text', only sentence, label"):
@@ -74,14 +78,19 @@ def test_jsonl_has_a_document_a_line(tmp_path):
     )
     assert read_texts(path) == ["one\ntwo", "déjà"]
     for line, message in (
-        ("not json", "line 2 is not JSON"),
-        ('["text"]', "line 2 has no text"),
-        ('{"txt": "a"}', "line 2 has no text"),
-        ('{"text": 3}', "line 2 has no text"),
+        ("not json", "line 3, column 1 is not JSON"),
+        ('{"text": "cut', "line 3, column 10 is not JSON"),
+        ("[" * 100_000, "line 3.* is not JSON"),
+        ('["text"]', "line 3 holds a list"),
+        ('{"text": 3}', "line 3 holds a int"),
+        ('{"text": ["a"]}', "line 3 holds a list"),
     ):
-        path.write_text('{"text": "a"}\n' + line)
+        path.write_text('{"text": "a"}\n\n' + line)  # blank lines count
         with pytest.raises(ValueError, match=message):
             read_texts(path)
+    path.write_text('{"body": "a", "id": 1}\n' * 2)
+    with pytest.raises(ValueError, match="no 'text' in any line, only body, id"):
+        read_texts(path)
     path.write_text('{"text": ""}\n')
     with pytest.raises(ValueError, match="holds no text"):
         read_texts(path)
@@ -162,9 +171,9 @@ def test_the_identity_follows_the_content(tmp_path):
 def test_what_cannot_be_opened_says_so(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"gone\.txt"):
         open_text(tmp_path / "gone.txt")
-    with pytest.raises(FileNotFoundError, match=r"no \.txt, \.jsonl, \.parquet file in"):
+    with pytest.raises(FileNotFoundError, match=r"no \.txt, \.jsonl, \.parquet, .* file in"):
         open_text(tmp_path)
-    with pytest.raises(ValueError, match="one document: at least two"):
+    with pytest.raises(ValueError, match="two documents: at least two"):
         open_text(write(tmp_path / "a.txt", ["only"]))
     with pytest.raises(ValueError, match="finds no document that is not held out"):
         list(open_text(write(tmp_path / "a.txt", ["again"] * 9))[0].read())
@@ -172,7 +181,7 @@ def test_what_cannot_be_opened_says_so(tmp_path):
     with pytest.raises(ValueError, match=r"a\.csv: a text file ends in \.txt"):
         open_text(tmp_path / "a.csv")
     (tmp_path / "b.jsonl").write_text('{"text": "a"}\n{"text": "\\ud800"}\n')
-    with pytest.raises(ValueError, match="line 2 holds half a character"):
+    with pytest.raises(ValueError, match=r"line 2 holds half a character, .*\\ud800. at 0 of"):
         read_texts(tmp_path / "b.jsonl")
     with pytest.raises(ValueError, match="streaming is for texts of the Hub"):
         open_text(write(tmp_path / "a.txt", ["a", "b"]), stream=True)
@@ -206,3 +215,92 @@ def test_reading_does_not_hold_the_text_in_memory(tmp_path, kind):
     finally:
         tracemalloc.stop()
     assert peak < 3e6
+
+
+def test_rows_without_text_are_skipped_alike_and_counted(tmp_path):
+    texts = ["one", None, "", " ", "two"]
+    pd.DataFrame({"text": texts}).to_parquet(tmp_path / "a.parquet")
+    lines = ['{"text": "one"}', '{"id": 1}', '{"text": ""}', "", '{"text": "two"}']
+    write(tmp_path / "a.jsonl", lines)
+    write(tmp_path / "b.jsonl", [line.replace("id", "text").replace("1", "null") for line in lines])
+    for name in ("a.parquet", "a.jsonl", "b.jsonl"):
+        rows = Counter()
+        assert list(read_file(tmp_path / name, rows)) == ["one", "two"]
+        assert rows == {"files": 1, "documents": 2, "empty": 2, "without text": 1}
+    pyarrow.parquet.write_table(pyarrow.table({"text": pyarrow.nulls(3)}), tmp_path / "c.parquet")
+    assert list(read_file(tmp_path / "c.parquet")) == []
+
+
+def test_what_was_read_is_told_once(tmp_path, caplog):
+    caplog.set_level("INFO", "distilkit")
+    write(tmp_path / "a.txt", ["one", "", "two", "three"])
+    train, _ = open_text(tmp_path / "a.txt")
+    assert len([*train.read(), *train.read()]) == 4
+    (record,) = caplog.records
+    for part in ("a.txt", "3 documents", "1 file", "1 empty"):
+        assert part in record.getMessage()
+
+
+def test_a_folder_names_what_it_leaves_out(tmp_path, caplog):
+    write(tmp_path / "A.TXT", ["one", "two"])
+    (tmp_path / "b.txt.gz").write_bytes(gzip.compress(b"three\nfour\n"))
+    (tmp_path / "c.JSONL.GZ").write_bytes(gzip.compress(b'{"text": "five"}\n'))
+    for name in ("README.txt", "license.txt", ".hidden.txt", "d.csv"):
+        write(tmp_path / name, ["not a text"])
+    (tmp_path / "more").mkdir()
+    train, held_out = open_text(tmp_path)
+    assert [*held_out.read(), *train.read()] == ["two", "one", "three", "four", "five"]
+    assert about_how_many(tmp_path) == 5
+    (record,) = caplog.records
+    told = record.getMessage().split("not read: ")[1].split(", ")
+    assert told == [".hidden.txt", "README.txt", "d.csv", "license.txt", "more"]
+    for name in ("A.TXT", "b.txt.gz", "c.JSONL.GZ"):
+        (tmp_path / name).unlink()
+    with pytest.raises(FileNotFoundError, match=r"only \.hidden\.txt, README\.txt"):
+        open_text(tmp_path)
+
+
+def test_compressed_parts_of_a_folder_are_its_parts(tmp_path):
+    for part in ("train-0", "Validation", "test"):
+        (tmp_path / f"{part}.txt.gz").write_bytes(gzip.compress(part.encode()))
+    train, held_out = open_text(tmp_path)
+    assert [*train.read(), *held_out.read()] == ["train-0", "Validation"]
+
+
+def test_a_damaged_gzip_file_is_named(tmp_path):
+    whole = gzip.compress("".join(f"text {i}\n" for i in range(9999)).encode())
+    for content in (whole[:-9], b"text", whole[:99] + b"????" + whole[103:]):
+        (tmp_path / "a.txt.gz").write_bytes(content)
+        with pytest.raises(ValueError, match=r"a\.txt\.gz is cut or no gzip file"):
+            read_texts(tmp_path / "a.txt.gz")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("before", [0, 3, 5000])
+def test_what_is_not_utf_8_has_the_line_of_the_file(tmp_path, end, before):
+    lines = [*(["", "grün"][i % 2] for i in range(before)), "gr\udcfcn", "more"]
+    path = tmp_path / "a.txt"
+    path.write_bytes(end.join(lines).encode(errors="surrogateescape"))
+    with pytest.raises(ValueError, match=rf"line {before + 1} is not UTF-8 .*0xfc"):
+        read_texts(path)
+
+
+@pytest.mark.parametrize("kind", ["txt", "jsonl", "txt.gz", "parquet"])
+def test_a_long_line_takes_a_small_multiple_of_its_length(tmp_path, kind):
+    size, path = 20_000_000, tmp_path / f"a.{kind}"
+    line = "0123456 89" * (size // 10)
+    if kind == "parquet":  # rows of 1 MB: bounded by bytes, not by rows
+        rows = pyarrow.table({"text": [line[i : i + 10**6] for i in range(0, size, 10**6)] * 5})
+        pyarrow.parquet.write_table(rows, path, use_dictionary=False)
+    else:
+        data = (f'{{"text": "{line}"}}\n' if kind == "jsonl" else f"{line}\n") * 2
+        path.write_bytes(gzip.compress(data.encode(), 1) if kind == "txt.gz" else data.encode())
+        del data
+    del line
+    tracemalloc.start()
+    try:
+        assert sum(map(len, read_file(path))) == size * (5 if kind == "parquet" else 2)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 6 * size

@@ -1,0 +1,79 @@
+"""A long document is tokenized in pieces: the same tokens, in memory that does not grow with it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from tokenizers import ByteLevelBPETokenizer
+from transformers import BertTokenizerFast, RobertaTokenizerFast
+from wordpieces import WORDPIECES, tiny_words
+
+from distilkit.data import packing
+from distilkit.data.packing import pack, tokenize
+
+# prefixes, contractions, double and other spaces, combining and special tokens, other scripts
+HARD = (
+    " it's a  test\n\nof\tspaces  .  and e\u0301 \u0301x [MASK] <mask> don't 山水 \u00a0x\u3000y "
+)
+
+
+@pytest.fixture(scope="module")
+def wordpiece(tmp_path_factory):
+    path = tmp_path_factory.mktemp("wordpiece") / "vocab.txt"
+    path.write_text("\n".join(WORDPIECES) + "\n", encoding="utf-8")
+    return BertTokenizerFast(vocab=str(path))
+
+
+@pytest.fixture(scope="module")
+def byte_level(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("byte-level")
+    (folder / "words.txt").write_text(" ".join(tiny_words()))
+    pieces = ByteLevelBPETokenizer()
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    pieces.train(str(folder / "words.txt"), 700, special_tokens=special, show_progress=False)
+    pieces.save_model(str(folder))
+    return {
+        prefix: RobertaTokenizerFast.from_pretrained(folder, add_prefix_space=prefix)
+        for prefix in (False, True)
+    }
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "byte-level", "byte-level with a prefix space"])
+@pytest.mark.parametrize("piece", [1, 2, 3, 7, 50])
+def test_pieces_give_the_tokens_of_the_whole(wordpiece, byte_level, monkeypatch, kind, piece):
+    tokenizer = wordpiece if kind == "wordpiece" else byte_level["prefix" in kind]
+    words = tiny_words()
+    texts = [HARD * 3, "", " ", "one", "x" * 200, " ".join(words[:50]), "  a   b  "]
+    whole = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    blocks = pack(texts, tokenizer, 16)
+    monkeypatch.setattr(packing, "PIECE", piece)
+    monkeypatch.setattr(packing, "CHARACTERS_AT_ONCE", 20)
+    assert [ids.tolist() for ids in tokenize(texts, tokenizer)] == whole
+    assert np.array_equal(pack(texts, tokenizer, 16), blocks)
+
+
+MEMORY = """
+import sys, resource
+from transformers import BertTokenizerFast
+from distilkit.data.packing import stream_blocks
+tokenizer = BertTokenizerFast.from_pretrained(sys.argv[1])
+def grown(size):
+    text = "the old man " * (size // 12)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in stream_blocks([text], tokenizer, 64): pass
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+grown(3_000_000)  # what any text takes
+print(grown(20_000_000) / 20e6)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has another unit elsewhere")
+def test_a_long_document_takes_a_small_multiple_of_its_length(wordpiece, tmp_path):
+    wordpiece.save_pretrained(tmp_path)
+    command = [sys.executable, "-c", MEMORY, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    print(done.stdout)
+    assert float(done.stdout) < 12  # bytes for each byte; tokenized at once it was 145
