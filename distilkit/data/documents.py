@@ -210,10 +210,8 @@ def _lines(path: Path) -> Iterator[str]:
 def _line_not_utf8(path: Path) -> int:
     """The number of the first such line; what the decoder says is a place in its buffer."""
     with _opened(path, errors="surrogateescape") as file:
-        for number, line in enumerate(file, 1):
-            if _half_character(line) is not None:
-                break
-    return number
+        bad = (i for i, line in enumerate(file, 1) if _half_character(line) is not None)
+        return next(bad)
 
 
 def _half_character(text: str) -> int | None:
@@ -264,7 +262,8 @@ def _rows(path: Path) -> Iterator[str | None]:
     import pyarrow.parquet
 
     try:
-        file = pyarrow.parquet.ParquetFile(path, buffer_size=_BYTES_AT_ONCE)
+        # buffered, and not ahead: otherwise a whole row group is in memory
+        file = pyarrow.parquet.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False)
     except pyarrow.ArrowException as error:
         raise ValueError(f"{path} is no Parquet file that can be read: {error}") from None
     with file:

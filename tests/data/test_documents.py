@@ -291,16 +291,23 @@ def test_a_long_line_takes_a_small_multiple_of_its_length(tmp_path, kind):
     line = "0123456 89" * (size // 10)
     if kind == "parquet":  # rows of 1 MB: bounded by bytes, not by rows
         rows = pyarrow.table({"text": [line[i : i + 10**6] for i in range(0, size, 10**6)] * 5})
-        pyarrow.parquet.write_table(rows, path, use_dictionary=False)
+        how = {"use_dictionary": False, "write_batch_size": 1, "compression": "none"}
+        pyarrow.parquet.write_table(rows, path, **how)  # one row group, a page a row
+        del rows
     else:
         data = (f'{{"text": "{line}"}}\n' if kind == "jsonl" else f"{line}\n") * 2
         path.write_bytes(gzip.compress(data.encode(), 1) if kind == "txt.gz" else data.encode())
         del data
     del line
+    usual = pyarrow.default_memory_pool()
+    pyarrow.set_memory_pool(pool := pyarrow.proxy_memory_pool(usual))  # counts from 0
     tracemalloc.start()
     try:
         assert sum(map(len, read_file(path))) == size * (5 if kind == "parquet" else 2)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
+        pyarrow.set_memory_pool(usual)
     assert peak < 6 * size
+    assert (pool.max_memory() or 0) < 3 * size
+    assert kind != "parquet" or pool.max_memory() > 1e6

@@ -66,7 +66,7 @@ def grown(size):
     for _ in stream_blocks([text], tokenizer, 64): pass
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
 grown(3_000_000)  # what any text takes
-print(grown(20_000_000) / 20e6)
+print(grown(10_000_000) / 10e6)
 """
 
 
