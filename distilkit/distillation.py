@@ -311,7 +311,7 @@ def check_fit(
             if text is not None and text.blocks.shape[1] > longest:
                 raise ValueError(
                     f"blocks of {text.blocks.shape[1]} tokens, but the {type(each).__name__} has "
-                    f"{longest} positions: pack the text into shorter blocks"
+                    f"{longest} positions: give --length (Scale.length) {longest} or less"
                 )
     if len(blocks.weights) > model.config.vocab_size:
         raise ValueError(

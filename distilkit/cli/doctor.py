@@ -33,6 +33,7 @@ from distilkit.data.documents import about_how_many
 from distilkit.data.packing import pack
 from distilkit.data.sources import load_task, load_teacher, load_text
 from distilkit.data.tasks import chance_score, get_task
+from distilkit.data.text_check import UNKNOWN_AT_MOST, count_tokens
 from distilkit.distillation import LanguageModelLoss, losses_on
 from distilkit.families import positions
 from distilkit.finetuning import check_classifier, evaluate_task
@@ -87,16 +88,24 @@ def doctor(scale: Scale, *, task: str | None = None, checkpoint: str | None = No
 def _checks(scale: Scale, task: str | None, checkpoint: str | None) -> list[Check]:
     teacher, tokenizer = load_teacher(scale)
     vocabulary = _vocabulary(teacher, tokenizer)
-    if not vocabulary.good:
-        return [vocabulary]  # the others would fail somewhere inside a model
+    sizes = f"{scale.length} tokens, {positions(teacher)} positions"
+    length = Check("blocks fit the teacher", sizes, scale.length <= positions(teacher))
+    if not (vocabulary.good and length.good):
+        # the others would fail somewhere inside a model
+        return [check for check in (vocabulary, length) if not check.good]
     sample = replace(scale, stream=None if local_path(scale.text) else 1)
     blocks = (
         pack(islice(text.read(), DOCUMENTS), tokenizer, scale.length) for text in load_text(sample)
     )
     plan = Plan(scale, teacher, tokenizer, student_from_teacher(teacher), *blocks)
+    text = _text(plan)
+    if not text.good:
+        return [vocabulary, length, text]
     tokens_per_s, micro_batch_bytes = _speed(plan)
     checks = [
         vocabulary,
+        length,
+        text,
         _masked_tokens(plan),
         _embeddings(plan),
         _overfits(plan),
@@ -138,6 +147,13 @@ def _vocabulary(teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
     # A model's table may be padded to a round number, but not by much
     fits = entries <= rows < entries + 1024 and not missing
     return Check("tokenizer and teacher have one vocabulary", sizes, fits)
+
+
+def _text(plan: Plan) -> Check:
+    train, held_out = (count_tokens(part, plan.tokenizer) for part in (plan.train, plan.held_out))
+    measurement = f"{train.unknown_share:.1%} of {train.tokens:,} tokens are [UNK]"
+    good = train.unknown_share <= UNKNOWN_AT_MOST and min(train.maskable, held_out.maskable) > 0
+    return Check("tokenizer knows the text", measurement, good)
 
 
 def _masked_tokens(plan: Plan) -> Check:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -28,6 +29,10 @@ def main(arguments: list[str] | None = None) -> int:
     if options.allow_inexact:
         os.environ[ALLOW_INEXACT] = "1"  # parallel runs are processes of their own: they inherit it
     before = _exit_at_sigterm()
+    log, handler = logging.getLogger("distilkit"), logging.StreamHandler()
+    if os.environ.get("RANK", "0") == "0":  # of several processes one tells
+        log.setLevel(logging.INFO)
+    log.addHandler(handler)
     try:
         status = options.verb(options) or 0
         processes().destroy_process_group()
@@ -41,6 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"distilkit: {error}", file=sys.stderr)
         return 2
     finally:
+        log.removeHandler(handler)
+        log.setLevel(logging.NOTSET)
         os.environ[ALLOW_INEXACT] = allowed  # of this command, not of the next in the process
         if before is not None:
             signal.signal(signal.SIGTERM, before)

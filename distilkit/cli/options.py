@@ -22,7 +22,8 @@ PARTS = {
 
 HELP = {
     "teacher": "Hub id or folder",
-    "text": "Hub dataset id:config, a .txt, .jsonl or .parquet file, or a folder of them",
+    "text": "Hub dataset id:config, a .txt, .jsonl (or .gz) or .parquet file, or a folder of them",
+    "length": "tokens of a block, at most the model's positions",
     "stream": "read the Hub dataset over the network, so many blocks an epoch; store nothing",
     "glue": "Hub dataset, or folder with <task>/<split>.parquet",
     "tasks": "names of GLUE tasks",

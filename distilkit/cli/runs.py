@@ -9,7 +9,7 @@ from distilkit.config import GLUE_TASKS, home
 
 
 def _doctor_options(parser: ArgumentParser) -> None:
-    add_scale(parser, "teacher", "text", "glue")
+    add_scale(parser, "teacher", "text", "glue", "length")
     parser.add_argument("--task", help="of a classifier that is to be a teacher in fine-tuning")
     parser.add_argument("--checkpoint", help="that classifier")
 

@@ -19,7 +19,7 @@ from distilkit.config import GLUE_TASKS, FinetuneLossConfig, Scale
 
 
 def _distil_options(parser: ArgumentParser) -> None:
-    add_scale(parser, "teacher", "text", "stream")
+    add_scale(parser, "teacher", "text", "length", "stream")
     parser.add_argument("--layers", type=int, nargs="+", help="teacher layers to copy, 0-based")
     parser.add_argument("--name", help="of the run folder")
     loss = parser.add_argument_group("loss")
@@ -31,20 +31,22 @@ def _distil_options(parser: ArgumentParser) -> None:
 
 def distil(options: Namespace) -> None:
     """Make a student of some of the teacher's layers and train it with the triple loss."""
-    from distilkit.data.sources import load_blocks, load_teacher
+    from distilkit.data.sources import check_plan, load_blocks, load_teacher
     from distilkit.distillation import distil as train
     from distilkit.student import student_from_teacher
 
     chosen = chosen_scale(options)
+    name = options.name or f"{chosen.name}-distilled"
     teacher, tokenizer = load_teacher(chosen)
     student = student_from_teacher(teacher, options.layers)
+    check_plan(chosen, tokenizer, teacher, name=name)
     blocks, validation = load_blocks(chosen, tokenizer)
     run = train(
         student,
         teacher,
         blocks,
         chosen.distillation,
-        name=options.name or f"{chosen.name}-distilled",
+        name=name,
         loss_config=chosen.loss_config,
         validation=validation,
     )
@@ -53,7 +55,7 @@ def distil(options: Namespace) -> None:
 
 def _head_options(parser: ArgumentParser) -> None:
     parser.add_argument("scale.teacher", metavar="ENCODER", help="Hub id or folder of a BertModel")
-    add_scale(parser, "text")
+    add_scale(parser, "text", "length")
     parser.add_argument("--name", help="of the run folder")
     add_training(parser, "distillation")
     add_fields(parser, "distillation", "seed")
@@ -61,19 +63,20 @@ def _head_options(parser: ArgumentParser) -> None:
 
 def head(options: Namespace) -> None:
     """Give an encoder an MLM head and train it: a teacher for distil --teacher."""
-    from distilkit.data.sources import load_blocks, load_encoder
+    from distilkit.data.sources import check_plan, load_blocks, load_encoder
     from distilkit.models.encoder import masked_lm_from_encoder, train_head
 
     chosen = chosen_scale(options)
     encoder, tokenizer = load_encoder(chosen)
     model = masked_lm_from_encoder(encoder, chosen.distillation.seed)
-    blocks, validation = load_blocks(chosen, tokenizer)
     name = options.name or f"{chosen.name}-head"
+    check_plan(chosen, tokenizer, model, name=name)
+    blocks, validation = load_blocks(chosen, tokenizer)
     print_result(train_head(model, blocks, chosen.distillation, name=name, validation=validation))
 
 
 def _layers_options(parser: ArgumentParser) -> None:
-    add_scale(parser, "teacher", "text")
+    add_scale(parser, "teacher", "text", "length")
     parser.add_argument("--student-layers", type=int, help="default: half of the teacher's")
     parser.add_argument("--train", type=int, metavar="STEPS", help="train students of some maps")
     out = "csv file (default: figures/<scale>/layer_maps.csv)"
@@ -93,12 +96,13 @@ def layers(options: Namespace) -> None:
 
 
 def _score_layer_maps(chosen: Scale, student_layers: int | None) -> None:
-    from distilkit.data.sources import load_blocks, load_teacher
+    from distilkit.data.sources import check_plan, load_blocks, load_teacher
     from distilkit.student import default_layers
     from distilkit.study.layer_search import probe_of, score_layer_maps
 
     teacher, tokenizer = load_teacher(chosen)
     default_layers(teacher.config.num_hidden_layers, student_layers)  # refuses a wrong number
+    check_plan(chosen, tokenizer, teacher)
     blocks, _ = load_blocks(chosen, tokenizer)
     scores = score_layer_maps(
         teacher, probe_of(blocks), student_layers, loss_config=chosen.loss_config

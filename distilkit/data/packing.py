@@ -101,7 +101,9 @@ def stream_blocks(
         yield Part(framed(rest[:full]), documents, rest[full:], last=False)
         rest = rest[full:]
     if not len(rest):  # any text leaves a token
-        raise ValueError("the text has no tokens")
+        raise ValueError(
+            "the text has no tokens, the tokenizer drops all its characters: give another (--text)"
+        )
     # every block ends in its own [SEP]
     yield Part(framed(rest[:-1]), documents, rest[:0], last=True)
 

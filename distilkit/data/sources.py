@@ -12,12 +12,17 @@ from distilkit.config import Scale
 from distilkit.data import task_files
 from distilkit.data.block_cache import cached_blocks
 from distilkit.data.block_stream import WINDOW, BlockStream
-from distilkit.data.documents import Text, open_text
+from distilkit.data.documents import Text, log, open_text
 from distilkit.data.tasks import Task
+from distilkit.data.text_check import check_tokens, count_tokens
+from distilkit.families import positions
 from distilkit.masking import MaskedBlocks, masking_weights
 from distilkit.models import loading
 from distilkit.models.loading import load_model
 from distilkit.processes import processes
+from distilkit.run import run_folder
+
+FEW_TOKENS = 1000  # too few for a share of [UNK]
 
 
 def load_tokenizer(scale: Scale) -> PreTrainedTokenizerBase:
@@ -65,12 +70,23 @@ def load_blocks(
 ) -> tuple[MaskedBlocks, MaskedBlocks]:
     """Load the scale's text as blocks for the loop: for training, and held out.
 
-    A text is tokenized once, into ``data/cache/``; a streamed text as it is read.
+    A text is tokenized once, into ``data/cache/``; a streamed text as it is read. The numbers of
+    tokens and the share of [UNK] are logged.
+
+    Raises:
+        ValueError: the tokenizer does not know the text (:mod:`distilkit.data.text_check`), or what
+            :func:`distilkit.data.documents.open_text` raises.
     """
     train, held_out = load_text(scale)
+    validation = cached_blocks(held_out.read, tokenizer, scale.length, source=held_out.identity())
+    counts = count_tokens(validation, tokenizer)
+    if counts.tokens >= FEW_TOKENS or not counts.maskable:  # first: it is short
+        check_tokens(counts, f"{scale.text} (held out)", scale.teacher)
     seed, weights = scale.distillation.seed, None
     if scale.stream is None:
-        blocks = cached_blocks(train.read, tokenizer, scale.length, source=train.identity())
+        blocks = counted = cached_blocks(
+            train.read, tokenizer, scale.length, source=train.identity()
+        )
     else:
         state, training = processes(), scale.distillation
         turn = state.num_processes * training.micro_batch_size
@@ -91,9 +107,53 @@ def load_blocks(
         first = BlockStream(train, tokenizer, scale.length, blocks=min(scale.stream, WINDOW))
         counted = first[np.arange(len(first))]
         weights = masking_weights(counted, len(tokenizer), tokenizer.all_special_ids)
+    counts = count_tokens(counted, tokenizer)
+    check_tokens(counts, scale.text, scale.teacher)
+    log.info(
+        "%s: %s tokens, %.1f %% of them [UNK], in %s blocks of %s%s",
+        *(scale.text, f"{counts.tokens:,}", 100 * counts.unknown_share, f"{len(counted):,}"),
+        *(scale.length, "" if scale.stream is None else ", the first ones"),
+    )
     masked = MaskedBlocks(blocks, tokenizer, seed=seed, weights=weights)
-    blocks = cached_blocks(held_out.read, tokenizer, scale.length, source=held_out.identity())
-    return masked, MaskedBlocks(blocks, tokenizer, seed=0, weights=masked.weights)
+    return masked, MaskedBlocks(validation, tokenizer, seed=0, weights=masked.weights)
+
+
+def check_plan(
+    scale: Scale,
+    tokenizer: PreTrainedTokenizerBase,
+    *models: PreTrainedModel,
+    name: str | None = None,
+) -> None:
+    """Check what needs no text, before time is spent on it.
+
+    Args:
+        models: that will read the blocks.
+        name: of the run.
+
+    Raises:
+        ValueError: no name of a run, a tokenizer that lacks a special token or has more entries
+            than a model, or blocks longer than a model's positions.
+    """
+    if name is not None:
+        run_folder(name)
+    for token in ("cls_token", "sep_token", "pad_token", "mask_token"):
+        if getattr(tokenizer, token) is None:
+            raise ValueError(
+                f"the tokenizer of {scale.teacher} has no {token}: give a teacher with the "
+                "tokenizer of a BERT or RoBERTa"
+            )
+    for model in models:
+        if scale.length > positions(model):
+            raise ValueError(
+                f"length = {scale.length}: the {type(model).__name__} has {positions(model)} "
+                f"positions; give --length {positions(model)} or less"
+            )
+        if len(tokenizer) > model.config.vocab_size:
+            raise ValueError(
+                f"the tokenizer has {len(tokenizer)} entries, the {type(model).__name__} "
+                f"{model.config.vocab_size}: they do not belong together; copy the tokenizer into "
+                f"{scale.teacher} from the model it was made for"
+            )
 
 
 def load_task(scale: Scale, name: str | Task) -> Mapping[str, Any]:

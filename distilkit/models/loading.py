@@ -8,6 +8,7 @@ traceback, random weights or an empty vocabulary is refused.
 from __future__ import annotations
 
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,9 @@ def load_model(
 def load_tokenizer(checkpoint: str | Path) -> PreTrainedTokenizerBase:
     """Load the checkpoint's tokenizer.
 
+    Warns:
+        UserWarning: it lower-cases, and its vocabulary is that of a cased model.
+
     Raises:
         FileNotFoundError: it holds none; transformers would make one without words.
     """
@@ -77,4 +81,23 @@ def load_tokenizer(checkpoint: str | Path) -> PreTrainedTokenizerBase:
             f"{checkpoint} holds no tokenizer ({', '.join(_VOCABULARIES)}): copy it there from the "
             "model it belongs to"
         )
-    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    if cased := _unreachable(tokenizer):
+        warnings.warn(
+            f"{checkpoint}: its tokenizer lower-cases, so {cased:,} capitalised entries of the "
+            "vocabulary never occur: set do_lower_case to false in tokenizer_config.json, and "
+            "lowercase in tokenizer.json",
+            stacklevel=2,
+        )
+    return tokenizer
+
+
+def _unreachable(tokenizer: PreTrainedTokenizerBase) -> int:
+    """How many entries have a capital that the tokenizer lower-cases; 0 if below 1 %."""
+    normalizer = getattr(getattr(tokenizer, "backend_tokenizer", None), "normalizer", None)
+    if normalizer is None or normalizer.normalize_str("A") != "a":
+        return 0
+    words = tokenizer.get_vocab().keys() - tokenizer.get_added_vocab().keys()
+    words -= {*tokenizer.all_special_tokens}
+    cased = sum(word != word.lower() for word in words)
+    return cased if cased > len(words) / 100 else 0

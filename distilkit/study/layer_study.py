@@ -18,7 +18,7 @@ from transformers import AutoModelForMaskedLM
 
 from distilkit.checkpoint import write_atomically
 from distilkit.config import Scale
-from distilkit.data.sources import load_blocks, load_teacher
+from distilkit.data.sources import check_plan, load_blocks, load_teacher
 from distilkit.distillation import distil
 from distilkit.models.loading import load_model
 from distilkit.student import default_layers, student_from_teacher
@@ -61,12 +61,13 @@ def score_and_train(
 
     teacher, tokenizer = load_teacher(scale)
     default_layers(teacher.config.num_hidden_layers, student_layers)  # refuses others at once
+    name = name or f"layers-{scale.name}-{scale.distillation.steps or 'all'}-steps"
+    check_plan(scale, tokenizer, teacher, name=name)
     blocks, _ = load_blocks(scale, tokenizer)
     scores = score_layer_maps(
         teacher, probe_of(blocks), student_layers, loss_config=scale.loss_config
     )
     planned = plan(scores, seeds)
-    name = name or f"layers-{scale.name}-{scale.distillation.steps or 'all'}-steps"
     after = run_parallel(train_map, [(scale, *each, name) for each in planned], "layer maps")
     table = pd.DataFrame(planned, columns=["layers", "seed"]).join(pd.DataFrame(after))
     before = scores.set_index("layers")[["soft_target", "masked_accuracy"]].add_suffix("_cut")

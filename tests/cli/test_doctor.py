@@ -32,12 +32,12 @@ def found_by(scale, **more):
 def test_the_tiny_scale_is_in_good_health(home, capsys):
     table = found_by(TINY)
     assert table.good.all(), table.to_string()
-    assert len(table) == 7
+    assert len(table) == 9
     assert "student's embeddings are the teacher's" in table.index
     assert "the Hub answers" not in table.index  # nobody needs it
     assert main(["doctor"]) == 0
     out = capsys.readouterr().out
-    assert out.count("good  ") == 7
+    assert out.count("good  ") == 9
     assert "steps at" in out
 
 

@@ -117,7 +117,8 @@ def test_an_encoder_teaches_once_it_has_a_head(home, tokenizer, tmp_path, capsys
     encoder = str(tmp_path / "encoder")
     small_bert(4).base_model.save_pretrained(encoder)
     tokenizer.save_pretrained(encoder)
-    (tmp_path / "text.txt").write_text("".join(f"w{i} w{i + 1} w3\n" for i in range(600)))
+    lines = (f"w{i % 199} w{i % 198} w3\n" for i in range(600))
+    (tmp_path / "text.txt").write_text("".join(lines))
     text = ["--text", str(tmp_path / "text.txt")]
     short = ["--steps", "3", "--batch-size", "4", "--micro-batch-size", "4"]
     assert main(["distil", "--teacher", encoder, *text, *short]) == 2

@@ -22,6 +22,7 @@ from transformers import BertConfig, BertForSequenceClassification, BertModel
 from distilkit import distillation as pretraining
 from distilkit import finetuning
 from distilkit.cli.main import main
+from distilkit.data import sources
 
 DISTIL = ("distil", "--teacher", "teacher", "--text", "text.txt", "--steps", "2")
 FINETUNE = ("finetune", "teacher", "--task", "sst2", "--glue", "glue", "--epochs", "1")
@@ -212,33 +213,52 @@ CASES = {
     "name of 300": (nothing, (*DISTIL, "--name", "n" * 300), r"1 to 100 letters"),
     "name hidden": (nothing, (*DISTIL, "--name", ".hidden"), r"run name '.hidden'"),
     "name is markup": (nothing, (*DISTIL, "--name", "<script>"), r"run name '<script>'"),
+    "length beyond the teacher": (nothing, (*DISTIL, "--length", "1024"), r"--length 64 or less"),
+    "length 0 of blocks": (nothing, (*DISTIL, "--length", "0"), r"length = 0"),
+    "rate 0": (nothing, (*DISTIL, "--learning-rate", "0"), r"learning_rate = 0"),
     "name links out": (link_out, (*DISTIL, "--name", "link"), r"outside"),
     # ---- text
     "text missing": (removed("text.txt"), DISTIL, r"no text file at text\.txt"),
     "text empty": (text("text.txt", ""), DISTIL, r"text\.txt"),
     "text blank": (text("text.txt", "\n" * 1_000_000), DISTIL, r"text\.txt"),
-    "text of one line": (text("text.txt", "w1 w2 w3\n"), DISTIL, r"one document.*at least two"),
-    "text latin-1": (text("text.txt", b"w1 caf\xe9\nw2\n"), DISTIL, r"text\.txt is not UTF-8"),
-    "text binary": (text("text.txt", bytes(range(256)) * 9), DISTIL, r"text\.txt is not UTF-8"),
+    "text of one line": (
+        text("text.txt", "w1 w2 w3\n"),
+        DISTIL,
+        r"fewer than two documents",
+    ),
+    "text latin-1": (text("text.txt", b"w1 caf\xe9\nw2\n"), DISTIL, r"line 1 is not UTF-8"),
+    "text binary": (text("text.txt", bytes(range(256)) * 9), DISTIL, r"text\.txt, line \d+ is not"),
+    "text of another language": (
+        text("text.txt", "".join(f"jedes Wort unbekannt w{i}\n" for i in range(120))),
+        DISTIL,
+        r"text\.txt.* 75% of .* are \[UNK\].*--text, --teacher",
+    ),
+    "text of unknown words": (text("text.txt", "Wort\nWorte\n"), DISTIL, r"100% of 1 tokens"),
+    "text of no tokens": (text("text.txt", "\x01\n\x02\n"), DISTIL, r"no tokens"),
+    "text damaged in a folder": (
+        lambda folder: [(folder / "f").mkdir(), (folder / "f" / "a.txt.gz").write_bytes(b"w1\n")],
+        (*DISTIL, "--text", "f"),
+        r"f/a\.txt\.gz is cut or no gzip file",
+    ),
     "text of another kind": (
         text("text.csv", "text\nw1\n"),
         (*DISTIL, "--text", "text.csv"),
-        r"text\.csv.*\.txt, \.jsonl or \.parquet",
+        r"text\.csv.*\.txt, \.jsonl, \.parquet",
     ),
     "folder without texts": (
         lambda folder: (folder / "empty").mkdir(),
         (*DISTIL, "--text", "empty"),
-        r"no \.txt, \.jsonl, \.parquet file in empty",
+        r"no \.txt, \.jsonl, \.parquet, .* file in empty",
     ),
     "jsonl broken": (
         text("a.jsonl", '{"text": "w1"}\n{"text": \n'),
         (*DISTIL, "--text", "a.jsonl"),
-        r"a\.jsonl, line 2 is not JSON",
+        r"a\.jsonl, line 2, column 10 is not JSON",
     ),
     "jsonl without text": (
-        text("a.jsonl", '{"text": "w1"}\n{"body": "w2"}\n'),
+        text("a.jsonl", '{"body": "w1"}\n{"body": "w2"}\n'),
         (*DISTIL, "--text", "a.jsonl"),
-        r"a\.jsonl, line 2 has no text",
+        r"a\.jsonl has no 'text' in any line, only body",
     ),
     "parquet without text": (
         parquet("a.parquet", body=["w1", "w2"]),
@@ -369,6 +389,29 @@ def test_bad_input_is_refused_before_time_is_spent(here, capsys, name):
 
 def test_the_table_is_long_enough():
     assert len(CASES) >= 60
+
+
+BEFORE_THE_TEXT = [
+    name for name in CASES if name.startswith(("name ", "length beyond the teacher"))
+]
+BEFORE_THE_TEXT += ["rate 0", "temperature 0", "layer beyond the teacher", "teacher is an encoder"]
+BEFORE_THE_TEXT += ["tokenizer of another model", "weights truncated"]
+
+
+@pytest.mark.parametrize("name", BEFORE_THE_TEXT)
+def test_what_needs_no_text_is_refused_before_it_is_read(here, capsys, monkeypatch, name):
+    monkeypatch.setattr(sources, "load_text", None)
+    test_bad_input_is_refused_before_time_is_spent(here, capsys, name)
+
+
+def test_what_was_read_is_told(here, capsys):
+    rows = ({"text": text} for i in range(30) for text in (f"w1 w{i}", None, ""))
+    (here / "a.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    with pytest.raises(AssertionError, match="time was spent"):
+        main([*DISTIL, "--text", "a.jsonl"])
+    told = capsys.readouterr().err
+    for part in ("30 documents in 1 file", "30 empty, 30 without text", " tokens, 0.0 % "):
+        assert part in told
 
 
 @pytest.mark.parametrize("command", [DISTIL, FINETUNE])

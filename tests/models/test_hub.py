@@ -1,4 +1,7 @@
-"""What is on this disk goes before the Hub, and a path that leads nowhere is no name."""
+"""What is on this disk goes before the Hub, and a path that leads nowhere is no name.
+
+A tokenizer that makes words of its vocabulary unreachable is named.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,11 @@ from pathlib import Path
 
 import pytest
 from toy_models import small_bert
-from transformers import AutoModelForMaskedLM
+from transformers import AutoModelForMaskedLM, BertTokenizerFast
 
 from distilkit.data.documents import about_how_many, open_text
 from distilkit.models.hub import fetch, local_path
-from distilkit.models.loading import load_model
+from distilkit.models.loading import load_model, load_tokenizer
 
 
 def test_what_is_on_this_disk_is_found(tmp_path, monkeypatch):
@@ -58,3 +61,15 @@ def test_a_file_or_folder_without_a_model_is_named(tmp_path, monkeypatch):
         load_model(AutoModelForMaskedLM, tmp_path / "model" / "model.safetensors")
     model, _ = load_model(AutoModelForMaskedLM, "~/model")
     assert model.config.num_hidden_layers == 1
+
+
+@pytest.mark.parametrize("lower", [True, False])
+def test_a_lower_casing_tokenizer_with_a_cased_vocabulary_is_named(tmp_path, lower):
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "the", "The", "Berlin", "##a"]
+    vocabulary = {word: number for number, word in enumerate(words)}
+    BertTokenizerFast(vocab=vocabulary, do_lower_case=lower).save_pretrained(tmp_path)
+    if lower:
+        with pytest.warns(UserWarning, match="2 capitalised entries"):
+            load_tokenizer(tmp_path)
+    else:
+        load_tokenizer(tmp_path)  # a warning would be an error

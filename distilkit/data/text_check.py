@@ -1,0 +1,58 @@
+"""Refusal of a text that its model cannot learn from: unknown words, nothing to mask."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from distilkit.masking import in_pieces
+
+UNKNOWN_AT_MOST = 0.2  # share of [UNK]; BERT's own texts have below 0.01
+
+
+class TokenCounts(NamedTuple):
+    """Tokens of packed blocks, without [CLS], [SEP] and [PAD]."""
+
+    tokens: int
+    unknown: int  # of them [UNK]
+    maskable: int  # of them no special tokens
+
+    @property
+    def unknown_share(self) -> float:
+        return self.unknown / max(1, self.tokens)
+
+
+def count_tokens(blocks: np.ndarray, tokenizer: PreTrainedTokenizerBase) -> TokenCounts:
+    """Count the tokens of blocks [blocks, L]."""
+    counts = np.zeros(len(tokenizer), np.int64)
+    for some in in_pieces(blocks):
+        counts += np.bincount(some.ravel(), minlength=len(tokenizer))
+    special = [*tokenizer.all_special_ids]
+    unknown = 0 if tokenizer.unk_token_id is None else int(counts[tokenizer.unk_token_id])
+    frame = {tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id}
+    tokens = int(counts.sum() - counts[[*frame]].sum())
+    return TokenCounts(tokens, unknown, int(counts.sum() - counts[special].sum()))
+
+
+def check_tokens(counts: TokenCounts, text: str, teacher: str) -> None:
+    """Check that the teacher's tokenizer knows the text.
+
+    Args:
+        text, teacher: names, for the error.
+
+    Raises:
+        ValueError: more than :data:`UNKNOWN_AT_MOST` is [UNK], or no token can be masked.
+    """
+    if counts.unknown_share > UNKNOWN_AT_MOST:
+        raise ValueError(
+            f"{text}: {counts.unknown_share:.0%} of {counts.tokens:,} tokens are [UNK], more than "
+            f"{UNKNOWN_AT_MOST:.0%}: the tokenizer of {teacher} does not know this text; give a "
+            "text of its language, or a teacher of the text's (--text, --teacher)"
+        )
+    if not counts.maskable:
+        raise ValueError(
+            f"{text}: none of {counts.tokens:,} tokens can be masked, all are special tokens: give "
+            "a text with words (--text)"
+        )
