@@ -66,6 +66,17 @@ def _one_of(owner: str, name: str, value: Any, allowed: tuple[str, ...]) -> None
         raise ValueError(f"{owner}.{name} = {value!r}: give one of {', '.join(allowed)}")
 
 
+def _layer_pairs(owner: str, pairs: Any) -> None:
+    if pairs is None:
+        return
+    if not pairs or any(not isinstance(p, (tuple, list)) or len(p) != 2 for p in pairs):
+        raise ValueError(
+            f"{owner}.cosine_layers = {pairs!r}: give pairs (student layer, teacher layer), or None"
+        )
+    for layer in (layer for pair in pairs for layer in pair):
+        _whole(owner, "cosine_layers", layer, 0)
+
+
 @dataclass(frozen=True)
 class LossConfig:
     """The triple loss, ``kd · T²·KL + mlm · CE + cosine · (1 − cos)`` (paper, section 3).
@@ -86,15 +97,7 @@ class LossConfig:
     def __post_init__(self) -> None:
         for name in ("kd_weight", "mlm_weight", "cosine_weight"):
             _number("LossConfig", name, getattr(self, name), 0, math.inf, open_low=False)
-        if self.cosine_layers is not None:
-            pairs = self.cosine_layers
-            if not pairs or any(not isinstance(p, (tuple, list)) or len(p) != 2 for p in pairs):
-                raise ValueError(
-                    f"LossConfig.cosine_layers = {pairs!r}: give pairs (student layer, teacher "
-                    "layer), or None"
-                )
-            for layer in (layer for pair in self.cosine_layers for layer in pair):
-                _whole("LossConfig", "cosine_layers", layer, 0)
+        _layer_pairs("LossConfig", self.cosine_layers)
         _number("LossConfig", "temperature", self.temperature, 0, math.inf, open_low=True)
         _boolean("LossConfig", "restrict_kd_to_mask", self.restrict_kd_to_mask)
         _one_of("LossConfig", "mlm_target", self.mlm_target, get_args(MlmTarget))
@@ -112,21 +115,24 @@ MLM_ONLY = LossConfig(kd_weight=0.0, mlm_weight=1.0, cosine_weight=0.0)
 
 @dataclass(frozen=True)
 class FinetuneLossConfig:
-    """Distillation while fine-tuning: ``label · CE + kd · T²·KL`` (paper, 4.1).
+    """Distillation while fine-tuning: ``label · CE + kd · T²·KL + cosine · (1 − cos)``.
 
-    The authors' second distillation, on SQuAD, weighs both by 0.5 at T = 2.
+    The authors' second distillation, on SQuAD, weighs the first two by 0.5 at T = 2 (paper, 4.1).
     """
 
     label_weight: float = 0.5  # weight of the loss against the labels
     kd_weight: float = 0.5  # weight of the loss against the fine-tuned teacher
     temperature: float = 2.0  # T of both softmaxes; > 0
+    cosine_weight: float = 0.0  # weight of 1 − cos(student's, teacher's hidden states)
+    cosine_layers: tuple[tuple[int, int], ...] | None = None  # as in LossConfig
 
     def __post_init__(self) -> None:
-        for name in ("label_weight", "kd_weight"):
+        for name in ("label_weight", "kd_weight", "cosine_weight"):
             _number("FinetuneLossConfig", name, getattr(self, name), 0, math.inf, open_low=False)
+        _layer_pairs("FinetuneLossConfig", self.cosine_layers)
         _number("FinetuneLossConfig", "temperature", self.temperature, 0, math.inf, open_low=True)
-        if self.label_weight == self.kd_weight == 0:
-            raise ValueError("FinetuneLossConfig: both weights are 0: nothing to learn from")
+        if self.label_weight == self.kd_weight == self.cosine_weight == 0:
+            raise ValueError("FinetuneLossConfig: all weights are 0: nothing to learn from")
 
 
 @dataclass(frozen=True)
@@ -180,7 +186,7 @@ class Scale:
     teacher: str  # Hub id or folder of a BertForMaskedLM and its tokenizer
     text: str  # Hub dataset "id:config", file, or folder of files
     glue: str  # Hub dataset, or folder with <task>/<split>.parquet
-    tasks: tuple[str, ...]
+    tasks: tuple[Any, ...]  # names in GLUE_TASKS, or tasks of one's own (data.tasks.Task)
     length: int  # tokens in a block, [CLS] and [SEP] included
     seeds: tuple[int, ...]  # fine-tuning is repeated with each
     distillation: TrainingConfig
@@ -201,8 +207,8 @@ class Scale:
         if not isinstance(self.teacher, str) or not self.teacher:
             raise ValueError(f"Scale.teacher = {self.teacher!r}: give a Hub id or a folder")
         if not isinstance(self.tasks, (tuple, list)) or not self.tasks:
-            raise ValueError(f"Scale.tasks = {self.tasks!r}: give a tuple of task names")
-        for task in self.tasks:
+            raise ValueError(f"Scale.tasks = {self.tasks!r}: give a tuple of tasks")
+        for task in (each for each in self.tasks if isinstance(each, str)):
             _one_of("Scale", "tasks", task, GLUE_TASKS)
         _whole("Scale", "length", self.length, 8)
         if not isinstance(self.seeds, (tuple, list)) or not self.seeds:

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from distilkit.config import MLM_ONLY, LossConfig, TrainingConfig
-from distilkit.families import mlm_head, positions
+from distilkit.families import check_cosine_layers, mlm_head, positions, width_projections
 from distilkit.fused_loss import fused_triple_loss
 from distilkit.masking import MaskedBlocks
-from distilkit.processes import eval_mode, processes, seeded, to_device
+from distilkit.processes import eval_mode, processes, to_device
 from distilkit.run import Run, as_json, fingerprint, open_run
 from distilkit.training_loop import sum_over_processes, train
 
@@ -129,11 +129,7 @@ def pretrain(
 
 
 class LanguageModelLoss(nn.Module):
-    """The triple loss as the loop calls it; teacher and student see the same corrupted input.
-
-    Its only parameters are the projections of the cosine term, where the widths differ. They are
-    trained with the student, then dropped (TinyBERT's W_h: Jiao et al. 2020, equation 8).
-    """
+    """The triple loss as the loop calls it; teacher and student see the same corrupted input."""
 
     def __init__(
         self,
@@ -154,12 +150,9 @@ class LanguageModelLoss(nn.Module):
 
     def add_projections(self, model: PreTrainedModel, seed: int) -> None:
         """Add a linear map from the student's width to the teacher's for each pair, if needed."""
-        if not _needs_projections(model, self.teacher, self.loss_config):
-            return
-        width, teacher_width = model.config.hidden_size, self.teacher.config.hidden_size
-        with seeded(seed):
-            maps = [nn.Linear(width, teacher_width, bias=False) for _ in self.pairs]
-        self.projections = nn.ModuleList(maps)
+        if _needs_projections(model, self.teacher, self.loss_config):
+            widths = model.config.hidden_size, self.teacher.config.hidden_size
+            self.projections = width_projections(len(self.pairs), *widths, seed)
 
     def forward(
         self, model: PreTrainedModel, batch: dict[str, Any], counts: dict[str, int]
@@ -265,9 +258,8 @@ def _needs_projections(
     model: PreTrainedModel, teacher: PreTrainedModel | None, loss_config: LossConfig
 ) -> bool:
     """Whether the cosine term compares hidden states of different widths."""
-    if loss_config.cosine_weight == 0 or teacher is None:
-        return False
-    return model.config.hidden_size != teacher.config.hidden_size
+    compared = loss_config.cosine_weight > 0 and teacher is not None
+    return compared and model.config.hidden_size != teacher.config.hidden_size
 
 
 def _hidden_rows(
@@ -304,7 +296,7 @@ def check_fit(
             is not there, or no teacher where the loss needs one.
     """
     mlm_head(model)
-    used = [model] + ([teacher] if loss_config.needs_teacher and teacher is not None else [])
+    used = [model, teacher] if loss_config.needs_teacher and teacher is not None else [model]
     for text in (blocks, validation):
         for each in used:
             longest = positions(each)
@@ -328,10 +320,4 @@ def check_fit(
             f"teacher and student differ in vocab_size ({teacher.config.vocab_size} and "
             f"{model.config.vocab_size})"
         )
-    for pair in loss_config.cosine_layers or ():
-        for layer, each, who in zip(pair, (model, teacher), ("student", "teacher"), strict=True):
-            if layer > each.config.num_hidden_layers:
-                raise ValueError(
-                    f"cosine_layers holds {pair}, but the {who} has "
-                    f"{each.config.num_hidden_layers} layers"
-                )
+    check_cosine_layers(loss_config.cosine_layers, model, teacher)

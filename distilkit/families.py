@@ -5,28 +5,36 @@ One table a question. A family that is not in a table is refused, with the list 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import (
     BertForMaskedLM,
     BertForSequenceClassification,
+    BertForTokenClassification,
     DistilBertForMaskedLM,
     DistilBertForSequenceClassification,
+    DistilBertForTokenClassification,
     PreTrainedModel,
     RobertaForMaskedLM,
     RobertaForSequenceClassification,
+    RobertaForTokenClassification,
 )
+
+from distilkit.processes import seeded
 
 # Class of a teacher -> class of its student. A RoBERTa has no token types to remove, so its
 # student is a RoBERTa of fewer layers, as DistilRoBERTa is.
 STUDENT_CLASS = {
     BertForMaskedLM: DistilBertForMaskedLM,
     BertForSequenceClassification: DistilBertForSequenceClassification,
+    BertForTokenClassification: DistilBertForTokenClassification,
     RobertaForMaskedLM: RobertaForMaskedLM,
     RobertaForSequenceClassification: RobertaForSequenceClassification,
+    RobertaForTokenClassification: RobertaForTokenClassification,
 }
 
 # Parts of a BERT layer -> the same parts of a DistilBERT layer; each has a weight and a bias.
@@ -90,3 +98,39 @@ def positions(model: nn.Module) -> int:
     embeddings = getattr(getattr(model, "base_model", None), "embeddings", None)
     padding = getattr(embeddings, "padding_idx", None)
     return rows if padding is None else rows - padding - 1
+
+
+def check_cosine_layers(
+    pairs: Sequence[tuple[int, int]] | None, student: PreTrainedModel, teacher: PreTrainedModel
+) -> None:
+    """Raise ValueError if a pair (student layer, teacher layer) names a layer that is not there."""
+    for pair in pairs or ():
+        for layer, each, who in zip(pair, (student, teacher), ("student", "teacher"), strict=True):
+            if layer > each.config.num_hidden_layers:
+                raise ValueError(
+                    f"cosine_layers holds {pair}, but the {who} has "
+                    f"{each.config.num_hidden_layers} layers"
+                )
+
+
+def width_projections(pairs: int, width: int, other: int, seed: int) -> nn.ModuleList | None:
+    """Return a linear map [H] -> [H'] for each pair of hidden states; None where widths agree.
+
+    They are trained with the student, then dropped (TinyBERT's W_h: Jiao et al. 2020, equation 8).
+    """
+    if width == other:
+        return None
+    with seeded(seed):
+        return nn.ModuleList(nn.Linear(width, other, bias=False) for _ in range(pairs))
+
+
+def inputs_of(model: PreTrainedModel, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return a model's inputs from a batch.
+
+    A DistilBERT has no token types, a RoBERTa only one, which it fills in itself.
+    """
+    names = ["input_ids", "attention_mask"]
+    takes_types = "token_type_ids" in inspect.signature(model.forward).parameters
+    if takes_types and getattr(model.config, "type_vocab_size", 2) > 1:
+        names.append("token_type_ids")
+    return {name: batch[name] for name in names}

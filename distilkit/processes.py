@@ -27,11 +27,14 @@ def processes() -> PartialState:
 
 
 def to_device(batch: dict[str, Any], device: torch.device | str) -> dict[str, Any]:
-    """Copy a batch's tensors to a device; everything else in it stays as it is."""
-    return {
-        name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
-        for name, value in batch.items()
-    }
+    """Copy a batch's tensors, those of nested dicts too, to a device; the rest stays."""
+    moved = dict(batch)
+    for name, value in batch.items():
+        if isinstance(value, Tensor):
+            moved[name] = value.to(device, non_blocking=True)
+        elif isinstance(value, dict):
+            moved[name] = to_device(value, device)
+    return moved
 
 
 @contextmanager

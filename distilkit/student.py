@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from transformers import (
     DistilBertConfig,
-    DistilBertForSequenceClassification,
+    DistilBertForMaskedLM,
+    DistilBertForTokenClassification,
     PreTrainedModel,
 )
 
@@ -54,10 +55,8 @@ def named_layer_maps(
     """Return the layer maps with a name: the default, every second layer, the first, the last.
 
     For 12 -> 6 the default is the authors', and is called so. "Every second" is there where the
-    student has half of the teacher's layers or more. Two names may mean the same map.
-
-    Args:
-        teacher_layers, student_layers: as for :func:`default_layers`.
+    student has half of the teacher's layers or more. Two names may mean the same map. Arguments
+    are those of :func:`default_layers`.
     """
     n, default = teacher_layers, default_layers(teacher_layers, student_layers)
     k = len(default)
@@ -111,19 +110,19 @@ def student_from_teacher(
     """Make a student whose layers are copies of the named teacher layers.
 
     A BERT's student is a DistilBERT. A RoBERTa's is a RoBERTa with everything else copied, a
-    classifier's head too; the rest of this is about BERT.
+    classifier's head too; the rest is about BERT.
 
-    Copied: word and position embeddings, their LayerNorm, the layers, and for a masked-language
-    model the whole head. BERT adds its segment-0 token-type vector to every token of a single text.
-    DistilBERT has no token types, so that vector is folded into the position embeddings. With
-    ``layers = range(depth)`` the student's logits are the teacher's.
+    Copied: word and position embeddings, their LayerNorm, the layers, and the whole head of a
+    masked-language model or token classifier. BERT adds its segment-0 token-type vector to every
+    token of a single text. DistilBERT has no token types, so that vector is folded into the
+    position embeddings. With ``layers = range(depth)`` the student's logits are the teacher's.
 
-    Left out: the other token types and the pooler. A DistilBERT classifier has another head (a ReLU
-    layer on [CLS]), so its head is new, from PyTorch's global generator: call
+    Left out: the other token types and the pooler. A DistilBERT sequence classifier has another
+    head (a ReLU layer on [CLS]), which is new, from PyTorch's global generator: call
     ``torch.manual_seed`` before.
 
     Args:
-        teacher: a masked-language model or a sequence classifier, of BERT or RoBERTa.
+        teacher: a masked-language model or a classifier, of BERT or RoBERTa.
         layers: teacher layers to copy, 0-based and ascending; by default :func:`default_layers`.
 
     Returns:
@@ -132,9 +131,8 @@ def student_from_teacher(
 
     Raises:
         TypeError: the teacher is of another class.
-        ValueError: `layers` is no layer map of the teacher, the teacher is pruned, or it has a part
-            that a DistilBERT cannot have (another LayerNorm epsilon, relative positions, a
-            decoder).
+        ValueError: `layers` is no layer map of the teacher, the teacher is pruned, or has a part
+            that a DistilBERT cannot have (see :func:`check_teacher`).
     """
     student_class, c = check_teacher(teacher), teacher.config
     if layers is None:
@@ -158,12 +156,15 @@ def student_from_teacher(
         pad_token_id=c.pad_token_id,
         tie_word_embeddings=c.tie_word_embeddings,
     )
-    if student_class is DistilBertForSequenceClassification:
+    if student_class is not DistilBertForMaskedLM:
         config.id2label, config.label2id = dict(c.id2label), dict(c.label2id)
         config.problem_type = c.problem_type
 
     student = student_class(config).to(teacher.dtype)
-    copied = student_state_dict(teacher.state_dict(), layers)
+    state = teacher.state_dict()
+    copied = student_state_dict(state, layers)
+    if student_class is DistilBertForTokenClassification:  # its head is BERT's: one linear map
+        copied |= {k: v.clone() for k, v in state.items() if k.startswith("classifier.")}
     missing, unexpected = student.load_state_dict(copied, strict=False)
     own_head = ("pre_classifier.", "classifier.")
     left = [name for name in missing if not name.startswith(own_head)]

@@ -23,8 +23,8 @@ from transformers import PreTrainedModel
 
 from distilkit.checkpoint import atomic_file
 from distilkit.data.examples import Examples
-from distilkit.families import positions
-from distilkit.finetuning import inputs_of, predict
+from distilkit.families import inputs_of, positions
+from distilkit.finetuning import predict
 from distilkit.processes import eval_mode
 
 if TYPE_CHECKING:
