@@ -29,7 +29,7 @@ _NAMES = {  # module -> its public names
     "plots.study": "plot_study",
     "plots.style": "save_figure",
     "models.fill_mask": "fill_mask",
-    "finetuning": "evaluate_task finetune sequence_classifier",
+    "finetuning": "classifier evaluate_task fine_tuned_on finetune",
     "families": "mlm_head",
     "fused_loss": "fused_triple_loss",
     "measure.latency": "compare",

@@ -208,7 +208,7 @@ class Scale:
             raise ValueError(f"Scale.teacher = {self.teacher!r}: give a Hub id or a folder")
         if not isinstance(self.tasks, (tuple, list)) or not self.tasks:
             raise ValueError(f"Scale.tasks = {self.tasks!r}: give a tuple of tasks")
-        for task in (each for each in self.tasks if isinstance(each, str)):
+        for task in (each for each in self.tasks if not hasattr(each, "kind")):
             _one_of("Scale", "tasks", task, GLUE_TASKS)
         _whole("Scale", "length", self.length, 8)
         if not isinstance(self.seeds, (tuple, list)) or not self.seeds:

@@ -1,4 +1,4 @@
-"""Fine-tuning on a task, with or without a teacher, and evaluation.
+"""Fine-tuning on a task of any kind, with or without a teacher, and evaluation.
 
 Devlin et al. 2019, section 4.1; with a teacher as in Sanh et al. 2019, section 4.1.
 """
@@ -6,52 +6,81 @@ Devlin et al. 2019, section 4.1; with a teacher as in Sanh et al. 2019, section 
 from __future__ import annotations
 
 import copy
-import inspect
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from accelerate.utils import gather_object
 from torch import Tensor
 from transformers import (
     AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
 from distilkit.config import FinetuneLossConfig, TrainingConfig
-from distilkit.data.examples import Examples
-from distilkit.data.task_examples import task_examples
-from distilkit.data.tasks import Task, get_task, scores
-from distilkit.families import positions
-from distilkit.losses import at_least_float32, soft_target_loss
-from distilkit.models.heads import with_new_head
+from distilkit.data.classifier_checks import (
+    MOST_EXAMPLES,
+    check_classifier,
+    check_teacher,
+    is_named,
+    rows_of,
+)
+from distilkit.data.examples import NOT_A_WORD, Examples
+from distilkit.data.task_examples import column_names, task_examples
+from distilkit.data.task_loss import TaskLoss, logits_of
+from distilkit.data.tasks import TASKS, UNLABELLED, Task, get_task, scores
+from distilkit.data.unlabelled import check_labels, is_scored, join_unlabelled, labelled
+from distilkit.families import check_cosine_layers, positions
+from distilkit.losses import at_least_float32
+from distilkit.models.heads import fine_tuned, with_new_head
+from distilkit.models.vocabulary import check_vocabulary, own_tokenizer
 from distilkit.processes import eval_mode, processes, to_device
-from distilkit.run import Run, as_json, fingerprint, open_run
+from distilkit.run import Run, as_json, fingerprint, open_run, run_folder
 from distilkit.training_loop import Loss, evaluate, train
 
 LEAST_LENGTH = 8  # tokens: two sentences, [CLS] and [SEP] twice
 
+Scores = dict[str, dict[str, float | None]]  # split -> metric -> value
 
-def sequence_classifier(checkpoint: str | Path, task: str | Task, seed: int) -> PreTrainedModel:
+
+def classifier(checkpoint: str | Path, task: str | Task, seed: int) -> PreTrainedModel:
     """Load a checkpoint with a new classification head for a task, drawn from `seed`.
 
-    The task's label names go into its config, so that two models' label orders can be compared.
+    The head is new even if the checkpoint has one. The task's label names go into the config, so
+    that two models' label orders can be compared.
     """
     task = get_task(task)
     labels = list(task.labels) or ["score"]
     return with_new_head(
-        AutoModelForSequenceClassification,
+        _head_class(task),
         checkpoint,
         seed,
         num_labels=len(labels),
         id2label=dict(enumerate(labels)),
         label2id={label: i for i, label in enumerate(labels)},
-        problem_type="regression" if task.regression else "single_label_classification",
+        # transformers knows the other three kinds by these names
+        problem_type=None if task.on_words else task.kind,
     )
+
+
+def fine_tuned_on(checkpoint: str | Path, task: str | Task) -> PreTrainedModel:
+    """Load a classifier that was fine-tuned on a task, as a teacher or to measure it.
+
+    Raises:
+        ValueError: it lacks weights, or its head is not of this task.
+    """
+    task = get_task(task)
+    model = fine_tuned(_head_class(task), checkpoint)
+    check_classifier(model, task, "checkpoint")
+    return model
+
+
+def _head_class(task: Task) -> type:
+    return AutoModelForTokenClassification if task.on_words else AutoModelForSequenceClassification
 
 
 def finetune(
@@ -63,63 +92,95 @@ def finetune(
     *,
     name: str,
     teacher: PreTrainedModel | None = None,
+    teacher_tokenizer: PreTrainedTokenizerBase | None = None,
+    unlabelled: Any = None,
     loss_config: FinetuneLossConfig | None = None,
     max_length: int | None = None,
     keep_model: bool = True,
 ) -> Run:
-    """Train a copy of a sequence classifier on a task; score it on every labelled split.
+    """Train a copy of a classifier on a task; score it on every labelled split.
 
-    Scores are in ``run.result()``, the logits of those splits in ``run.predictions()``. A finished
-    run of this name and configuration is returned at once, an unfinished one resumes.
+    Scores are in ``run.result()``, the teacher's there too; the logits of those splits are in
+    ``run.predictions()``, of words one after another. A finished run of this name and configuration
+    is returned at once, an unfinished one resumes.
 
     Args:
-        model: a sequence classifier with the task's number of labels; not changed.
-        tokenizer: the model's; the teacher's too.
-        data: its splits (:func:`distilkit.data.task_files.load`).
-        teacher: a classifier fine-tuned on this task, for soft targets besides the labels; it
+        model: a classifier with the task's labels; not changed.
+        tokenizer: the model's.
+        data: its splits (:func:`distilkit.data.task_files.load`). Training examples without a label
+            (-1, NaN or no column ``label``) need a teacher.
+        teacher: a classifier fine-tuned on this task, for soft targets as well as the labels; it
             returns to its own mode and device.
+        teacher_tokenizer: of a teacher that reads other token ids; by default the one saved with
+            the teacher, or else the model's.
+        unlabelled: more training texts, in the task's columns, for the soft targets alone.
         loss_config: by default 0.5 for labels and soft targets each, T = 2. Only with a teacher.
         max_length: tokens; longer inputs are cut. By default the task's, or fewer if the model has
             fewer positions.
         keep_model: save the fine-tuned weights in ``run.model``; a sweep over many seeds does not.
 
     Raises:
-        ValueError: unknown task; a head or teacher that does not fit the task.
+        ValueError: unknown task; a head, teacher or tokenizer that does not fit; no labels and no
+            teacher; a teacher whose classes prove to be in another order.
     """
     task = get_task(task)
+    run = Run(run_folder(name))
     loss_config = check_loss_config(loss_config, teacher)
     models = (model,) if teacher is None else (model, teacher)
     max_length = input_length(models, max_length, task.max_length)
-    for each in models:
-        check_classifier(each, task)
-    examples = task_examples(
-        data["train"], task, tokenizer, max_length=max_length, seed=training.seed
-    )
-    held_out = {
-        split: task_examples(data[split], task, tokenizer, max_length=max_length, seed=0)
-        for split in (*task.validation, *task.test)
-        if split in data and _has_labels(data[split])
-    }
+    for each, who in zip(models, ("model", "teacher"), strict=False):
+        check_classifier(each, task, who)
+    check_vocabulary(model, tokenizer)
+    own = None
+    if teacher is not None:
+        own = own_tokenizer(teacher, tokenizer, teacher_tokenizer)
+        _check_cosine(loss_config, model, teacher, task, own)
+    train_split = _training_split(task, data, unlabelled, loss_config)
+    length = {"max_length": max_length}
+    teacher_scores = None
+    if teacher is not None and not run.finished:
+        teacher_scores = _teacher_scores(task, teacher, own or tokenizer, data, max_length)
 
-    def score(trained: PreTrainedModel) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        logits = {split: predict(trained, held)[0] for split, held in held_out.items()}
-        return {k: score_of(task, z, held_out[k].labels) for k, z in logits.items()}, logits
+    examples = task_examples(
+        train_split, task, tokenizer, seed=training.seed, teacher_tokenizer=own, **length
+    )
+    check_labels(task, examples, "train")
+    held_out = {
+        split: task_examples(data[split], task, tokenizer, seed=0, **length)
+        for split in (*task.validation, *task.test)
+        if split in data and is_scored(task, data[split], split)
+    }
+    for split, held in held_out.items():
+        check_labels(task, held, split)
+    for each in (examples, *held_out.values()):
+        _check_token_types(model, each)
+        if teacher is not None:
+            _check_token_types(teacher, each.teacher or each)
+
+    def score(trained: PreTrainedModel) -> tuple[Scores, dict[str, np.ndarray]]:
+        predicted = {split: predict(trained, held) for split, held in held_out.items()}
+        found = {split: score_of(task, *both) for split, both in predicted.items()}
+        together = np.concatenate if task.on_words else np.asarray
+        return found, {split: together(logits) for split, (logits, _) in predicted.items()}
 
     config = {
         "data": {k: e.digest() for k, e in {"train": examples, **held_out}.items()},
         "max_length": max_length,
         "keep_model": keep_model,
     }
+    loss = task_loss(task, teacher, loss_config)
+    loss.add_projections(model, training.seed)
     return run_finetuning(
         model,
         tokenizer,
         examples,
         training,
-        task_loss(task, teacher, loss_config),
+        loss,
         score,
         name=name,
         task=task.name,
         teacher=teacher,
+        teacher_scores=teacher_scores,
         loss_config=loss_config,
         config=config,
     )
@@ -132,6 +193,106 @@ def check_loss_config(
     if teacher is None and loss_config is not None:
         raise ValueError("a loss with soft targets needs teacher=..., fine-tuned on the task")
     return FinetuneLossConfig() if loss_config is None and teacher is not None else loss_config
+
+
+def _check_cosine(
+    loss_config: FinetuneLossConfig,
+    model: PreTrainedModel,
+    teacher: PreTrainedModel,
+    task: Task,
+    own: PreTrainedTokenizerBase | None,
+) -> None:
+    """Refuse what needs teacher and student to read the same tokens, where they do not."""
+    if own is not None and task.on_words:
+        raise ValueError(
+            f"{task.name} has labels on words, and the teacher reads other token ids than the "
+            "model: give a teacher with the model's tokenizer"
+        )
+    if loss_config.cosine_weight > 0:
+        if own is not None:
+            raise ValueError(
+                "the teacher reads other token ids than the model, so their hidden states cannot "
+                "be compared: give cosine_weight=0, or a teacher with the model's tokenizer"
+            )
+        check_cosine_layers(loss_config.cosine_layers, model, teacher)
+
+
+def _training_split(
+    task: Task,
+    data: Mapping[str, Any],
+    unlabelled: Any,
+    loss_config: FinetuneLossConfig | None,
+) -> Any:
+    """The training examples, followed by the unlabelled ones; no loss config is no teacher."""
+    if "train" not in data:
+        raise ValueError(f"the data of {task.name} has no 'train', only {', '.join(data)}")
+    split = data["train"]
+    for texts in (split, *(() if unlabelled is None else (unlabelled,))):
+        if missing := [c for c in task.columns if c not in column_names(texts)]:
+            raise ValueError(
+                f"{task.name}: no column {missing[0]!r} in the training texts, only "
+                f"{', '.join(column_names(texts))}"
+            )
+    known = labelled(task, split)
+    if unlabelled is not None or not known.any() or (not known.all() and not task.on_words):
+        if loss_config is None:
+            raise ValueError(
+                f"{task.name}: training examples without a label need the soft targets of a "
+                "teacher: give teacher=..., or leave them out"
+            )
+        if loss_config.kd_weight == loss_config.cosine_weight == 0:
+            raise ValueError(
+                "FinetuneLossConfig.kd_weight = 0: examples without a label teach nothing then"
+            )
+    if not known.any():
+        warnings.warn(
+            f"{task.name}: no training example has a label, so the label term is 0 and the "
+            "teacher alone trains the model",
+            stacklevel=3,
+        )
+    return split if unlabelled is None else join_unlabelled(task, split, unlabelled)
+
+
+def _teacher_scores(
+    task: Task,
+    teacher: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    data: Mapping[str, Any],
+    max_length: int,
+) -> Scores:
+    """The teacher's scores on at most 2,000 validation examples; refuses one that answers wrongly.
+
+    Measured before hours are spent on its soft targets.
+    """
+    for split in task.validation:
+        if split not in data or not is_scored(task, data[split], split):
+            continue
+        count = len(data[split][task.columns[0]])
+        rows = np.linspace(0, count - 1, min(count, MOST_EXAMPLES)).astype(int)
+        few = rows_of(data[split], rows)
+        examples = task_examples(few, task, tokenizer, max_length=max_length, seed=0)
+        with eval_mode(teacher, device=processes().device):
+            predicted, labels = predict(teacher, examples)
+        found = score_of(task, predicted, labels)
+        check_teacher(task, teacher, *_known(task, predicted, labels), found[task.score])
+        return {split: found}
+    if not task.regression and not is_named(teacher):
+        warnings.warn(
+            f"{task.name}: the teacher's config names no classes and there are no labelled "
+            "validation examples, so their order is not checked",
+            stacklevel=3,
+        )
+    return {}
+
+
+def _check_token_types(model: PreTrainedModel, examples: Examples) -> None:
+    types = getattr(model.config, "type_vocab_size", 0)
+    highest = max(int(each.max()) for each in examples.token_type_ids)
+    if types > 1 and highest >= types:  # a model with one type is given none
+        raise ValueError(
+            f"the tokenizer writes token type {highest}, and the {type(model).__name__} has "
+            f"{types} types: give the tokenizer that belongs to it"
+        )
 
 
 def input_length(models: Iterable[PreTrainedModel], wanted: int | None, default: int) -> int:
@@ -154,15 +315,14 @@ def run_finetuning(
     examples: Examples,
     training: TrainingConfig,
     loss: Loss,
-    score: Callable[
-        [PreTrainedModel], tuple[dict[str, dict[str, float | None]], dict[str, np.ndarray]]
-    ],
+    score: Callable[[PreTrainedModel], tuple[Scores, dict[str, np.ndarray]]],
     *,
     name: str,
     task: str,
     teacher: PreTrainedModel | None,
     loss_config: FinetuneLossConfig | None,
     config: Mapping[str, Any],
+    teacher_scores: Scores | None = None,
 ) -> Run:
     """Open the run, train a copy, score, save: what fine-tuning on any task has in common.
 
@@ -195,7 +355,9 @@ def run_finetuning(
                 tokenizer.save_pretrained(run.model)
             if logits:
                 run.keep_predictions(logits)
-            run.finish({"kind": "finetune", "task": task, **summary, "scores": scores_by_split})
+            measured = {} if teacher_scores is None else {"teacher_scores": teacher_scores}
+            result = {"kind": "finetune", "task": task, **summary, "scores": scores_by_split}
+            run.finish(result | measured)
     return run
 
 
@@ -203,45 +365,31 @@ def task_loss(
     task: Task,
     teacher: PreTrainedModel | None = None,
     loss_config: FinetuneLossConfig | None = None,
-) -> Loss:
-    """Return the loss for the loop: cross-entropy or squared error, and soft targets of a teacher.
+) -> TaskLoss:
+    """Return the loss for the loop: see :class:`distilkit.data.task_loss.TaskLoss`."""
+    return TaskLoss(task, teacher, loss_config)
 
-    For regression, where there are no classes to soften, the soft-target term is the squared error
-    against the teacher's prediction.
+
+def predict(model: PreTrainedModel, examples: Examples, batch_size: int = 64) -> tuple[Any, Any]:
+    """Return logits [examples, C] and labels [examples, ...] of a split, in the data's order.
+
+    Of labels on words: lists with, for each example, logits [words, C] and labels [words]. The
+    logits of words that were cut off are NaN.
     """
-
-    def loss(
-        model: PreTrainedModel, batch: dict[str, Any], counts: dict[str, int]
-    ) -> dict[str, Tensor]:
-        logits = at_least_float32(_logits(model, batch))  # B, C
-        labels, count = batch["labels"], counts["examples"]
-        if task.regression:
-            label_loss = F.mse_loss(logits[:, 0], labels, reduction="sum") / count
-        else:
-            label_loss = F.cross_entropy(logits, labels, reduction="sum") / count
-        if teacher is None:
-            return {"loss": label_loss, "task": label_loss}
-
-        with torch.no_grad():
-            teacher_logits = at_least_float32(_logits(teacher, batch))  # B, C
-        if task.regression:
-            soft_target = F.mse_loss(logits, teacher_logits, reduction="sum") / count
-        else:
-            soft_target = soft_target_loss(
-                logits, teacher_logits, loss_config.temperature, count=count
-            )
-        total = loss_config.label_weight * label_loss + loss_config.kd_weight * soft_target
-        return {"loss": total, "task": label_loss, "soft_target": soft_target}
-
-    return loss
-
-
-def predict(
-    model: PreTrainedModel, examples: Examples, batch_size: int = 64
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return logits [examples, C] and labels [examples] of a split, in the data's order."""
-    logits = by_example(model, examples, lambda batch: _logits(model, batch), batch_size)
-    return np.stack(logits), examples.labels
+    found = by_example(model, examples, lambda batch: logits_of(model, batch), batch_size)
+    if not examples.on_words:
+        return np.stack(found), examples.labels
+    logits = []
+    for of_tokens, numbers, (labels, read) in zip(
+        found, examples.labels, examples.words, strict=True
+    ):
+        rows = np.flatnonzero(numbers != NOT_A_WORD)
+        if not np.isfinite(of_tokens[rows]).all():
+            raise FloatingPointError("the model's predictions are not finite")
+        of_words = np.full((len(labels), of_tokens.shape[-1]), np.nan, of_tokens.dtype)
+        of_words[read] = of_tokens[rows]
+        logits.append(of_words)
+    return logits, [labels for labels, _ in examples.words]
 
 
 def by_example(
@@ -257,12 +405,12 @@ def by_example(
     """
     by_length = np.argsort(examples.lengths, kind="stable")
     batches = [by_length[i : i + batch_size] for i in range(0, len(by_length), batch_size)]
-    state = processes()
+    state, device = processes(), next(model.parameters()).device
 
     def measure(model: PreTrainedModel) -> dict[int, np.ndarray]:
         found = {}
         for ids in batches[state.process_index :: state.num_processes]:
-            batch = to_device(examples.batch(0, ids), model.device)
+            batch = to_device(examples.batch(0, ids), device)
             found |= zip(ids, at_least_float32(outputs(batch)).cpu().numpy(), strict=True)
         return found
 
@@ -278,54 +426,55 @@ def evaluate_task(
     task: str | Task,
     data: Any,
     *,
-    max_length: int = 128,
+    max_length: int | None = None,
 ) -> dict[str, float | None]:
-    """Return a classifier's metrics on one split, between -1 and 1; None where undefined."""
+    """Return a classifier's metrics on one split, between -1 and 1; None where undefined.
+
+    `max_length` is by default what :func:`finetune` takes.
+    """
     task = get_task(task)
     check_classifier(model, task)
+    check_vocabulary(model, tokenizer)
+    max_length = input_length([model], max_length, task.max_length)
     examples = task_examples(data, task, tokenizer, max_length=max_length, seed=0)
+    check_labels(task, examples, "the split")
     return score_of(task, *predict(model, examples))
 
 
-def score_of(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, float | None]:
-    """Return the metrics of logits [examples, C] against labels; None where undefined."""
-    if not np.isfinite(logits).all():
+def score_of(task: Task, logits: Any, labels: Any) -> dict[str, float | None]:
+    """Return the metrics of logits against labels, as :func:`predict` gives them.
+
+    None where undefined. Words without a label are left out.
+    """
+    if not task.on_words and not np.isfinite(logits).all():
         raise FloatingPointError(f"{task.name}: the model's predictions are not finite")
-    answers = logits[:, 0] if task.regression else logits.argmax(-1)
-    return scores(task.name, answers, labels)
+    return scores(task.name if task.name in TASKS else task, *_known(task, logits, labels))
 
 
-def _has_labels(split: Any) -> bool:
-    """GLUE's test sets have none: the column holds -1 throughout, or is missing."""
-    names = getattr(split, "column_names", None) or list(split)
-    return "label" in names and len(split["label"]) > 0 and min(split["label"][:]) >= 0
+def answers(task: Task, logits: Any) -> Any:
+    """Return the predictions in logits, as :func:`distilkit.data.tasks.scores` takes them.
+
+    Class numbers [examples]; 0 or 1 [examples, labels]; reals [examples]; or a class number for
+    each word, that of "O" (or of the first label) for words that were cut off.
+    """
+    if task.regression:
+        return logits[:, 0]
+    if task.kind == "multi_label_classification":
+        return (logits > 0).astype(np.int64)
+    if not task.on_words:
+        return logits.argmax(-1)
+    unread = task.labels.index("O") if "O" in task.labels else 0
+    # NaN is no number to be compared: -inf takes its place, and the row's answer is `unread`
+    return [
+        np.where(np.isnan(z).any(-1), unread, np.nan_to_num(z, nan=-np.inf).argmax(-1))
+        for z in logits
+    ]
 
 
-def check_classifier(model: PreTrainedModel, task: Task) -> None:
-    """Raise ValueError unless the model's head has the task's labels, in the task's order."""
-    wanted = max(1, len(task.labels))
-    labels = dict(model.config.id2label)
-    if model.config.num_labels != wanted:
-        raise ValueError(
-            f"{task.name} has {wanted} output(s), the model {model.config.num_labels}: load it "
-            f"with sequence_classifier(checkpoint, {task.name!r}, seed)"
-        )
-    named = [str(labels[i]).lower() for i in range(wanted)]
-    # checkpoints without names say LABEL_0, LABEL_1: nothing to compare
-    if sorted(named) == sorted(task.labels) and tuple(named) != task.labels:
-        raise ValueError(
-            f"the model's labels are {named}, the task's {list(task.labels)}: the same names "
-            "in another order, so its answers would be read wrongly"
-        )
-
-
-def _logits(model: PreTrainedModel, batch: Mapping[str, Any]) -> Tensor:
-    return model(**inputs_of(model, batch)).logits  # B, C
-
-
-def inputs_of(model: PreTrainedModel, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return a model's inputs from a batch; a BERT reads token types, a DistilBERT has none."""
-    names = ["input_ids", "attention_mask"]
-    if "token_type_ids" in inspect.signature(model.forward).parameters:
-        names.append("token_type_ids")
-    return {name: batch[name] for name in names}
+def _known(task: Task, logits: Any, labels: Any) -> tuple[Any, Any]:
+    """The predictions, and the labels of :func:`predict`; words without a label left out."""
+    if not task.on_words:
+        return answers(task, logits), labels
+    known = [own != UNLABELLED for own in labels]
+    predicted = [a[k] for a, k in zip(answers(task, logits), known, strict=True)]
+    return predicted, [own[k] for own, k in zip(labels, known, strict=True)]

@@ -20,6 +20,8 @@ NOT_A_NUMBER = ("1e-4", None, True, math.nan, math.inf, -math.inf, -1.0, 1j, [1.
 NOT_WHOLE = ("3", None, True, math.nan, math.inf, -1, 1.5, 2.0, [1], np.ones(2))
 
 # class, field -> values it must refuse
+BAD_PAIRS = ((), ((1,),), ((1, 2, 3),), ((0, -1),), ((0.5, 1),), ((True, 1),))
+
 BAD = {
     (LossConfig, "kd_weight"): NOT_A_NUMBER,
     (LossConfig, "mlm_weight"): NOT_A_NUMBER,
@@ -27,17 +29,12 @@ BAD = {
     (LossConfig, "temperature"): (*NOT_A_NUMBER, 0, 0.0),
     (LossConfig, "restrict_kd_to_mask"): ("masked", None, 1, 0, "True"),
     (LossConfig, "mlm_target"): ("student", "", None, True, 1, "Original"),
-    (LossConfig, "cosine_layers"): (
-        (),
-        ((1,),),
-        ((1, 2, 3),),
-        ((0, -1),),
-        ((0.5, 1),),
-        ((True, 1),),
-    ),
+    (LossConfig, "cosine_layers"): BAD_PAIRS,
     (FinetuneLossConfig, "label_weight"): NOT_A_NUMBER,
     (FinetuneLossConfig, "kd_weight"): NOT_A_NUMBER,
     (FinetuneLossConfig, "temperature"): (*NOT_A_NUMBER, 0),
+    (FinetuneLossConfig, "cosine_weight"): NOT_A_NUMBER,
+    (FinetuneLossConfig, "cosine_layers"): BAD_PAIRS,
     (TrainingConfig, "epochs"): (*NOT_WHOLE, 0),
     (TrainingConfig, "steps"): ("3", True, math.nan, math.inf, -1, 1.5, 0, [1]),  # None is allowed
     (TrainingConfig, "batch_size"): (*NOT_WHOLE, 0),
@@ -107,6 +104,7 @@ def test_a_bad_value_is_refused_by_the_name_of_its_field(cls, name, value):
         (LossConfig, {"restrict_kd_to_mask": True, "mlm_target": "teacher", "temperature": 100}),
         (FinetuneLossConfig, {"label_weight": 0, "kd_weight": 1}),
         (FinetuneLossConfig, {"label_weight": 1, "kd_weight": 0}),
+        (FinetuneLossConfig, {"label_weight": 0, "kd_weight": 0, "cosine_weight": 1}),
         (TrainingConfig, {"epochs": 1, "steps": 1, "batch_size": 1, "micro_batch_size": 1}),
         (
             TrainingConfig,
@@ -127,7 +125,7 @@ def test_values_at_the_edge_of_what_is_allowed_are_taken_as_they_are(cls, values
 def test_all_weights_zero_is_nothing_to_learn_from():
     with pytest.raises(ValueError, match="LossConfig: all weights are 0"):
         LossConfig(kd_weight=0, mlm_weight=0, cosine_weight=0)
-    with pytest.raises(ValueError, match="FinetuneLossConfig: both weights are 0"):
+    with pytest.raises(ValueError, match="FinetuneLossConfig: all weights are 0"):
         FinetuneLossConfig(label_weight=0, kd_weight=0)
 
 

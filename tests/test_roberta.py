@@ -18,12 +18,12 @@ from transformers import (
 )
 from wordpieces import tiny_words
 
-from distilkit import distil, finetune, load_blocks, load_teacher, sequence_classifier
+from distilkit import classifier, distil, finetune, load_blocks, load_teacher
 from distilkit.config import SCALES
 from distilkit.data.packing import pack
 from distilkit.data.sources import load_task
+from distilkit.finetuning import fine_tuned_on
 from distilkit.masking import MaskedBlocks
-from distilkit.models.heads import fine_tuned
 from distilkit.student import student_from_teacher
 
 LENGTH = 32
@@ -97,17 +97,17 @@ def test_from_teacher_to_fine_tuned_student(home, roberta):
     assert len(fill("the cook made some <mask> .")) == 5
 
     data = load_task(scale, "rte")
-    at_work = sequence_classifier(roberta, "rte", 1)
+    at_work = classifier(roberta, "rte", 1)
     taught = finetune(at_work, tokenizer, "rte", data, scale.finetuning, name="of-teacher")
-    classifier = sequence_classifier(run.model, "rte", 1)
-    assert classifier.config.num_hidden_layers == 2
+    model = classifier(run.model, "rte", 1)
+    assert model.config.num_hidden_layers == 2
     result = finetune(
-        classifier,
+        model,
         AutoTokenizer.from_pretrained(run.model),
         "rte",
         data,
         scale.finetuning,
         name="of-student",
-        teacher=fine_tuned(type(classifier), taught.model),
+        teacher=fine_tuned_on(taught.model, "rte"),
     ).result()
     assert 0 <= result["scores"]["validation"]["accuracy"] <= 1

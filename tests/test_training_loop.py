@@ -36,7 +36,7 @@ from distilkit import checkpoint
 from distilkit import training_loop as loop
 from distilkit.config import LossConfig, TrainingConfig
 from distilkit.distillation import LanguageModelLoss, distil
-from distilkit.finetuning import finetune, sequence_classifier
+from distilkit.finetuning import classifier, finetune
 from distilkit.masking import MaskedBlocks
 from distilkit.run import Run, open_run
 from distilkit.student import student_from_teacher
@@ -130,7 +130,7 @@ def classifier_from(folder: Path):
     level = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()  # a new head is meant
     try:
-        return sequence_classifier(folder, "sst2", seed=3)
+        return classifier(folder, "sst2", seed=3)
     finally:
         transformers.logging.set_verbosity(level)
 

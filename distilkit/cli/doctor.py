@@ -22,7 +22,6 @@ import psutil
 import torch
 from huggingface_hub import constants
 from transformers import (
-    AutoModelForSequenceClassification,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -36,12 +35,11 @@ from distilkit.data.tasks import chance_score, get_task
 from distilkit.data.text_check import UNKNOWN_AT_MOST, count_tokens
 from distilkit.distillation import LanguageModelLoss, losses_on
 from distilkit.families import positions
-from distilkit.finetuning import check_classifier, evaluate_task
+from distilkit.finetuning import evaluate_task, fine_tuned_on
 from distilkit.masking import MaskedBlocks
 from distilkit.measure.flops import step_bytes
 from distilkit.measure.latency import gradient_step, time_micro_batches
 from distilkit.measure.size import parameter_count
-from distilkit.models.heads import fine_tuned
 from distilkit.models.hub import local_path
 from distilkit.processes import processes, to_device
 from distilkit.student import student_from_teacher
@@ -284,8 +282,7 @@ def _blocks_per_epoch(plan: Plan) -> int | None:
 def _classifier(plan: Plan, task_name: str, checkpoint: str) -> Check:
     task, check = get_task(task_name), f"classifier beats chance on {task_name}"
     try:
-        model = fine_tuned(AutoModelForSequenceClassification, checkpoint)
-        check_classifier(model, task)
+        model = fine_tuned_on(checkpoint, task)
     except ValueError as error:
         return Check(check, str(error), False)
     data = load_task(plan.scale, task_name)[task.validation[0]]

@@ -42,15 +42,13 @@ def _submit_options(parser: ArgumentParser) -> None:
 
 def submit(options: Namespace) -> None:
     """Write a fine-tuned model's answers to a GLUE test set in the form GLUE's server takes."""
-    from transformers import AutoModelForSequenceClassification
-
     from distilkit.data.sources import load_task
     from distilkit.data.submission import write_submission
-    from distilkit.models.heads import fine_tuned
+    from distilkit.finetuning import fine_tuned_on
     from distilkit.models.loading import load_tokenizer
 
     data = load_task(chosen_scale(options), options.task)
-    model = fine_tuned(AutoModelForSequenceClassification, options.checkpoint)
+    model = fine_tuned_on(options.checkpoint, options.task)
     tokenizer = load_tokenizer(options.checkpoint)
     files = write_submission(
         model, tokenizer, options.task, data, options.out, max_length=options.max_length

@@ -145,7 +145,7 @@ def _finetune_options(parser: ArgumentParser) -> None:
 
 def finetune(options: Namespace) -> None:
     """Fine-tune a checkpoint on one task, with --teacher also on its soft targets."""
-    from transformers import AutoModelForQuestionAnswering, AutoModelForSequenceClassification
+    from transformers import AutoModelForQuestionAnswering
 
     from distilkit import finetuning
     from distilkit.data import question_answering, squad
@@ -161,11 +161,9 @@ def finetune(options: Namespace) -> None:
     if task == "squad":
         data = squad.load_squad(given(options, "scale").get("glue", squad.HUB))
         model = question_answering.question_answerer(options.checkpoint, training.seed)
-        kind = AutoModelForQuestionAnswering
     else:
         data = load_task(chosen, task)
-        model = finetuning.sequence_classifier(options.checkpoint, task, training.seed)
-        kind = AutoModelForSequenceClassification
+        model = finetuning.classifier(options.checkpoint, task, training.seed)
     data["train"] = fewer_examples(data["train"], options.examples)
     arguments = {
         "training": training,
@@ -173,7 +171,11 @@ def finetune(options: Namespace) -> None:
         "max_length": options.max_length,
     }
     if options.teacher:
-        arguments["teacher"] = fine_tuned(kind, options.teacher)
+        if task == "squad":
+            teacher = fine_tuned(AutoModelForQuestionAnswering, options.teacher)
+        else:
+            teacher = finetuning.fine_tuned_on(options.teacher, task)
+        arguments["teacher"] = teacher
         arguments["loss_config"] = FinetuneLossConfig(**loss_config)
     tokenizer = load_tokenizer(options.tokenizer or options.checkpoint)
     if task == "squad":

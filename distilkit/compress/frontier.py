@@ -20,7 +20,6 @@ from typing import Any
 import pandas as pd
 from transformers import (
     AutoModelForMaskedLM,
-    AutoModelForSequenceClassification,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -33,12 +32,18 @@ from distilkit.config import Scale, TrainingConfig
 from distilkit.data.examples import Examples
 from distilkit.data.sources import fewer_examples, load_blocks, load_teacher, load_tokenizer
 from distilkit.data.task_examples import task_examples
-from distilkit.data.tasks import get_task, scores
+from distilkit.data.tasks import Task, get_task, scores
 from distilkit.distillation import distil
 from distilkit.families import positions
-from distilkit.finetuning import finetune, input_length, sequence_classifier, task_loss
+from distilkit.finetuning import (
+    answers,
+    classifier,
+    fine_tuned_on,
+    finetune,
+    input_length,
+    task_loss,
+)
 from distilkit.measure.size import parameter_count
-from distilkit.models.heads import fine_tuned
 from distilkit.models.loading import load_model
 from distilkit.models.pruning import layers_of, prune
 from distilkit.run import Run, run_folder
@@ -70,11 +75,11 @@ class Plan:
     students: Students
     examples: int | None  # of each task's training set; None: all
 
-    def run(self, variant: str, task: str, seed: int) -> Run:
+    def run(self, variant: str, task: str | Task, seed: int) -> Run:
         slug = variant.replace(" %", "").replace(", ", "-").replace(" ", "-")
         return Run(run_folder(f"{self.name}-{slug}-{task}-{seed}"))
 
-    def splits(self, task: str) -> dict[str, Any]:
+    def splits(self, task: str | Task) -> dict[str, Any]:
         """The training examples and the validation set, which comes last."""
         data = train_and_measured("validation", task, self.scale)
         return {**data, "train": fewer_examples(data["train"], self.examples)}
@@ -114,6 +119,8 @@ def run_frontier(
     """
     check_packages()
     for task in scale.tasks:
+        if get_task(task).on_words:
+            raise ValueError(f"{task} has labels on words: the frontier measures tasks on texts")
         Plan(scale, "", (), examples).splits(task)
     if students is None:
         folders = _distilled(scale, scale.name if name is None else name)
@@ -183,13 +190,13 @@ def _of_depth(depth: int) -> str:
     return f"{depth} layer" + "s" * (depth > 1)
 
 
-def _fine_tune(plan: Plan, variant: str, task: str, seed: int) -> None:
+def _fine_tune(plan: Plan, variant: str, task: str | Task, seed: int) -> None:
     scale, checkpoint = plan.scale, plan.scale.teacher
     for depth, folders in plan.students:
         if variant == _of_depth(depth):
             checkpoint = folders[scale.seeds.index(seed) % len(folders)]
     finetune(
-        sequence_classifier(checkpoint, task, seed),
+        classifier(checkpoint, task, seed),
         load_tokenizer(scale),
         task,
         plan.splits(task),
@@ -199,10 +206,11 @@ def _fine_tune(plan: Plan, variant: str, task: str, seed: int) -> None:
 
 
 def _prune_and_recover(
-    plan: Plan, unpruned: str, variant: str, keep_ratio: float, task: str, seed: int
+    plan: Plan, unpruned: str, variant: str, keep_ratio: float, task: str | Task, seed: int
 ) -> None:
     data, tokenizer = plan.splits(task), load_tokenizer(plan.scale)
-    teacher, student = (fine_tuned_model(plan.run(v, task, seed)) for v in ("teacher", unpruned))
+    runs = [plan.run(v, task, seed) for v in ("teacher", unpruned)]
+    teacher, student = (fine_tuned_model(run, task) for run in runs)
     finetune(
         pruned_student(student, tokenizer, task, data, keep_ratio),
         tokenizer,
@@ -217,7 +225,7 @@ def _prune_and_recover(
 def pruned_student(
     student: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    task: str,
+    task: str | Task,
     data: Any,
     keep_ratio: float,
 ) -> PreTrainedModel:
@@ -243,16 +251,16 @@ def recovery(finetuning: TrainingConfig) -> TrainingConfig:
 # ---- measuring
 
 
-def _measure(plan: Plan, variant: str, task: str, seed: int) -> list[dict[str, Any]]:
+def _measure(plan: Plan, variant: str, task: str | Task, seed: int) -> list[dict[str, Any]]:
     """A row for each engine: scores, and the difference of its answers from PyTorch's."""
     run = plan.run(variant, task, seed)
     stored = run.path / "frontier.json"
     if stored.is_file():
         return json.loads(stored.read_text())
-    model, data = fine_tuned_model(run), plan.splits(task)
-    split, metric = list(data)[-1], get_task(task).score
+    known, model, data = get_task(task), fine_tuned_model(run, task), plan.splits(task)
+    split, metric = list(data)[-1], known.score
     held_out = encoded(model, load_tokenizer(plan.scale), task, data[split])
-    layers, regression = layers_of(model), get_task(task).regression
+    layers, several = layers_of(model), known.kind == "multi_label_classification"
     common = {
         "variant": variant,
         "depth": len(layers),
@@ -260,7 +268,7 @@ def _measure(plan: Plan, variant: str, task: str, seed: int) -> list[dict[str, A
         "units": sum(layer.units for layer in layers),
         "parameters": parameter_count(model),
         "seed": seed,
-        "task": task,
+        "task": str(task),
         "metric": metric,
     }
 
@@ -269,7 +277,7 @@ def _measure(plan: Plan, variant: str, task: str, seed: int) -> list[dict[str, A
             "engine": engine,
             # None: undefined, as is the correlation of constant answers
             "score": None if score is None else POINTS * score,
-            "same_answer": None if regression else same,
+            "same_answer": None if known.regression else same,
             "largest_difference": difference,
         }
 
@@ -277,9 +285,11 @@ def _measure(plan: Plan, variant: str, task: str, seed: int) -> list[dict[str, A
     with tempfile.TemporaryDirectory(prefix="distilkit-onnx-") as folder:
         for engine, file in export_engines(model, folder).items():
             result = agreement(model, onnx_session(file), held_out)
-            answers = result.logits[:, 0] if regression else result.logits.argmax(1)
-            score = scores(task, answers, held_out.labels)[metric]
-            rows.append(row(engine, score, result.same_answer, result.largest_difference))
+            given, same = answers(known, result.logits), result.same_answer
+            if several:  # the same labels, all of them; the arg-max is no answer
+                same = float((given == answers(known, run.predictions()[split])).all(1).mean())
+            score = scores(task, given, held_out.labels)[metric]
+            rows.append(row(engine, score, same, result.largest_difference))
     write_json(stored, rows)
     return rows
 
@@ -287,7 +297,7 @@ def _measure(plan: Plan, variant: str, task: str, seed: int) -> list[dict[str, A
 def _costs(plan: Plan, variants: Sequence[str]) -> pd.DataFrame:
     """Size, latency and memory of each variant and engine, for the first task and seed."""
     task, seed = plan.scale.tasks[0], plan.scale.seeds[0]
-    models = {variant: fine_tuned_model(plan.run(variant, task, seed)) for variant in variants}
+    models = {v: fine_tuned_model(plan.run(v, task, seed), task) for v in variants}
     length = min(LENGTH, plan.scale.length, *(positions(model) for model in models.values()))
     with tempfile.TemporaryDirectory(prefix="distilkit-onnx-") as folder:
         costs = engine_costs(models, folder, length=length, runs=100, warmup=5)
@@ -303,14 +313,14 @@ def _write(out: Path, rows: list[dict[str, Any]], costs: pd.DataFrame) -> pd.Dat
     return table
 
 
-def fine_tuned_model(run: Run) -> PreTrainedModel:
-    """The classifier of a finished fine-tuning, pruned or not."""
+def fine_tuned_model(run: Run, task: str | Task) -> PreTrainedModel:
+    """The classifier of a finished fine-tuning on a task, pruned or not."""
     run.result()  # raises if the run is not finished
-    return fine_tuned(AutoModelForSequenceClassification, run.model).eval()
+    return fine_tuned_on(run.model, task).eval()
 
 
 def encoded(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: str, split: Any
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: str | Task, split: Any
 ) -> Examples:
     """A split of a task, encoded as the model was fine-tuned."""
     longest = input_length((model,), None, get_task(task).max_length)

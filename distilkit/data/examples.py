@@ -23,6 +23,7 @@ class Examples:
         *,
         pad_id: int,
         seed: int,
+        words: list[tuple[np.ndarray, np.ndarray]] | None = None,
         teacher: tuple[Mapping[str, Any], PreTrainedTokenizerBase] | None = None,
     ) -> None:
         """
@@ -32,11 +33,13 @@ class Examples:
                 begins. An example (or word) without a label has -1, or NaN if labels are real.
             pad_id: what fills the shorter texts of a batch.
             seed: of the order.
+            words: for each example with labels on words, the labels [words] of all its words, and
+                the numbers of those that the tokens hold.
             teacher: the same texts in the ids of a teacher's tokenizer, and that tokenizer.
         """
         self.input_ids = [np.asarray(ids, dtype=np.int64) for ids in encoded["input_ids"]]
         self.token_type_ids = [np.asarray(t, dtype=np.int64) for t in encoded["token_type_ids"]]
-        self.labels = labels
+        self.labels, self.words = labels, words
         self.lengths = np.array([len(ids) for ids in self.input_ids])
         self.pad_id, self.seed = pad_id, seed
         self.teacher = None
@@ -53,6 +56,7 @@ class Examples:
         """SHA-256 of inputs and labels, for the run's configuration."""
         labels = self.labels if self.on_words else [self.labels]
         digest = hashlib.sha256()
+        labels = [*labels, *(every for every, _ in self.words or ())]  # cut words are scored too
         for part in (*labels, self.lengths, *self.input_ids, *self.token_type_ids):
             digest.update(part.tobytes())
         if self.teacher is not None:

@@ -18,16 +18,17 @@ from transformers import AutoModelForQuestionAnswering, PreTrainedModel, PreTrai
 
 from distilkit.config import FinetuneLossConfig, TrainingConfig
 from distilkit.data.squad import Windows, best_answers, windows
+from distilkit.families import inputs_of
 from distilkit.finetuning import (
     by_example,
     check_loss_config,
     input_length,
-    inputs_of,
     run_finetuning,
 )
 from distilkit.losses import at_least_float32, soft_target_loss
 from distilkit.models.heads import with_new_head
-from distilkit.run import Run
+from distilkit.models.vocabulary import check_vocabulary, own_tokenizer
+from distilkit.run import Run, run_folder
 
 MAX_LENGTH, STRIDE = 384, 128  # tokens of a window, and shared by two
 BATCH = 32  # windows a forward pass, where nothing is trained
@@ -62,9 +63,19 @@ def finetune_squad(
             positions.
 
     Raises:
-        ValueError: a loss configuration without a teacher, windows longer than a model's positions.
+        ValueError: a loss configuration without a teacher, windows longer than a model's
+            positions, a tokenizer that is not the models'.
     """
+    run_folder(name)  # refuses a name before texts are read
     loss_config = check_loss_config(loss_config, teacher)
+    if teacher is not None and loss_config.cosine_weight > 0:
+        raise ValueError("FinetuneLossConfig.cosine_weight: not for SQuAD, give 0")
+    check_vocabulary(model, tokenizer)
+    if teacher is not None and own_tokenizer(teacher, tokenizer) is not None:
+        raise ValueError(
+            "the teacher reads other token ids than the model, so the places of an answer differ: "
+            "give a teacher with the model's tokenizer"
+        )
     models = (model,) if teacher is None else (model, teacher)
     max_length = input_length(models, max_length, MAX_LENGTH)
     stride = min(STRIDE, max_length // 3) if stride is None else stride

@@ -38,6 +38,11 @@ def load_teacher(scale: Scale) -> tuple[PreTrainedModel, PreTrainedTokenizerBase
     """
     tokenizer = load_tokenizer(scale)
     teacher, info = load_model(AutoModelForMaskedLM, scale.teacher)
+    if any(name.startswith("discriminator_predictions.") for name in info["unexpected_keys"]):
+        raise ValueError(
+            f"{scale.teacher} is an ELECTRA discriminator, which predicts no masked words: give a "
+            "BERT or RoBERTa with a masked-word head"
+        )
     if info["missing_keys"]:
         raise ValueError(
             f"{scale.teacher} has no trained masked-word head (it lacks for instance "

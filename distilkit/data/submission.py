@@ -14,9 +14,10 @@ import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from distilkit.checkpoint import write_atomically
+from distilkit.data.classifier_checks import check_classifier
 from distilkit.data.task_examples import task_examples
 from distilkit.data.tasks import TASKS, Task
-from distilkit.finetuning import check_classifier, input_length, predict
+from distilkit.finetuning import answers, input_length, predict
 from distilkit.processes import processes
 
 
@@ -74,5 +75,5 @@ def write_submission(
 def _answers(task: Task, logits: np.ndarray) -> list[Any]:
     if task.regression:
         return [f"{value:.3f}" for value in logits[:, 0].clip(0, 5)]
-    classes = logits.argmax(-1)
+    classes = answers(task, logits)
     return [task.labels[i] for i in classes] if task.submit_names else classes.tolist()

@@ -37,14 +37,17 @@ def task_examples(
     texts = [list(data[column][:]) for column in task.columns]
     encoded = _encode(texts, task, tokenizer, max_length)
     labels = data["label"][:] if "label" in column_names(data) else None
+    words = None
     if task.on_words:
-        numbers = _labels_of_tokens(encoded, texts[0], labels)
+        numbers, words = _labels_of_tokens(encoded, texts[0], labels)
     else:
         numbers = _labels_of_texts(task, labels, len(texts[0]))
     second = None
     if teacher_tokenizer is not None:
         second = (_encode(texts, task, teacher_tokenizer, max_length), teacher_tokenizer)
-    return Examples(encoded, numbers, pad_id=tokenizer.pad_token_id, seed=seed, teacher=second)
+    return Examples(
+        encoded, numbers, pad_id=tokenizer.pad_token_id, seed=seed, words=words, teacher=second
+    )
 
 
 def column_names(data: Any) -> list[str]:
@@ -79,16 +82,24 @@ def _labels_of_texts(task: Task, labels: Any, count: int) -> np.ndarray:
     return np.asarray(labels, np.float32 if real else np.int64)
 
 
-def _labels_of_tokens(encoded: BatchEncoding, words: list[Any], labels: Any) -> list[np.ndarray]:
-    """Return for each example [L]: a word's label at its first token, NOT_A_WORD elsewhere."""
-    result = []
+def _labels_of_tokens(
+    encoded: BatchEncoding, words: list[Any], labels: Any
+) -> tuple[list[np.ndarray], list[tuple[np.ndarray, np.ndarray]]]:
+    """Return for each example [L]: a word's label at its first token, NOT_A_WORD elsewhere.
+
+    And the labels of all its words, with the numbers of those that have a token: a long text is
+    cut, and a word may be a character that the tokenizer drops.
+    """
+    result, of_words = [], []
     for i, sentence in enumerate(words):
         own = [UNLABELLED] * len(sentence) if labels is None else labels[i]
         numbers = np.full(len(encoded["input_ids"][i]), NOT_A_WORD, np.int64)
-        before = None
+        before, read = None, []
         for position, word in enumerate(encoded.word_ids(i)):
             if word is not None and word != before:
                 numbers[position] = own[word]
+                read.append(word)
             before = word
         result.append(numbers)
-    return result
+        of_words.append((np.array(own, np.int64), np.array(read, np.int64)))
+    return result, of_words

@@ -12,12 +12,14 @@ from transformers.utils import logging as hf_logging
 from distilkit.models.loading import load_model
 from distilkit.processes import seeded
 
+HEAD = ("classifier.", "pre_classifier.", "score.", "qa_outputs.")  # names of a head's weights
 HEAD_SCALE = 0.02 * 768  # standard deviation of a new head's weights, times the width: BERT-base's
 
 
 def with_new_head(kind: type, checkpoint: str | Path, seed: int, **config: Any) -> PreTrainedModel:
     """Load a checkpoint in float32 as an auto class of transformers, with a new head from `seed`.
 
+    A head that the checkpoint has, of the same size or another, is left out; its pooler stays.
     The head's weights are normal with standard deviation ``0.02 · 768 / width``: BERT's 0.02 at
     BERT-base's width. At a width of 192, with 0.02, the logits hardly differ between inputs, and a
     short fine-tuning does not make up for it.
@@ -29,11 +31,12 @@ def with_new_head(kind: type, checkpoint: str | Path, seed: int, **config: Any) 
     hf_logging.set_verbosity_error()  # its table of missing weights is checked below instead
     try:
         with seeded():  # transformers draws a head too, which is replaced below
-            model, info = load_model(kind, checkpoint, **config)
+            model, info = load_model(kind, checkpoint, new=HEAD, **config)
     finally:
         hf_logging.set_verbosity(verbosity)
-    fresh = ("classifier.", "pre_classifier.", "score.", "bert.pooler.", "qa_outputs.")
-    lost = sorted(name for name in info["missing_keys"] if not name.startswith(fresh))
+    missing = info["missing_keys"]
+    new = {n for n, _ in model.named_parameters() if n.startswith(HEAD) or "pooler." in n}
+    lost = sorted(missing - new)
     if lost:
         raise ValueError(
             f"{checkpoint} lacks {len(lost)} weights of a {type(model).__name__} (for instance "
@@ -41,9 +44,13 @@ def with_new_head(kind: type, checkpoint: str | Path, seed: int, **config: Any) 
         )
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
-        if name in info["missing_keys"] and parameter.dim() > 1:  # biases stay 0
+        if not (name in missing or name.startswith(HEAD)):
+            continue
+        if parameter.dim() > 1:
             width = parameter.shape[1]
             torch.nn.init.normal_(parameter, std=HEAD_SCALE / width, generator=generator)
+        elif name.endswith("bias"):
+            torch.nn.init.zeros_(parameter)
     return model
 
 
@@ -51,12 +58,26 @@ def fine_tuned(kind: type, checkpoint: str | Path) -> PreTrainedModel:
     """Load a fine-tuned checkpoint in float32, as a teacher or to measure it.
 
     Raises:
-        ValueError: it lacks weights: transformers would draw a random head.
+        ValueError: it lacks weights: transformers would draw a random head; or its head is one
+            for another purpose.
     """
     model, info = load_model(kind, checkpoint)
-    if info["missing_keys"]:
+    missing = info["missing_keys"]
+    lacks = f"{checkpoint} lacks weights of a {type(model).__name__}"
+    if any(name.startswith(HEAD) for name in missing):
+        raise ValueError(f"{lacks} (for instance {min(missing)}): it is not fine-tuned yet")
+    if missing and all("pooler." in name for name in missing):
         raise ValueError(
-            f"{checkpoint} lacks weights of a {type(model).__name__} (for instance "
-            f"{min(info['missing_keys'])}): it is not fine-tuned yet"
+            f"{lacks}: the pooler, which its classifier reads. Fine-tune it again, and save the "
+            "model whole"
         )
+    if missing:
+        raise ValueError(
+            f"{lacks} (for instance {min(missing)}): its folder is incomplete, or of another "
+            "architecture"
+        )
+    saved = (model.config.architectures or [type(model).__name__])[0]
+    purpose = type(model).__name__.partition("For")[2]
+    if "For" in saved and saved.partition("For")[2] != purpose:
+        raise ValueError(f"{checkpoint} was saved as a {saved}: its head is not for {purpose}")
     return model

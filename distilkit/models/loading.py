@@ -7,6 +7,7 @@ traceback, random weights or an empty vocabulary is refused.
 
 from __future__ import annotations
 
+import json
 import pickle
 import warnings
 from pathlib import Path
@@ -19,16 +20,17 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from distilkit.models.hub import fetch
 from distilkit.models.pruning import is_pruned, read_pruned
 
-_VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
+VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 
 
 def load_model(
-    kind: Any, checkpoint: str | Path, **options: Any
+    kind: Any, checkpoint: str | Path, *, new: tuple[str, ...] = (), **options: Any
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
     """Call ``kind.from_pretrained`` in float32; return the model and its loading info.
 
     A pruned model, which ``from_pretrained`` cannot read, is read by
-    :func:`distilkit.models.pruning.read_pruned`.
+    :func:`distilkit.models.pruning.read_pruned`. Weights whose names begin like one of `new` may
+    have another shape than the checkpoint's; they are then drawn at random.
 
     Raises:
         ValueError: the weights cannot be read, have other shapes than config.json says, or are
@@ -40,8 +42,9 @@ def load_model(
         inside = folder / "model" / "config.json"  # the folder of a run
         what = f"give {inside.parent}" if inside.is_file() else "give one by save_pretrained"
         raise FileNotFoundError(f"{checkpoint} is a folder without a model (config.json): {what}")
+    _refuse_pruned_heads(checkpoint, folder)
     if is_pruned(folder):
-        model, missing, unexpected = read_pruned(kind, folder, **options)
+        model, missing, unexpected = read_pruned(kind, folder, new=new, **options)
         return model, {"missing_keys": missing, "unexpected_keys": unexpected}
     try:
         model, info = kind.from_pretrained(
@@ -49,21 +52,44 @@ def load_model(
             output_loading_info=True,
             dtype=torch.float32,  # a checkpoint in half precision is computed with in full
             trust_remote_code=False,
+            ignore_mismatched_sizes=bool(new),
             **options,
         )
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
         lines = [line for line in str(error).splitlines() if line.strip()] or [""]
-        why = f"{type(error).__name__}: {lines[0]}"
         if "mismatched" in str(error):
-            why = "some weights have another shape than its config.json says"
+            raise ValueError(_other_shapes(checkpoint)) from error
         raise ValueError(
-            f"{checkpoint}: its weights cannot be read ({why}). Give a folder with "
-            "model.safetensors as save_pretrained writes it, or fetch it anew"
+            f"{checkpoint}: its weights cannot be read ({type(error).__name__}: {lines[0]}). Give "
+            "a folder with model.safetensors as save_pretrained writes it, or fetch it again"
         ) from error
+    if any(not name.startswith(new) for name, *_ in info["mismatched_keys"]):
+        raise ValueError(_other_shapes(checkpoint))
     bad = [name for name, value in model.named_parameters() if not torch.isfinite(value).all()]
     if bad:
         raise ValueError(f"{checkpoint}: weights are not finite, for instance {bad[0]}")
     return model, info
+
+
+def _other_shapes(checkpoint: str | Path) -> str:
+    return (
+        f"{checkpoint}: some weights have another shape than its config.json says. Give both files "
+        "as save_pretrained wrote them"
+    )
+
+
+def _refuse_pruned_heads(checkpoint: str | Path, folder: Path) -> None:
+    """Refuse a model that transformers 4 pruned: version 5 reads its config and prunes nothing."""
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+    except (OSError, ValueError):
+        return  # transformers raises the error
+    if isinstance(config, dict) and config.get("pruned_heads"):
+        raise ValueError(
+            f"{checkpoint}: its heads were pruned by transformers 4 (config.json has "
+            "pruned_heads), which version 5 cannot read. Give the model before pruning; "
+            "distilkit.prune removes heads from it"
+        )
 
 
 def load_tokenizer(checkpoint: str | Path) -> PreTrainedTokenizerBase:
@@ -76,9 +102,9 @@ def load_tokenizer(checkpoint: str | Path) -> PreTrainedTokenizerBase:
         FileNotFoundError: it holds none; transformers would make one without words.
     """
     folder = fetch(checkpoint)
-    if not any(file for pattern in _VOCABULARIES for file in folder.glob(pattern)):
+    if not any(file for pattern in VOCABULARIES for file in folder.glob(pattern)):
         raise FileNotFoundError(
-            f"{checkpoint} holds no tokenizer ({', '.join(_VOCABULARIES)}): copy it there from the "
+            f"{checkpoint} holds no tokenizer ({', '.join(VOCABULARIES)}): copy it there from the "
             "model it belongs to"
         )
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)

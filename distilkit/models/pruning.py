@@ -29,7 +29,10 @@ from distilkit.processes import seeded
 
 SHAPES = PRUNED  # of the config: {"heads": [left in each layer], "units": [likewise]}
 
-_HEADS = ("Model", "ForMaskedLM", "ForSequenceClassification", "ForQuestionAnswering")
+_HEADS = (
+    *("Model", "ForMaskedLM", "ForQuestionAnswering"),
+    *("ForSequenceClassification", "ForTokenClassification"),
+)
 _CLASSES = {
     f"{family}{head}": getattr(transformers, f"{family}{head}")
     for family in ("Bert", "DistilBert", "Roberta")
@@ -130,12 +133,13 @@ def is_pruned(folder: Path) -> bool:
 
 
 def read_pruned(
-    kind: Any, folder: Path, **options: Any
+    kind: Any, folder: Path, *, new: tuple[str, ...] = (), **options: Any
 ) -> tuple[PreTrainedModel, set[str], set[str]]:
     """Read a pruned checkpoint as a model of any kind; missing weights stay random.
 
     Args:
         kind: a class of transformers', for instance ``AutoModelForSequenceClassification``.
+        new: beginnings of names whose weights may have another shape; they are then missing.
         options: for the config (``num_labels`` and the like).
 
     Returns:
@@ -176,6 +180,8 @@ def read_pruned(
         state = {prefix + name: value for name, value in state.items()}
     own = model.state_dict(keep_vars=True)
     fitting = {name: value for name, value in state.items() if name in own}
+    for name in [n for n in fitting if n.startswith(new) and fitting[n].shape != own[n].shape]:
+        del fitting[name]
     for name, value in fitting.items():
         if value.shape != own[name].shape:
             raise ValueError(

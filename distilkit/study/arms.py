@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from distilkit.config import Scale, home
 from distilkit.data.sources import load_task
-from distilkit.data.tasks import get_task
-from distilkit.finetuning import finetune, sequence_classifier
-from distilkit.models.heads import fine_tuned
+from distilkit.data.tasks import Task, get_task
+from distilkit.data.unlabelled import is_scored
+from distilkit.finetuning import classifier, fine_tuned_on, finetune
 from distilkit.run import Run
 from distilkit.study.run_parallel import run_parallel
 
@@ -88,13 +88,13 @@ def finetune_arms(
     return pd.DataFrame([rows[each] for each in plan])
 
 
-def run_name(prefix: str, scale: Scale, task: str, arm: str, seed: int) -> str:
+def run_name(prefix: str, scale: Scale, task: str | Task, arm: str, seed: int) -> str:
     """The name of the run in which :func:`finetune_arms` fine-tunes an arm."""
     return f"{prefix}{scale.name}-{arm}-{task}-{seed}"
 
 
 def _finetuned(
-    task: str,
+    task: str | Task,
     arm: str,
     seed: int,
     checkpoint: str | Path,
@@ -110,9 +110,9 @@ def _finetuned(
     teacher = None
     if with_teacher:
         teacher_run = Run(home() / "runs" / run_name(prefix, scale, task, "teacher", seed))
-        teacher = fine_tuned(AutoModelForSequenceClassification, teacher_run.model)
+        teacher = fine_tuned_on(teacher_run.model, task)
     run = finetune(
-        sequence_classifier(checkpoint, task, seed),
+        classifier(checkpoint, task, seed),
         tokenizer,
         task,
         data,
@@ -127,7 +127,7 @@ def _finetuned(
     return {
         "arm": arm,
         "seed": seed,
-        "task": task,
+        "task": str(task),
         "metric": metric,
         "score": 0.0 if value is None else POINTS * value,
         "train_seconds": result["seconds"],
@@ -135,14 +135,14 @@ def _finetuned(
 
 
 @lru_cache(maxsize=1)
-def train_and_measured(split: str, task: str, scale: Scale) -> dict[str, Any]:
+def train_and_measured(split: str, task: str | Task, scale: Scale) -> dict[str, Any]:
     """The training examples of a task and those that it is scored on, which come last.
 
     The last task stays in memory for the next arm and seed.
     """
     measured = getattr(get_task(task), split)[0]
     splits = load_task(scale, task)
-    if measured not in splits or min(splits[measured]["label"][:], default=-1) < 0:
+    if measured not in splits or not is_scored(get_task(task), splits[measured], measured):
         raise ValueError(
             f"{task} has no labelled examples in {measured!r}: measure on the validation sets, or "
             "take tasks whose test labels are public"

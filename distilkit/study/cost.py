@@ -16,9 +16,9 @@ from transformers.utils import logging as hf_logging
 from distilkit.config import MLM_ONLY, FinetuneLossConfig, Scale, TrainingConfig
 from distilkit.data.sources import load_blocks, load_task, load_teacher
 from distilkit.data.task_examples import task_examples
-from distilkit.data.tasks import get_task
+from distilkit.data.tasks import Task, get_task
 from distilkit.distillation import LanguageModelLoss
-from distilkit.finetuning import input_length, sequence_classifier, task_loss
+from distilkit.finetuning import classifier, input_length, task_loss
 from distilkit.measure.flops import step_bytes
 from distilkit.measure.latency import gradient_step, time_micro_batches
 from distilkit.measure.size import parameter_count
@@ -38,7 +38,7 @@ class Step:
     kind: str  # "distil", "distil for equal time" or "fine-tune"
     arm: str
     seed: int
-    task: str | None  # of a fine-tuning
+    task: str | Task | None  # of a fine-tuning
     with_teacher: bool  # the teacher's forward pass takes time too
 
 
@@ -86,7 +86,7 @@ def study_cost(scale: Scale, steps: Sequence[Step], planned: int | None = None) 
         student = student_from_teacher(teacher)
 
         @cache
-        def step_seconds(task: str | None, with_teacher: bool, of_teacher: bool) -> float:
+        def step_seconds(task: str | Task | None, with_teacher: bool, of_teacher: bool) -> float:
             if task is not None:
                 return _finetuning_seconds(scale, task, with_teacher, of_teacher)
             loss_config = scale.loss_config if with_teacher else MLM_ONLY
@@ -110,18 +110,20 @@ def study_cost(scale: Scale, steps: Sequence[Step], planned: int | None = None) 
     return Cost(seconds, workers, memory_bytes, disk_bytes=disk)
 
 
-def _finetuning_seconds(scale: Scale, task: str, with_teacher: bool, of_teacher: bool) -> float:
+def _finetuning_seconds(
+    scale: Scale, task: str | Task, with_teacher: bool, of_teacher: bool
+) -> float:
     """The duration of one fine-tuning, of the teacher or of a student."""
     description, training = get_task(task), scale.finetuning
     teacher, tokenizer = load_teacher(scale)
-    classifier = sequence_classifier(scale.teacher, task, 0)
-    model = classifier if of_teacher else student_from_teacher(classifier)
+    teaching_model = classifier(scale.teacher, task, 0)
+    model = teaching_model if of_teacher else student_from_teacher(teaching_model)
     data = load_task(scale, task)["train"]
     few = data.select(range(min(len(data), (TIMED + 1) * training.batch_size)))
     longest = input_length((teacher,), None, description.max_length)
     examples = task_examples(few, description, tokenizer, max_length=longest, seed=0)
-    classifier.to(processes().device).eval()
-    teaching = (classifier, FinetuneLossConfig()) if with_teacher else ()
+    teaching_model.to(processes().device).eval()
+    teaching = (teaching_model, FinetuneLossConfig()) if with_teacher else ()
     loss = task_loss(description, *teaching)
     return _seconds(model, loss, examples, training, total_steps(len(data), training))
 

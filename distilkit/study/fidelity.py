@@ -94,7 +94,7 @@ def _examples_of(
 
 
 def compare_answers(
-    task: str,
+    task: str | Task,
     data: Any,
     examples: Examples,
     teacher: np.ndarray,
@@ -124,9 +124,14 @@ def compare_answers(
         distance, and probabilities, losses and ``kl`` are NaN, as ``difference`` is for classes.
 
     Raises:
-        ValueError: the logits are not one row for each example, or there is no example.
+        ValueError: the logits are not one row for each example, or there is no example; a
+            task with several labels an example.
     """
     description = get_task(task)
+    if description.kind not in ("single_label_classification", "regression"):
+        raise ValueError(
+            f"{task} has several labels an example: answers are compared where each has one"
+        )
     shape = (len(examples), max(1, len(description.labels)))
     if teacher.shape != shape or student.shape != shape or not len(examples):
         raise ValueError(
@@ -135,7 +140,7 @@ def compare_answers(
         )
     columns = getattr(data, "column_names", None) or list(data)
     texts = [list(data[column][:]) for column in description.columns]
-    table = pd.DataFrame({"task": task, "example": np.arange(len(examples)), "text": texts[0]})
+    table = pd.DataFrame({"task": str(task), "example": np.arange(len(examples)), "text": texts[0]})
     table["text_pair"] = texts[1] if len(texts) > 1 else ""
     table["label"] = _named(description, examples.labels)
     table["phenomenon"] = list(data["phenomenon"][:]) if "phenomenon" in columns else None

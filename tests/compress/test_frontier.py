@@ -29,7 +29,7 @@ from distilkit.compress.frontier import (
 from distilkit.compress.pareto import frontier_points
 from distilkit.config import SCALES
 from distilkit.data.sources import load_task, load_tokenizer
-from distilkit.finetuning import predict, sequence_classifier
+from distilkit.finetuning import classifier, predict
 from distilkit.measure.size import bytes_on_disk
 from distilkit.models.pruning import layers_of
 from distilkit.run import Run, fingerprint
@@ -108,7 +108,7 @@ def test_scores_and_agreement_are_of_the_whole_validation_set(made, toy, monkeyp
         slug = {"1 layer, 50 % kept": "1-layer-50-kept"}.get(variant, variant)
         run = Run(home / "runs" / f"frontier-tiny-{slug}-{task}-3")
         held_out = load_task(scale, task)["validation"]
-        model = fine_tuned_model(run)
+        model = fine_tuned_model(run, task)
         logits, labels = predict(model, encoded(model, tokenizer, task, held_out))
         assert len(labels) == len(held_out)
         exact = (
@@ -147,7 +147,7 @@ def test_of_two_students_of_one_depth_each_seed_gets_the_next(toy, home):
     for seed, student in zip(scale.seeds, (*students, students[0]), strict=True):
         frontier._fine_tune(plan, "1 layer", "sst2", seed)
         config = Run(home / "runs" / f"mine-1-layer-sst2-{seed}").config()
-        assert config["model"] == fingerprint(sequence_classifier(student, "sst2", seed))
+        assert config["model"] == fingerprint(classifier(student, "sst2", seed))
 
 
 def test_a_second_call_only_reads(made, toy, monkeypatch):
@@ -165,7 +165,7 @@ def test_a_second_call_only_reads(made, toy, monkeypatch):
 
 def test_nothing_is_cut_from_the_control(toy, home):
     scale, students = toy
-    model = sequence_classifier(students[1], "sst2", 0)
+    model = classifier(students[1], "sst2", 0)
     data, tokenizer = load_task(scale, "sst2"), load_tokenizer(scale)
     same = pruned_student(model, tokenizer, "sst2", data, keep_ratio=1.0)
     weights = same.state_dict()
@@ -182,7 +182,7 @@ def test_recovery_is_a_third():
 def test_what_matters_least_goes(toy, home):
     """A head that nothing reads is the first to go."""
     scale, students = toy
-    model = sequence_classifier(students[1], "sst2", 0)
+    model = classifier(students[1], "sst2", 0)
     layer = layers_of(model)[0]
     layer.out_of_heads.weight.data[:, : layer.head_size] = 0
     data = load_task(scale, "sst2")
@@ -194,7 +194,7 @@ def test_what_matters_least_goes(toy, home):
 
 def test_costs_take_turns_and_are_counted_from_the_first_row(toy, tmp_path):
     _, students = toy
-    model = sequence_classifier(students[0], "sst2", 0)
+    model = classifier(students[0], "sst2", 0)
     table = engine_costs({"a": model}, tmp_path, length=8, runs=4, warmup=1)
     assert table.engine.tolist() == list(engines.ENGINES)
     assert table.faster[0] == table.faster_low[0] == table.faster_high[0] == 1
@@ -220,7 +220,7 @@ def test_costs_take_turns_and_are_counted_from_the_first_row(toy, tmp_path):
 
 def test_bench_at_toy_size(toy, monkeypatch, capsys):
     _, students = toy
-    pair = {"teacher": sequence_classifier(students[1], "sst2", 0)}
+    pair = {"teacher": classifier(students[1], "sst2", 0)}
     monkeypatch.setattr(engines, "random_pair", lambda: pair)
     costs = []
 

@@ -14,7 +14,7 @@ from distilkit.config import GLUE_TASKS
 from distilkit.data.submission import write_submission
 from distilkit.data.task_examples import task_examples
 from distilkit.data.tasks import TASKS
-from distilkit.finetuning import predict, sequence_classifier
+from distilkit.finetuning import classifier, predict
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def rows(file):
 
 @pytest.mark.parametrize("name", GLUE_TASKS)
 def test_every_test_example_is_answered_once(checkpoint, tokenizer, tmp_path, name):
-    model = sequence_classifier(checkpoint, name, 1)
+    model = classifier(checkpoint, name, 1)
     data = {split: unlabelled(name, seed=i) for i, split in enumerate(TASKS[name].test)}
     files = write_submission(model, tokenizer, name, data, tmp_path / "out")
     assert [file.name for file in files] == list(TASKS[name].submission)
@@ -74,13 +74,13 @@ def test_every_test_example_is_answered_once(checkpoint, tokenizer, tmp_path, na
 def test_a_test_set_without_labels_and_numbers(checkpoint, tokenizer, tmp_path):
     data = unlabelled("sst2")
     del data["label"], data["idx"]
-    model = sequence_classifier(checkpoint, "sst2", 1)
+    model = classifier(checkpoint, "sst2", 1)
     (file,) = write_submission(model, tokenizer, "sst2", {"test": data}, tmp_path)
     assert [row[0] for row in rows(file)] == ["index", *map(str, range(23))]
 
 
 def test_what_cannot_be_submitted(checkpoint, tokenizer, tmp_path):
-    model = sequence_classifier(checkpoint, "sst2", 1)
+    model = classifier(checkpoint, "sst2", 1)
     with pytest.raises(ValueError, match="'imdb' is not in GLUE"):
         write_submission(model, tokenizer, "imdb", {}, tmp_path / "out")
     with pytest.raises(ValueError, match="has no 'test', only train"):
@@ -91,7 +91,7 @@ def test_what_cannot_be_submitted(checkpoint, tokenizer, tmp_path):
 
 
 def test_by_the_command_line(home, checkpoint, tokenizer, tmp_path, capsys):
-    sequence_classifier(checkpoint, "rte", 1).save_pretrained(tmp_path / "rte")
+    classifier(checkpoint, "rte", 1).save_pretrained(tmp_path / "rte")
     tokenizer.save_pretrained(tmp_path / "rte")
     out = tmp_path / "out"
     assert main(["submit", str(checkpoint), "--task", "rte", "--out", str(out)]) == 2

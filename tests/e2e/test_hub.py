@@ -153,8 +153,8 @@ def test_a_fault_that_stays_ends_with_a_clear_word(tree, tmp_path, pattern, acti
 
 
 CLASSIFIER = f"""
-from distilkit import sequence_classifier
-print(type(sequence_classifier("{BERT}", "sst2", 0)).__name__)
+from distilkit import classifier
+print(type(classifier("{BERT}", "sst2", 0)).__name__)
 """
 
 

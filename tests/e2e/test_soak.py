@@ -25,7 +25,7 @@ from distilkit import distil, finetune, plot_losses, save_figure
 from distilkit.checkpoint import file_sha256
 from distilkit.config import TrainingConfig
 from distilkit.data.packing import pack
-from distilkit.finetuning import sequence_classifier
+from distilkit.finetuning import classifier
 from distilkit.masking import MaskedBlocks
 from distilkit.measure import latency
 from distilkit.run import Run
@@ -128,7 +128,7 @@ def test_the_sequence_again_and_again_in_one_process(home, tokenizer, texts, soa
             student, teacher, blocks, TRAINING, name=f"distilled-{number}", validation=blocks
         )
         finetune(
-            sequence_classifier(run.model, "sst2", 0),
+            classifier(run.model, "sst2", 0),
             tokenizer,
             "sst2",
             data,

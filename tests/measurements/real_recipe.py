@@ -28,7 +28,7 @@ from transformers import (
     DistilBertForMaskedLM,
 )
 
-from distilkit import distil, finetune, home, pretrain, sequence_classifier, setup_notebook
+from distilkit import classifier, distil, finetune, home, pretrain, setup_notebook
 from distilkit.config import MLM_ONLY, SCALES, FinetuneLossConfig, TrainingConfig
 from distilkit.data.block_cache import cached_blocks
 from distilkit.data.documents import open_text
@@ -128,7 +128,7 @@ def main() -> None:
             for arm, checkpoint in arms.items():
                 for soft in (False, True) if fine_teacher is not None else (False,):
                     run = finetune(
-                        sequence_classifier(checkpoint, name, seed),
+                        classifier(checkpoint, name, seed),
                         tokenizer,
                         name,
                         data,

@@ -36,7 +36,7 @@ from distilkit.compress.importance import head_and_unit_importance, least_import
 from distilkit.config import FinetuneLossConfig, LossConfig, TrainingConfig
 from distilkit.data.packing import pack
 from distilkit.distillation import LanguageModelLoss, distil, losses_on
-from distilkit.finetuning import evaluate_task, finetune, sequence_classifier
+from distilkit.finetuning import classifier, evaluate_task, finetune
 from distilkit.masking import MaskedBlocks
 from distilkit.measure.latency import latency_ms
 from distilkit.measure.size import bytes_on_disk, parameter_count
@@ -273,11 +273,11 @@ def test_a_pruned_masked_language_model_becomes_a_classifier(tmp_path):
     """Every way in that the kit has reads it: here the one of fine-tuning, with a new head."""
     pruned = prune(whole(DistilBertForMaskedLM), *CUTS["some"])
     pruned.save_pretrained(tmp_path)
-    model = sequence_classifier(tmp_path, "sst2", seed=1)
+    model = classifier(tmp_path, "sst2", seed=1)
     assert type(model) is DistilBertForSequenceClassification
     assert list(model.config.id2label.values()) == ["negative", "positive"]
     assert_same(model.distilbert.state_dict(), pruned.distilbert.state_dict())
-    other = sequence_classifier(tmp_path, "sst2", seed=1)
+    other = classifier(tmp_path, "sst2", seed=1)
     assert_same(model.state_dict(), other.state_dict())
     with pytest.raises(ValueError, match="not fine-tuned yet"):
         fine_tuned(AutoModelForSequenceClassification, tmp_path)

@@ -152,7 +152,7 @@ def test_an_undefined_correlation_counts_0_and_keeps_its_seed(home, monkeypatch)
             return {"scores": {"validation": {"matthews": None}}, "seconds": 1.0}
 
     monkeypatch.setattr(arms, "finetune", lambda *_, **__: Finished())
-    monkeypatch.setattr(arms, "sequence_classifier", lambda *_: None)
+    monkeypatch.setattr(arms, "classifier", lambda *_: None)
     chosen = replace(config.scale("tiny"), tasks=("cola",), seeds=(1,))
     found = finetune_arms({"a": "x", "b": "y"}, None, chosen)
     assert list(found.score) == [0.0, 0.0]

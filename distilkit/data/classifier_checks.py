@@ -1,0 +1,166 @@
+"""What the outputs of a classifier mean: by its config, and by its measured answers.
+
+A head whose classes are in another order trains without an error, and teaches the wrong answers.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedModel
+
+from distilkit.data.tasks import Task, chance_score
+
+MOST_EXAMPLES = 2000  # that a teacher is measured on
+_FEWER_ERRORS = 4  # a linear map that divides a teacher's squared error by that much is no chance
+_HEAD = re.compile(r"For(SequenceClassification|TokenClassification|MaskedLM|QuestionAnswering)$")
+
+
+def is_named(model: PreTrainedModel) -> bool:
+    """Whether a classifier's config has names of classes, not LABEL_0, LABEL_1 ..."""
+    names = _names(model)
+    return any(name not in (f"label_{i}", str(i)) for i, name in enumerate(names))
+
+
+def check_classifier(model: PreTrainedModel, task: Task, who: str = "model") -> None:
+    """Raise ValueError unless the model's head has the task's labels, in the task's order."""
+    head = _HEAD.search(type(model).__name__)
+    wanted = "TokenClassification" if task.on_words else "SequenceClassification"
+    if head and head[1] != wanted:
+        raise ValueError(
+            f"{task.name} needs a model for {wanted}, and the {who} is a {type(model).__name__}"
+        )
+    advice = f"give a {who} that was fine-tuned on {task.name}"
+    if who == "model":
+        advice += ", or classifier(checkpoint, task, seed), which has a new head"
+    if model.config.num_labels != task.outputs:
+        raise ValueError(
+            f"{task.name} has {task.outputs} output(s), the {who} {model.config.num_labels}: "
+            f"{advice}"
+        )
+    kind = getattr(model.config, "problem_type", None)
+    kinds = (None, "single_label_classification") if task.on_words else (None, task.kind)
+    if kind not in kinds:
+        raise ValueError(f"the {who} is for {kind}, and {task.name} is {task.kind}: {advice}")
+    if task.regression or not is_named(model):
+        return
+    names, labels = _names(model), [_plain(label) for label in task.labels]
+    if names == labels:
+        return
+    shown = f"the {who}'s labels are {list(model.config.id2label.values())}, the task's "
+    shown += f"{list(task.labels)}"
+    if sorted(names) == sorted(labels):
+        order = [task.labels[labels.index(name)] for name in names]
+        remedy = "give a model with the task's order"
+        if task.data is not None:
+            remedy = f"task_from(..., labels={order}) takes the {who}'s order"
+        raise ValueError(f"{shown}: the same names in another order. {remedy}")
+    raise ValueError(f"{shown}: {advice}")
+
+
+def _names(model: PreTrainedModel) -> list[str]:
+    labels = dict(model.config.id2label)
+    return [_plain(labels[i]) for i in range(model.config.num_labels)]
+
+
+def _plain(name: Any) -> str:
+    return str(name).casefold().replace(" ", "_").replace("-", "_")
+
+
+def check_teacher(
+    task: Task,
+    teacher: PreTrainedModel,
+    answers: Any,
+    labels: Any,
+    score: float | None,
+) -> None:
+    """Compare a teacher's measured answers with a constant answer and with another class order.
+
+    Args:
+        answers, labels: on held-out examples, as :func:`distilkit.data.tasks.scores` takes them.
+        score: the task's, of these answers; None where undefined.
+
+    Raises:
+        ValueError: the answers fit the labels better in another order, or on another scale; or a
+            teacher without names of classes is no better than a constant answer.
+    """
+    if task.regression:
+        _check_scale(task, np.asarray(answers, np.float64), np.asarray(labels, np.float64))
+    named = task.regression or is_named(teacher)
+    chance = 0.0 if task.regression else chance_score(task, labels)
+    spread = chance * (1 - chance) if chance else 1.0
+    margin = 2 * (spread / len(labels)) ** 0.5
+    value = 0.0 if score is None else score
+    measured = (
+        f"on {len(labels)} examples of {task.name} its {task.score} is {value:.3f}; a constant "
+        f"answer has {chance:.3f}"
+    )
+    if not named and (order := better_order(task, answers, labels)):
+        raise ValueError(
+            f"the teacher's classes are in another order than the task's: {measured}, and its "
+            f"answers fit better as {order}. Write these names into the id2label of its "
+            "config.json, and give the task that order"
+        )
+    if value > chance + margin:
+        return
+    if not named:
+        raise ValueError(
+            f"the teacher's answers are no better than chance: {measured}. Its config names no "
+            "classes, so their order is unknown: give a teacher that was fine-tuned on this task"
+        )
+    warnings.warn(f"teacher at chance: {measured}", stacklevel=2)
+
+
+def better_order(task: Task, answers: Any, labels: Any) -> list[str] | None:
+    """Return the task's labels in the order that fits the answers significantly better, if any.
+
+    Significantly: by more than two standard errors of the paired difference.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    if task.on_words:
+        answers, labels = np.concatenate(answers), np.concatenate(labels)
+    answers, labels = (np.asarray(x, np.int64) for x in (answers, labels))
+    if answers.ndim == 1:
+        one_hot = np.eye(task.outputs, dtype=bool)
+        answered, right = one_hot[answers], one_hot[labels]  # n, C
+        agree = answered.T.astype(int) @ right
+    else:
+        agree = np.stack([(answers[:, [i]] == labels).sum(0) for i in range(task.outputs)])
+    _, order = linear_sum_assignment(-agree)  # output i means label order[i]
+    if answers.ndim == 1:
+        difference = (order[answers] == labels).astype(float) - (answers == labels)
+    else:
+        difference = ((answers == labels[:, order]) * 1.0 - (answers == labels)).mean(1)
+    if difference.mean() <= 2 * difference.std() / len(difference) ** 0.5:
+        return None
+    return [task.labels[i] for i in order]
+
+
+def _check_scale(task: Task, answers: np.ndarray, labels: np.ndarray) -> None:
+    """Raise ValueError if a linear map of a teacher's values has a much smaller error."""
+    if len(answers) < 3 or not np.ptp(answers) or not np.ptp(labels):
+        return
+    correlation = float(np.corrcoef(answers, labels)[0, 1])
+    if abs(correlation) <= 2 / len(answers) ** 0.5:
+        return
+    slope, offset = np.polyfit(answers, labels, 1)
+    error = float(((answers - labels) ** 2).mean())
+    mapped = float(((slope * answers + offset - labels) ** 2).mean())
+    if error > _FEWER_ERRORS * mapped:
+        raise ValueError(
+            f"the teacher's values are on another scale than {task.name}'s labels: Pearson "
+            f"{correlation:.3f}, mean squared error {error:.3f}, and {mapped:.3f} for "
+            f"{slope:.3f} · value {offset:+.3f}. Scale its last layer so, or its training labels"
+        )
+
+
+def rows_of(split: Any, rows: Sequence[int]) -> dict[str, list[Any]]:
+    """Return some rows of a split, column by column."""
+    names = getattr(split, "column_names", None) or list(split)
+    columns = {name: split[name][:] for name in names}
+    return {name: [values[i] for i in rows] for name, values in columns.items()}

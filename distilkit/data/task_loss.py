@@ -1,0 +1,160 @@
+"""The loss of fine-tuning on a task: against its labels, and against a teacher.
+
+Each term has its own denominator over the optimizer step: the labels that are there, the targets
+(labelled or not), the tokens. So an unlabelled example adds to the soft targets alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from distilkit.config import FinetuneLossConfig
+from distilkit.data.tasks import UNLABELLED, Task
+from distilkit.families import inputs_of, width_projections
+from distilkit.losses import at_least_float32, check_temperature, soft_target_loss
+
+
+class TaskLoss(nn.Module):
+    """The loss for the loop. Its only parameters are the cosine term's projections."""
+
+    def __init__(
+        self,
+        task: Task,
+        teacher: PreTrainedModel | None = None,
+        loss_config: FinetuneLossConfig | None = None,
+    ) -> None:
+        super().__init__()
+        self.task, self.loss_config = task, loss_config or FinetuneLossConfig()
+        self._teacher = (teacher,)  # in a tuple: its parameters are not this module's
+        self.pairs = self.loss_config.cosine_layers or ((-1, -1),)  # -1: the last hidden states
+        self.projections = None
+
+    def add_projections(self, model: PreTrainedModel, seed: int) -> None:
+        """Add a linear map from the student's width to the teacher's for each pair, if needed."""
+        if self._teacher[0] is not None and self.loss_config.cosine_weight > 0:
+            widths = model.config.hidden_size, self._teacher[0].config.hidden_size
+            self.projections = width_projections(len(self.pairs), *widths, seed)
+
+    def forward(
+        self, model: PreTrainedModel, batch: dict[str, Any], counts: dict[str, int]
+    ) -> dict[str, Tensor]:
+        """Return ``loss`` and its terms for a micro-batch, each divided by the step's counts.
+
+        Args:
+            model: the student.
+            batch: as :meth:`distilkit.data.examples.Examples.batch` makes it.
+            counts: denominators, over all micro-batches of the step.
+        """
+        c, teacher = self.loss_config, self._teacher[0]
+        aligned = teacher is not None and c.cosine_weight > 0
+        logits, hidden = _forward(self.task, model, batch, batch, aligned)
+        task = label_loss(self.task, logits, batch["labels"]) / max(counts["labels"], 1)
+        if teacher is None:
+            return {"loss": task, "task": task}
+
+        with torch.no_grad():
+            teacher_inputs = batch.get("teacher", batch)
+            teacher_logits, teacher_hidden = _forward(
+                self.task, teacher, batch, teacher_inputs, aligned
+            )
+        soft_target = self._soft_targets(logits, teacher_logits, counts["targets"])
+        terms = {"task": task, "soft_target": soft_target}
+        total = c.label_weight * task + c.kd_weight * soft_target
+        if aligned:
+            terms["cosine"] = self._cosine(hidden, teacher_hidden, batch, counts["tokens"])
+            total = total + c.cosine_weight * terms["cosine"]
+        return {"loss": total, **terms}
+
+    def _soft_targets(self, logits: Tensor, teacher_logits: Tensor, count: int) -> Tensor:
+        temperature = self.loss_config.temperature
+        if self.task.regression:  # no classes to soften
+            return F.mse_loss(logits, teacher_logits, reduction="sum") / count
+        several = self.task.kind == "multi_label_classification"
+        of = binary_soft_target_loss if several else soft_target_loss
+        return of(logits, teacher_logits, temperature, count=count)
+
+    def _cosine(
+        self,
+        student: tuple[Tensor, ...],
+        teacher: tuple[Tensor, ...],
+        batch: dict[str, Any],
+        count: int,
+    ) -> Tensor:
+        """The mean over real tokens of 1 − cos, then over the pairs of layers."""
+        is_real = batch["attention_mask"] > 0  # B, L; a selection by it would wait for the device
+        maps = self.projections or [nn.Identity()] * len(self.pairs)
+        sums = []
+        for f, (layer, teacher_layer) in zip(maps, self.pairs, strict=True):
+            aligned = at_least_float32(f(student[layer]))
+            aim = at_least_float32(teacher[teacher_layer])
+            distance = 1 - F.cosine_similarity(aligned, aim, dim=-1)  # B, L
+            sums.append((distance * is_real).sum())
+        return torch.stack(sums).mean() / max(count, 1)
+
+
+def label_loss(task: Task, logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the loss against labels, summed over those that are there.
+
+    Cross-entropy; for several labels an example binary cross-entropy, their mean; for regression
+    the squared error.
+
+    Args:
+        logits: [N, C], float32 or more.
+        labels: [N] classes, -1 where unknown; [N, C] of 0 and 1, or [N] reals, NaN where unknown.
+    """
+    if task.regression:
+        values = logits[:, 0]
+        # not a product with a mask: NaN times 0 is NaN, in the gradient too
+        known = torch.where(labels.isnan(), values.detach(), labels.to(values.dtype))
+        return F.mse_loss(values, known, reduction="sum")
+    if task.kind == "multi_label_classification":
+        is_known = ~labels.isnan().any(-1)
+        targets = labels.nan_to_num().to(logits.dtype)
+        each = F.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(-1)
+        return torch.where(is_known, each, 0).sum()
+    return F.cross_entropy(logits, labels, reduction="sum", ignore_index=UNLABELLED)
+
+
+def binary_soft_target_loss(
+    student_logits: Tensor, teacher_logits: Tensor, temperature: float, *, count: float
+) -> Tensor:
+    """``T² · Σ over rows of the mean over labels of KL(σ(t / T) ‖ σ(s / T)) / count``.
+
+    Args:
+        student_logits, teacher_logits: [N, C], a Bernoulli distribution each; no gradient flows to
+            the teacher's.
+        temperature: T of both sigmoids, above 0.
+        count: the denominator.
+    """
+    check_temperature(temperature)
+    s = at_least_float32(student_logits) / temperature
+    t = at_least_float32(teacher_logits.detach()) / temperature
+    on = t.sigmoid() * (F.logsigmoid(t) - F.logsigmoid(s))
+    off = (-t).sigmoid() * (F.logsigmoid(-t) - F.logsigmoid(-s))
+    return temperature**2 * (on + off).mean(-1).sum() / max(count, 1)
+
+
+def logits_of(model: PreTrainedModel, batch: dict[str, Any]) -> Tensor:
+    """Return a model's logits: [B, C], or [B, L, C] of a model that labels words."""
+    return model(**inputs_of(model, batch)).logits
+
+
+def _forward(
+    task: Task,
+    model: PreTrainedModel,
+    batch: dict[str, Any],
+    inputs: dict[str, Any],
+    with_hidden: bool,
+) -> tuple[Tensor, tuple[Tensor, ...] | None]:
+    """The logits [N, C] of the targets, and all hidden states [B, L, H] if wanted."""
+    options = {"output_hidden_states": True} if with_hidden else {}
+    out = model(**inputs_of(model, inputs), **options)
+    logits = at_least_float32(out.logits)
+    if task.on_words:
+        logits = logits.flatten(0, 1).index_select(0, batch["rows"])
+    return logits, out.hidden_states if with_hidden else None

@@ -1,0 +1,89 @@
+"""Whether a model reads the token ids that a tokenizer writes: by content, not by size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+from transformers import PreTrainedTokenizerBase
+
+from distilkit.models.loading import VOCABULARIES, load_tokenizer
+
+_SPECIAL = ("pad_token_id", "unk_token_id", "cls_token_id", "sep_token_id", "mask_token_id")
+
+
+def difference(a: PreTrainedTokenizerBase, b: PreTrainedTokenizerBase) -> str | None:
+    """Name a token that two tokenizers number differently; None if there is none.
+
+    Ids that only one of them has are no difference.
+    """
+    tokens = {i: token for token, i in b.get_vocab().items()}
+    for token, i in sorted(a.get_vocab().items(), key=lambda item: item[1]):
+        if tokens.get(i, token) != token:
+            return f"id {i} is {token!r} in one and {tokens[i]!r} in the other"
+    for name in _SPECIAL:
+        one, other = getattr(a, name, None), getattr(b, name, None)
+        if None not in (one, other) and one != other:
+            return f"{name} is {one} in one and {other} in the other"
+    return None
+
+
+def saved_tokenizer(model: Any) -> PreTrainedTokenizerBase | None:
+    """Return the tokenizer saved with a model, from its folder or the Hub's cache; None without."""
+    name = getattr(model, "name_or_path", "")
+    if not name:
+        return None
+    folder = Path(name)
+    if not folder.is_dir():
+        try:
+            folder = Path(snapshot_download(name, local_files_only=True))
+        except (LocalEntryNotFoundError, HFValidationError):
+            return None  # a folder that is gone
+    if not any(file for pattern in VOCABULARIES for file in folder.glob(pattern)):
+        return None
+    return load_tokenizer(folder)
+
+
+def check_vocabulary(model: Any, tokenizer: PreTrainedTokenizerBase, who: str = "model") -> None:
+    """Raise ValueError unless the model reads the ids that the tokenizer writes.
+
+    Compared with the rows of its embeddings and, where one is saved with it, with its tokenizer.
+    """
+    rows = getattr(model.config, "vocab_size", None)
+    highest = max(tokenizer.get_vocab().values())
+    if rows is not None and highest >= rows:
+        raise ValueError(
+            f"the tokenizer has ids up to {highest}, but the {who}'s embeddings have {rows} rows: "
+            f"give the tokenizer that belongs to the {who}"
+        )
+    saved = saved_tokenizer(model)
+    wrong = difference(tokenizer, saved) if saved is not None else None
+    if wrong:
+        raise ValueError(
+            f"the {who} was saved with another vocabulary than the given tokenizer's ({wrong}): "
+            f"give the tokenizer in {model.name_or_path}"
+        )
+
+
+def own_tokenizer(
+    teacher: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    teacher_tokenizer: PreTrainedTokenizerBase | None = None,
+) -> PreTrainedTokenizerBase | None:
+    """Return the teacher's tokenizer if the teacher reads other ids; None if it reads the same.
+
+    Without `teacher_tokenizer` it is the one saved with the teacher. If none is, the teacher is
+    taken to read the ids of `tokenizer`, as far as its embeddings reach.
+
+    Raises:
+        ValueError: the teacher does not read the ids of the tokenizer that would be used.
+    """
+    if teacher_tokenizer is not None:
+        check_vocabulary(teacher, teacher_tokenizer, "teacher")
+    other = teacher_tokenizer or saved_tokenizer(teacher)
+    if other is None or (not difference(tokenizer, other) and len(tokenizer) <= len(other)):
+        check_vocabulary(teacher, tokenizer, "teacher")
+        return None
+    return other
