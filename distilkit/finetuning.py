@@ -25,6 +25,7 @@ from distilkit.config import FinetuneLossConfig, TrainingConfig
 from distilkit.data.classifier_checks import (
     MOST_EXAMPLES,
     check_classifier,
+    check_has_labels,
     check_teacher,
     is_named,
     rows_of,
@@ -32,7 +33,7 @@ from distilkit.data.classifier_checks import (
 from distilkit.data.examples import NOT_A_WORD, Examples
 from distilkit.data.task_examples import column_names, task_examples
 from distilkit.data.task_loss import TaskLoss, logits_of
-from distilkit.data.tasks import TASKS, UNLABELLED, Task, get_task, scores
+from distilkit.data.tasks import UNLABELLED, Task, get_task, scores
 from distilkit.data.unlabelled import check_labels, is_scored, join_unlabelled, labelled
 from distilkit.families import check_cosine_layers, positions
 from distilkit.losses import at_least_float32
@@ -54,6 +55,7 @@ def classifier(checkpoint: str | Path, task: str | Task, seed: int) -> PreTraine
     that two models' label orders can be compared.
     """
     task = get_task(task)
+    check_has_labels(task)
     labels = list(task.labels) or ["score"]
     return with_new_head(
         _head_class(task),
@@ -448,7 +450,7 @@ def score_of(task: Task, logits: Any, labels: Any) -> dict[str, float | None]:
     """
     if not task.on_words and not np.isfinite(logits).all():
         raise FloatingPointError(f"{task.name}: the model's predictions are not finite")
-    return scores(task.name if task.name in TASKS else task, *_known(task, logits, labels))
+    return scores(task, *_known(task, logits, labels))
 
 
 def answers(task: Task, logits: Any) -> Any:

@@ -28,6 +28,7 @@ def is_named(model: PreTrainedModel) -> bool:
 
 def check_classifier(model: PreTrainedModel, task: Task, who: str = "model") -> None:
     """Raise ValueError unless the model's head has the task's labels, in the task's order."""
+    check_has_labels(task)
     head = _HEAD.search(type(model).__name__)
     wanted = "TokenClassification" if task.on_words else "SequenceClassification"
     if head and head[1] != wanted:
@@ -60,6 +61,15 @@ def check_classifier(model: PreTrainedModel, task: Task, who: str = "model") -> 
             remedy = f"task_from(..., labels={order}) takes the {who}'s order"
         raise ValueError(f"{shown}: the same names in another order. {remedy}")
     raise ValueError(f"{shown}: {advice}")
+
+
+def check_has_labels(task: Task) -> None:
+    """Raise ValueError if nothing says what the task's classes are."""
+    if not task.outputs:
+        raise ValueError(
+            f"{task.name} has no labels: give the teacher's, task_from(..., labels=[...]) in the "
+            "order of its id2label"
+        )
 
 
 def _names(model: PreTrainedModel) -> list[str]:
