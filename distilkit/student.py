@@ -157,7 +157,7 @@ def student_from_teacher(
         tie_word_embeddings=c.tie_word_embeddings,
     )
     if student_class is not DistilBertForMaskedLM:
-        config.id2label, config.label2id = dict(c.id2label), dict(c.label2id)
+        config.id2label, config.label2id = dict(c.id2label), copy.copy(c.label2id)
         config.problem_type = c.problem_type
 
     student = student_class(config).to(teacher.dtype)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 
+import datasets
 import numpy as np
 import pytest
 import sklearn.metrics
@@ -22,11 +23,13 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from distilkit import finetuning
 from distilkit.config import FinetuneLossConfig, TrainingConfig
 from distilkit.data.task_examples import task_examples
-from distilkit.data.tasks import TASKS
+from distilkit.data.tasks import TASKS, Task
 from distilkit.finetuning import (
+    answers,
     check_classifier,
     classifier,
     evaluate_task,
+    fine_tuned_on,
     finetune,
     predict,
     score_of,
@@ -550,3 +553,228 @@ def test_a_new_head_is_as_wide_as_the_width_asks(tmp_path, quiet, width, std):
             assert not layer.bias.any()
     kept = model.distilbert.embeddings.word_embeddings.weight
     assert torch.equal(kept, teacher.bert.embeddings.word_embeddings.weight)
+
+
+# --- every kind of task, with and without labels ------------------------------------------------
+
+TAGS = Task(
+    *("tags", "Tags", ("text",), ("a", "b", "c"), "multi_label_classification"),
+    metrics=("micro_f1",),
+    score="micro_f1",
+)
+WORDS = Task(
+    *("ner", "NER", ("words",), ("B-X", "O"), "token_classification"),
+    metrics=("entity_f1",),
+    score="entity_f1",
+)
+
+
+def tagged(n: int, seed: int = 0) -> dict[str, list]:
+    """w0, w1 and w2 are labels of their own."""
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, 2, (n, 3))
+    texts = []
+    for row in labels:
+        words = [f"w{i}" for i in generator.integers(10, 200, 4)]
+        texts.append(" ".join([*(f"w{i}" for i in range(3) if row[i]), *words]))
+    return {"text": texts, "label": labels.tolist()}
+
+
+def words(n: int, seed: int = 0) -> dict[str, list]:
+    """Words below w50 are entities; every sentence has an empty word, which has no token."""
+    generator = np.random.default_rng(seed)
+    sentences = [generator.integers(0, 200, generator.integers(3, 9)) for _ in range(n)]
+    return {
+        "words": [["", *(f"w{i}" for i in sentence)] for sentence in sentences],
+        "label": [[1, *(int(i >= 50) for i in sentence)] for sentence in sentences],
+    }
+
+
+def toy_for(task: Task, tmp_path, seed: int = 0, **shape):
+    small_bert(2, **shape).save_pretrained(tmp_path / "bert")
+    return classifier(tmp_path / "bert", task, seed)
+
+
+def test_several_labels_are_learnt(home, tmp_path, tokenizer, quiet):
+    data = data_of(tagged, 192)
+    training = dataclasses.replace(TOY, steps=200)
+    run = finetune(toy_for(TAGS, tmp_path), tokenizer, TAGS, data, training, name="toy")
+    assert run.result()["scores"]["validation"]["micro_f1"] > 0.9
+    logits = run.predictions()["validation"]
+    assert logits.shape == (40, 3)
+    right = sklearn.metrics.f1_score(data["validation"]["label"], logits > 0, average="micro")
+    assert run.result()["scores"]["validation"]["micro_f1"] == pytest.approx(right)
+
+
+def test_words_are_labelled(home, tmp_path, tokenizer, quiet):
+    data = data_of(words)
+    training = dataclasses.replace(TOY, steps=100)
+    run = finetune(toy_for(WORDS, tmp_path), tokenizer, WORDS, data, training, name="toy")
+    assert run.result()["scores"]["validation"]["entity_f1"] > 0.7
+    total = sum(len(sentence) for sentence in data["validation"]["words"])
+    stored = run.predictions()["validation"]
+    assert stored.shape == (total, 2)
+    model = fine_tuned_on(run.model, WORDS)
+    examples = task_examples(data["validation"], WORDS, tokenizer, max_length=64, seed=0)
+    logits, labels = predict(model, examples)
+    assert np.array_equal(np.concatenate(logits), stored, equal_nan=True)
+    assert [own.tolist() for own in labels] == data["validation"]["label"]
+    for found, sentence in zip(logits, data["validation"]["words"], strict=True):
+        assert found.shape == (len(sentence), 2)
+        assert np.isnan(found[0]).all()  # the empty word
+        with torch.no_grad():
+            inputs = tokenizer([sentence], is_split_into_words=True, return_tensors="pt")
+            alone = model(**inputs).logits[0, 1:-1].numpy()
+        assert np.abs(found[1:] - alone).max() < 1e-5
+
+
+def test_words_that_were_cut_off_count_as_outside(tmp_path, tokenizer, quiet):
+    """In the order of their numbers: O is not the first label."""
+    model = toy_for(WORDS, tmp_path)
+    with torch.no_grad():
+        model.classifier.weight.zero_()
+        model.classifier.bias.copy_(torch.tensor([1.0, 0.0]))  # every word an entity
+    data = {"words": [[f"w{i}" for i in range(20)]], "label": [[0] * 20]}
+    examples = task_examples(data, WORDS, tokenizer, max_length=8, seed=0)
+    logits, labels = predict(model, examples)
+    assert answers(WORDS, logits)[0].tolist() == [0] * 6 + [1] * 14
+    assert labels[0].tolist() == [0] * 20
+    whole = evaluate_task(model, tokenizer, WORDS, data)["entity_f1"]
+    cut = evaluate_task(model, tokenizer, WORDS, data, max_length=8)["entity_f1"]
+    assert whole == 1
+    assert cut == pytest.approx(2 * 6 / (6 + 20))
+
+
+@pytest.mark.parametrize("transfer_only", [False, True])
+def test_unlabelled_texts_teach_through_the_teacher(home, tokenizer, transfer_only):
+    """A few labels, all of them wrong; the soft targets of more texts outweigh them."""
+    one = tokenizer.convert_tokens_to_ids("w1")
+    teacher = Oracle(
+        "sst2", lambda ids, _: 6.0 * torch.stack([ids[:, 1] != one, ids[:, 1] == one], 1).float()
+    )
+    data = data_of(train=8)
+    texts = {"sentence": single(96, seed=7)["sentence"]}
+    if transfer_only:
+        data["train"], more = texts, {}
+    else:
+        more = {"unlabelled": datasets.Dataset.from_dict(texts)}
+    arguments = (toy("sst2"), tokenizer, "sst2", data, TOY)
+    if transfer_only:
+        with pytest.warns(UserWarning, match="label term is 0"):
+            run = finetune(*arguments, name="toy", teacher=teacher)
+        assert {row["task"] for row in run.rows()} == {0.0}
+    else:
+        run = finetune(*arguments, name="toy", teacher=teacher, **more)
+        assert run.config()["examples"] == 8 + 96
+    assert run.result()["scores"]["validation"]["accuracy"] >= 0.9
+    assert run.result()["teacher_scores"] == {"validation": {"accuracy": 1.0}}
+
+
+def test_hidden_states_are_aligned_in_fine_tuning(home, tokenizer):
+    student, teacher = toy("sst2"), toy("sst2", seed=3)
+    config = FinetuneLossConfig(0.0, 0.0, cosine_weight=1.0, cosine_layers=((1, 1), (2, 2)))
+    run = finetune(
+        student, tokenizer, "sst2", data_of(), TOY, name="toy", teacher=teacher, loss_config=config
+    )
+    rows = run.rows()
+    assert rows[0]["loss"] == rows[0]["cosine"]
+    assert rows[-1]["cosine"] < rows[0]["cosine"] / 1.5
+    pairs = FinetuneLossConfig(cosine_weight=1.0, cosine_layers=((3, 1),))
+    with pytest.raises(ValueError, match=r"\(3, 1\).*student.*2 layers"):
+        finetune(
+            *(student, tokenizer, "sst2", data_of(), TOY),
+            name="other",
+            teacher=teacher,
+            loss_config=pairs,
+        )
+
+
+def test_a_teacher_with_its_own_vocabulary(home, tmp_path, tokenizer, quiet):
+    """It is found in the teacher's folder; without it the teacher would read other words."""
+    vocabulary = {token: 204 - i for token, i in tokenizer.get_vocab().items()}
+    backwards = type(tokenizer)(vocab=vocabulary)
+    own = dataclasses.replace(TOY, steps=100)
+    small_bert(2).save_pretrained(tmp_path / "bert")
+    first = classifier(tmp_path / "bert", "sst2", 3)
+    taught = finetune(first, backwards, "sst2", data_of(), own, name="teacher")
+    teacher = fine_tuned_on(taught.model, "sst2")
+    student = toy("sst2")
+    run = finetune(student, tokenizer, "sst2", data_of(), TOY, name="toy", teacher=teacher)
+    assert run.result()["teacher_scores"] == {"validation": taught.result()["scores"]["validation"]}
+    given = finetune(
+        *(student, tokenizer, "sst2", data_of(), TOY),
+        name="toy",
+        teacher=teacher,
+        teacher_tokenizer=backwards,
+    )
+    assert given.result() == run.result()
+    aligned = FinetuneLossConfig(cosine_weight=1.0)
+    with pytest.raises(ValueError, match="other token ids"):
+        finetune(
+            *(student, tokenizer, "sst2", data_of(), TOY),
+            name="aligned",
+            teacher=teacher,
+            loss_config=aligned,
+        )
+    with pytest.raises(ValueError, match="another vocabulary"):
+        finetune(teacher, tokenizer, "sst2", data_of(), TOY, name="swapped")
+    with pytest.raises(ValueError, match="another vocabulary"):
+        evaluate_task(teacher, tokenizer, "sst2", single(4))
+
+
+def test_a_teacher_of_words_has_to_read_the_same_ids(home, tmp_path, tokenizer, quiet):
+    backwards = type(tokenizer)(vocab={t: 204 - i for t, i in tokenizer.get_vocab().items()})
+    model, data = toy_for(WORDS, tmp_path), data_of(words)
+    options = {"teacher": toy_for(WORDS, tmp_path, 3), "teacher_tokenizer": backwards}
+    refused(home, "other token ids", model, tokenizer, WORDS, data, **options)
+
+
+def test_a_teacher_without_names_is_measured_first(home, tokenizer):
+    one = tokenizer.convert_tokens_to_ids("w1")
+    swapped = Oracle(
+        "sst2", lambda ids, _: 6.0 * torch.stack([ids[:, 1] == one, ids[:, 1] != one], 1).float()
+    )
+    swapped.config.id2label = {0: "LABEL_0", 1: "LABEL_1"}
+    arguments = (toy("sst2"), tokenizer, "sst2", data_of())
+    refused(home, r"\['positive', 'negative'\]", *arguments, teacher=swapped)
+    data = {"train": single(96), "test": single(9)}
+    with pytest.warns(UserWarning, match="order is not checked"):
+        finetune(*arguments[:3], data, SHORT, name="unchecked", teacher=swapped)
+
+
+def test_without_a_teacher_every_training_example_needs_a_label(home, tokenizer):
+    model, data = toy("sst2"), data_of()
+    texts = {"sentence": ["w1 w2"]}
+    refused(home, "teacher", model, tokenizer, "sst2", data, unlabelled=texts)
+    refused(home, "teacher", model, tokenizer, "sst2", data | {"train": texts})
+    data["train"]["label"][3] = -1
+    refused(home, "teacher", model, tokenizer, "sst2", data)
+    options = {"teacher": toy("sst2", seed=3), "loss_config": FinetuneLossConfig(kd_weight=0)}
+    refused(home, "kd_weight = 0", model, tokenizer, "sst2", data, **options)
+    refused(
+        *(home, "no column 'sentence'", model, tokenizer, "sst2", data_of()),
+        unlabelled={"text": ["w1"]},
+        teacher=options["teacher"],
+    )
+
+
+@pytest.mark.parametrize("what", ["name", "length", "rows", "teacher", "cosine"])
+def test_what_can_be_refused_is_refused_before_texts_are_read(home, tokenizer, monkeypatch, what):
+    def never(*_, **__):
+        raise AssertionError("tokenized")
+
+    monkeypatch.setattr(finetuning, "task_examples", never)
+    model, options = toy("sst2"), {"name": "toy"}
+    if what == "name":
+        options["name"] = "a/b"
+    if what == "length":
+        options["max_length"] = 100
+    if what == "rows":
+        model.config.vocab_size = 100
+    if what == "teacher":
+        options["teacher"] = toy("mnli")
+    if what == "cosine":
+        config = FinetuneLossConfig(cosine_weight=1.0, cosine_layers=((0, 9),))
+        options |= {"teacher": toy("sst2", seed=3), "loss_config": config}
+    with pytest.raises(ValueError, match=r"a/b|positions|100 rows|output|cosine_layers"):
+        finetune(model, tokenizer, "sst2", data_of(), SHORT, **options)

@@ -15,14 +15,17 @@ from transformers import (
     BertConfig,
     BertForMaskedLM,
     BertForSequenceClassification,
+    BertForTokenClassification,
     BertModel,
     DistilBertConfig,
     DistilBertForMaskedLM,
     DistilBertForSequenceClassification,
+    DistilBertForTokenClassification,
     DistilBertModel,
     RobertaConfig,
     RobertaForMaskedLM,
     RobertaForSequenceClassification,
+    RobertaForTokenClassification,
     RobertaModel,
     pipeline,
 )
@@ -75,7 +78,7 @@ def snapshot(model):
     return {name: value.clone() for name, value in model.state_dict().items()}
 
 
-def small_classifier(labels=3, seed=0, **more):
+def small_classifier(labels=3, seed=0, kind=BertForSequenceClassification, **more):
     torch.manual_seed(seed)
     config = BertConfig(
         vocab_size=205,
@@ -87,7 +90,7 @@ def small_classifier(labels=3, seed=0, **more):
         num_labels=labels,
         **more,
     )
-    model = BertForSequenceClassification(config).eval()
+    model = kind(config).eval()
     shake(model)
     return model
 
@@ -437,6 +440,25 @@ def test_a_classifiers_head_is_new_and_follows_torch_manual_seed():
     assert 0.5 * 0.02 < heads[0].std() < 1.5 * 0.02
 
 
+@torch.no_grad()
+def test_a_token_classifiers_head_is_copied_and_gives_the_teachers_logits():
+    names = {0: "O", 1: "B-X", 2: "I-X"}
+    teacher = small_classifier(kind=BertForTokenClassification, id2label=names)
+    student = student_from_teacher(teacher, range(4))
+    assert type(student) is DistilBertForTokenClassification
+    assert student.config.id2label == names
+    ids, mask = padded_batch((7, 20, 1))
+    wanted = teacher(ids, attention_mask=mask).logits[mask.bool()]
+    found = student(ids, attention_mask=mask).logits[mask.bool()]
+    assert wanted.std() > 0.1
+    assert (found - wanted).abs().max() <= 1e-5 * max(1.0, float(wanted.abs().max()))
+    half = student_from_teacher(teacher)
+    for part in ("weight", "bias"):
+        wanted = getattr(teacher.classifier, part)
+        assert torch.equal(getattr(half.classifier, part), wanted)
+        assert getattr(half.classifier, part).data_ptr() != wanted.data_ptr()
+
+
 def test_a_saved_classifier_is_a_plain_checkpoint(tmp_path):
     student = student_from_teacher(small_classifier())
     student.save_pretrained(tmp_path)
@@ -562,7 +584,9 @@ def small_roberta(kind, layers=4, **more):
     return model
 
 
-@pytest.mark.parametrize("kind", [RobertaForMaskedLM, RobertaForSequenceClassification])
+@pytest.mark.parametrize(
+    "kind", [RobertaForMaskedLM, RobertaForSequenceClassification, RobertaForTokenClassification]
+)
 @torch.no_grad()
 def test_a_roberta_that_keeps_all_layers_computes_what_it_computed(kind):
     teacher = small_roberta(kind)
