@@ -3,25 +3,57 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING
 
-from distilkit.cli.options import add_scale, chosen_scale
-from distilkit.config import GLUE_TASKS, home
+from distilkit.cli.options import add_scale, add_training, chosen_scale, given
+from distilkit.cli.task_options import add_task, chosen_task, unlabelled_texts
+from distilkit.config import GLUE_TASKS, Scale, home
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def _doctor_options(parser: ArgumentParser) -> None:
     add_scale(parser, "teacher", "text", "glue", "length")
-    parser.add_argument("--task", help="of a classifier that is to be a teacher in fine-tuning")
-    parser.add_argument("--checkpoint", help="that classifier")
+    parser.add_argument(
+        "--checkpoint",
+        help="with --task: a classifier that is to be a teacher; with --data: the "
+        "model to fine-tune, and --teacher its fine-tuned teacher",
+    )
+    add_task(parser, "of the classifier", required=False)
+    add_training(parser, "finetuning", "fine-tuning on --data")
 
 
 def doctor(options: Namespace) -> int:
     """Check teacher, text, tasks and machine before a training (less than a minute)."""
-    from distilkit.cli.doctor import doctor as examine
+    chosen = chosen_scale(options)
+    if options.data is not None:
+        table = _doctor_of_own_data(options, chosen)
+    else:
+        from distilkit.cli.doctor import doctor as examine
 
-    table = examine(chosen_scale(options), task=options.task, checkpoint=options.checkpoint)
+        table = examine(chosen, task=options.task, checkpoint=options.checkpoint)
     for check, measurement, good in table.itertuples(index=False):
         print(f"{'good' if good else 'BAD '}  {check}: {measurement}")
     return 0 if table.good.all() else 1
+
+
+def _doctor_of_own_data(options: Namespace, chosen: Scale) -> pd.DataFrame:
+    from distilkit.cli.task_doctor import task_doctor
+
+    if options.checkpoint is None:
+        raise ValueError("--data: give --checkpoint, the model to fine-tune, too")
+    teacher = given(options, "scale").get("teacher")
+    task = chosen_task(options, teacher)
+    unlabelled = unlabelled_texts(options, task)
+    return task_doctor(
+        task,
+        task.data,
+        options.checkpoint,
+        chosen.finetuning,
+        teacher=teacher,
+        unlabelled=unlabelled,
+    )
 
 
 def runs(_options: Namespace) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from distilkit.cli.options import (
     HELP,
@@ -15,7 +16,11 @@ from distilkit.cli.options import (
     given,
     print_result,
 )
+from distilkit.cli.task_options import add_task, chosen_task, unlabelled_texts
 from distilkit.config import GLUE_TASKS, FinetuneLossConfig, Scale
+
+if TYPE_CHECKING:
+    from distilkit.run import Run
 
 
 def _distil_options(parser: ArgumentParser) -> None:
@@ -128,7 +133,7 @@ def _train_layer_maps(chosen: Scale, options: Namespace) -> None:
 
 def _finetune_options(parser: ArgumentParser) -> None:
     parser.add_argument("checkpoint", help="Hub id or folder of the model to fine-tune")
-    parser.add_argument("--task", required=True, help=", ".join((*GLUE_TASKS, "imdb", "squad")))
+    add_task(parser, ", ".join((*GLUE_TASKS, "imdb", "squad")), required=True)
     add_scale(parser, "glue")
     parser.add_argument("--tokenizer", help=f"{HELP['teacher']}, if the checkpoint holds none")
     parser.add_argument("--examples", type=int, help="use so many training examples only")
@@ -137,52 +142,70 @@ def _finetune_options(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--name", help="of the run folder")
     loss = parser.add_argument_group("distillation")
-    loss.add_argument("--teacher", help="folder of a classifier fine-tuned on this task")
+    loss.add_argument("--teacher", help="Hub id or folder of a model fine-tuned on this task")
     add_fields(loss, "finetune_loss", "label_weight", "kd_weight", "temperature")
     add_training(parser, "finetuning")
     add_fields(parser, "finetuning", "seed")
 
 
 def finetune(options: Namespace) -> None:
-    """Fine-tune a checkpoint on one task, with --teacher also on its soft targets."""
-    from transformers import AutoModelForQuestionAnswering
-
-    from distilkit import finetuning
-    from distilkit.data import question_answering, squad
-    from distilkit.data.sources import fewer_examples, load_task
-    from distilkit.models.heads import fine_tuned
+    """Fine-tune a checkpoint on a task or on your own data, with --teacher on soft targets too."""
     from distilkit.models.loading import load_tokenizer
+    from distilkit.run import run_folder
 
     chosen = chosen_scale(options)
-    training, task = chosen.finetuning, options.task
     loss_config = given(options, "finetune_loss")
     if loss_config and not options.teacher:
         raise ValueError(f"{', '.join(loss_config)}: of the distillation; give --teacher too")
-    if task == "squad":
-        data = squad.load_squad(given(options, "scale").get("glue", squad.HUB))
-        model = question_answering.question_answerer(options.checkpoint, training.seed)
-    else:
-        data = load_task(chosen, task)
-        model = finetuning.classifier(options.checkpoint, task, training.seed)
-    data["train"] = fewer_examples(data["train"], options.examples)
-    arguments = {
-        "training": training,
-        "name": options.name or f"{chosen.name}-{task}-{training.seed}",
-        "max_length": options.max_length,
-    }
+    if options.name is not None:
+        run_folder(options.name)  # a name that cannot be one is refused before anything is read
+    arguments = {"training": chosen.finetuning, "max_length": options.max_length}
     if options.teacher:
-        if task == "squad":
-            teacher = fine_tuned(AutoModelForQuestionAnswering, options.teacher)
-        else:
-            teacher = finetuning.fine_tuned_on(options.teacher, task)
-        arguments["teacher"] = teacher
         arguments["loss_config"] = FinetuneLossConfig(**loss_config)
     tokenizer = load_tokenizer(options.tokenizer or options.checkpoint)
-    if task == "squad":
-        run = question_answering.finetune_squad(model, tokenizer, data, **arguments)
-    else:
-        run = finetuning.finetune(model, tokenizer, task, data, **arguments)
-    print_result(run)
+    on_task = _finetune_on_squad if options.task == "squad" else _finetune_on_task
+    print_result(on_task(options, chosen, tokenizer, arguments))
+
+
+def _finetune_on_task(
+    options: Namespace, chosen: Scale, tokenizer: Any, arguments: dict[str, Any]
+) -> Run:
+    from distilkit import finetuning
+    from distilkit.data.sources import fewer_examples, load_task
+    from distilkit.processes import processes
+
+    task = chosen_task(options, options.teacher)
+    unlabelled = unlabelled_texts(options, task)
+    if processes().is_main_process:
+        print(*task.notes, sep="\n")
+    data = dict(load_task(chosen, task))
+    data["train"] = fewer_examples(data["train"], options.examples)
+    if options.teacher:
+        arguments["teacher"] = finetuning.fine_tuned_on(options.teacher, task)
+    model = finetuning.classifier(options.checkpoint, task, chosen.finetuning.seed)
+    name = options.name or f"{chosen.name}-{task}-{chosen.finetuning.seed}"
+    return finetuning.finetune(
+        model, tokenizer, task, data, name=name, unlabelled=unlabelled, **arguments
+    )
+
+
+def _finetune_on_squad(
+    options: Namespace, chosen: Scale, tokenizer: Any, arguments: dict[str, Any]
+) -> Run:
+    from transformers import AutoModelForQuestionAnswering
+
+    from distilkit.data import question_answering, squad
+    from distilkit.data.sources import fewer_examples
+    from distilkit.models.heads import fine_tuned
+
+    data = squad.load_squad(given(options, "scale").get("glue", squad.HUB))
+    data["train"] = fewer_examples(data["train"], options.examples)
+    if options.teacher:
+        arguments["teacher"] = fine_tuned(AutoModelForQuestionAnswering, options.teacher)
+    seed = chosen.finetuning.seed
+    model = question_answering.question_answerer(options.checkpoint, seed)
+    name = options.name or f"{chosen.name}-squad-{seed}"
+    return question_answering.finetune_squad(model, tokenizer, data, name=name, **arguments)
 
 
 VERBS = {
