@@ -57,11 +57,19 @@ class TaskMetric(evaluate.Metric):
         if self.kind == "token_classification":
             predictions, references = np.concatenate(predictions), np.concatenate(references)
         x, y = np.asarray(predictions), np.asarray(references)
-        return {name: _METRICS[name](x, y) for name in self.metrics}
+        return {name: METRICS[name](x, y) for name in self.metrics}
 
 
 def entity_f1(predictions: list[list[str]], references: list[list[str]]) -> float | None:
-    """Return the F1 of entities, where type and both ends have to be right; None without any.
+    """Return the F1 of entities, where type and both ends have to be right; None without any."""
+    correct, predicted, true = entity_counts(predictions, references)
+    return 2 * correct / (predicted + true) if predicted + true else None
+
+
+def entity_counts(
+    predictions: list[list[str]], references: list[list[str]]
+) -> tuple[int, int, int]:
+    """Return how many entities are right, were predicted, and are there.
 
     As CoNLL counts them (Tjong Kim Sang and De Meulder 2003): an I- of another type, or without a
     B-, begins an entity. E- and L- are read as I-, S- and U- as B-.
@@ -76,9 +84,10 @@ def entity_f1(predictions: list[list[str]], references: list[list[str]]) -> floa
     predictions, references = plain(predictions), plain(references)
     kinds = sorted({tag[2:] for tags in (*predictions, *references) for tag in tags if tag != "O"})
     if not kinds:
-        return None
+        return 0, 0, 0
     counted = Evaluator(references, predictions, tags=kinds, loader="list").evaluate()
-    return float(counted["overall"]["strict"].f1)
+    strict = counted["overall"]["strict"]
+    return strict.correct, strict.actual, strict.possible
 
 
 def _accuracy(x: np.ndarray, y: np.ndarray) -> float | None:
@@ -107,7 +116,7 @@ def _rmse(x: np.ndarray, y: np.ndarray) -> float | None:
     return float(np.sqrt(np.mean((x - y) ** 2)))
 
 
-_METRICS = {
+METRICS = {
     "accuracy": _accuracy,
     "f1": _f1,
     "macro_f1": _macro_f1,

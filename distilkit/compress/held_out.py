@@ -1,0 +1,103 @@
+"""Teacher and student on the same held-out examples: scores, their difference, agreement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from scipy.special import softmax
+from scipy.stats import bootstrap, pearsonr
+
+from distilkit.data.tasks import Task
+from distilkit.study.calibration import expected_calibration_error
+
+DRAWS = 1000  # of the bootstrap
+
+
+def score_function(task: Task, predicted: Any, labels: Any) -> Callable[[np.ndarray], float]:
+    """Return the task's score as a function of the examples [n] that it is computed on.
+
+    Args:
+        predicted: as :func:`distilkit.finetuning.answers` gives them.
+        labels: likewise.
+    """
+    from distilkit.data.metrics import METRICS, entity_counts
+
+    if task.score == "entity_f1":
+        names = [[[task.labels[i] for i in s] for s in each] for each in (predicted, labels)]
+        counts = np.array([entity_counts([p], [t]) for p, t in zip(*names, strict=True)])
+        return lambda rows: _f1(counts[rows].sum(0))
+    metric = METRICS[task.score]
+    if task.on_words:
+        return lambda rows: _number(metric(*(_joined(x, rows) for x in (predicted, labels))))
+    x, y = np.asarray(predicted), np.asarray(labels)
+    return lambda rows: _number(metric(x[rows], y[rows]))
+
+
+def paired_difference(
+    task: Task, student: Any, teacher: Any, labels: Any, seed: int = 0
+) -> dict[str, float]:
+    """Return ``difference``, student's score minus teacher's, and its 95 % interval.
+
+    ``low`` and ``high`` are percentiles of the paired bootstrap (Efron 1979): each of
+    :data:`DRAWS` draws takes the same examples, with replacement, for both.
+
+    Args:
+        student, teacher: predictions (:func:`distilkit.finetuning.answers`) on the same examples.
+        labels: of those examples.
+    """
+    of_student, of_teacher = (score_function(task, each, labels) for each in (student, teacher))
+    every = np.arange(len(labels))
+
+    def difference(rows: np.ndarray) -> float:
+        rows = rows.astype(int)
+        return of_student(rows) - of_teacher(rows)
+
+    drawn = bootstrap(
+        (every,),
+        difference,
+        n_resamples=DRAWS,
+        vectorized=False,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+    low, high = drawn.confidence_interval
+    return {"difference": difference(every), "low": float(low), "high": float(high)}
+
+
+def agreement(task: Task, student: Any, teacher: Any) -> float:
+    """Return how alike two models answer: the share of equal answers, of words or labels too.
+
+    For a regression, which has no equal answers, Pearson's correlation.
+    """
+    if task.regression:
+        varies = np.ptp(student) and np.ptp(teacher)
+        return float(pearsonr(student, teacher).statistic) if varies else float("nan")
+    if task.on_words:
+        student, teacher = np.concatenate(student), np.concatenate(teacher)
+    return float((np.asarray(student) == np.asarray(teacher)).mean())
+
+
+def calibration(task: Task, student_logits: Any, teacher: Any) -> float:
+    """Return the student's expected calibration error, the teacher's answers taken as right.
+
+    NaN where there are no probabilities of classes.
+    """
+    if task.kind != "single_label_classification":
+        return float("nan")
+    p = softmax(np.asarray(student_logits, np.float64), axis=1)
+    return expected_calibration_error(p.max(1), p.argmax(1) == teacher)
+
+
+def _f1(counts: np.ndarray) -> float:
+    correct, predicted, true = counts
+    return float(2 * correct / (predicted + true)) if predicted + true else 0.0
+
+
+def _number(score: float | None) -> float:
+    return 0.0 if score is None else score  # a constant answer has no correlation
+
+
+def _joined(sentences: Any, rows: np.ndarray) -> np.ndarray:
+    return np.concatenate([sentences[i] for i in rows])
