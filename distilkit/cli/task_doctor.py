@@ -17,6 +17,7 @@ from distilkit.config import TrainingConfig
 from distilkit.data.classifier_checks import check_teacher
 from distilkit.data.task_examples import task_examples
 from distilkit.data.tasks import Task, chance_score
+from distilkit.data.text_check import UNKNOWN_AT_MOST
 from distilkit.finetuning import classifier, fine_tuned_on, input_length, predict, score_of
 from distilkit.measure.latency import gradient_step, time_micro_batches
 from distilkit.models.loading import load_tokenizer
@@ -25,7 +26,6 @@ from distilkit.processes import processes, to_device
 from distilkit.training_loop import total_steps
 
 FEW = 500  # examples that are looked at
-MOST_UNKNOWN = 0.2  # of the tokens
 BATCHES = 3  # that are timed
 
 
@@ -76,7 +76,7 @@ def _inputs(task: Task, split: Any, tokenizer: PreTrainedTokenizerBase, length: 
         f"median {np.median(examples.lengths):.0f} tokens; {cut:.0%} reach {length} and may be "
         f"cut; {unknown:.1%} of the tokens are unknown"
     )
-    return Check("texts", measurement, unknown <= MOST_UNKNOWN)
+    return Check("texts", measurement, unknown <= UNKNOWN_AT_MOST)
 
 
 def _teacher(

@@ -21,7 +21,7 @@ def own(home, tokenizer, texts, monkeypatch):
     monkeypatch.chdir(home)
     small_bert().save_pretrained(home / "bert")
     tokenizer.save_pretrained(home / "bert")
-    teams = ["shipping" if "w1" in text else "billing" for text in texts]
+    teams = ["shipping", "billing"] * (len(texts) // 2)
     frame = pd.DataFrame({"body": texts, "team": teams})
     frame[:80].to_csv(home / "tickets.csv", index=False)
     frame[80:][["body"]].to_json(home / "more.jsonl", orient="records", lines=True)
