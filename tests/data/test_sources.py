@@ -91,7 +91,7 @@ def test_a_missing_text_is_noticed_with_the_scale(tmp_path):
         (["study", "--scale", "huge"], "unknown scale 'huge'"),
         (["distil", "--learning-rate", "nan"], "TrainingConfig.learning_rate = nan"),
         (["finetune", "x", "--task", "snli"], "unknown task 'snli'"),
-        (["finetune", "x", "--task", "sst2", "--glue", "/nowhere"], "no folder of tasks"),
+        (["finetune", "x", "--task", "sst2", "--glue", "/nowhere"], "folder"),
     ],
 )
 def test_wrong_input_ends_with_one_clear_line(home, capsys, monkeypatch, arguments, said):

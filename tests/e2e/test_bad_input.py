@@ -315,7 +315,11 @@ CASES = {
     # ---- tasks
     "task unknown": (nothing, (*FINETUNE, "--task", "sst3"), r"unknown task 'sst3'.*sst2"),
     "task missing": (nothing, (*FINETUNE, "--task", "rte"), r"glue/rte|rte"),
-    "task folder missing": (nothing, (*FINETUNE, "--glue", "./nowhere"), r"no folder of tasks"),
+    "task folder missing": (
+        nothing,
+        (*FINETUNE, "--glue", "./nowhere"),
+        r"no (file or )?folder (of tasks|at)",
+    ),
     "task part missing": (
         removed("glue/sst2/validation.parquet"),
         FINETUNE,
