@@ -34,6 +34,7 @@ from distilkit.data.examples import NOT_A_WORD, Examples
 from distilkit.data.task_examples import column_names, task_examples
 from distilkit.data.task_loss import TaskLoss, logits_of
 from distilkit.data.tasks import UNLABELLED, Task, get_task, scores
+from distilkit.data.text_check import check_known
 from distilkit.data.unlabelled import check_labels, is_scored, join_unlabelled, labelled
 from distilkit.families import check_cosine_layers, positions
 from distilkit.losses import at_least_float32
@@ -147,6 +148,7 @@ def finetune(
         train_split, task, tokenizer, seed=training.seed, teacher_tokenizer=own, **length
     )
     check_labels(task, examples, "train")
+    check_known(examples.input_ids, tokenizer, task.name)
     held_out = {
         split: task_examples(data[split], task, tokenizer, seed=0, **length)
         for split in (*task.validation, *task.test)

@@ -14,15 +14,13 @@ from distilkit.data.block_cache import cached_blocks
 from distilkit.data.block_stream import WINDOW, BlockStream
 from distilkit.data.documents import Text, log, open_text
 from distilkit.data.tasks import Task
-from distilkit.data.text_check import check_tokens, count_tokens
+from distilkit.data.text_check import FEW_TOKENS, check_tokens, count_tokens
 from distilkit.families import positions
 from distilkit.masking import MaskedBlocks, masking_weights
 from distilkit.models import loading
 from distilkit.models.loading import load_model
 from distilkit.processes import processes
 from distilkit.run import run_folder
-
-FEW_TOKENS = 1000  # too few for a share of [UNK]
 
 
 def load_tokenizer(scale: Scale) -> PreTrainedTokenizerBase:

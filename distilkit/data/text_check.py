@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from distilkit.masking import in_pieces
 
 UNKNOWN_AT_MOST = 0.2  # share of [UNK]; BERT's own texts have below 0.01
+FEW_TOKENS = 1000  # too few for a share of [UNK]
 
 
 class TokenCounts(NamedTuple):
@@ -55,4 +57,23 @@ def check_tokens(counts: TokenCounts, text: str, teacher: str) -> None:
         raise ValueError(
             f"{text}: none of {counts.tokens:,} tokens can be masked, all are special tokens: give "
             "a text with words (--text)"
+        )
+
+
+def check_known(ids: Sequence[np.ndarray], tokenizer: PreTrainedTokenizerBase, task: str) -> None:
+    """Check that the tokenizer knows the texts of a task.
+
+    Args:
+        ids: [tokens] of each text.
+        task: its name, for the error.
+
+    Raises:
+        ValueError: more than :data:`UNKNOWN_AT_MOST` is [UNK].
+    """
+    tokens = np.concatenate(ids)
+    share = float(np.mean(tokens == tokenizer.unk_token_id))
+    if len(tokens) >= FEW_TOKENS and share > UNKNOWN_AT_MOST:
+        raise ValueError(
+            f"{task}: {share:.0%} of the training texts' tokens are [UNK], more than "
+            f"{UNKNOWN_AT_MOST:.0%}: give a model whose vocabulary knows these texts"
         )

@@ -104,3 +104,12 @@ def test_doctor_names_what_does_not_fit(own, home, tokenizer, capsys):
 def test_refused_in_words(own, command, message, capsys):
     assert main(["finetune", "bert", *command]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_texts_that_the_vocabulary_does_not_know(own, home, capsys):
+    text = "unknown words " * 20
+    (home / "words.csv").write_text("body,team\n" + f"{text},billing\n{text},shipping\n" * 40)
+    command = ["finetune", "bert", "--data", "words.csv", *own[2:], "--label-column", "team"]
+    assert main([*command, *SHORT, "--name", "unknown"]) == 2
+    assert "[UNK]" in capsys.readouterr().err
+    assert not run("unknown").path.exists()
