@@ -57,9 +57,9 @@ def name_points(
             others = taken + words + [box for j, line in lines.items() if j != i for box in line]
             solid = [*words, *own, *marks]
 
-            def cost(spot: tuple, i: int = i, others=others, solid=solid) -> float:
+            def cost(spot: tuple, i: int = i, others=np.array(others), solid=np.array(solid)):
                 line = _line(spot, centres[i], radii[i])[:-1]  # its end lies on the point itself
-                crossed = sum(_overlap(one, other) for one in line for other in solid)
+                crossed = sum(_overlap(one, solid) for one in line)
                 return _cost(spot, others, window) + 20 * crossed
 
             boxes[i] = min(_spots(centres[i], radii[i], name), key=cost)[:4]
@@ -115,13 +115,16 @@ def _spots(centre: tuple, radius: float, name: str) -> list[tuple]:
     return spots
 
 
-def _cost(spot: tuple, others: list[tuple], window: tuple) -> float:
+def _cost(spot: tuple, others: np.ndarray, window: tuple) -> float:
     """Square points covered, much more for leaving the axes, a little for distance."""
     area = (spot[2] - spot[0]) * (spot[3] - spot[1])
-    outside = area - _overlap(spot, window)
-    return 20 * outside + 5 * sum(_overlap(spot, other) for other in others) + spot[4]
+    outside = area - _overlap(spot, np.array([window]))
+    return 20 * outside + 5 * _overlap(spot, others) + spot[4]
 
 
-def _overlap(a: tuple, b: tuple) -> float:
-    """The area that two boxes share."""
-    return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+def _overlap(box: tuple, others: np.ndarray) -> float:
+    """The area that a box shares with each of the others, [n, 4], in all."""
+    x0, y0, x1, y1 = others.T
+    across = np.minimum(box[2], x1) - np.maximum(box[0], x0)
+    upwards = np.minimum(box[3], y1) - np.maximum(box[1], y0)
+    return float((across.clip(0) * upwards.clip(0)).sum())
