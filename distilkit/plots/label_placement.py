@@ -54,10 +54,10 @@ def name_points(
     for _ in range(_ROUNDS):
         for i, name in enumerate(names):
             words = [box for j, box in boxes.items() if j != i]
-            others = taken + words + [box for j, line in lines.items() if j != i for box in line]
-            solid = [*words, *own, *marks]
+            far = [box for j, line in lines.items() if j != i for box in line]
+            others, solid = np.array(taken + words + far), np.array([*words, *own, *marks])
 
-            def cost(spot: tuple, i: int = i, others=np.array(others), solid=np.array(solid)):
+            def cost(spot: tuple, i: int = i, others=others, solid=solid) -> float:
                 line = _line(spot, centres[i], radii[i])[:-1]  # its end lies on the point itself
                 crossed = sum(_overlap(one, solid) for one in line)
                 return _cost(spot, others, window) + 20 * crossed

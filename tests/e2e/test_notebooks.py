@@ -8,20 +8,23 @@ import re
 import nbformat
 import pandas as pd
 import pytest
-from kernels import SHORT_MEASURING, kernels_run_first
+from kernels import SHORT_MEASURING, fewer_rows, kernels_run_first
 from paths import ROOT
 
 from distilkit.cli.run_notebooks import numbered_notebooks, run_notebooks
+from distilkit.config import SHIPPED
 
 NOTEBOOKS = numbered_notebooks(ROOT / "notebooks")
 
-# Run by every kernel before the first cell: the tiny scale, shorter.
+# Run by every kernel before the first cell: the tiny scale, shorter and with fewer rows.
 SHORTER = """
 from dataclasses import replace
 import distilkit.config as config
 tiny = config.SCALES["tiny"]
 config.SCALES["tiny"] = replace(
     tiny,
+    text=str(config.home() / "text"),
+    glue=str(config.home() / "glue"),
     tasks=("cola", "mnli", "stsb", "wnli"),
     distillation=replace(tiny.distillation, steps=8, eval_interval=4),
     finetuning=replace(tiny.finetuning, steps=10),
@@ -55,6 +58,8 @@ FIGURES = {
 def executed(tmp_path_factory):
     """The whole sequence, run once in a home of its own: (home, executed notebooks by name)."""
     home = tmp_path_factory.mktemp("home")
+    fewer_rows(SHIPPED / "text", home / "text", 300)
+    fewer_rows(SHIPPED / "glue", home / "glue", 60)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DISTILKIT_HOME", str(home))
         patch.setenv("IPYTHONDIR", kernels_run_first(home / "ipython", SHORTER + SHORT_MEASURING))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow.parquet as pq
+
 
 def kernels_run_first(folder: Path, code: str) -> str:
     """An IPYTHONDIR whose kernels run `code` before their first cell."""
@@ -16,12 +18,27 @@ def kernels_run_first(folder: Path, code: str) -> str:
 # For kernels: what is timed is timed for real, but at few tokens, in few turns and in the kernel.
 SHORT_MEASURING = """
 def _short():
-    from distilkit.measure import step_benchmark as steps
+    from dataclasses import replace
     from distilkit.measure import latency
+    from distilkit.measure import step_benchmark as steps
+    from distilkit.study import cost
     compare, bench_step = latency.compare, steps.bench_step
     few = {"length": 8, "runs": 2, "warmup": 1, "batch_size": 2, "throughput_runs": 1}
     latency.compare = lambda models, **how: compare(models, **how | few)
-    steps.bench_step = lambda works, steps: bench_step(works, steps=1)
+    steps.bench_step = lambda works, steps: bench_step(
+        [replace(work, batch_size=2, length=16) for work in works], steps=1
+    )
     steps.in_a_process = lambda work, function, *arguments: function(*arguments)
+    steps.MATMUL["cpu"] = 64
+    cost.TIMED = 1
 _short()
 """
+
+
+def fewer_rows(source: Path, folder: Path, rows: int) -> Path:
+    """A copy of a folder of Parquet files, each cut after so many rows."""
+    for file in source.rglob("*.parquet"):
+        copy = folder / file.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pq.read_table(file).slice(0, rows), copy)
+    return folder
