@@ -15,11 +15,12 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor  # to import it takes seconds, and figures need only a file's writer
 
 KEEP = 2  # the newest, and one before it should the newest turn out damaged
 
@@ -81,6 +82,8 @@ def save(
 def _save(
     folder: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]
 ) -> Path:
+    from safetensors.torch import save_file
+
     folder.mkdir(parents=True, exist_ok=True)
     for leftover in folder.glob(".tmp-*"):
         shutil.rmtree(leftover)
@@ -111,6 +114,8 @@ def _save(
 
 def load_newest(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]] | None:
     """The newest intact checkpoint as ``(tensors, state)``; damaged ones are named in a warning."""
+    from safetensors.torch import load_file
+
     for checkpoint in _newest_first(folder):
         fault = _fault(checkpoint)
         if fault:

@@ -325,7 +325,7 @@ def test_a_full_disk_is_an_error_and_keeps_the_old_one(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "save_file", full)
+        patch.setattr("safetensors.torch.save_file", full)
         with pytest.raises(OSError, match="No space left"):
             write(tmp_path, 2)
     assert_is(load_newest(tmp_path), 1)
