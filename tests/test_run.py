@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from forked import Forked
 from paths import ROOT
 from processes import kill_when
 
@@ -237,7 +238,7 @@ def test_a_second_process_is_refused_until_the_first_has_died(home):
         refused.append(str(error.value))
         return True
 
-    assert kill_when(["-c", HOLD, str(ROOT)], ready) == -signal.SIGKILL
+    assert kill_when(Forked(["-c", HOLD, str(ROOT)]), ready) == -signal.SIGKILL
     assert len(refused) == 1
     assert str(home / "runs" / "a") in refused[0]
     with open_run("a", {"seed": 1}) as run:  # the kernel gave the lock back with the process

@@ -20,6 +20,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from forked import Forked
 from processes import Died, dying_at, kill_when
 from safetensors.torch import load_file
 from torch import nn
@@ -501,7 +502,8 @@ def test_a_killed_run_ends_like_one_that_was_not(home, kind, accumulation, worke
         saved = (killed.checkpoints / "step-00000005").is_dir()
         return saved and any(row["step"] == 7 for row in killed.rows())
 
-    assert kill_when(child_command(kind, "killed", accumulation, workers), ready) == -signal.SIGKILL
+    child = Forked(child_command(kind, "killed", accumulation, workers))
+    assert kill_when(child, ready) == -signal.SIGKILL
     assert not killed.finished
     found = checkpoint.load_newest(killed.checkpoints)
     assert found[1]["step"] == 5
@@ -701,7 +703,7 @@ def test_a_signal_to_the_whole_group_as_a_terminal_sends_it(home, number, status
 
     command = child_command("distil", "stopped", 3, 2)
     nothing = 0  # the group has got its signal already
-    assert kill_when(command, ready, nothing, start_new_session=True) == status
+    assert kill_when(Forked(command), ready, nothing) == status
     stopped_at = checkpoint.load_newest(killed.checkpoints)[1]["step"]
     assert 7 <= stopped_at < 12
     again = toy_run("distil", "stopped", toy_training(3, 2))

@@ -6,7 +6,6 @@ import errno
 import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -14,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from forked import Forked, finish_ranks, start_ranks
 from processes import kill_when
 from safetensors.torch import load_file
 from toy_models import assert_same, ragged, small_bert
@@ -309,7 +309,7 @@ def test_a_killed_build_goes_on(home, tmp_path, teacher, tokenizer, blocks, part
         files = list(home.rglob("parts.txt"))
         return bool(files) and files[0].read_text().count("\n") >= parts
 
-    assert kill_when([str(script)], ready) == -signal.SIGKILL
+    assert kill_when(Forked([script]), ready) == -signal.SIGKILL
     names = next(home.rglob("parts.txt")).read_text()
     assert parts <= names.count("\n") < 4
     calls = asked(monkeypatch, teacher)
@@ -501,11 +501,8 @@ def test_two_processes_build_one_cache_and_train_as_one_does(
     script = tmp_path / "process.py"
     text = PROCESS.format(tests=list(sys.path), vocabulary=str(tmp_path / "vocab.txt"))
     script.write_text(text)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    done = subprocess.run(
-        [*launcher, "--nproc-per-node=2", str(script)], capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
+    statuses, printed = finish_ranks(start_ranks([script]))
+    assert statuses == [0, 0], printed
     cache = cached_teacher(teacher, blocks, TOY)
     run = distil(student_from_teacher(teacher), teacher, cache, TOY, name="one")
     one = load_file(run.model / "model.safetensors")

@@ -14,6 +14,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from forked import finish_ranks, start_ranks
 from processes import children
 from safetensors.torch import load_file
 from toy_models import small_bert
@@ -50,12 +51,9 @@ def finish(processes, *arguments):
         with contextlib.redirect_stdout(io.StringIO()) as printed:
             assert main([str(argument) for argument in arguments]) == 0
         return printed.getvalue()
-    done = launch(
-        processes, *arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    out, _ = done.communicate(timeout=300)
-    assert done.returncode == 0, out
-    return out
+    statuses, printed = finish_ranks(start_ranks(["-m", "distilkit", *arguments], processes))
+    assert statuses == [0] * processes, printed
+    return printed
 
 
 def weights(home, name):
@@ -137,17 +135,14 @@ def test_a_killed_process_ends_the_others(home, given):
 
 
 def test_stopped_together_and_gone_on_with_by_one(home, given, capsys):
-    arguments = ["distil", *given, "--steps", 120]
-    process = launch(2, *arguments, "--name", "stopped", stderr=subprocess.DEVNULL)
-    try:
-        wait_for_steps(home, "stopped", 3, process)
-        for worker in children(process.pid):
-            os.kill(worker, signal.SIGTERM)
-        process.wait(60)
-    finally:
-        process.kill()
+    arguments = ["distil", *given, "--steps", 40]
+    ranks = start_ranks(["-m", "distilkit", *arguments, "--name", "stopped"])
+    wait_for_steps(home, "stopped", 3, ranks[0])
+    for rank in ranks:
+        rank.send_signal(signal.SIGTERM)
+    assert finish_ranks(ranks)[0] == [143, 143]
     (checkpoint,) = (home / "runs" / "stopped" / "checkpoints").iterdir()
-    assert int(checkpoint.name.removeprefix("step-")) < 119
+    assert int(checkpoint.name.removeprefix("step-")) < 39
     assert main([*map(str, arguments), "--name", "stopped"]) == 2
     assert "processes 2, here 1" in capsys.readouterr().err
     finish(1, "--allow-inexact", *arguments, "--name", "stopped")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
-import subprocess
 import sys
 
 import pandas as pd
 import pytest
 import torch
+from forked import Forked, finish_ranks, start_ranks
 from paths import ROOT
 from toy_models import teacher_and_text
 from toy_regression import Points, net, squared_error
@@ -97,12 +97,10 @@ def given(tmp_path_factory, tokenizer, texts):
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs RLIMIT_AS and /proc")
 def test_the_command_ends_with_what_to_try_and_not_with_a_traceback(home, given):
     sizes = ["--batch-size", "4096", "--micro-batch-size", "4096", "--steps", "2"]
-    command = [sys.executable, "-c", LIMITED, str(ROOT), "distil", *given, *sizes]
-    environment = os.environ | {"DISTILKIT_HOME": str(home)}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
-    assert done.returncode == 2, done.stderr
-    assert "--micro-batch-size 2048" in done.stderr
-    assert "Traceback" not in done.stderr
+    limited = Forked(["-c", LIMITED, str(ROOT), "distil", *given, *sizes])
+    assert limited.wait() == 2, limited.output()
+    assert "--micro-batch-size 2048" in limited.output()
+    assert "Traceback" not in limited.output()
 
 
 # ---- signals
@@ -231,22 +229,12 @@ sys.exit(main(sys.argv[1:]))
 
 @pytest.mark.faults
 @pytest.mark.processes
-def test_what_is_not_finite_on_one_process_stops_all_before_the_update(home, given, tmp_path):
-    script = tmp_path / "poisoned.py"
-    script.write_text(POISONED)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command += [str(script), "distil", *given, "--batch-size", "8", "--micro-batch-size", "4"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "DISTILKIT_HOME": str(home)}
-    done = subprocess.run(
-        [*command, "--steps", "9", "--name", "ill"],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=environment,
-    )
-    assert done.returncode != 0
-    assert done.stderr.count("is not finite; the weights were not updated") == 2  # both say it
-    assert "step 5 (epoch 0, samples [" in done.stderr
+def test_what_is_not_finite_on_one_process_stops_all_before_the_update(home, given):
+    command = ["-c", POISONED, "distil", *given, "--batch-size", "8", "--micro-batch-size", "4"]
+    statuses, printed = finish_ranks(start_ranks([*command, "--steps", "9", "--name", "ill"]))
+    assert 0 not in statuses
+    assert printed.count("is not finite; the weights were not updated") == 2  # both say it
+    assert "step 5 (epoch 0, samples [" in printed
     run = Run(home / "runs" / "ill")
     assert not run.finished
     assert all(row["step"] < 5 for row in run.rows())

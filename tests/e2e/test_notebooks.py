@@ -26,7 +26,9 @@ config.SCALES["tiny"] = replace(
     text=str(config.home() / "text"),
     glue=str(config.home() / "glue"),
     tasks=("cola", "mnli", "stsb", "wnli"),
-    distillation=replace(tiny.distillation, steps=8, eval_interval=4),
+    distillation=replace(
+        tiny.distillation, steps=8, batch_size=8, micro_batch_size=8, eval_interval=4
+    ),
     finetuning=replace(tiny.finetuning, steps=10),
 )
 """
@@ -58,7 +60,7 @@ FIGURES = {
 def executed(tmp_path_factory):
     """The whole sequence, run once in a home of its own: (home, executed notebooks by name)."""
     home = tmp_path_factory.mktemp("home")
-    fewer_rows(SHIPPED / "text", home / "text", 300)
+    fewer_rows(SHIPPED / "text", home / "text", 80)
     fewer_rows(SHIPPED / "glue", home / "glue", 60)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DISTILKIT_HOME", str(home))

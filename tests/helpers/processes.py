@@ -18,13 +18,12 @@ def children(pid: int) -> list[int]:
     return [int(number) for number in found.stdout.split()]
 
 
-def kill_when(command: list[str], ready, signal_number=signal.SIGKILL, **options) -> int:
-    """Start a command, send it a signal as soon as `ready()` is true, return its exit status."""
-    process = subprocess.Popen([sys.executable, *command], **options)
+def kill_when(process, ready, signal_number=signal.SIGKILL) -> int:
+    """Send a process a signal as soon as `ready()` is true, return its exit status."""
     try:
         deadline = time.monotonic() + 120
         while not ready():
-            assert process.poll() is None, f"ended too early, with {process.returncode}"
+            assert process.poll() is None, f"ended too early, with {process.poll()}"
             assert time.monotonic() < deadline, "never became ready"
             time.sleep(0.002)
         process.send_signal(signal_number)
