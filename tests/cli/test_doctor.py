@@ -138,8 +138,8 @@ def test_a_classifier_that_is_to_teach(home, tmp_path, tokenizer, kind):
 @pytest.mark.hub
 def test_a_stalled_hub_is_given_up(tmp_path):
     (tmp_path / "models").mkdir()
-    code = "from distilkit.cli.main import main\n"
-    code += "raise SystemExit(main(['doctor', '--scale', 'small']))"
+    code = "from distilkit.cli import doctor\nfrom distilkit.cli.main import main\n"
+    code += "doctor.HUB_SECONDS = 1\nraise SystemExit(main(['doctor', '--scale', 'small']))"
     with HubServer(tmp_path, faults=[Fault(".", "stall:100", 1000)]) as hub:
         status, out, _ = client(code, tmp_path, hub.endpoint)
     assert status == 1

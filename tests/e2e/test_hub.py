@@ -29,12 +29,13 @@ from distilkit.models.hub import fetch
 print(sorted(file.name for file in fetch("{BERT}").iterdir()))
 """
 
-ONE_SEED = """
-def _one_seed():
+FEWER = """
+def _fewer():
     from dataclasses import replace
     from distilkit import config
-    config.SCALES["small"] = replace(config.SCALES["small"], seeds=(1,))
-_one_seed()
+    small = config.SCALES["small"]
+    config.SCALES["small"] = replace(small, seeds=(1,), tasks=small.tasks[:2])
+_fewer()
 """
 
 
@@ -90,7 +91,7 @@ def test_notebooks_run_at_the_small_scale_from_the_cache(tmp_path, tokenizer, so
         "out = home() / 'runs' / 'notebooks' / 'small'\n"
         "run_notebooks(numbered_notebooks()[3:5], out=out, scale='small')"
     )
-    first = kernels_run_first(tmp_path / "ipython", SHORT_MEASURING + ONE_SEED)
+    first = kernels_run_first(tmp_path / "ipython", SHORT_MEASURING + FEWER)
     offline = {"HF_HUB_OFFLINE": "1", "DISTILKIT_SCALE": "small", "IPYTHONDIR": first}
     status, printed, error = client(run, tmp_path, hub.endpoint, timeout=900, **offline)
     assert status == 0, error
@@ -98,8 +99,8 @@ def test_notebooks_run_at_the_small_scale_from_the_cache(tmp_path, tokenizer, so
     executed = (tmp_path / "runs" / "notebooks" / "small").glob("0*.ipynb")
     assert len(list(executed)) == (9 if soak else 2)
     scores = pd.read_csv(tmp_path / "figures" / "small" / "05_scores.csv")
-    assert set(scores.task) == set(small.tasks)
-    assert len(scores) == 4 * len(small.tasks)
+    assert set(scores.task) == set(small.tasks[:2])
+    assert len(scores) == 4 * 2
 
 
 def test_text_is_streamed(tree, tmp_path):
