@@ -38,14 +38,13 @@ def arm_scores(scale: Scale, *arms: str, parts: bool = False) -> tuple[pd.DataFr
     The study is preferred: it has more seeds and, at the tiny scale, test sets. `parts` admits the
     study of the parts, which has more arms and fewer tasks.
     """
-    own, measured = f"figures/{scale.name}", f"{measured_split(scale)} sets"
-    places = []
+    own, places = f"figures/{scale.name}", []
     for name in ("study.csv", "parts.csv") if parts else ("study.csv",):
-        places.append((scale.figures / name, f"{own}/{name}", measured))
+        places.append((scale.figures / name, f"{own}/{name}"))
         if scale.name == "tiny":
-            places.append((RESULTS / name, f"data/results/{name}", measured))
-    places.append((scale.figures / "05_scores.csv", f"{own}/05_scores.csv", "validation sets"))
-    for path, name, split in places:
+            places.append((RESULTS / name, f"data/results/{name}"))
+    places.append((scale.figures / "05_scores.csv", f"{own}/05_scores.csv"))
+    for path, name in places:
         table = read_table(path, {"arm", "seed", "task", "score"})
         if table is None or not set(arms) <= set(table["arm"]):
             continue
@@ -60,7 +59,8 @@ def arm_scores(scale: Scale, *arms: str, parts: bool = False) -> tuple[pd.DataFr
             sample = f"{len(seeds)} seeds" if len(seeds) > 1 else f"seed {seeds[0]}"
             if tasks < len(scale.tasks):
                 sample += f", {tasks} of {len(scale.tasks)} tasks"
-            return table[table["seed"].isin(seeds)], f"{name}, {sample}, {split}"
+            split = "validation" if name.endswith("05_scores.csv") else measured_split(scale)
+            return table[table["seed"].isin(seeds)], f"{name}, {sample}, {split} sets"
     return None
 
 

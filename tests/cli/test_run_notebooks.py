@@ -213,7 +213,8 @@ def test_no_kernel_outlives_an_interrupted_sequence(tmp_path, signum):
         f"os.replace({str(pid) + '.part'!r}, {str(pid)!r}); time.sleep(600)"
     )
     path = write(tmp_path / "01.ipynb", "print('before')", cell)
-    code = (
+    code = (  # in the background of a script SIGINT is ignored, and so it is in its children
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from pathlib import Path; from distilkit.cli.run_notebooks import run_notebooks\n"
         f"run_notebooks([Path({str(path)!r})], out=Path({str(tmp_path / 'out')!r}))"
     )

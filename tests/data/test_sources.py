@@ -169,11 +169,12 @@ def test_importing_the_package_asks_for_nothing_heavy():
 def test_training_and_measuring_import_without_datasets_evaluate_and_ipywidgets():
     code = (
         "import sys\n"
-        "for name in ('datasets', 'evaluate', 'ipywidgets', 'sklearn', 'pandas', 'matplotlib'):\n"
+        "for name in ('datasets', 'evaluate', 'ipywidgets', 'sklearn', 'pandas', 'matplotlib',\n"
+        "             'nbclient'):\n"
         "    sys.modules[name] = None\n"
         "import distilkit.student, distilkit.losses, distilkit.fused_loss, distilkit.masking\n"
         "import distilkit.training_loop, distilkit.distillation, distilkit.finetuning\n"
-        "import distilkit.measure.latency\n"
+        "import distilkit.measure.latency, distilkit.measure.size\n"
         "import distilkit.data.sources, distilkit.run, distilkit.checkpoint\n"
         "import distilkit.study.layer_study\n"
     )

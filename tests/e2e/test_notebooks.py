@@ -8,7 +8,8 @@ import re
 import nbformat
 import pandas as pd
 import pytest
-from kernels import SHORT_MEASURING, fewer_rows, kernels_run_first
+from fewer_rows import fewer_rows
+from kernels import SHORT_MEASURING, kernels_run_first
 from paths import ROOT
 
 from distilkit.cli.run_notebooks import numbered_notebooks, run_notebooks

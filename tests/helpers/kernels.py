@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 
 def kernels_run_first(folder: Path, code: str) -> str:
     """An IPYTHONDIR whose kernels run `code` before their first cell."""
@@ -38,12 +36,3 @@ def _short():
     cost.TIMED = 1
 _short()
 """
-
-
-def fewer_rows(source: Path, folder: Path, rows: int) -> Path:
-    """A copy of a folder of Parquet files, each cut after so many rows."""
-    for file in source.rglob("*.parquet"):
-        copy = folder / file.relative_to(source)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(pq.read_table(file).slice(0, rows), copy)
-    return folder

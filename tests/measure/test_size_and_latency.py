@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from forked import Forked
 from torch import nn
 from transformers import (
     BertConfig,
@@ -300,13 +299,7 @@ def test_compare_gives_a_row_a_model():
         assert model.training  # as transformers built it
 
 
-# ---- memory, imports
-
-
-def in_a_fresh_process(code: str) -> str:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+# ---- memory
 
 
 def test_peak_memory_grows_with_what_a_process_holds_and_never_falls():
@@ -317,14 +310,8 @@ def test_peak_memory_grows_with_what_a_process_holds_and_never_falls():
         "peaks = [peak_mb()]; held = numpy.ones(400_000_000 // 8); peaks.append(peak_mb())\n"
         "del held; peaks.append(peak_mb()); print(*peaks)"
     )
-    before, holding, after = map(float, in_a_fresh_process(code).split())
+    process = Forked(["-c", code])
+    assert process.wait() == 0, process.output()
+    before, holding, after = map(float, process.output().split())
     assert 200 < holding - before < 420
     assert after == pytest.approx(holding, abs=5)  # the kernel counts in batches
-
-
-def test_the_modules_import_without_the_notebook_and_data_libraries():
-    hidden = ["datasets", "evaluate", "ipywidgets", "pandas", "matplotlib", "nbclient"]
-    in_a_fresh_process(
-        f"import sys; sys.modules.update(dict.fromkeys({hidden!r}))\n"
-        "import distilkit.measure.latency, distilkit.measure.size"
-    )

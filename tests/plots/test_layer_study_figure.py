@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import os
-import subprocess
-import sys
 import xml.etree.ElementTree as ET
 
 import numpy as np
@@ -96,26 +93,6 @@ def test_saved_size_and_text_kept_as_text(name, tmp_path):
     written = "\n".join("".join(line.itertext()) for line in lines)
     for text in shown_texts(figure_named(name)):
         assert all(line in written for line in text.get_text().splitlines())
-
-
-def test_a_fresh_process_writes_the_same_bytes(tmp_path):
-    names = ["6_to_3", "12_to_6_cut"]
-    for name in names:
-        save_figure(FIGURES[name](), name, tmp_path / "here", seed=1)
-    script = (
-        "import sys, test_layer_study_figure as t\n"
-        "for name in sys.argv[2:]:\n"
-        "    t.save_figure(t.FIGURES[name](), name, sys.argv[1], seed=1)\n"
-    )
-    subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path / "there"), *names],
-        env={**os.environ, "PYTHONHASHSEED": "2", "PYTHONPATH": os.pathsep.join(sys.path)},
-        check=True,
-    )
-    here = sorted((tmp_path / "here").iterdir())
-    assert len(here) == 4
-    for file in here:
-        assert file.read_bytes() == (tmp_path / "there" / file.name).read_bytes()
 
 
 def points(axes) -> set[tuple[float, float]]:

@@ -2,14 +2,13 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 import torch
+from forked import Forked
 from tqdm.auto import tqdm
 
 from distilkit.study.run_parallel import run_parallel
@@ -89,16 +88,16 @@ run_parallel(nap, [(number,) for number in range(1, 100)], "nap")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no signals, and a parent's number stays")
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_workers_end_with_their_parent(number, tmp_path):
     script, seen = tmp_path / "naps.py", tmp_path / "seen"
     script.write_text(NAPS)
     seen.mkdir()
-    parent = subprocess.Popen([sys.executable, script, seen], stderr=subprocess.PIPE)
+    parent = Forked([script, seen])
     try:
         workers = wait_for(lambda: two_numbers(seen))
         parent.send_signal(number)
-        parent.communicate(timeout=60)
+        parent.wait(60)
         wait_for(lambda: not any(is_running(worker) for worker in workers))
     finally:
         parent.kill()

@@ -8,13 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from fewer_rows import fewer_rows
 from safetensors.torch import load_file
 from toy_models import small_bert
 from transformers import BertForMaskedLM, BertForSequenceClassification
 
 from distilkit import distillation, finetuning
 from distilkit.cli.main import main
-from distilkit.config import SCALES, FinetuneLossConfig
+from distilkit.config import SCALES, SHIPPED, FinetuneLossConfig
 from distilkit.data.sources import load_task
 from distilkit.plots.study import (
     plot_ablation,
@@ -52,6 +53,7 @@ def toy(tmp_path_factory, tokenizer):
         TINY,
         teacher=str(folder),
         text=str(text),
+        glue=str(fewer_rows(SHIPPED / "glue", folder / "glue", 60)),
         tasks=("cola", "mnli"),
         length=16,
         distillation=replace(TINY.distillation, steps=6, batch_size=4, micro_batch_size=4),
