@@ -437,7 +437,7 @@ def evaluate_task(
     `max_length` is by default what :func:`finetune` takes.
     """
     task = get_task(task)
-    check_classifier(model, task)
+    check_classifier(model, task, "classifier")
     check_vocabulary(model, tokenizer)
     max_length = input_length([model], max_length, task.max_length)
     examples = task_examples(data, task, tokenizer, max_length=max_length, seed=0)

@@ -138,12 +138,15 @@ class Run:
         write_atomically(self.path / "metrics.jsonl", content)
 
     def keep_predictions(self, logits: Mapping[str, np.ndarray]) -> None:
-        """Write predictions.safetensors: the logits [examples, C] of each split, in its order."""
+        """Write predictions.safetensors: the logits [examples, C] of each split, in its order.
+
+        Of labels on words [words, C], sentence after sentence; NaN where a word was cut off.
+        """
         path = self.path / "predictions.safetensors"
         write_atomically(path, safetensors.numpy.save(dict(logits)))
 
     def predictions(self) -> dict[str, np.ndarray]:
-        """The logits [examples, C] of each split that a fine-tuned model was scored on."""
+        """The logits [examples or words, C] of each split that a model was scored on."""
         self.result()  # says so if it is not finished
         path = self.path / "predictions.safetensors"
         if not path.is_file():

@@ -56,11 +56,14 @@ def check_classifier(model: PreTrainedModel, task: Task, who: str = "model") -> 
     shown += f"{list(task.labels)}"
     if sorted(names) == sorted(labels):
         order = [task.labels[labels.index(name)] for name in names]
-        remedy = "give a model with the task's order"
-        if task.data is not None:
-            remedy = f"task_from(..., labels={order}) takes the {who}'s order"
-        raise ValueError(f"{shown}: the same names in another order. {remedy}")
+        raise ValueError(f"{shown}: the same names in another order. {_remedy(task, order, who)}")
     raise ValueError(f"{shown}: {advice}")
+
+
+def _remedy(task: Task, order: Sequence[str], who: str) -> str:
+    if task.data is not None:  # a task of one's own
+        return f"Give task_from(..., labels={list(order)}), the {who}'s order"
+    return f"Bring the rows of its last layer from the order {list(order)} into the task's"
 
 
 def check_has_labels(task: Task) -> None:
@@ -112,8 +115,7 @@ def check_teacher(
     if not named and (order := better_order(task, answers, labels)):
         raise ValueError(
             f"the teacher's classes are in another order than the task's: {measured}, and its "
-            f"answers fit better as {order}. Write these names into the id2label of its "
-            "config.json, and give the task that order"
+            f"answers fit better as {order}. {_remedy(task, order, 'teacher')}"
         )
     if value > chance + margin:
         return

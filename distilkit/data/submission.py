@@ -18,6 +18,7 @@ from distilkit.data.classifier_checks import check_classifier
 from distilkit.data.task_examples import task_examples
 from distilkit.data.tasks import TASKS, Task
 from distilkit.finetuning import answers, input_length, predict
+from distilkit.models.vocabulary import check_vocabulary
 from distilkit.processes import processes
 
 
@@ -48,7 +49,8 @@ def write_submission(
     if task not in glue:
         raise ValueError(f"{task!r} is not in GLUE: give one of {', '.join(glue)}")
     known = glue[task]
-    check_classifier(model, known)
+    check_classifier(model, known, "classifier")
+    check_vocabulary(model, tokenizer)
     max_length = input_length([model], max_length, known.max_length)
     missing = [split for split in known.test if split not in data]
     if missing:

@@ -35,6 +35,7 @@ from distilkit.compress.frontier import (
 from distilkit.compress.pareto import frontier_points
 from distilkit.config import SCALES, SHIPPED
 from distilkit.data.sources import load_task, load_tokenizer
+from distilkit.data.tasks import Task
 from distilkit.finetuning import classifier, predict
 from distilkit.measure.size import bytes_on_disk
 from distilkit.models.pruning import layers_of
@@ -295,3 +296,11 @@ def test_its_own_students_are_a_half_a_third_and_a_sixth(monkeypatch, toy, tmp_p
     found = frontier._distilled(replace(scale, teacher=str(tmp_path)), "mine")
     assert [(depth, name) for _, depth, name in asked] == [(3, "mine"), (2, "mine"), (1, "mine")]
     assert found == ((3, ("a",)), (2, ("b",)), (1, ("c",)))
+
+
+def test_a_task_on_words_is_refused_before_anything_is_trained(home, toy):
+    scale, students = toy
+    words = Task("ner", "NER", ("words",), ("O", "B-X"), "token_classification")
+    with pytest.raises(ValueError, match="ner has labels on words"):
+        run_frontier(replace(scale, tasks=(words,)), students, out=home / "f.csv")
+    assert not (home / "runs").exists()

@@ -14,6 +14,7 @@ from toy_models import small_bert
 
 from distilkit import config, finetuning
 from distilkit.data import sources
+from distilkit.data.own_task import task_from
 from distilkit.run import Run
 from distilkit.study import arms
 from distilkit.study.arms import (
@@ -157,3 +158,45 @@ def test_an_undefined_correlation_counts_0_and_keeps_its_seed(home, monkeypatch)
     found = finetune_arms({"a": "x", "b": "y"}, None, chosen)
     assert list(found.score) == [0.0, 0.0]
     assert paired_difference(found, "a", "b")["seeds"] == 1
+
+
+def test_tasks_of_ones_own_take_part_under_their_names(home, tokenizer):
+    """Several labels, and labels on words, with a teacher."""
+    texts = [f"w{i} w{i % 7}" for i in range(12)]
+    tagged = {"text": texts, "a": [i % 2 for i in range(12)], "b": [i % 3 // 2 for i in range(12)]}
+    words = {"words": [text.split() for text in texts], "tags": [["B-X", "O"]] * 12}
+    tags = task_from(
+        dict.fromkeys(("train", "validation"), pd.DataFrame(tagged)),
+        label_column=["a", "b"],
+        name="tags",
+    )
+    ner = task_from(
+        dict.fromkeys(("train", "validation"), pd.DataFrame(words)),
+        text_columns="words",
+        label_column="tags",
+        name="ner",
+    )
+    chosen = config.scale("tiny")
+    training = replace(chosen.finetuning, steps=2)
+    chosen = replace(chosen, tasks=(tags, ner, "wnli"), seeds=(1,), finetuning=training)
+    small_bert(1, vocab_size=5000).save_pretrained(home / "a")
+    tokenizer = sources.load_tokenizer(chosen)
+    both = {"teacher": home / "a", "student": home / "a"}
+    found = finetune_arms(both, tokenizer, chosen, keep=("teacher",), with_teacher=("student",))
+    assert found.set_index(["arm", "task"]).metric.to_dict() == {
+        (arm, task): metric
+        for arm in both
+        for task, metric in (("tags", "micro_f1"), ("ner", "entity_f1"), ("wnli", "accuracy"))
+    }
+    assert Run(home / "runs" / "tiny-student-ner-1").result()["teacher_scores"].keys() == {
+        "validation"
+    }
+    assert [*results_table(found)] == [
+        "tags",
+        "ner",
+        "wnli",
+        "macro",
+        "macro without wnli",
+        "low",
+        "high",
+    ]

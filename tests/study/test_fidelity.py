@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import replace
 
@@ -412,3 +413,10 @@ def test_bad_tables_are_refused_in_words(tokenizer):
     ):
         with pytest.raises(ValueError, match=message):
             call()
+
+
+def test_tasks_with_several_labels_an_example_are_refused(tokenizer):
+    several = dataclasses.replace(TASKS["sst2"], kind="multi_label_classification")
+    _, data, teacher, student = answers(tokenizer, "sst2", 5)
+    with pytest.raises(ValueError, match="sst2 has several labels"):
+        compare_answers(several, data, None, teacher, student, None)
