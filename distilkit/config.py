@@ -186,7 +186,7 @@ class Scale:
     teacher: str  # Hub id or folder of a BertForMaskedLM and its tokenizer
     text: str  # Hub dataset "id:config", file, or folder of files
     glue: str  # Hub dataset, or folder with <task>/<split>.parquet
-    tasks: tuple[Any, ...]  # names in GLUE_TASKS, or tasks of one's own (data.tasks.Task)
+    tasks: tuple[str, ...]  # names in GLUE_TASKS; in Python also tasks of one's own (Task)
     length: int  # tokens in a block, [CLS] and [SEP] included
     seeds: tuple[int, ...]  # fine-tuning is repeated with each
     distillation: TrainingConfig

@@ -173,7 +173,8 @@ def finetune(
         "keep_model": keep_model,
     }
     loss = task_loss(task, teacher, loss_config)
-    loss.add_projections(model, training.seed)
+    if loss_config is not None and loss_config.cosine_weight > 0:
+        loss.add_projections(model, training.seed)
     return run_finetuning(
         model,
         tokenizer,

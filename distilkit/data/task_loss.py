@@ -36,9 +36,8 @@ class TaskLoss(nn.Module):
 
     def add_projections(self, model: PreTrainedModel, seed: int) -> None:
         """Add a linear map from the student's width to the teacher's for each pair, if needed."""
-        if self._teacher[0] is not None and self.loss_config.cosine_weight > 0:
-            widths = model.config.hidden_size, self._teacher[0].config.hidden_size
-            self.projections = width_projections(len(self.pairs), *widths, seed)
+        widths = model.config.hidden_size, self._teacher[0].config.hidden_size
+        self.projections = width_projections(len(self.pairs), *widths, seed)
 
     def forward(
         self, model: PreTrainedModel, batch: dict[str, Any], counts: dict[str, int]
