@@ -78,7 +78,7 @@ def made(toy, tmp_path_factory):
         patch.setenv("DISTILKIT_HOME", str(home))
         patch.setattr(engines, "resident_mib", lambda *_, **__: 64.0)
         patch.setattr(frontier, "KEEP_RATIOS", (0.5,))
-        table = run_frontier(scale, students, out=home / "out" / "f.csv", examples=40)
+        table = run_frontier(scale, students, out=home / "out" / "f.csv", examples=20)
     return home, table
 
 
@@ -139,7 +139,7 @@ def test_trainings_are_what_they_say(made):
     whole = runs["frontier-tiny-1-layer-sst2-3"].config()
     pruned = runs["frontier-tiny-1-layer-50-kept-sst2-3"].config()
     assert (whole["training"]["steps"], pruned["training"]["steps"]) == (6, 2)
-    assert (whole["teacher"], whole["examples"]) == (None, 40)
+    assert (whole["teacher"], whole["examples"]) == (None, 20)
     assert pruned["teacher"]["sha256"]
     assert pruned["loss_config"]["kd_weight"] > 0
     folder = runs["frontier-tiny-1-layer-50-kept-stsb-3"].model
@@ -150,7 +150,7 @@ def test_trainings_are_what_they_say(made):
 def test_of_two_students_of_one_depth_each_seed_gets_the_next(toy, home):
     scale, students = toy
     scale = replace(scale, seeds=(5, 6, 7))
-    plan = Plan(scale, "mine", frontier._by_depth(scale, students), 40)
+    plan = Plan(scale, "mine", frontier._by_depth(scale, students), 20)
     assert plan.students == ((1, tuple(map(str, students))),)
     for seed, student in zip(scale.seeds, (*students, students[0]), strict=True):
         frontier._fine_tune(plan, "1 layer", "sst2", seed)
@@ -167,7 +167,7 @@ def test_a_second_call_only_reads(made, toy, monkeypatch):
     monkeypatch.setattr(frontier, "KEEP_RATIOS", (0.5,))
     costs = table.drop_duplicates(["variant", "engine"])
     monkeypatch.setattr(frontier, "_costs", lambda *_: costs[["variant", "engine", *COLUMNS[12:]]])
-    again = run_frontier(scale, students, out=home / "again.csv", examples=40)
+    again = run_frontier(scale, students, out=home / "again.csv", examples=20)
     pd.testing.assert_frame_equal(again, table)
 
 
