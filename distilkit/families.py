@@ -1,40 +1,65 @@
 """Model families: where an architecture keeps its layers and its masked-language-model head.
 
-One table a question. A family that is not in a table is refused, with the list of those that are.
+One table, by transformers' ``config.model_type``. A family that is not in it is refused, with the
+list of those that are.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from typing import Any, NamedTuple
 
 import torch.nn.functional as F
+import transformers
 from torch import Tensor, nn
-from transformers import (
-    BertForMaskedLM,
-    BertForSequenceClassification,
-    BertForTokenClassification,
-    DistilBertForMaskedLM,
-    DistilBertForSequenceClassification,
-    DistilBertForTokenClassification,
-    PreTrainedModel,
-    RobertaForMaskedLM,
-    RobertaForSequenceClassification,
-    RobertaForTokenClassification,
-)
+from transformers import PreTrainedModel
 
 from distilkit.processes import seeded
 
-# Class of a teacher -> class of its student. A RoBERTa has no token types to remove, so its
-# student is a RoBERTa of fewer layers, as DistilRoBERTa is.
-STUDENT_CLASS = {
-    BertForMaskedLM: DistilBertForMaskedLM,
-    BertForSequenceClassification: DistilBertForSequenceClassification,
-    BertForTokenClassification: DistilBertForTokenClassification,
-    RobertaForMaskedLM: RobertaForMaskedLM,
-    RobertaForSequenceClassification: RobertaForSequenceClassification,
-    RobertaForTokenClassification: RobertaForTokenClassification,
+# What a teacher's class may be called after its family: BertForMaskedLM, ...
+HEADS = ("ForMaskedLM", "ForSequenceClassification", "ForTokenClassification")
+
+
+class Family(NamedTuple):
+    """Names in the models of one architecture."""
+
+    classes: str  # what the names of its classes begin with
+    layers: str  # the list of layers, below the base model
+    transform: tuple[str | Callable[[Tensor], Tensor], ...]  # of the MLM head, in order
+    decoder: str  # of the MLM head, tied to the word embeddings
+    student: str = ""  # as `classes`, of the students, if they are of another family
+    per_layer: tuple[str, ...] = ()  # lists of the config with an entry for each layer
+    needs_layer_0: bool = False  # it lacks a part of the others: no other can take its place
+
+
+_BERT_HEAD = ("cls.predictions.transform",), "cls.predictions.decoder"
+_ROBERTA_HEAD = ("lm_head.dense", F.gelu, "lm_head.layer_norm"), "lm_head.decoder"
+
+FAMILIES = {
+    "bert": Family("Bert", "encoder.layer", *_BERT_HEAD, student="DistilBert"),
+    "camembert": Family("Camembert", "encoder.layer", *_ROBERTA_HEAD),
+    "deberta-v2": Family("DebertaV2", "encoder.layer", *_BERT_HEAD),  # and v3
+    "distilbert": Family(
+        "DistilBert",
+        "transformer.layer",
+        ("vocab_transform", "activation", "vocab_layer_norm"),
+        "vocab_projector",
+    ),
+    "electra": Family("Electra", "encoder.layer", ("generator_predictions",), "generator_lm_head"),
+    "ernie": Family("Ernie", "encoder.layer", *_BERT_HEAD),
+    "modernbert": Family(
+        "ModernBert",
+        "layers",
+        ("head",),
+        "decoder",
+        per_layer=("layer_types",),
+        needs_layer_0=True,  # the only one without a norm at its start: the embeddings have it
+    ),
+    "mpnet": Family("MPNet", "encoder.layer", *_ROBERTA_HEAD),
+    "roberta": Family("Roberta", "encoder.layer", *_ROBERTA_HEAD),
+    "xlm-roberta": Family("XLMRoberta", "encoder.layer", *_ROBERTA_HEAD),
 }
 
 # Parts of a BERT layer -> the same parts of a DistilBERT layer; each has a weight and a bias.
@@ -63,36 +88,58 @@ PRUNED = "pruned"
 class Head(NamedTuple):
     """The two parts of a masked-language-model head; parameters of the model itself."""
 
-    transform: Callable[[Tensor], Tensor]  # [N, H] -> [N, H]: dense, activation, LayerNorm
-    decoder: nn.Linear  # [N, H] -> [N, V], tied to the word embeddings
+    transform: Callable[[Tensor], Tensor]  # [N, H] -> [N, E]: dense, activation, LayerNorm
+    decoder: nn.Linear  # [N, E] -> [N, V], tied to the word embeddings; E is H but in ELECTRA
+
+
+def family_of(model: Any) -> Family | None:
+    """Return the row of a model's family; None if the table has none."""
+    return FAMILIES.get(getattr(getattr(model, "config", None), "model_type", None))
+
+
+def student_class(teacher: PreTrainedModel) -> type[PreTrainedModel]:
+    """Return the class of a teacher's students: its own, but DistilBERT for a BERT.
+
+    Raises:
+        TypeError: another architecture, or another head.
+    """
+    name, family = type(teacher).__name__, family_of(teacher)
+    for head in HEADS if family else ():
+        # transformers imports a model's module when its class is first named
+        if type(teacher) is getattr(transformers, family.classes + head):
+            return getattr(transformers, (family.student or family.classes) + head)
+    raise TypeError(
+        f"a student cannot be made from a {name}: load the teacher with "
+        f"{', '.join('AutoModel' + head for head in HEADS)}; its model_type must be one of "
+        f"{', '.join(FAMILIES)}"
+    )
 
 
 def mlm_head(model: PreTrainedModel) -> Head:
-    """Return the MLM head of a BERT, DistilBERT or RoBERTa, cut where the vocabulary begins.
+    """Return a model's MLM head, cut where the vocabulary begins.
 
     Raises:
-        TypeError: the model has no MLM head that this function knows.
+        TypeError: the model has no MLM head, or is of a family that is not in the table.
     """
-    if hasattr(model, "cls") and hasattr(model.cls, "predictions"):
-        return Head(model.cls.predictions.transform, model.cls.predictions.decoder)
-    if hasattr(model, "vocab_projector"):
-        return Head(
-            lambda h: model.vocab_layer_norm(model.activation(model.vocab_transform(h))),
-            model.vocab_projector,
-        )
-    if hasattr(model, "lm_head") and hasattr(model.lm_head, "dense"):
-        head = model.lm_head
-        return Head(lambda h: head.layer_norm(F.gelu(head.dense(h))), head.decoder)
-    raise TypeError(
-        f"{type(model).__name__} has no masked-language-model head: load the checkpoint with "
-        "AutoModelForMaskedLM"
-    )
+    family = family_of(model)
+    try:
+        decoder = model.get_submodule(family.decoder)
+        parts = [
+            model.get_submodule(part) if isinstance(part, str) else part
+            for part in family.transform
+        ]
+    except AttributeError:
+        raise TypeError(
+            f"{type(model).__name__} has no masked-language-model head: load the checkpoint with "
+            f"AutoModelForMaskedLM; its model_type must be one of {', '.join(FAMILIES)}"
+        ) from None
+    return Head(lambda hidden: reduce(lambda h, part: part(h), parts, hidden), decoder)
 
 
 def positions(model: nn.Module) -> int:
     """Return how many tokens a model can read at most; 2^31 without a table of positions.
 
-    RoBERTa's table has 514 rows for 512 tokens: it counts from the padding id on.
+    RoBERTa's and MPNet's tables have 514 rows for 512 tokens: they count from the padding id on.
     """
     rows = getattr(model.config, "max_position_embeddings", None) or 2**31
     embeddings = getattr(getattr(model, "base_model", None), "embeddings", None)
@@ -127,7 +174,7 @@ def width_projections(pairs: int, width: int, other: int, seed: int) -> nn.Modul
 def inputs_of(model: PreTrainedModel, batch: Mapping[str, Any]) -> dict[str, Tensor]:
     """Return a model's inputs from a batch.
 
-    A DistilBERT has no token types, a RoBERTa only one, which it fills in itself.
+    Several families have no token types, a RoBERTa only one, which it fills in itself.
     """
     names = ["input_ids", "attention_mask"]
     takes_types = "token_type_ids" in inspect.signature(model.forward).parameters

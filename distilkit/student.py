@@ -14,14 +14,15 @@ from numbers import Integral
 
 import torch
 from torch import Tensor
-from transformers import (
-    DistilBertConfig,
-    DistilBertForMaskedLM,
-    DistilBertForTokenClassification,
-    PreTrainedModel,
-)
+from transformers import DistilBertConfig, DistilBertForMaskedLM, PreTrainedModel
 
-from distilkit.families import BERT_HEAD_TO_DISTILBERT, BERT_TO_DISTILBERT, PRUNED, STUDENT_CLASS
+from distilkit.families import (
+    BERT_HEAD_TO_DISTILBERT,
+    BERT_TO_DISTILBERT,
+    PRUNED,
+    family_of,
+    student_class,
+)
 from distilkit.processes import seeded
 
 DISTILBERT_LAYERS = (0, 2, 4, 7, 9, 11)  # of 12; the authors' extraction script
@@ -91,17 +92,14 @@ def check_teacher(teacher: PreTrainedModel) -> type[PreTrainedModel]:
     Raises:
         TypeError, ValueError: it can have none; says why.
     """
-    student_class = STUDENT_CLASS.get(type(teacher))
-    if student_class is None:
-        raise TypeError(
-            f"a student cannot be made from a {type(teacher).__name__}: load the teacher as one "
-            "of " + ", ".join(known.__name__ for known in STUDENT_CLASS)
-        )
+    of_student = student_class(teacher)
     if hasattr(teacher.config, PRUNED):
         raise ValueError("the teacher is pruned: make the student first, then prune the student")
-    if student_class is not type(teacher):
+    if getattr(teacher.config, "is_decoder", False):
+        raise ValueError("the teacher is a decoder (is_decoder = True); a student is an encoder")
+    if of_student is not type(teacher):
         _check_can_be_distilbert(teacher.config)
-    return student_class
+    return of_student
 
 
 def student_from_teacher(
@@ -109,8 +107,8 @@ def student_from_teacher(
 ) -> PreTrainedModel:
     """Make a student whose layers are copies of the named teacher layers.
 
-    A BERT's student is a DistilBERT. A RoBERTa's is a RoBERTa with everything else copied, a
-    classifier's head too; the rest is about BERT.
+    A BERT's student is a DistilBERT. In every other family it is of the teacher's class, with
+    everything else copied, a classifier's head too; the rest is about BERT.
 
     Copied: word and position embeddings, their LayerNorm, the layers, and the whole head of a
     masked-language model or token classifier. BERT adds its segment-0 token-type vector to every
@@ -122,23 +120,23 @@ def student_from_teacher(
     ``torch.manual_seed`` before.
 
     Args:
-        teacher: a masked-language model or a classifier, of BERT or RoBERTa.
+        teacher: a masked-language model or a classifier, of a family in
+            :data:`distilkit.families.FAMILIES`.
         layers: teacher layers to copy, 0-based and ascending; by default :func:`default_layers`.
 
     Returns:
-        A DistilBERT (or RoBERTa) with the teacher's kind of head, in eval mode, on the teacher's
-        device and in its dtype.
+        A student with the teacher's kind of head, in eval mode, on the teacher's device and in its
+        dtype.
 
     Raises:
-        TypeError: the teacher is of another class.
-        ValueError: `layers` is no layer map of the teacher, the teacher is pruned, or has a part
-            that a DistilBERT cannot have (see :func:`check_teacher`).
+        TypeError: the teacher is of another family, or has another head.
+        ValueError: `layers` is no layer map of the teacher, or :func:`check_teacher` refuses it.
     """
-    student_class, c = check_teacher(teacher), teacher.config
+    of_student, c = check_teacher(teacher), teacher.config
     if layers is None:
         layers = default_layers(c.num_hidden_layers)
     layers = check_layers(layers, c.num_hidden_layers)
-    if student_class is type(teacher):
+    if of_student is type(teacher):
         return _with_layers(teacher, layers)
 
     config = DistilBertConfig(
@@ -156,38 +154,44 @@ def student_from_teacher(
         pad_token_id=c.pad_token_id,
         tie_word_embeddings=c.tie_word_embeddings,
     )
-    if student_class is not DistilBertForMaskedLM:
+    if of_student is not DistilBertForMaskedLM:
         config.id2label, config.label2id = dict(c.id2label), copy.copy(c.label2id)
         config.problem_type = c.problem_type
 
-    student = student_class(config).to(teacher.dtype)
+    student = of_student(config).to(teacher.dtype)
     state = teacher.state_dict()
     copied = student_state_dict(state, layers)
-    if student_class is DistilBertForTokenClassification:  # its head is BERT's: one linear map
+    if of_student.__name__.endswith("TokenClassification"):  # its head is BERT's: one linear map
         copied |= {k: v.clone() for k, v in state.items() if k.startswith("classifier.")}
     missing, unexpected = student.load_state_dict(copied, strict=False)
     own_head = ("pre_classifier.", "classifier.")
     left = [name for name in missing if not name.startswith(own_head)]
     if left or unexpected:
-        raise RuntimeError(f"not copied: {left}; not in a {student_class.__name__}: {unexpected}")
+        raise RuntimeError(f"not copied: {left}; not in a {of_student.__name__}: {unexpected}")
     student.tie_weights()
     return student.to(teacher.device).eval()
 
 
 def _with_layers(teacher: PreTrainedModel, layers: tuple[int, ...]) -> PreTrainedModel:
-    """The same model with these layers only."""
-    config = copy.deepcopy(teacher.config)
+    """The same model with these layers only; what layers share is copied like the rest."""
+    family, config = family_of(teacher), copy.deepcopy(teacher.config)
+    if family.needs_layer_0 and layers[0] != 0:
+        raise ValueError(
+            f"layers = {layers}: the first layer of a {type(teacher).__name__} differs from the "
+            "others, so its layer map must begin with 0"
+        )
     config.num_hidden_layers = len(layers)
+    for name in family.per_layer:
+        setattr(config, name, [getattr(config, name)[layer] for layer in layers])
     student = type(teacher)(config).to(teacher.dtype)
-    stack = f"{teacher.base_model_prefix}.encoder.layer."
+    stack = f"{teacher.base_model_prefix}.{family.layers}."
     state = {}
     for name, value in teacher.state_dict().items():
-        if name.startswith(stack):
-            number, part = name.removeprefix(stack).split(".", 1)
-            if int(number) not in layers:
-                continue
-            name = f"{stack}{layers.index(int(number))}.{part}"
-        state[name] = value
+        number, _, part = name.removeprefix(stack).partition(".")
+        if not name.startswith(stack):
+            state[name] = value
+        elif int(number) in layers:
+            state[f"{stack}{layers.index(int(number))}.{part}"] = value
     student.load_state_dict(state)  # strict: nothing missing, nothing left over
     return student.to(teacher.device).eval()
 
@@ -232,8 +236,6 @@ def _check_can_be_distilbert(c) -> None:
             f"the teacher's position_embedding_type is {c.position_embedding_type!r}; DistilBERT "
             "has absolute positions only"
         )
-    if getattr(c, "is_decoder", False):
-        raise ValueError("the teacher is a decoder (is_decoder = True); a DistilBERT is an encoder")
 
 
 def random_student_like(student: torch.nn.Module, seed: int) -> torch.nn.Module:

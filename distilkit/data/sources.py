@@ -38,8 +38,8 @@ def load_teacher(scale: Scale) -> tuple[PreTrainedModel, PreTrainedTokenizerBase
     teacher, info = load_model(AutoModelForMaskedLM, scale.teacher)
     if any(name.startswith("discriminator_predictions.") for name in info["unexpected_keys"]):
         raise ValueError(
-            f"{scale.teacher} is an ELECTRA discriminator, which predicts no masked words: give a "
-            "BERT or RoBERTa with a masked-word head"
+            f"{scale.teacher} is an ELECTRA discriminator, which predicts no masked words: give "
+            "the generator, or another encoder with a masked-word head"
         )
     if info["missing_keys"]:
         raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from distilkit.models.loading import load_model
 from distilkit.processes import seeded
 
 HEAD = ("classifier.", "pre_classifier.", "score.", "qa_outputs.")  # names of a head's weights
+POOLERS = re.compile(r"pooler\.|^head\.")  # what a head reads; a checkpoint may have it, or not
 HEAD_SCALE = 0.02 * 768  # standard deviation of a new head's weights, times the width: BERT-base's
 
 
@@ -35,8 +37,7 @@ def with_new_head(kind: type, checkpoint: str | Path, seed: int, **config: Any) 
     finally:
         hf_logging.set_verbosity(verbosity)
     missing = info["missing_keys"]
-    new = {n for n, _ in model.named_parameters() if n.startswith(HEAD) or "pooler." in n}
-    lost = sorted(missing - new)
+    lost = sorted(n for n in missing if not (n.startswith(HEAD) or POOLERS.search(n)))
     if lost:
         raise ValueError(
             f"{checkpoint} lacks {len(lost)} weights of a {type(model).__name__} (for instance "
@@ -66,7 +67,7 @@ def fine_tuned(kind: type, checkpoint: str | Path) -> PreTrainedModel:
     lacks = f"{checkpoint} lacks weights of a {type(model).__name__}"
     if any(name.startswith(HEAD) for name in missing):
         raise ValueError(f"{lacks} (for instance {min(missing)}): it is not fine-tuned yet")
-    if missing and all("pooler." in name for name in missing):
+    if missing and all(POOLERS.search(name) for name in missing):
         raise ValueError(
             f"{lacks}: the pooler, which its classifier reads. Fine-tune it again, and save the "
             "model whole"

@@ -25,7 +25,7 @@ from transformers import PreTrainedModel
 
 from distilkit.config import MLM_ONLY, LossConfig
 from distilkit.distillation import check_fit
-from distilkit.families import Head, mlm_head
+from distilkit.families import Head, family_of, mlm_head
 from distilkit.losses import at_least_float32
 from distilkit.masking import MaskedBlocks
 from distilkit.processes import to_device
@@ -51,7 +51,7 @@ def score_layer_maps(
     """Score all layer maps to `student_layers` layers on a probe text, without training.
 
     Args:
-        teacher: BertForMaskedLM or RobertaForMaskedLM; unchanged.
+        teacher: a masked-language model whose layers all take the same input; unchanged.
         probe: a small text (:func:`probe_of`), masked as in its epoch 0.
         student_layers: by default half of the teacher's.
         loss_config: the temperature, and whether the KD loss counts at all tokens or masked ones.
@@ -62,7 +62,8 @@ def score_layer_maps(
         ``masked_accuracy``, a share; ``rank`` by soft_target, from 1.
 
     Raises:
-        TypeError: the teacher has no masked-word head, or no student can be made from it.
+        TypeError: the teacher has no masked-word head, no student can be made from it, or its
+            layers take different inputs.
         ValueError: the teacher has fewer layers than that, or does not fit the probe.
     """
     import pandas as pd
@@ -72,6 +73,12 @@ def score_layer_maps(
     k = len(default_layers(depth, student_layers))
     head = mlm_head(teacher)
     check_teacher(teacher)
+    if family_of(teacher).needs_layer_0 or getattr(teacher.config, "conv_kernel_size", 0):
+        raise TypeError(
+            f"the layers of this {type(teacher).__name__} take different inputs, so its maps "
+            "cannot be scored one layer at a time: make students with student_from_teacher, and "
+            "compare them with score_student"
+        )
 
     passes = comb(depth, k) * -(-len(probe) // _batch_size(probe))
     with tqdm(total=passes, desc="layer maps", unit="pass") as bar:
@@ -128,7 +135,7 @@ class TeacherPass(NamedTuple):
 
 def teacher_pass(teacher: PreTrainedModel, inputs: dict[str, Any]) -> TeacherPass:
     """Run the teacher and record how its encoder calls a layer (with its attention mask)."""
-    stack, calls = teacher.base_model.encoder.layer, []
+    stack, calls = teacher.base_model.get_submodule(family_of(teacher).layers), []
     hook = stack[0].register_forward_pre_hook(
         lambda _, args, kwargs: calls.append((args[1:], kwargs)), with_kwargs=True
     )
@@ -137,7 +144,12 @@ def teacher_pass(teacher: PreTrainedModel, inputs: dict[str, Any]) -> TeacherPas
     finally:
         hook.remove()
     args, kwargs = calls[0]
-    return TeacherPass(states, lambda layer, hidden: stack[layer](hidden, *args, **kwargs))
+
+    def apply(layer: int, hidden: Tensor) -> Tensor:
+        out = stack[layer](hidden, *args, **kwargs)
+        return out[0] if isinstance(out, tuple) else out  # of MPNet: (hidden, attention)
+
+    return TeacherPass(states, apply)
 
 
 def states_of_maps(

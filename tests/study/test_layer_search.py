@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 import torch
 from toy_models import shake, small_bert
-from transformers import BertModel, RobertaConfig, RobertaForMaskedLM
+from transformers import (
+    BertModel,
+    DistilBertForMaskedLM,
+    ModernBertConfig,
+    ModernBertForMaskedLM,
+    MPNetConfig,
+    MPNetForMaskedLM,
+    RobertaConfig,
+    RobertaForMaskedLM,
+)
 
 from distilkit.config import LossConfig
 from distilkit.data.packing import pack
@@ -50,7 +59,34 @@ def small_roberta(layers: int) -> RobertaForMaskedLM:
     return model
 
 
-TEACHERS = {"bert": small_bert, "roberta": small_roberta}
+def small_mpnet(layers: int) -> MPNetForMaskedLM:
+    torch.manual_seed(4)
+    shape = {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 64}
+    config = MPNetConfig(
+        vocab_size=205, num_hidden_layers=layers, max_position_embeddings=66, **shape
+    )
+    model = MPNetForMaskedLM(config).eval()
+    shake(model)
+    return model
+
+
+def small_modernbert() -> ModernBertForMaskedLM:
+    shape = {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 64}
+    return ModernBertForMaskedLM(
+        ModernBertConfig(vocab_size=205, pad_token_id=0, num_hidden_layers=2, **shape)
+    )
+
+
+def small_distilbert(layers: int) -> DistilBertForMaskedLM:
+    return student_from_teacher(small_bert(layers), range(layers))
+
+
+TEACHERS = {
+    "bert": small_bert,
+    "distilbert": small_distilbert,
+    "mpnet": small_mpnet,
+    "roberta": small_roberta,
+}
 
 
 def guessing(model, ids=range(5, 11)):
@@ -228,7 +264,7 @@ def test_probe_is_the_beginning_of_the_text_whatever_the_seed(blocks, tokenizer)
         (lambda: BertModel(small_bert(2).config), 1, TypeError, "AutoModelForMaskedLM"),
         (lambda: small_bert(2, vocab_size=100), 1, ValueError, "205 entries, the model 100"),
         (lambda: small_bert(2, layer_norm_eps=1e-5), 1, ValueError, "layer_norm_eps is 1e-05"),
-        (lambda: student_from_teacher(small_bert(4)), 1, TypeError, "cannot be made from a Distil"),
+        (small_modernbert, 1, TypeError, "ModernBert"),
     ],
 )
 def test_what_cannot_be_scored_is_refused(teacher, student_layers, error, says, blocks):
