@@ -4,11 +4,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from check_imports import PACKAGE, faults
 
 CORE = ("config", "student", "losses", "fused_loss", "masking", "training_loop", "distillation")
 
 
+@pytest.mark.slow
 def test_distillation_loads_the_core_and_nothing_else():
     code = (
         "import sys, distilkit.distillation\n"

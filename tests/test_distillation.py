@@ -139,6 +139,7 @@ def test_a_student_with_all_layers_has_nothing_to_learn_from_its_teacher(home, t
 # --- training -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_distil_overfits_two_blocks(home, texts, tokenizer):
     teacher = small_bert(2, **NO_DROPOUT)
     two = MaskedBlocks(pack(texts, tokenizer, 24)[:2], tokenizer, seed=0)
@@ -154,6 +155,7 @@ def test_distil_overfits_two_blocks(home, texts, tokenizer):
     assert last["cosine"] < first["cosine"] / 10
 
 
+@pytest.mark.slow
 def test_masked_words_alone_are_learnt(home, texts, tokenizer):
     two = MaskedBlocks(pack(texts, tokenizer, 24)[:2], tokenizer, seed=0)
     training = dataclasses.replace(
@@ -332,6 +334,7 @@ def test_default_is_the_last_of_both(tokenizer):
     )
 
 
+@pytest.mark.slow
 def test_widths_differ_so_a_projection_is_learned_and_thrown_away(home, blocks, monkeypatch):
     teacher = small_bert(4, hidden_size=48)
     student = student_from_teacher(small_bert(2))

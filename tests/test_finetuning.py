@@ -128,6 +128,7 @@ class Oracle(nn.Module):
 @pytest.mark.parametrize(
     "cls", [BertForSequenceClassification, DistilBertForSequenceClassification]
 )
+@pytest.mark.slow
 def test_a_learnable_task_is_learnt(home, tokenizer, cls):
     model, data = toy("sst2", cls=cls), data_of()
     before = state_of(model)
@@ -150,6 +151,7 @@ def test_a_learnable_task_is_learnt(home, tokenizer, cls):
     assert all(p.grad is None for p in model.parameters())
 
 
+@pytest.mark.slow
 def test_pairs_are_told_apart_by_token_types(home, tokenizer):
     """Whether w0 is in the first or second text: BERT learns it."""
     data = data_of(pairs, 128)
@@ -158,6 +160,7 @@ def test_pairs_are_told_apart_by_token_types(home, tokenizer):
     assert run.result()["scores"]["validation"]["accuracy"] >= 0.9
 
 
+@pytest.mark.slow
 def test_regression(home, tokenizer):
     data = data_of(pairs, 128, real=True)
     training = dataclasses.replace(TOY, steps=250, learning_rate=3e-3)

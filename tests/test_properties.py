@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -24,7 +25,7 @@ settings.register_profile(
     derandomize=True,  # CI draws what everybody draws
     database=None,
     deadline=None,
-    max_examples=40,
+    max_examples=25,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 settings.load_profile("repeatable")
@@ -40,6 +41,7 @@ LOGITS = st.floats(-30, 30, allow_nan=False, width=32)
 
 
 @given(data=st.data(), depth=st.integers(1, 5), heads=st.integers(1, 4), seed=st.integers(0, 99))
+@pytest.mark.slow
 def test_a_student_of_any_depth_map_and_width(data, depth, heads, seed):
     """The embeddings are the teacher's, the layers those of the map; all layers lose nothing."""
     shape = {"hidden_size": 8 * heads, "num_attention_heads": heads, "intermediate_size": 16}
@@ -84,6 +86,7 @@ def test_the_default_map_is_half_the_layers_from_the_first_to_the_last(depth):
     distilled=st.booleans(),
     seed=st.integers(0, 99),
 )
+@pytest.mark.slow
 def test_a_model_without_any_of_its_heads_and_units(
     data, depth, heads, units, head_size, distilled, seed
 ):

@@ -76,6 +76,7 @@ def test_blocks_are_made_of_its_own_special_tokens(roberta):
     assert (shown[:, 0] == tokenizer.bos_token_id).all()
 
 
+@pytest.mark.slow
 def test_from_teacher_to_fine_tuned_student(home, roberta):
     scale = replace(
         SCALES["tiny"],

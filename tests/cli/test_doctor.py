@@ -29,6 +29,7 @@ def found_by(scale, **more):
     return doctor(scale, **more).set_index("check")
 
 
+@pytest.mark.slow
 def test_the_tiny_scale_is_in_good_health(home, capsys):
     table = found_by(TINY)
     assert table.good.all(), table.to_string()

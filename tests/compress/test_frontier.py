@@ -42,6 +42,8 @@ from distilkit.models.pruning import layers_of
 from distilkit.run import Run, fingerprint
 from distilkit.student import student_from_teacher
 
+pytestmark = pytest.mark.slow
+
 TINY = SCALES["tiny"]
 VARIANTS = ["teacher", "1 layer", "1 layer, 50 % kept"]
 

@@ -32,6 +32,8 @@ from distilkit.data.examples import Examples
 from distilkit.measure.size import bytes_on_disk
 from distilkit.student import student_from_teacher
 
+pytestmark = pytest.mark.slow
+
 SHAPE = {
     "vocab_size": 300,
     "hidden_size": 32,

@@ -89,6 +89,7 @@ def test_pairs_of_layers_are_averaged_and_embeddings_left_out():
     assert got.item() == pytest.approx(sum(each) / 2, 1e-12)
 
 
+@pytest.mark.slow
 def test_a_student_of_random_weights_learns_where_to_look(home, tokenizer, texts):
     teacher = sharp_teacher()
     config = type(teacher.config).from_dict(teacher.config.to_dict())

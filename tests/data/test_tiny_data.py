@@ -51,6 +51,7 @@ def _tables(folder):
     }
 
 
+@pytest.mark.slow
 def test_the_committed_files_are_what_the_script_writes(tmp_path):
     written = _tables(world.write(tmp_path / "tiny"))
     committed = {
@@ -219,6 +220,7 @@ def test_bags_of_words_do_not_solve_the_other_tasks(task):
     assert _accuracy(train, valid, _lengths(*columns)) < 0.6
 
 
+@pytest.mark.slow
 def test_no_evaluation_sentence_was_read_in_pretraining():
     read = set()
     teacher_texts = stories.texts(world.TEACHER_SEED, world.TEACHER_DOCUMENTS)["train"]

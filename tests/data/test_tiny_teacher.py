@@ -40,6 +40,7 @@ def encoder(tmp_path):
     return tmp_path / "encoder"
 
 
+@pytest.mark.slow
 def test_from_an_encoder_to_a_shipped_folder(home, encoder, tmp_path, monkeypatch, capsys):
     text = tmp_path / "text.txt"
     text.write_text("".join(f"a comet number {i} and the reef\n" for i in range(250)))

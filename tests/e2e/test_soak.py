@@ -118,7 +118,7 @@ def test_the_sequence_again_and_again_in_one_process(home, tokenizer, texts, soa
     from datasets import Dataset
 
     teacher = small_bert(4)
-    blocks = MaskedBlocks(pack(texts * 4, tokenizer, 32), tokenizer, seed=0)
+    blocks = MaskedBlocks(pack(texts, tokenizer, 32), tokenizer, seed=0)
     rows = {"sentence": texts[:40], "label": [0, 1] * 20, "idx": list(range(40))}
     data = {part: Dataset.from_dict(rows) for part in ("train", "validation")}
     settled, times = [], 20 if soak else 5

@@ -200,6 +200,7 @@ def flops_by_hand(config: BertConfig, length: int, share: float) -> float:
 
 
 @pytest.mark.parametrize(("length", "share"), [(128, 1.0), (512, 19 / 128)])
+@pytest.mark.slow
 def test_flops_at_bert_base_dimensions_are_those_counted_by_hand(length, share):
     """Forward of the teacher, forward and backward (twice the forward) of the student."""
     teacher, student = BertConfig(), BertConfig(num_hidden_layers=6)

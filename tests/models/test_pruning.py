@@ -463,6 +463,7 @@ def test_a_pruned_classifier_recovers_and_is_read_again(home, tokenizer, taught,
     assert (run.model / "tokenizer.json").is_file()
 
 
+@pytest.mark.slow
 def test_a_killed_recovery_goes_on_from_a_checkpoint_of_the_pruned_shapes(
     home, tokenizer, taught, monkeypatch
 ):

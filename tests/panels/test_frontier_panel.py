@@ -24,6 +24,7 @@ def table():
     return frontier_table(SCORES, (1, 2))
 
 
+@pytest.mark.slow
 def test_the_browser_is_handed_plain_numbers(table):
     panel = frontier_panel(table, within=3, about={"scale": "tiny"})
     value = json.loads(json.dumps(panel.value))
@@ -39,6 +40,7 @@ def test_the_browser_is_handed_plain_numbers(table):
     assert 'alt="score against size and latency of 15 models"' in panel.to_html()
 
 
+@pytest.mark.slow
 def test_wrong_numbers_are_refused(table):
     with pytest.raises(ValueError, match="within = -1"):
         frontier_panel(table, within=-1)

@@ -39,6 +39,7 @@ def save_of(name: str = "temperature_panel") -> dict:
     return {"ask": "save", "name": name, "svg": SVG, "about": {"T": 3, "logits": LOGITS}}
 
 
+@pytest.mark.slow
 def test_the_browser_is_handed_plain_numbers():
     for logits in (LOGITS, np.array(LOGITS), torch.tensor(LOGITS)):
         panel = temperature_panel(logits, LABELS, temperature=3)

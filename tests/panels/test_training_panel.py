@@ -30,6 +30,7 @@ def train(texts, tokenizer):
     return train
 
 
+@pytest.mark.slow
 def test_the_panel_ends_with_what_the_run_wrote(home, train, capsys):
     with training_view("live", about={"commit": "c"}) as panel:
         run = train()

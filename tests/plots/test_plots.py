@@ -184,6 +184,7 @@ def test_saved_size_and_text_kept_as_text(name, tmp_path):
             assert line in in_svg
 
 
+@pytest.mark.slow
 def test_a_fresh_process_writes_the_same_bytes(tmp_path):
     """Another hash seed, other user settings, shown on screen before: the same files."""
     names = [
@@ -218,6 +219,7 @@ def test_a_fresh_process_writes_the_same_bytes(tmp_path):
     assert [name for name in here if here[name] != there.get(name)] == []
 
 
+@pytest.mark.slow
 def test_calls_leave_the_users_matplotlib_alone(tmp_path):
     import matplotlib.pyplot as plt
 
@@ -467,6 +469,7 @@ def test_beside_paper_draws_both_and_says_what_slipped():
     assert [to_hex(bar.get_facecolor()) for bar in hatched] == ["#d9d9d9"] * 2
 
 
+@pytest.mark.slow
 def test_inputs_stay_as_they_were():
     for make, table in (
         (plots.plot_losses, curves()),

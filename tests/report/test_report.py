@@ -41,6 +41,7 @@ def scale(home):
     return chosen
 
 
+@pytest.mark.slow
 def test_what_comes_from_runs_is_text(scale):
     page = write_report(scale).read_text()
     assert EVIL not in page
@@ -50,6 +51,7 @@ def test_what_comes_from_runs_is_text(scale):
     assert "default-src 'none'" in page
 
 
+@pytest.mark.slow
 def test_tables_are_files_too(scale):
     folder = write_report(scale).parent
     rows = list(csv.reader((folder / "report_results.csv").read_text().splitlines()))

@@ -94,6 +94,7 @@ def test_a_share_of_next_to_nothing_is_undefined(scores, weak):
     assert table.loc["cola"].notna().all()
 
 
+@pytest.mark.slow
 def test_a_sweep_is_complete_and_a_second_one_trains_nothing(home, monkeypatch):
     chosen = config.scale("tiny")
     chosen = replace(

@@ -280,6 +280,7 @@ def compared(swept, monkeypatch):
     return lambda **more: compare_runs(scale, tokenizer, weights, **more)
 
 
+@pytest.mark.slow
 def test_the_kept_answers_give_the_runs_scores(swept, monkeypatch):
     home, scale, *_ = swept
     monkeypatch.setenv("DISTILKIT_HOME", str(home))
@@ -382,6 +383,7 @@ def test_nothing_of_the_figure_is_cut_off_and_no_two_texts_overlap(tokenizer, na
             assert not (across > 0.5 and along > 2), (text, other)
 
 
+@pytest.mark.slow
 def test_the_figure_shows_the_largest_groups_and_says_what_it_leaves_out(tokenizer):
     groups, examples = drawn_from(tokenizer, "many groups")
     figure = plot_fidelity(groups, examples)

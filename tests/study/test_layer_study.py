@@ -78,6 +78,7 @@ def test_plan_of_a_large_one_takes_maps_from_the_whole_ranking():
     assert {layers for layers, seed in todo if seed == 2} >= set(named_layer_maps(12).values())
 
 
+@pytest.mark.slow
 def test_a_row_a_student_before_and_after(trained, toy, monkeypatch):
     home, table = trained
     monkeypatch.setenv("DISTILKIT_HOME", str(home))
@@ -166,6 +167,7 @@ def test_wrong_input_is_refused_before_time_is_spent(wrong, says, toy, home, mon
     assert says in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_shipped_table_is_of_the_shipped_teacher(home):
     table = read_trained(RESULTS / "layer_maps.csv")
     teacher, tokenizer = load_teacher(TINY)

@@ -317,6 +317,7 @@ def test_only_seeds_with_all_tasks_of_both_arms_count(tiny):
     assert "2 seeds" in found["where"]
 
 
+@pytest.mark.slow
 def test_the_study_comes_before_a_single_run_and_one_seed_has_no_interval(tiny):
     toy_scores(("teacher", "distilled"), (7,)).to_csv(tiny.figures / "05_scores.csv", index=False)
     alone = row(compare_with_paper(tiny), "RTE: student minus")
@@ -445,6 +446,7 @@ def test_imdb_and_squad_come_from_runs_of_their_names(tiny):
     assert row(table, "SQuAD F1: student minus teacher").verdict == NOT_RUN
 
 
+@pytest.mark.slow
 def test_the_figure_shows_every_task_and_says_what_was_not_run(tiny):
     table = compare_with_paper(tiny)
     with pytest.raises(ValueError, match="none of table 1's tasks"):
@@ -497,6 +499,7 @@ def test_the_table_is_text_and_its_verdicts_need_no_colour(tiny):
     assert all(slip in html.unescape(page) for slip in paper.SLIPS)
 
 
+@pytest.mark.slow
 def test_the_report_holds_it_and_its_files(tiny):
     columns = {"cola": [80.26, 70.1], "parameters": [3684680.0, 2349704.0]}
     results = pd.DataFrame(columns, index=["teacher", "distilled"])

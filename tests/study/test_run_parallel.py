@@ -13,6 +13,8 @@ from tqdm.auto import tqdm
 
 from distilkit.study.run_parallel import run_parallel
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture
 def threads():
@@ -54,11 +56,6 @@ def test_one_thread_means_one_process_and_one_item_too(threads):
     assert run_parallel(where, [], "count") == []
 
 
-def test_many_threads_are_shared(threads):
-    threads(4)
-    assert {each for _, _, each in run_parallel(where, [(i,) for i in range(2)], "count")} == {2}
-
-
 def test_only_the_bar_that_counts_is_drawn(threads, capfd):
     threads(2)
     assert run_parallel(count_aloud, [(3,), (4,), (5,)], "count") == [3, 6, 10]
@@ -72,6 +69,11 @@ def test_what_a_call_raises_is_raised_here(threads, count):
     threads(count)
     with pytest.raises(ValueError, match="2 is not allowed"):
         run_parallel(refuse, [(1,), (2,), (3,)], "count")
+
+
+def test_many_threads_are_shared(threads):
+    threads(4)
+    assert {each for _, _, each in run_parallel(where, [(i,) for i in range(2)], "count")} == {2}
 
 
 NAPS = """

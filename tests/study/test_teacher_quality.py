@@ -42,6 +42,7 @@ def test_chance_of_f1_and_of_correlations(monkeypatch):
     assert _above_chance(scores, TINY) == ["mrpc", "stsb", "cola"]
 
 
+@pytest.mark.slow
 def test_end_to_end(home, tmp_path, world_tokenizer):
     small_bert(2, vocab_size=len(world_tokenizer)).save_pretrained(tmp_path / "t")
     world_tokenizer.save_pretrained(tmp_path / "t")
