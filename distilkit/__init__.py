@@ -15,6 +15,7 @@ _NAMES = {  # module -> its public names
     "study.paper_comparison": "compare_with_paper",
     "data.block_cache": "cached_blocks",
     "study.calibration": "calibration_table",
+    "compress.compress": "compress",
     "data.own_task": "task_from unlabelled_from",
     "data.packing": "pack",
     "data.tasks": "Task",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -382,11 +382,17 @@ def predict(model: PreTrainedModel, examples: Examples, batch_size: int = 64) ->
     logits of words that were cut off are NaN.
     """
     found = by_example(model, examples, lambda batch: logits_of(model, batch), batch_size)
+    labels = [own for own, _ in examples.words] if examples.on_words else examples.labels
+    return by_target(found, examples), labels
+
+
+def by_target(outputs: Sequence[np.ndarray], examples: Examples) -> Any:
+    """Return the logits that :func:`predict` does, from each example's [C] or [tokens, C]."""
     if not examples.on_words:
-        return np.stack(found), examples.labels
+        return np.stack(outputs)
     logits = []
     for of_tokens, numbers, (labels, read) in zip(
-        found, examples.labels, examples.words, strict=True
+        outputs, examples.labels, examples.words, strict=True
     ):
         rows = np.flatnonzero(numbers != NOT_A_WORD)
         if not np.isfinite(of_tokens[rows]).all():
@@ -394,7 +400,7 @@ def predict(model: PreTrainedModel, examples: Examples, batch_size: int = 64) ->
         of_words = np.full((len(labels), of_tokens.shape[-1]), np.nan, of_tokens.dtype)
         of_words[read] = of_tokens[rows]
         logits.append(of_words)
-    return logits, [labels for labels, _ in examples.words]
+    return logits
 
 
 def by_example(

@@ -203,7 +203,7 @@ def _memory(plan: Plan, micro_batch_bytes: float | None) -> Check:
     else:  # weights, gradients and AdamW's two moments come on top
         weights = 16 * parameter_count(plan.student) + 4 * parameter_count(plan.teacher)
         needed = weights + micro_batch_bytes
-    free = _free_memory(device)
+    free = free_memory(device)
     if needed < math.inf:
         measurement = f"about {needed / _GIB:.1f} GiB for a micro-batch of {size}, "
     else:
@@ -264,7 +264,8 @@ def _speed(plan: Plan) -> tuple[float, float | None]:
     return examples * plan.scale.length / duration_s, taken_bytes
 
 
-def _free_memory(device: torch.device) -> float:
+def free_memory(device: torch.device) -> float:
+    """Return the free bytes of a device; of the CPU, those that the system has to give."""
     if device.type == "cuda":
         torch.cuda.empty_cache()  # what was just measured is free again
         return torch.cuda.mem_get_info()[0]

@@ -10,9 +10,9 @@ import threading
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping
 
-from distilkit.cli import measure, notebooks, runs, study, train
+from distilkit.cli import compress, measure, notebooks, runs, study, train
 
-GROUPS = (notebooks, train, study, measure, runs)
+GROUPS = (notebooks, train, compress, study, measure, runs)
 
 # What a verb does, and what adds its options
 Verb = tuple[Callable[[Namespace], int | None], Callable[[ArgumentParser], None] | None]

@@ -26,6 +26,8 @@ def _doctor_options(parser: ArgumentParser) -> None:
 
 def doctor(options: Namespace) -> int:
     """Check teacher, text, tasks and machine before a training (less than a minute)."""
+    from distilkit.cli.task_doctor import print_checks
+
     chosen = chosen_scale(options)
     if options.data is not None:
         table = _doctor_of_own_data(options, chosen)
@@ -33,9 +35,7 @@ def doctor(options: Namespace) -> int:
         from distilkit.cli.doctor import doctor as examine
 
         table = examine(chosen, task=options.task, checkpoint=options.checkpoint)
-    for check, measurement, good in table.itertuples(index=False):
-        print(f"{'good' if good else 'BAD '}  {check}: {measurement}")
-    return 0 if table.good.all() else 1
+    return 0 if print_checks(table) else 1
 
 
 def _doctor_of_own_data(options: Namespace, chosen: Scale) -> pd.DataFrame:
@@ -48,7 +48,6 @@ def _doctor_of_own_data(options: Namespace, chosen: Scale) -> pd.DataFrame:
     unlabelled = unlabelled_texts(options, task)
     return task_doctor(
         task,
-        task.data,
         options.checkpoint,
         chosen.finetuning,
         teacher=teacher,

@@ -5,21 +5,29 @@ Nothing trained here is kept.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from distilkit.cli.doctor import Check
-from distilkit.config import TrainingConfig
+from distilkit.cli.doctor import Check, free_memory
+from distilkit.config import FinetuneLossConfig, TrainingConfig
 from distilkit.data.classifier_checks import check_teacher
 from distilkit.data.task_examples import task_examples
 from distilkit.data.tasks import Task, chance_score
 from distilkit.data.text_check import UNKNOWN_AT_MOST
-from distilkit.finetuning import classifier, fine_tuned_on, input_length, predict, score_of
+from distilkit.finetuning import (
+    classifier,
+    fine_tuned_on,
+    input_length,
+    predict,
+    score_of,
+    task_loss,
+)
 from distilkit.measure.latency import gradient_step, time_micro_batches
+from distilkit.measure.size import parameter_count
 from distilkit.models.loading import load_tokenizer
 from distilkit.models.vocabulary import check_vocabulary, own_tokenizer
 from distilkit.processes import processes, to_device
@@ -31,44 +39,63 @@ BATCHES = 3  # that are timed
 
 def task_doctor(
     task: Task,
-    data: Mapping[str, Any],
     checkpoint: str,
     training: TrainingConfig,
     *,
     teacher: str | None = None,
+    cut: Callable[[PreTrainedModel], PreTrainedModel] | None = None,
     unlabelled: Any = None,
     max_length: int | None = None,
 ) -> pd.DataFrame:
-    """Check a fine-tuning on a task; a row a :class:`distilkit.cli.doctor.Check`."""
+    """Check a fine-tuning on a task; a row a :class:`distilkit.cli.doctor.Check`.
+
+    Args:
+        task: with its data.
+        checkpoint: to fine-tune with a new head.
+        teacher: a checkpoint that is fine-tuned on the task.
+        cut: makes the student out of the teacher, in place of `checkpoint`.
+    """
     checks = [Check("data", note, True) for note in task.notes]
+    tokenizer, models, what = load_tokenizer(checkpoint), {}, "model"
     try:
-        tokenizer = load_tokenizer(checkpoint)
-        model = classifier(checkpoint, task, training.seed)
-        check_vocabulary(model, tokenizer)
-        model.to(processes().device)
-        models = [model]
-        checks.append(Check("model", f"{type(model).__name__}, {task.outputs} outputs", True))
         if teacher is not None:
-            models.append(fine_tuned_on(teacher, task).to(processes().device))
-        length = input_length(models, max_length, task.max_length)
-    except ValueError as error:
-        failed = "teacher" if checks[-1].check == "model" else "model"
-        return pd.DataFrame([*checks, Check(failed, str(error), False)], columns=Check._fields)
-    checks.append(_inputs(task, data["train"], tokenizer, length))
+            what = "teacher"
+            models["teacher"] = fine_tuned_on(teacher, task).to(processes().device)
+            what = "model"
+        if cut is not None:
+            models["model"] = cut(models["teacher"])
+        else:
+            models["model"] = classifier(checkpoint, task, training.seed).to(processes().device)
+            check_vocabulary(models["model"], tokenizer)
+        length = input_length(models.values(), max_length, task.max_length)
+    except (TypeError, ValueError) as error:
+        return pd.DataFrame([*checks, Check(what, str(error), False)], columns=Check._fields)
+    model = models["model"]
+    million = parameter_count(model) / 1e6
+    kind = f"{type(model).__name__}, {million:.1f} million parameters, {task.outputs} outputs"
+    checks += [Check("model", kind, True), _inputs(task, tokenizer, length)]
     if teacher is not None:
-        checks.append(_teacher(task, data, models[1], tokenizer, length))
-    more = 0 if unlabelled is None else len(unlabelled)
-    checks.append(_time(task, data["train"], more, model, tokenizer, training, length))
+        checks.append(_teacher(task, models["teacher"], tokenizer, length))
+    checks.append(_memory(models))
+    examples = len(task.data["train"]) + (0 if unlabelled is None else len(unlabelled))
+    checks.append(_time(task, examples, models, tokenizer, training, length))
     return pd.DataFrame(checks, columns=Check._fields)
+
+
+def print_checks(table: pd.DataFrame) -> bool:
+    """Print a line a check; return whether all are good."""
+    for check, measurement, good in table.itertuples(index=False):
+        print(f"{'good' if good else 'BAD '}  {check}: {measurement}")
+    return bool(table.good.all())
 
 
 def _few(split: Any) -> Any:
     return split.select(range(min(FEW, len(split))))
 
 
-def _inputs(task: Task, split: Any, tokenizer: PreTrainedTokenizerBase, length: int) -> Check:
+def _inputs(task: Task, tokenizer: PreTrainedTokenizerBase, length: int) -> Check:
     """How many texts are cut, and how many tokens the vocabulary does not have."""
-    examples = task_examples(_few(split), task, tokenizer, max_length=length, seed=0)
+    examples = task_examples(_few(task.data["train"]), task, tokenizer, max_length=length, seed=0)
     ids = np.concatenate(examples.input_ids)
     unknown = float(np.mean(ids == tokenizer.unk_token_id))
     cut = float(np.mean(examples.lengths >= length))
@@ -79,10 +106,8 @@ def _inputs(task: Task, split: Any, tokenizer: PreTrainedTokenizerBase, length: 
     return Check("texts", measurement, unknown <= UNKNOWN_AT_MOST)
 
 
-def _teacher(
-    task: Task, data: Mapping[str, Any], teacher: Any, tokenizer: Any, length: int
-) -> Check:
-    split = next((data[s] for s in task.validation if s in data), None)
+def _teacher(task: Task, teacher: Any, tokenizer: Any, length: int) -> Check:
+    split = next((task.data[s] for s in task.validation if s in task.data), None)
     if split is None or "label" not in split.column_names:
         return Check("teacher", "no labelled validation examples to measure it on", True)
     try:
@@ -100,30 +125,33 @@ def _teacher(
     return Check("teacher", measurement, (score or 0.0) > chance)
 
 
+def _memory(models: Mapping[str, PreTrainedModel]) -> Check:
+    """Weights of both models; gradients and AdamW's two moments of the one that is trained."""
+    sizes = {name: parameter_count(model) for name, model in models.items()}
+    needed = 16 * sizes["model"] + 4 * sizes.get("teacher", 0)
+    free = free_memory(processes().device)
+    measurement = f"{needed / 2**30:.1f} GiB and the activations, {free / 2**30:.1f} GiB free"
+    return Check("memory", measurement, needed < free)
+
+
 def _time(
     task: Task,
-    split: Any,
-    more: int,
-    model: Any,
+    examples: int,
+    models: Mapping[str, PreTrainedModel],
     tokenizer: Any,
     training: TrainingConfig,
     length: int,
 ) -> Check:
-    """Time a few micro-batches of the labels' loss; a teacher adds its forward pass."""
-    from distilkit.finetuning import task_loss
-
-    if "label" not in split.column_names:
-        return Check("time", "not measured without labels", True)
-    examples = task_examples(_few(split), task, tokenizer, max_length=length, seed=0)
-    order = examples.order(0, training.batch_size)
-    size = training.micro_batch_size
+    """Time a few micro-batches, the teacher's answers included."""
+    few = task_examples(_few(task.data["train"]), task, tokenizer, max_length=length, seed=0)
+    order, size = few.order(0, training.batch_size), training.micro_batch_size
     parts = [order[i * size : (i + 1) * size] for i in range(BATCHES + 1)]
-    batches = [
-        to_device(examples.batch(0, part), processes().device) for part in parts if len(part)
-    ]
-    step = gradient_step(model.train(), task_loss(task), training.precision)
-    timings = time_micro_batches(step, batches, processes().device)
+    device, teacher = processes().device, models.get("teacher")
+    batches = [to_device(few.batch(0, part), device) for part in parts if len(part)]
+    loss = task_loss(task, teacher, None if teacher is None else FinetuneLossConfig())
+    step = gradient_step(models["model"].train(), loss, training.precision)
+    timings = time_micro_batches(step, batches, device)
     seconds = np.median([timing.seconds for timing in timings[1:] or timings])
-    steps = total_steps(len(split) + more, training)
-    total = steps * seconds * training.batch_size / size / 60
-    return Check("time", f"{steps:,} steps, about {total:,.1f} minutes without the teacher", True)
+    steps = total_steps(examples, training)
+    minutes = steps * seconds * training.batch_size / size / 60
+    return Check("time", f"{steps:,} steps of {training.batch_size}: {minutes:,.1f} minutes", True)

@@ -25,12 +25,13 @@ from distilkit.measure.latency import random_inputs, ready, take_turns
 from distilkit.measure.size import BYTES_PER_MB, bytes_on_disk, parameter_count
 
 TORCH, FP32, INT8 = ENGINES = ("torch fp32", "onnx fp32", "onnx int8")
-_FILES = {FP32: "model.onnx", INT8: "model.int8.onnx"}
+# as optimum and transformers.js call them
+FILES = {FP32: "model.onnx", INT8: "model_quantized.onnx"}
 
 
 def export_engines(model: PreTrainedModel, folder: str | Path) -> dict[str, Path]:
     """Write a classifier for ONNX Runtime, in float32 and in int8; engine -> file."""
-    files = {engine: Path(folder) / name for engine, name in _FILES.items()}
+    files = {engine: Path(folder) / name for engine, name in FILES.items()}
     quantize_onnx(export_onnx(model, files[FP32]), files[INT8])
     return files
 
@@ -87,7 +88,7 @@ def engine_costs(
         row |= {"latency_ms_p50": p50, "latency_ms_p95": p95}
         row |= {"faster": middle, "faster_low": low, "faster_high": high}
         if memory:
-            file = folders[name] / _FILES.get(engine, "torch")
+            file = folders[name] / FILES.get(engine, "torch")
             if engine == TORCH:
                 models[name].save_pretrained(file)
             row["memory_mib"] = resident_mib(file, length=length, threads=threads)

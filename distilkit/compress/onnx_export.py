@@ -24,7 +24,7 @@ from transformers import PreTrainedModel
 from distilkit.checkpoint import atomic_file
 from distilkit.data.examples import Examples
 from distilkit.families import inputs_of, positions
-from distilkit.finetuning import predict
+from distilkit.finetuning import by_target, predict
 from distilkit.processes import eval_mode
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def export_onnx(model: PreTrainedModel, file: str | Path) -> Path:
     """Write a classifier as one ONNX file for batches of any size and length.
 
     Inputs are int64 [B, L]: ``input_ids``, ``attention_mask`` and, for a BERT, ``token_type_ids``;
-    the output is ``logits`` [B, C], float32. The file is written atomically.
+    the output is ``logits`` [B, C], of tokens [B, L, C], float32. The file is written atomically.
 
     Raises:
         ValueError: weights in another precision, on another device, or of 2 GB and more.
@@ -158,15 +158,15 @@ def onnx_session(file: str | Path, threads: int = 1) -> onnxruntime.InferenceSes
 
 
 def onnx_logits(session: onnxruntime.InferenceSession, batch: Mapping[str, Any]) -> np.ndarray:
-    """Logits [B, C] of a batch, arrays [B, L] by name; names that the file lacks are ignored."""
+    """Return logits [B, C], of tokens [B, L, C]; names that the file lacks are ignored."""
     inputs = {node.name: np.asarray(batch[node.name]) for node in session.get_inputs()}
     return session.run(["logits"], inputs)[0]
 
 
-def onnx_predict(session: onnxruntime.InferenceSession, examples: Examples) -> np.ndarray:
-    """Logits [N, C] of a split of N examples, in its order, one text at a time."""
+def onnx_predict(session: onnxruntime.InferenceSession, examples: Examples) -> Any:
+    """Return a split's logits as :func:`distilkit.finetuning.predict` does, one text at a time."""
     batches = (examples.batch(0, [i]) for i in range(len(examples)))
-    return np.concatenate([onnx_logits(session, batch) for batch in batches])
+    return by_target([onnx_logits(session, batch)[0] for batch in batches], examples)
 
 
 def agreement(

@@ -210,7 +210,7 @@ def test_costs_take_turns_and_are_counted_from_the_first_row(toy, tmp_path):
     assert table.faster[0] == table.faster_low[0] == table.faster_high[0] == 1
     assert (table.faster_low <= table.faster).all()
     assert table.size_mb[0] == bytes_on_disk(model) / 1e6
-    assert table.size_mb[2] == (tmp_path / "0" / "model.int8.onnx").stat().st_size / 1e6
+    assert table.size_mb[2] == (tmp_path / "0" / "model_quantized.onnx").stat().st_size / 1e6
     # a process without PyTorch is far smaller than one with it
     assert 10 < table.memory_mib[2] < 0.6 * table.memory_mib[0]
     # and one whose model has 64 MiB more of embeddings holds them

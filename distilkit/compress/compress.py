@@ -1,0 +1,161 @@
+"""From a fine-tuned model to a smaller one that answers alike, and a folder to hand over.
+
+Cut, distil, score on held-out texts, export, measure, write: each step calls what exists.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from distilkit.compress.engines import FILES, FP32, INT8, TORCH, engine_costs
+from distilkit.compress.hand_over import check_out, write_folder
+from distilkit.compress.held_out import agreement, calibration, paired_difference, score_function
+from distilkit.compress.onnx_export import onnx_predict, onnx_session
+from distilkit.config import FinetuneLossConfig, TrainingConfig
+from distilkit.data.task_examples import task_examples
+from distilkit.data.tasks import Task
+from distilkit.data.unlabelled import is_scored
+from distilkit.finetuning import answers, fine_tuned_on, finetune, input_length, predict
+from distilkit.models.loading import load_tokenizer
+from distilkit.processes import seeded
+from distilkit.student import default_layers, student_from_teacher
+
+TIMED_PASSES = 50
+STUDENT_FILES = "1"  # the second model of engine_costs
+
+
+def compress(
+    checkpoint: str | Path,
+    task: Task,
+    out: str | Path,
+    training: TrainingConfig,
+    *,
+    layers: Sequence[int] | None = None,
+    depth: int | None = None,
+    unlabelled: Any = None,
+    loss_config: FinetuneLossConfig | None = None,
+    max_length: int | None = None,
+    name: str | None = None,
+    licence: str | None = None,
+) -> pd.DataFrame:
+    """Distil a fine-tuned model into one with fewer layers, and write it to a folder.
+
+    The training is the run `name`; interrupted, it resumes. `out` gets the weights, tokenizer and
+    config, ONNX files in float32 and int8, the table and a model card.
+
+    Args:
+        checkpoint: Hub id or folder of a model fine-tuned on the task: the teacher.
+        task: with its data (:func:`distilkit.data.own_task.task_from`). Without labels the student
+            learns from the teacher's answers alone, and agreement is all that is measured.
+        out: a folder that is not there yet, or an earlier one of the same run.
+        training: how long, in which batches.
+        layers, depth: teacher layers to copy; or their number, evenly spaced (by default half).
+        unlabelled: further texts (:func:`distilkit.data.own_task.unlabelled_from`).
+        loss_config: by default 0.5 for labels and soft targets each, T = 2.
+        max_length: tokens; by default the task's, or as many as the model reads.
+        name: of the run; by default the folder's.
+        licence: of the teacher, for the card; by default what the teacher's card says.
+
+    Returns:
+        A row for teacher and student in each engine: ``model, engine, score`` (the task's, on the
+        held-out split), ``difference`` from the teacher with its 95 % interval ``low, high``,
+        ``agreement`` with the teacher in PyTorch, ``calibration_error``, and the costs of
+        :func:`distilkit.compress.engines.engine_costs`.
+
+    Raises:
+        ValueError: before anything is trained: layers that are not the teacher's, data that does
+            not fit it, a folder with other files.
+    """
+    out = Path(out).expanduser()
+    check_out(out)
+    teacher, tokenizer = fine_tuned_on(checkpoint, task), load_tokenizer(checkpoint)
+    if layers is None:
+        layers = default_layers(teacher.config.num_hidden_layers, depth)
+    student = student_of(teacher, layers, seed=training.seed)
+    length = input_length([teacher], max_length, task.max_length)
+    run = finetune(
+        student,
+        tokenizer,
+        task,
+        task.data,
+        training,
+        name=name or out.name,
+        teacher=teacher,
+        unlabelled=unlabelled,
+        loss_config=loss_config,
+        max_length=length,
+    )
+    student = fine_tuned_on(run.model, task)
+    with tempfile.TemporaryDirectory(prefix="distilkit-compress-") as folder:
+        table = measure(teacher, student, tokenizer, task, Path(folder), length)
+        about = {"checkpoint": str(checkpoint), "layers": tuple(layers), "max_length": length}
+        files = Path(folder) / STUDENT_FILES
+        write_folder(out, student, tokenizer, files, table, task, run, about, licence)
+    return table
+
+
+def student_of(
+    teacher: PreTrainedModel,
+    layers: Sequence[int] | None = None,
+    depth: int | None = None,
+    *,
+    seed: int = 0,
+) -> PreTrainedModel:
+    """Return the student with these layers, or so many; a head that is new comes from `seed`."""
+    if layers is None:
+        layers = default_layers(teacher.config.num_hidden_layers, depth)
+    with seeded(seed):  # a DistilBERT's classifier has a layer that no BERT has
+        return student_from_teacher(teacher, layers)
+
+
+def measure(
+    teacher: PreTrainedModel,
+    student: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    folder: Path,
+    max_length: int,
+) -> pd.DataFrame:
+    """Score and time teacher and student in each engine; see :func:`compress`.
+
+    The exported files are left in `folder`. Latencies are those of a text of median length.
+    """
+    split = held_out(task)
+    scored = is_scored(task, task.data[split], split)
+    examples = task_examples(task.data[split], task, tokenizer, max_length=max_length, seed=0)
+    models = {"teacher": teacher, "student": student}
+    typical = int(np.median(examples.lengths))
+    costs = engine_costs(models, folder, length=typical, runs=TIMED_PASSES, memory=False)
+    rows, reference = [], None
+    for number, (name, model) in enumerate(models.items()):
+        predicted, labels = predict(model, examples)
+        logits = {TORCH: predicted}
+        for engine in (FP32, INT8):
+            session = onnx_session(folder / f"{number}" / FILES[engine], torch.get_num_threads())
+            logits[engine] = onnx_predict(session, examples)
+        for engine, values in logits.items():
+            given = answers(task, values)
+            reference = given if reference is None else reference  # the teacher's, in PyTorch
+            row: dict[str, Any] = {"model": name, "engine": engine, "split": split}
+            if scored:
+                row["score"] = score_function(task, given, labels)(np.arange(len(examples)))
+                row |= paired_difference(task, given, reference, labels)
+            row["agreement"] = agreement(task, given, reference)
+            row["calibration_error"] = calibration(task, values, reference)
+            rows.append(row)
+    return pd.DataFrame(rows).merge(costs, on=["model", "engine"])
+
+
+def held_out(task: Task) -> str:
+    """Return the split that nothing was trained on and nothing is chosen by: test, if labelled."""
+    order = [split for split in ("test", "validation") if split in task.data]
+    labelled = [split for split in order if is_scored(task, task.data[split], split)]
+    return (labelled or order)[0]

@@ -1,0 +1,144 @@
+"""The folder of a compressed model: weights, tokenizer, ONNX files, scores and a model card.
+
+ONNX files lie where optimum and transformers.js look for them.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+from huggingface_hub import ModelCard, ModelCardData
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from distilkit.compress.engines import FILES
+from distilkit.data.tasks import Task
+from distilkit.models.hub import local_path
+from distilkit.run import Run, environment
+
+MARK = "compression.json"  # by which an earlier folder of the same run is known
+_CARD = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).parent),
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    autoescape=False,  # Markdown, not HTML
+)
+_PIPELINES = {"token_classification": "token-classification"}  # others: text-classification
+
+
+def check_out(out: Path) -> None:
+    """Raise FileExistsError if `out` holds what :func:`write_folder` has not written."""
+    if out.exists() and not (out / MARK).is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise FileExistsError(f"{out} is there already: give another folder, or move it away")
+
+
+def write_folder(
+    out: Path,
+    student: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    onnx: Path,
+    table: pd.DataFrame,
+    task: Task,
+    run: Run,
+    about: Mapping[str, Any],
+    licence: str | None,
+) -> None:
+    """Write a compressed model's folder; all of it or nothing.
+
+    Args:
+        onnx: the folder with the student's exported files.
+        table: of scores and costs (:func:`distilkit.compress.compress.measure`).
+        run: of the training.
+        about: ``checkpoint`` (the teacher's), ``layers``, ``max_length``.
+        licence: of the teacher; None: as its own card says, if it does.
+    """
+    check_out(out)
+    part = out.with_name(f"{out.name}.partial")
+    shutil.rmtree(part, ignore_errors=True)
+    (part / "onnx").mkdir(parents=True)
+    tokenizer.model_max_length = about["max_length"]
+    student.save_pretrained(part)
+    tokenizer.save_pretrained(part)
+    for name in FILES.values():
+        shutil.copyfile(onnx / name, part / "onnx" / name)
+    table.to_csv(part / "scores.csv", index=False)
+    mark = {**about, "layers": list(about["layers"]), "run": run.name, "config": run.config()}
+    (part / MARK).write_text(json.dumps(mark, indent=1) + "\n", encoding="utf-8")
+    model_card(student, table, task, run, about, licence).save(part / "README.md")
+    shutil.rmtree(out, ignore_errors=True)
+    part.rename(out)
+
+
+def push(folder: Path, name: str) -> str:
+    """Upload the folder to the Hub as the model `name`; return its address."""
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    address = api.create_repo(name, exist_ok=True)
+    api.upload_folder(repo_id=name, folder_path=folder, commit_message="Compressed by distilkit")
+    return str(address)
+
+
+def model_card(
+    student: PreTrainedModel,
+    table: pd.DataFrame,
+    task: Task,
+    run: Run,
+    about: Mapping[str, Any],
+    licence: str | None,
+) -> ModelCard:
+    """Return the card: what the student was made from, its scores and costs, how to run it."""
+    checkpoint = about["checkpoint"]
+    folder = local_path(checkpoint)
+    own = _card_of(folder)
+    base = own.get("base_model") if folder else checkpoint
+    pipeline = _PIPELINES.get(task.kind, "text-classification")
+    data = ModelCardData(
+        license=licence or own.get("license"),
+        language=own.get("language"),
+        base_model=base,
+        base_model_relation="finetune" if base else None,
+        pipeline_tag=pipeline,
+        library_name="transformers",
+        tags=["knowledge-distillation", "onnx"],
+    )
+    shown = table.drop(columns=["split", "parameters", "threads", "length"]).round(3)
+    text = _CARD.get_template("model_card.md.j2").render(
+        card_data=data.to_yaml(),
+        teacher=_name_of(folder) if folder else checkpoint,
+        task=task,
+        about=about,
+        student=student,
+        pipeline=pipeline,
+        table=_markdown(shown),
+        split=table["split"][0],
+        length=int(table["length"][0]),
+        threads=int(table["threads"][0]),
+        seed=run.config()["training"]["seed"],
+        steps=run.result()["steps"],
+        here=environment(),
+    )
+    return ModelCard(text)
+
+
+def _name_of(folder: Path) -> str:
+    """The name of a checkpoint's folder; of a run's `model`, the run's."""
+    folder = folder.resolve()
+    return folder.parent.name if folder.name == "model" else folder.name
+
+
+def _card_of(folder: Path | None) -> dict[str, Any]:
+    """The metadata of a local checkpoint's card; empty without one."""
+    if folder is None or not (folder / "README.md").is_file():
+        return {}
+    return ModelCard.load(folder / "README.md", ignore_metadata_errors=True).data.to_dict()
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    rows = [list(table.columns), ["---"] * len(table.columns), *table.astype(str).values.tolist()]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -1,0 +1,195 @@
+"""From a fine-tuned model to a folder to hand over, at toy size."""
+
+from __future__ import annotations
+
+import json
+
+import huggingface_hub
+import numpy as np
+import onnxruntime
+import pandas as pd
+import pytest
+import scipy.stats
+import sklearn.metrics
+from toy_models import small_bert
+from transformers import pipeline
+
+from distilkit.compress.compress import compress
+from distilkit.compress.held_out import agreement, paired_difference
+from distilkit.config import TrainingConfig
+from distilkit.data.own_task import task_from
+from distilkit.data.tasks import Task
+from distilkit.finetuning import classifier, finetune
+from distilkit.run import Run
+
+QUICK = TrainingConfig(steps=3, batch_size=8, micro_batch_size=8, learning_rate=1e-3, seed=1)
+ROWS = 120
+
+
+def table(kind: str, texts: list[str]) -> pd.DataFrame:
+    labels = {
+        "classes": [["no", "yes", "maybe"][i % 3] for i in range(ROWS)],
+        "labels": [[["a"], ["a", "b"], []][i % 3] for i in range(ROWS)],
+        "regression": [i / 7 for i in range(ROWS)],
+        "words": [["B-x" if j % 3 == 0 else "O" for j, _ in enumerate(t.split())] for t in texts],
+    }
+    column = [t.split() for t in texts] if kind == "words" else texts
+    return pd.DataFrame({"body": column, "answer": labels[kind]})
+
+
+@pytest.fixture
+def teacher_of(home, tokenizer, texts):
+    """kind -> a task and the folder of a model fine-tuned on it."""
+    small_bert().save_pretrained(home / "bert")
+
+    def make(kind: str) -> tuple[Task, str]:
+        task = task_from(table(kind, texts), text_columns="body", label_column="answer", name=kind)
+        model = classifier(home / "bert", task, seed=0)
+        run = finetune(model, tokenizer, task, task.data, QUICK, name=f"teacher-{kind}")
+        return task, str(run.model)
+
+    return make
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["classes", "labels", "regression", "words"])
+def test_every_kind_becomes_a_folder(teacher_of, home, kind):
+    task, teacher = teacher_of(kind)
+    result = compress(teacher, task, home / "small", QUICK, depth=2)
+    assert result[["model", "engine"]].apply(tuple, axis=1).nunique() == len(result) == 6
+    first = result.iloc[0]
+    assert (first.difference, first.low, first.high) == (0, 0, 0)
+    assert first.agreement == pytest.approx(1)
+    assert (result.low <= result.difference).all()
+    assert (result.difference <= result.high).all()
+    same = result.set_index(["model", "engine"]).score
+    assert same["teacher", "torch fp32"] == pytest.approx(same["teacher", "onnx fp32"])
+    for name in ("config.json", "model.safetensors", "onnx/model_quantized.onnx", "README.md"):
+        assert (home / "small" / name).is_file()
+    assert json.loads((home / "small" / "config.json").read_text())["n_layers"] == 2
+    assert pd.read_csv(home / "small" / "scores.csv").shape[0] == 6
+
+
+@pytest.mark.slow
+def test_pipeline_and_onnx_give_the_same_labels(teacher_of, home, tokenizer):
+    task, teacher = teacher_of("classes")
+    compress(teacher, task, home / "small", QUICK, layers=[0, 3])
+    texts = task.data["test"]["body"][:]
+    model = pipeline("text-classification", str(home / "small"), truncation=True)
+    session = onnxruntime.InferenceSession(home / "small" / "onnx" / "model.onnx")
+    limit = json.loads((home / "small" / "compression.json").read_text())["max_length"]
+    for text, answer in zip(texts, model(texts), strict=True):
+        inputs = tokenizer(text, truncation=True, max_length=limit, return_tensors="np")
+        feeds = {node.name: inputs[node.name] for node in session.get_inputs()}
+        logits = session.run(["logits"], feeds)[0]
+        assert task.labels[logits.argmax()] == answer["label"]
+
+
+@pytest.mark.slow
+def test_without_labels_agreement_is_what_there_is(teacher_of, home):
+    task, teacher = teacher_of("classes")
+    texts = pd.DataFrame(
+        {"body": [text for part in task.data.values() for text in part["body"][:]]}
+    )
+    alone = task_from(texts, text_columns="body", labels=task.labels, name="alone")
+    with pytest.warns(UserWarning, match="no training example has a label"):
+        result = compress(teacher, alone, home / "small", QUICK, depth=2)
+    assert "score" not in result
+    assert result.agreement[0] == pytest.approx(1)
+    assert result.calibration_error.between(0, 1).all()
+
+
+@pytest.mark.slow
+def test_the_card_and_the_upload(teacher_of, home, monkeypatch):
+    from distilkit.compress.hand_over import push
+
+    task, teacher = teacher_of("classes")
+    card = "---\nlicense: mit\nbase_model: owner/bert\nlanguage: en\n---\nabout"
+    (home / "runs" / "teacher-classes" / "model" / "README.md").write_text(card)
+    compress(teacher, task, home / "small", QUICK, depth=2)
+    made = huggingface_hub.ModelCard.load(home / "small" / "README.md")
+    found = made.data.to_dict()
+    assert found["license"] == "mit"
+    assert found["base_model"] == "owner/bert"
+    assert found["base_model_relation"] == "finetune"
+    assert found["pipeline_tag"] == "text-classification"
+    assert str(home) not in made.content
+    assert all(label in made.text for label in task.labels)
+
+    calls = []
+    monkeypatch.setattr(
+        huggingface_hub.HfApi, "create_repo", lambda _, name, **more: calls.append(name) or name
+    )
+    monkeypatch.setattr(
+        huggingface_hub.HfApi, "upload_folder", lambda _, **given: calls.append(given)
+    )
+    assert push(home / "small", "me/small") == "me/small"
+    assert calls[0] == calls[1]["repo_id"] == "me/small"
+    assert calls[1]["folder_path"] == home / "small"
+
+
+@pytest.mark.slow
+def test_a_folder_is_never_written_over_and_a_finished_run_is_read(teacher_of, home):
+    task, teacher = teacher_of("classes")
+    (home / "mine").mkdir()
+    (home / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(FileExistsError, match="mine"):
+        compress(teacher, task, home / "mine", QUICK)
+    assert (home / "mine" / "thesis.txt").read_text() == "years of work"
+    first = compress(teacher, task, home / "small", QUICK, depth=2)
+    rows = (Run(home / "runs" / "small").path / "metrics.jsonl").read_text()
+    again = compress(teacher, task, home / "small", QUICK, depth=2)
+    assert (Run(home / "runs" / "small").path / "metrics.jsonl").read_text() == rows
+    columns = ["score", "difference", "low", "high", "agreement"]
+    pd.testing.assert_frame_equal(first[columns], again[columns])
+
+
+def test_layers_and_teachers_that_do_not_fit(teacher_of, home):
+    task, teacher = teacher_of("classes")
+    with pytest.raises(ValueError, match="student_layers = 9"):
+        compress(teacher, task, home / "small", QUICK, depth=9)
+    with pytest.raises(ValueError, match="layers"):
+        compress(teacher, task, home / "small", QUICK, layers=[3, 1])
+    with pytest.raises(ValueError, match="lacks"):
+        compress(home / "bert", task, home / "small", QUICK)
+    assert not (home / "small").exists()
+
+
+def test_the_interval_is_the_paired_bootstraps():
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 2, 400)
+    teacher = np.where(random.random(400) < 0.9, labels, 1 - labels)
+    student = np.where(random.random(400) < 0.8, labels, 1 - labels)
+    task = Task("t", "t", ("a",), ("no", "yes"))
+    found = paired_difference(task, student, teacher, labels)
+    gains = (student == labels).astype(float) - (teacher == labels)
+    assert found["difference"] == pytest.approx(gains.mean())
+    half = scipy.stats.norm.ppf(0.975) * gains.std() / np.sqrt(400)
+    assert found["low"] == pytest.approx(gains.mean() - half, abs=0.01)
+    assert found["high"] == pytest.approx(gains.mean() + half, abs=0.01)
+
+
+def test_entities_are_resampled_by_sentence():
+    random = np.random.default_rng(1)
+    labels = ("O", "B-a", "I-a")
+    task = Task("t", "t", ("w",), labels, "token_classification", ("entity_f1",), "entity_f1")
+    true = [random.integers(0, 3, 9) for _ in range(50)]
+    student = [np.where(random.random(9) < 0.7, t, 0) for t in true]
+    found = paired_difference(task, student, true, true)
+    from seqeval.metrics import f1_score
+
+    names = [[[labels[i] for i in s] for s in sentences] for sentences in (true, student)]
+    assert found["difference"] == pytest.approx(f1_score(*names) - 1)
+    assert found["low"] < found["difference"] < found["high"] < 0
+
+
+def test_agreement_of_every_kind():
+    random = np.random.default_rng(2)
+    x, y = random.integers(0, 3, (2, 50))
+    assert agreement(Task("t", "t", ("a",), tuple("abc")), x, y) == pytest.approx(
+        sklearn.metrics.accuracy_score(x, y)
+    )
+    a, b = random.normal(size=(2, 50))
+    assert agreement(Task("t", "t", ("a",), (), "regression"), a, b) == pytest.approx(
+        np.corrcoef(a, b)[0, 1]
+    )
