@@ -29,6 +29,13 @@ def score_function(task: Task, predicted: Any, labels: Any) -> Callable[[np.ndar
         counts = np.array([entity_counts([p], [t]) for p, t in zip(*names, strict=True)])
         return lambda rows: _f1(counts[rows].sum(0))
     metric = METRICS[task.score]
+    if task.score == "micro_f1":
+        both = np.asarray(predicted) * np.asarray(labels)
+        counts = np.stack([np.sum(each, 1) for each in (both, predicted, labels)], 1)
+        return lambda rows: _f1(counts[rows].sum(0))
+    if task.score == "accuracy" and not task.on_words:
+        right = np.asarray(predicted) == np.asarray(labels)
+        return lambda rows: float(right[rows].mean())
     if task.on_words:
         return lambda rows: _number(metric(*(_joined(x, rows) for x in (predicted, labels))))
     x, y = np.asarray(predicted), np.asarray(labels)
@@ -47,6 +54,8 @@ def paired_difference(
         student, teacher: predictions (:func:`distilkit.finetuning.answers`) on the same examples.
         labels: of those examples.
     """
+    if student is teacher:
+        return {"difference": 0.0, "low": 0.0, "high": 0.0}
     of_student, of_teacher = (score_function(task, each, labels) for each in (student, teacher))
     every = np.arange(len(labels))
 

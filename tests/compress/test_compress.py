@@ -15,6 +15,7 @@ from toy_models import small_bert
 from transformers import pipeline
 
 from distilkit.compress.compress import compress
+from distilkit.compress.hand_over import push
 from distilkit.compress.held_out import agreement, paired_difference
 from distilkit.config import TrainingConfig
 from distilkit.data.own_task import task_from
@@ -37,25 +38,28 @@ def table(kind: str, texts: list[str]) -> pd.DataFrame:
     return pd.DataFrame({"body": column, "answer": labels[kind]})
 
 
-@pytest.fixture
-def teacher_of(home, tokenizer, texts):
-    """kind -> a task and the folder of a model fine-tuned on it."""
+def fine_tuned(home, tokenizer, texts: list[str], kind: str) -> tuple[Task, str]:
+    """A task, and the folder of a model fine-tuned on it, with a card."""
     small_bert().save_pretrained(home / "bert")
-
-    def make(kind: str) -> tuple[Task, str]:
-        task = task_from(table(kind, texts), text_columns="body", label_column="answer", name=kind)
-        model = classifier(home / "bert", task, seed=0)
-        run = finetune(model, tokenizer, task, task.data, QUICK, name=f"teacher-{kind}")
-        return task, str(run.model)
-
-    return make
+    task = task_from(table(kind, texts), text_columns="body", label_column="answer", name=kind)
+    model = classifier(home / "bert", task, seed=0)
+    run = finetune(model, tokenizer, task, task.data, QUICK, name=f"teacher-{kind}")
+    card = "---\nlicense: mit\nbase_model: owner/bert\nlanguage: en\n---\nabout"
+    (run.model / "README.md").write_text(card)
+    return task, str(run.model)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["classes", "labels", "regression", "words"])
-def test_every_kind_becomes_a_folder(teacher_of, home, kind):
-    task, teacher = teacher_of(kind)
-    result = compress(teacher, task, home / "small", QUICK, depth=2)
+@pytest.fixture(scope="module")
+def small(tmp_path_factory, tokenizer, texts):
+    """home, task, teacher, and the table of a compression into ``home/small``."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DISTILKIT_HOME", str(home))
+        task, teacher = fine_tuned(home, tokenizer, texts, "classes")
+        yield home, task, teacher, compress(teacher, task, home / "small", QUICK, depth=2)
+
+
+def check_folder(folder, result) -> None:
     assert result[["model", "engine"]].apply(tuple, axis=1).nunique() == len(result) == 6
     first = result.iloc[0]
     assert (first.difference, first.low, first.high) == (0, 0, 0)
@@ -65,15 +69,27 @@ def test_every_kind_becomes_a_folder(teacher_of, home, kind):
     same = result.set_index(["model", "engine"]).score
     assert same["teacher", "torch fp32"] == pytest.approx(same["teacher", "onnx fp32"])
     for name in ("config.json", "model.safetensors", "onnx/model_quantized.onnx", "README.md"):
-        assert (home / "small" / name).is_file()
-    assert json.loads((home / "small" / "config.json").read_text())["n_layers"] == 2
-    assert pd.read_csv(home / "small" / "scores.csv").shape[0] == 6
+        assert (folder / name).is_file()
+    assert json.loads((folder / "config.json").read_text())["n_layers"] == 2
+    assert pd.read_csv(folder / "scores.csv").shape[0] == 6
 
 
 @pytest.mark.slow
-def test_pipeline_and_onnx_give_the_same_labels(teacher_of, home, tokenizer):
-    task, teacher = teacher_of("classes")
-    compress(teacher, task, home / "small", QUICK, layers=[0, 3])
+def test_a_classifier_becomes_a_folder(small):
+    home, _, _, result = small
+    check_folder(home / "small", result)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["labels", "words"])
+def test_so_do_other_kinds(home, tokenizer, texts, kind):
+    task, teacher = fine_tuned(home, tokenizer, texts, kind)
+    check_folder(home / "other", compress(teacher, task, home / "other", QUICK, depth=2))
+
+
+@pytest.mark.slow
+def test_pipeline_and_onnx_give_the_same_labels(small, tokenizer):
+    home, task, *_ = small
     texts = task.data["test"]["body"][:]
     model = pipeline("text-classification", str(home / "small"), truncation=True)
     session = onnxruntime.InferenceSession(home / "small" / "onnx" / "model.onnx")
@@ -86,27 +102,20 @@ def test_pipeline_and_onnx_give_the_same_labels(teacher_of, home, tokenizer):
 
 
 @pytest.mark.slow
-def test_without_labels_agreement_is_what_there_is(teacher_of, home):
-    task, teacher = teacher_of("classes")
-    texts = pd.DataFrame(
-        {"body": [text for part in task.data.values() for text in part["body"][:]]}
-    )
-    alone = task_from(texts, text_columns="body", labels=task.labels, name="alone")
+def test_without_labels_agreement_is_what_there_is(small):
+    home, task, teacher, _ = small
+    texts = [text for part in task.data.values() for text in part["body"][:]]
+    alone = task_from(pd.DataFrame({"text": texts}), labels=task.labels, name="alone")
     with pytest.warns(UserWarning, match="no training example has a label"):
-        result = compress(teacher, alone, home / "small", QUICK, depth=2)
+        result = compress(teacher, alone, home / "alone", QUICK, depth=2)
     assert "score" not in result
     assert result.agreement[0] == pytest.approx(1)
     assert result.calibration_error.between(0, 1).all()
 
 
 @pytest.mark.slow
-def test_the_card_and_the_upload(teacher_of, home, monkeypatch):
-    from distilkit.compress.hand_over import push
-
-    task, teacher = teacher_of("classes")
-    card = "---\nlicense: mit\nbase_model: owner/bert\nlanguage: en\n---\nabout"
-    (home / "runs" / "teacher-classes" / "model" / "README.md").write_text(card)
-    compress(teacher, task, home / "small", QUICK, depth=2)
+def test_the_card_and_the_upload(small, monkeypatch):
+    home, task, *_ = small
     made = huggingface_hub.ModelCard.load(home / "small" / "README.md")
     found = made.data.to_dict()
     assert found["license"] == "mit"
@@ -129,14 +138,8 @@ def test_the_card_and_the_upload(teacher_of, home, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_folder_is_never_written_over_and_a_finished_run_is_read(teacher_of, home):
-    task, teacher = teacher_of("classes")
-    (home / "mine").mkdir()
-    (home / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(FileExistsError, match="mine"):
-        compress(teacher, task, home / "mine", QUICK)
-    assert (home / "mine" / "thesis.txt").read_text() == "years of work"
-    first = compress(teacher, task, home / "small", QUICK, depth=2)
+def test_a_finished_run_is_read_again(small):
+    home, task, teacher, first = small
     rows = (Run(home / "runs" / "small").path / "metrics.jsonl").read_text()
     again = compress(teacher, task, home / "small", QUICK, depth=2)
     assert (Run(home / "runs" / "small").path / "metrics.jsonl").read_text() == rows
@@ -144,8 +147,8 @@ def test_a_folder_is_never_written_over_and_a_finished_run_is_read(teacher_of, h
     pd.testing.assert_frame_equal(first[columns], again[columns])
 
 
-def test_layers_and_teachers_that_do_not_fit(teacher_of, home):
-    task, teacher = teacher_of("classes")
+def test_what_does_not_fit_is_refused_and_nothing_written_over(home, tokenizer, texts):
+    task, teacher = fine_tuned(home, tokenizer, texts, "classes")
     with pytest.raises(ValueError, match="student_layers = 9"):
         compress(teacher, task, home / "small", QUICK, depth=9)
     with pytest.raises(ValueError, match="layers"):
@@ -153,6 +156,11 @@ def test_layers_and_teachers_that_do_not_fit(teacher_of, home):
     with pytest.raises(ValueError, match="lacks"):
         compress(home / "bert", task, home / "small", QUICK)
     assert not (home / "small").exists()
+    (home / "mine").mkdir()
+    (home / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(FileExistsError, match="mine"):
+        compress(teacher, task, home / "mine", QUICK)
+    assert (home / "mine" / "thesis.txt").read_text() == "years of work"
 
 
 def test_the_interval_is_the_paired_bootstraps():

@@ -96,17 +96,23 @@ def test_two_processes_train_as_one_does(home, given):
 
 def test_evaluation_counts_every_example_once(home, given, tmp_path):
     """300 validation examples, shared by two, score as they do by one."""
-    rest = ["--task", "rte", "--examples", "64", "--epochs", "1", "--batch-size", "16"]
+    random = np.random.default_rng(0)
+    for split, count in (("train", 64), ("validation", 300)):
+        words = [" ".join(f"w{i}" for i in random.integers(0, 200, 12)) for _ in range(count)]
+        lines = [f"{text},{'yes' if i % 2 else 'no'}" for i, text in enumerate(words)]
+        (tmp_path / f"{split}.csv").write_text("\n".join(["text,label", *lines]) + "\n")
+    rest = ["--data", tmp_path / "train.csv", "--validation", tmp_path / "validation.csv"]
+    rest += ["--label-column", "label", "--epochs", "1", "--batch-size", "16"]
     rest += ["--micro-batch-size", "8", "--precision", "fp32", "--seed", "3"]
     for processes in (1, 2):
-        finish(processes, "finetune", tmp_path / "teacher", *rest, "--name", f"rte-{processes}")
+        finish(processes, "finetune", tmp_path / "teacher", *rest, "--name", f"own-{processes}")
     one, two = (
-        json.loads((home / "runs" / f"rte-{n}" / "result.json").read_text()) for n in (1, 2)
+        json.loads((home / "runs" / f"own-{n}" / "result.json").read_text()) for n in (1, 2)
     )
     assert one["scores"] == two["scores"]
     assert one["tokens"] == two["tokens"]
-    assert_close(weights(home, "rte-1"), weights(home, "rte-2"))
-    kept = [Run(home / "runs" / f"rte-{n}").predictions()["validation"] for n in (1, 2)]
+    assert_close(weights(home, "own-1"), weights(home, "own-2"))
+    kept = [Run(home / "runs" / f"own-{n}").predictions()["validation"] for n in (1, 2)]
     assert np.abs(kept[0] - kept[1]).max() < 1e-5
 
 
