@@ -23,6 +23,7 @@ _NAMES = {  # module -> its public names
     "data.documents": "open_text",
     "study.fidelity": "by_group compare_runs worst_disagreements",
     "plots.paper_comparison": "plot_task_differences",
+    "plots.compression": "plot_compression",
     "plots.cost": "plot_size_speed_accuracy",
     "plots.fidelity": "plot_fidelity",
     "plots.layer_map": "plot_layer_map",

@@ -11,6 +11,7 @@ from scipy.stats import bootstrap, pearsonr
 
 from distilkit.data.tasks import Task
 from distilkit.study.calibration import expected_calibration_error
+from distilkit.study.intervals import matched_interval
 
 DRAWS = 1000  # of the bootstrap
 
@@ -48,7 +49,8 @@ def paired_difference(
     """Return ``difference``, student's score minus teacher's, and its 95 % interval.
 
     ``low`` and ``high`` are percentiles of the paired bootstrap (Efron 1979): each of
-    :data:`DRAWS` draws takes the same examples, with replacement, for both.
+    :data:`DRAWS` draws takes the same examples, with replacement, for both. Where all draws of an
+    accuracy are equal, they are those of :func:`distilkit.study.intervals.matched_interval`.
 
     Args:
         student, teacher: predictions (:func:`distilkit.finetuning.answers`) on the same examples.
@@ -72,6 +74,8 @@ def paired_difference(
         rng=np.random.default_rng(seed),
     )
     low, high = drawn.confidence_interval
+    if low == high and task.score == "accuracy":  # few texts, all answered alike
+        low, high = matched_interval(0, 0, len(labels))
     return {"difference": difference(every), "low": float(low), "high": float(high)}
 
 

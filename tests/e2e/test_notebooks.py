@@ -54,6 +54,7 @@ FIGURES = {
     "09_task_differences",
     "08_frontier",
     "08_frontier_minilm",
+    "10_compressed",
 }
 
 
