@@ -598,6 +598,7 @@ def toy_for(task: Task, tmp_path, seed: int = 0, **shape):
     return classifier(tmp_path / "bert", task, seed)
 
 
+@pytest.mark.slow
 def test_several_labels_are_learnt(home, tmp_path, tokenizer, quiet):
     data = data_of(tagged, 192)
     training = dataclasses.replace(TOY, steps=200)
@@ -609,6 +610,7 @@ def test_several_labels_are_learnt(home, tmp_path, tokenizer, quiet):
     assert run.result()["scores"]["validation"]["micro_f1"] == pytest.approx(right)
 
 
+@pytest.mark.slow
 def test_words_are_labelled(home, tmp_path, tokenizer, quiet):
     data = data_of(words)
     training = dataclasses.replace(TOY, steps=100)
@@ -673,6 +675,7 @@ def test_unlabelled_texts_teach_through_the_teacher(home, tokenizer, transfer_on
     assert run.result()["teacher_scores"] == {"validation": {"accuracy": 1.0}}
 
 
+@pytest.mark.slow
 def test_hidden_states_are_aligned_in_fine_tuning(home, tokenizer):
     student, teacher = toy("sst2"), toy("sst2", seed=3)
     config = FinetuneLossConfig(0.0, 0.0, cosine_weight=1.0, cosine_layers=((1, 1), (2, 2)))
@@ -692,6 +695,7 @@ def test_hidden_states_are_aligned_in_fine_tuning(home, tokenizer):
         )
 
 
+@pytest.mark.slow
 def test_a_teacher_with_its_own_vocabulary(home, tmp_path, tokenizer, quiet):
     """It is found in the teacher's folder; without it the teacher would read other words."""
     vocabulary = {token: 204 - i for token, i in tokenizer.get_vocab().items()}

@@ -63,11 +63,13 @@ def test_a_tokenizer_of_another_model(home, tmp_path):
     assert table.measurement.iloc[0] == "305 entries, 205 rows"
 
 
+@pytest.mark.slow
 def test_a_plan_too_large_for_the_machine(home):
     table = found_by(replace(TINY, distillation=replace(TINY.distillation, micro_batch_size=10**8)))
     assert not table.good["memory"]
 
 
+@pytest.mark.slow
 def test_a_micro_batch_that_was_tried_and_does_not_fit(home, monkeypatch):
     """As on a GPU: PyTorch's own error becomes the memory's row, and nothing else."""
     module = importlib.import_module("distilkit.cli.doctor")

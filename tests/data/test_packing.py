@@ -71,6 +71,7 @@ print(grown(10_000_000) / 10e6)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has another unit elsewhere")
+@pytest.mark.slow
 def test_a_long_document_takes_a_small_multiple_of_its_length(wordpiece, tmp_path):
     wordpiece.save_pretrained(tmp_path)
     command = [sys.executable, "-c", MEMORY, str(tmp_path)]

@@ -176,6 +176,7 @@ def test_a_student_without_token_types_answers_too(checkpoint, tokenizer, tmp_pa
     assert start_and_end(student, batch).shape == (4, batch["input_ids"].shape[1])
 
 
+@pytest.mark.slow
 def test_fine_tuning_learns_and_resumes_as_a_run(home, checkpoint, tokenizer):
     data = {"train": split(16, passage=20), "validation": split(16, passage=20)}
     training = TrainingConfig(

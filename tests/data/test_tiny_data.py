@@ -64,6 +64,7 @@ def test_the_committed_files_are_what_the_script_writes(tmp_path):
         assert table.equals(committed[name]), name
 
 
+@pytest.mark.slow
 def test_the_size_of_one_task_leaves_every_other_text_unchanged(tmp_path):
     one = _tables(world.write(tmp_path / "one", 0, 50, SMALL))
     two = _tables(world.write(tmp_path / "two", 0, 60, {**SMALL, "cola": 24}))
