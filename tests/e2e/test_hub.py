@@ -164,12 +164,12 @@ def test_altered_weights_are_refused_and_come_whole_the_next_time(tree, tmp_path
 
 
 CLASSIFIER = f"""
-from distilkit import sequence_classifier
+from distilkit import classifier
 try:
-    sequence_classifier("{BERT}", "sst2", 0)
+    classifier("{BERT}", "sst2", 0)
 except ValueError as error:
     print(error)
-print(type(sequence_classifier("{BERT}", "sst2", 0)).__name__)
+print(type(classifier("{BERT}", "sst2", 0)).__name__)
 """
 
 

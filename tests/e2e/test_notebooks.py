@@ -26,7 +26,7 @@ config.SCALES["tiny"] = replace(
     tiny,
     text=str(config.home() / "text"),
     glue=str(config.home() / "glue"),
-    tasks=("mnli", "stsb", "wnli"),
+    tasks=("cola", "mnli", "stsb", "wnli"),
     distillation=replace(
         tiny.distillation, steps=8, batch_size=8, micro_batch_size=8, eval_interval=4
     ),
@@ -99,7 +99,7 @@ def test_sequence_writes_every_figure_and_the_results(executed):
     assert list(results.index) == ["teacher", "distilled", "mlm_equal_steps", "scratch"]
     assert results.loc["distilled", "parameters"] < results.loc["teacher", "parameters"]
     scores = pd.read_csv(folder / "05_scores.csv")
-    assert len(scores) == 4 * 3
+    assert len(scores) == 4 * 4
     assert list(scores) == ["arm", "seed", "task", "metric", "score", "train_seconds"]
 
 
