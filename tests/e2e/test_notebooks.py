@@ -19,6 +19,7 @@ NOTEBOOKS = numbered_notebooks(ROOT / "notebooks")
 
 # Run by every kernel before the first cell: the tiny scale, shorter and with fewer rows.
 SHORTER = """
+import warnings
 from dataclasses import replace
 import distilkit.config as config
 tiny = config.SCALES["tiny"]
@@ -32,6 +33,7 @@ config.SCALES["tiny"] = replace(
     ),
     finetuning=replace(tiny.finetuning, steps=10),
 )
+warnings.filterwarnings("ignore", "teacher at chance")  # ten steps teach nothing
 """
 
 FIGURES = {
