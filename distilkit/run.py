@@ -345,12 +345,12 @@ def _damaged(path: Path, why: Any) -> str:
     return f"{path} is damaged ({why}): delete the folder {path.parent} to run it again"
 
 
-def _difference(theirs: Any, ours: Any, name: str = "") -> list[str]:
-    """What differs between two configs, as ``key: theirs, not ours`` lines."""
-    if isinstance(theirs, dict) and isinstance(ours, dict):
+def _difference(there: Any, here: Any, name: str = "") -> list[str]:
+    """What differs between two configs, as ``key: value there, value here`` lines."""
+    if isinstance(there, dict) and isinstance(here, dict):
         return [
             line
-            for key in sorted(theirs.keys() | ours.keys())
-            for line in _difference(theirs.get(key), ours.get(key), f"{name}.{key}".strip("."))
+            for key in sorted(there.keys() | here.keys())
+            for line in _difference(there.get(key), here.get(key), f"{name}.{key}".strip("."))
         ]
-    return [] if theirs == ours else [f"{name}: {theirs!r} there, {ours!r} here"]
+    return [] if there == here else [f"{name}: {there!r} there, {here!r} here"]

@@ -20,7 +20,7 @@ def plot_task_differences(comparison: pd.DataFrame) -> Figure:
     no interval. `comparison` is as :func:`distilkit.study.paper_comparison.compare_with_paper`
     gives it, with the rows of table 1.
     """
-    columns = ["source", "what", "published", "ours", "low", "high"]
+    columns = ["source", "what", "published", "measured", "low", "high"]
     check_table("comparison", comparison, columns)
     is_task = comparison["what"].str.contains(": student minus teacher")
     rows = comparison[is_task & comparison["source"].eq("Table 1")]
@@ -31,13 +31,13 @@ def plot_task_differences(comparison: pd.DataFrame) -> Figure:
     axes = figure.subplots()
     for y, row in zip(heights, rows.itertuples(), strict=True):
         axes.plot(row.published, y + 0.17, **_PUBLISHED)
-        if not np.isfinite(row.ours):
+        if not np.isfinite(row.measured):
             place = {"xycoords": ("axes fraction", "data"), "va": "center", "color": style.GREY}
             axes.annotate("not run", (0.02, y), **place)
             continue
         colour = style.BLUE if row.low > 0 or row.high < 0 else style.GREY
         ends = [row.low, row.high] if np.isfinite([row.low, row.high]).all() else []
-        values = [row.ours, *ends]  # one line with a dot at its first point
+        values = [row.measured, *ends]  # one line with a dot at its first point
         axes.plot(values, [y - 0.17] * len(values), color=colour, **_MEASURED)
     axes.axvline(0, color=style.INK, linewidth=0.8, zorder=0.9)
     parts.row_chart(axes, len(rows))
@@ -46,8 +46,8 @@ def plot_task_differences(comparison: pd.DataFrame) -> Figure:
     axes.set_xlabel("student minus teacher (points)")
     handles = [
         axes.plot([], [], **_PUBLISHED, label="published (Sanh et al. 2019)")[0],
-        axes.plot([], [], color=style.BLUE, **_MEASURED, label="ours, 95 % interval clear of 0")[0],
-        axes.plot([], [], color=style.GREY, **_MEASURED, label="ours, not clear of 0")[0],
+        axes.plot([], [], color=style.BLUE, **_MEASURED, label="measured, interval clear of 0")[0],
+        axes.plot([], [], color=style.GREY, **_MEASURED, label="measured, not clear of 0")[0],
     ]
     figure.legend(handles=handles, loc="outside upper left")
     return style.freeze_layout(figure)

@@ -178,7 +178,7 @@ def plot_beside_paper(measured: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     axes.set_ylim(min(bottoms) * 1.05, max(tops) * 1.11)
     axes.set_xticks(centres, [wrap(name, group_pt - 2, 3) for name in names])
     axes.set_ylabel("retained, % of the teacher's score")
-    looks = {"ours (whisker: minimum and maximum over seeds)": _MEASURED}
+    looks = {"measured (whisker: minimum and maximum over seeds)": _MEASURED}
     looks["published (Sanh et al. 2019)"] = _PUBLISHED
     parts.legend_above(figure, [parts.swatch(name, **look) for name, look in looks.items()])
     parts.note_below(figure, " ".join(("Published numbers:", *GLUE_SLIPS)))

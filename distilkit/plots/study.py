@@ -104,14 +104,14 @@ def plot_ablation(table: pd.DataFrame) -> Figure:
     `table` is as :func:`distilkit.study.study.compare_ablation` gives it; a row without a
     measurement shows the published number only.
     """
-    table = check_table("table", table, ["left_out", "published", "ours", "low", "high"])
+    table = check_table("table", table, ["left_out", "published", "measured", "low", "high"])
     figure = style.new_figure(style.FULL_IN, 1.0 + 0.52 * len(table))
     axes = figure.subplots()
     hollow = {"color": style.INK, "marker": "D", "markerfacecolor": "w"}
     for y, row in zip(-np.arange(len(table)), table.itertuples(), strict=True):
-        if np.isfinite(row.ours):
-            parts.estimate(axes, y + 0.16, row.ours, row.low, row.high)
-            parts.signed_value(axes, row.ours, y + 0.16)
+        if np.isfinite(row.measured):
+            parts.estimate(axes, y + 0.16, row.measured, row.low, row.high)
+            parts.signed_value(axes, row.measured, y + 0.16)
         axes.plot(row.published, y - 0.16, linestyle="", markersize=4.5, **hollow)
         parts.signed_value(axes, row.published, y - 0.16, below=True)
     axes.axvline(0, color=style.INK, linewidth=0.8)
@@ -121,8 +121,8 @@ def plot_ablation(table: pd.DataFrame) -> Figure:
     axes.margins(x=0.12)
     axes.set_xlabel("change of the macro-score (points)")
     marks = [
-        parts.mark("ours, 95 % interval", style.BLUE, "o", linestyle="-"),
-        parts.mark("ours, not clear of 0", style.GREY, "o", linestyle="-"),
+        parts.mark("measured, 95 % interval", style.BLUE, "o", linestyle="-"),
+        parts.mark("measured, not clear of 0", style.GREY, "o", linestyle="-"),
         parts.mark("published (BERT, GLUE)", style.INK, "D", markerfacecolor="w"),
     ]
     parts.legend_above(figure, marks)

@@ -94,7 +94,7 @@ def paper_table(comparison: pd.DataFrame) -> str:
 
 def _paper_latex(comparison: pd.DataFrame) -> str:
     """The comparison over several pages (longtable), without the reasons: they need more room."""
-    shown = as_text(comparison)[["source", "what", "published", "ours", "verdict"]]
+    shown = as_text(comparison)[["source", "what", "published", "measured", "verdict"]]
     widths = "".join(rf"p{{{width}\linewidth}}" for width in (0.13, 0.35, 0.12, 0.16, 0.12))
     latex = shown.to_latex(escape=True, index=False, column_format=widths, longtable=True)
     return latex.replace("−", "$-$").replace("×", r"$\times$")

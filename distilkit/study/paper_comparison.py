@@ -42,8 +42,8 @@ _NAN = float("nan")
 def compare_with_paper(scale: Scale) -> pd.DataFrame:
     """Compare every claim of the paper and the article with the kit's value.
 
-    Columns: ``source, what, unit, published, ours, low, high, verdict, why, where``; ``low`` and
-    ``high`` bound the 95 % interval, ``where`` names the source of the kit's value. Scores are
+    Columns: ``source, what, unit, published, measured, low, high, verdict, why, where``; ``low``
+    and ``high`` bound the 95 % interval, ``where`` names the source of the kit's value. Scores are
     in points, means over seeds (the paper's are medians). A source that is missing or damaged
     gives a row "not run".
     """
@@ -135,7 +135,7 @@ def _cost(scale: Scale) -> list[Claim]:
         blocks, length = config.get("blocks") or (_NAN, _NAN)
         tokens = Measurement(blocks * length / 1e6, f"runs/{name}: once through")
     gpus = "cost of the distillation: 8 GPUs of 16 GB for about 90 hours"
-    text = "text to distil on: BooksCorpus and English Wikipedia, in words (ours in tokens)"
+    text = "text to distil on: BooksCorpus and English Wikipedia, in words (here in tokens)"
     gpu_hours, words_m = paper.TRAINING_GPUS * paper.TRAINING_HOURS, paper.CORPUS_WORDS / 1e6
     rule = {"same": False, "command": _first("figures", scale)}
     machine = rule | {"difference": "another machine and a fraction of the work"}
@@ -165,19 +165,19 @@ def _table_1(scale: Scale) -> list[Claim]:
         ("Abstract; table 1; article", nine, paper.RETAINED_PERCENT, ()),
         ("Table 1", "the same without WNLI", retained["macro without WNLI"], ("wnli",)),
     ):
-        ours = retained_share(scores, where, without) if measured - set(without) else None
-        claims.append(Claim(source, what, "%", share, ours, null=100, slip=2, **rule))
+        value = retained_share(scores, where, without) if measured - set(without) else None
+        claims.append(Claim(source, what, "%", share, value, null=100, slip=2, **rule))
     for name in paper.GLUE_TASKS:
-        task, ours, missing = name.lower().replace("-", ""), None, {}
+        task, value, missing = name.lower().replace("-", ""), None, {}
         if task in measured:
-            ours = macro_difference(scores[scores["task"] == task], where, "distilled", "teacher")
+            value = macro_difference(scores[scores["task"] == task], where, "distilled", "teacher")
         elif measured:
             missing = {"command": f"the scale {scale.name} leaves this task out"}
         student, bert = published.loc[["DistilBERT", "BERT-base"], name]
         what = f"{name}: student minus teacher ({student:.1f} − {bert:.1f})"
         task_rule = rule | missing | {"null": 0, "slip": 1 if name == "MNLI" else None}
         delta = round(student - bert, 2)
-        claims.append(Claim("Table 1", what, "points", delta, ours, **task_rule))
+        claims.append(Claim("Table 1", what, "points", delta, value, **task_rule))
     return claims
 
 
@@ -199,23 +199,23 @@ def _table_2(scale: Scale) -> list[Claim]:
         of_task = scores[(scores["task"] == task) & scores["arm"].isin(pair)]
         by_seed = of_task.groupby("seed")["arm"].nunique()
         both = by_seed.index[by_seed == len(pair)]
-        ours = None
+        value = None
         if len(both):
             where = f"runs/{scale.name}-*-{dataset}-*, {len(both)} seed(s)"
-            ours = macro_difference(of_task[of_task["seed"].isin(both)], where, *pair)
+            value = macro_difference(of_task[of_task["seed"].isin(both)], where, *pair)
         what = "distilled again minus once" if model == again else "student minus teacher"
         what, delta = f"{name}: {what} ({first:g} − {second:g})", round(first - second, 2)
         rule = {"null": 0, "slip": slip, "command": _finetune(scale, dataset, *pair)}
         rule |= paper_setting(scale)
-        claims.append(Claim("Table 2", what, "points", delta, ours, **rule))
+        claims.append(Claim("Table 2", what, "points", delta, value, **rule))
     pair = ("distilled_twice", "distilled")
     scores_and_source = arm_scores(scale, *pair, parts=True)
-    ours = scores_and_source and macro_difference(*scores_and_source, *pair)
-    what = "distilled again at fine-tuning minus once, on this scale's tasks (theirs: SQuAD F1)"
+    value = scores_and_source and macro_difference(*scores_and_source, *pair)
+    what = "distilled again at fine-tuning minus once, on this scale's tasks (paper: SQuAD F1)"
     delta = round(published.loc[again, "squad_f1"] - published.loc[student, "squad_f1"], 2)
     rule = {"same": False, "null": 0, "difference": "other tasks"}
     rule["command"] = _first("study", scale)
-    return [*claims, Claim("Section 4.1; article", what, "points", delta, ours, **rule)]
+    return [*claims, Claim("Section 4.1; article", what, "points", delta, value, **rule)]
 
 
 def _finetune(scale: Scale, task: str, arm: str, control: str) -> str:
@@ -272,8 +272,8 @@ def _table_4(scale: Scale) -> list[Claim]:
             few = f"{tasks} of {len(scale.tasks)} tasks"
             rule["difference"] = few if rule["same"] else f"{rule['difference']}; {few}"
             rule["same"] = False
-        ours = scores_and_source and macro_difference(*scores_and_source, *pair)
-        claims.append(Claim(source, what, "points", delta, ours, **rule))
+        value = scores_and_source and macro_difference(*scores_and_source, *pair)
+        claims.append(Claim(source, what, "points", delta, value, **rule))
     return claims
 
 
@@ -292,8 +292,8 @@ def _article(scale: Scale) -> list[Claim]:
         ("cosine_weight", "weight of the cosine"),
         ("temperature", "temperature T, the same for both"),
     ):
-        what, published, ours = f"triple loss: {words}", paper.TRIPLE_LOSS[key], None
+        what, published, value = f"triple loss: {words}", paper.TRIPLE_LOSS[key], None
         if key in loss_config:
-            ours = Measurement(loss_config[key], f"runs/{name}/config.json")
-        claims.append(Claim("Article; authors' code", what, "", published, ours, **rule))
+            value = Measurement(loss_config[key], f"runs/{name}/config.json")
+        claims.append(Claim("Article; authors' code", what, "", published, value, **rule))
     return claims

@@ -301,8 +301,9 @@ def _steps_in_equal_time(scale: Scale) -> int:
 def compare_ablation(scores: pd.DataFrame) -> pd.DataFrame:
     """Table 4 of the paper and the kit's: the effect of leaving a part out, in points.
 
-    Columns ``left_out, published, ours, low, high, seeds``: ours is the arm's macro-score minus the
-    distilled student's, paired by seed, with its 95 % t-interval; NaN where the arm is missing.
+    Columns ``left_out, published, measured, low, high, seeds``: measured is the arm's macro-score
+    minus the distilled student's, paired by seed, with its 95 % t-interval; NaN where the arm is
+    missing.
     """
     table = ablation().rename(columns={"delta": "published"})
     differences = [
@@ -311,7 +312,8 @@ def compare_ablation(scores: pd.DataFrame) -> pd.DataFrame:
         else {}
         for part in table.left_out
     ]
-    for column, name in (("ours", "mean"), ("low", "low"), ("high", "high"), ("seeds", "seeds")):
+    names = {"measured": "mean", "low": "low", "high": "high", "seeds": "seeds"}
+    for column, name in names.items():
         table[column] = [each.get(name, float("nan")) for each in differences]
     return table
 

@@ -96,14 +96,14 @@ def tally(table: pd.DataFrame) -> str:
 def as_text(table: pd.DataFrame) -> pd.DataFrame:
     """Format the table for print: numbers with their units, the kit's with their intervals.
 
-    Columns: ``source, what, published, ours, verdict, why, where``.
+    Columns: ``source, what, published, measured, verdict, why, where``.
     """
     shown = table[["source", "what"]].copy()
     shown["published"] = [
         _with_unit(f"{row.published:,.2f}".rstrip("0").rstrip("."), row.unit)
         for row in table.itertuples()
     ]
-    shown["ours"] = [_with_unit(_measured(row), row.unit) for row in table.itertuples()]
+    shown["measured"] = [_with_unit(_measured(row), row.unit) for row in table.itertuples()]
     return shown.join(table[["verdict", "why", "where"]])
 
 
@@ -114,8 +114,8 @@ def _with_unit(number: str, unit: str) -> str:
 
 def _measured(row: Any) -> str:
     number_format = ".1f" if row.unit in ("points", "%") else ",.4g"
-    value, low, high = (f"{number:{number_format}}" for number in (row.ours, row.low, row.high))
-    if math.isnan(row.ours):
+    value, low, high = (f"{number:{number_format}}" for number in (row.measured, row.low, row.high))
+    if math.isnan(row.measured):
         return ""
     if math.isnan(row.low) or math.isnan(row.high) or row.low == row.high:
         return value
@@ -135,5 +135,5 @@ def claim_row(claim: Claim) -> dict[str, Any]:
     if claim.slip is not None:
         why += f" (slip {claim.slip})"
     published = {name: getattr(claim, name) for name in ("source", "what", "unit", "published")}
-    ours = {"ours": measurement.value, "low": measurement.low, "high": measurement.high}
-    return published | ours | {"verdict": verdict, "why": why, "where": measurement.where}
+    values = {"measured": measurement.value, "low": measurement.low, "high": measurement.high}
+    return published | values | {"verdict": verdict, "why": why, "where": measurement.where}

@@ -58,7 +58,7 @@ LISTEN = """
             painted.port2.postMessage(0);
         });
     };
-    new MutationObserver(() => seen("ours")).observe(
+    new MutationObserver(() => seen("measured")).observe(
         document.querySelector(".dk-panel svg"),
         { subtree: true, attributes: true, attributeFilter: ["width"] },
     );
@@ -106,7 +106,7 @@ def main() -> None:
         low, mid, high = np.percentile(ms, (5, 50, 95))
         print(f"{who:5}  p5 {low:6.1f} ms   p50 {mid:6.1f} ms   p95 {high:6.1f} ms   n {len(ms)}")
     p50, p95 = (
-        np.percentile(times["plain"], q) / np.percentile(times["ours"], q) for q in (50, 95)
+        np.percentile(times["plain"], q) / np.percentile(times["measured"], q) for q in (50, 95)
     )
     print(f"the plain way takes {p50:.1f} times as long at p50, {p95:.1f} times at p95")
     changes = sum(a != b for a, b in pairwise(frames))
@@ -125,7 +125,7 @@ def press(page, presses: int) -> dict[str, list[float]]:
     plain = page.locator(".widget-interact .noUi-handle")
     page.evaluate(LISTEN)
     for number in range(2 * presses):
-        who, handle = (("ours", ours), ("plain", plain))[number % 2]
+        who, handle = (("measured", ours), ("plain", plain))[number % 2]
         handle.focus()
         before = page.evaluate("who => window.times[who].length", who)
         page.keyboard.press("ArrowRight" if number // 2 % 40 < 20 else "ArrowLeft")

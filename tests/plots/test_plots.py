@@ -454,11 +454,11 @@ def test_models_without_a_score_stay_out_of_the_score_panel():
 
 
 def test_beside_paper_draws_both_and_says_what_slipped():
-    ours = pd.DataFrame(
-        [("sst2", 98.0, 97, 99), ("cola", np.nan, np.nan, np.nan), ("ours", 90, np.nan, np.nan)],
+    kept = pd.DataFrame(
+        [("sst2", 98.0, 97, 99), ("cola", np.nan, np.nan, np.nan), ("own", 90, np.nan, np.nan)],
         columns=["task", "retained", "low", "high"],
     )
-    figure = plots.plot_beside_paper(ours, paper.retained())
+    figure = plots.plot_beside_paper(kept, paper.retained())
     heights = [bar.get_height() for bar in bars(figure.axes[0])]
     np.testing.assert_allclose(heights, [98, 100 * 91.3 / 92.7, 100 * 51.3 / 56.3, 90])
     text = " ".join(texts_of(figure).split())

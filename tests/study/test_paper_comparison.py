@@ -161,7 +161,7 @@ def test_the_verdict_follows_from_the_numbers(published, found, rule, verdict, r
 
 def test_every_table_and_figure_of_the_paper_is_there(tiny):
     table = compare_with_paper(tiny)
-    columns = ["source", "what", "unit", "published", "ours", "low", "high", "verdict", "why"]
+    columns = ["source", "what", "unit", "published", "measured", "low", "high", "verdict", "why"]
     assert list(table) == [*columns, "where"]
     sources = " ".join(table["source"]).lower()
     for source in ("figure 1", "table 1", "table 2", "table 3", "table 4", "abstract", "article"):
@@ -207,15 +207,15 @@ def test_what_is_counted_equals_transformers_own_models(tiny):
     table = compare_with_paper(tiny)
     bert = sum(p.numel() for p in BertModel(BertConfig()).parameters())
     student = sum(p.numel() for p in DistilBertModel(DistilBertConfig()).parameters())
-    assert row(table, "BERT-base: parameters").ours == bert / 1e6
-    assert row(table, "DistilBERT: parameters").ours == student / 1e6
-    assert row(table, "recent models").ours == student / 1e6
-    assert row(table, "fewer than BERT-base's, share").ours == 100 * (1 - student / bert)
-    assert row(table, "size of the model").ours == 4 * student / 1e6
+    assert row(table, "BERT-base: parameters").measured == bert / 1e6
+    assert row(table, "DistilBERT: parameters").measured == student / 1e6
+    assert row(table, "recent models").measured == student / 1e6
+    assert row(table, "fewer than BERT-base's, share").measured == 100 * (1 - student / bert)
+    assert row(table, "size of the model").measured == 4 * student / 1e6
     for what in ("BERT-base: parameters", "DistilBERT: parameters", "recent models"):
         assert row(table, what).verdict == REPRODUCED
     assert row(table, "size of the model").verdict == PARTLY
-    assert row(table, "five classes").ours == 5
+    assert row(table, "five classes").measured == 5
 
 
 def test_counting_leaves_the_random_numbers_alone(tiny):
@@ -234,7 +234,7 @@ def test_counting_leaves_the_random_numbers_alone(tiny):
 def test_an_empty_home_gives_rows_that_say_what_to_run(tiny):
     table = compare_with_paper(tiny)
     missing = table[table["verdict"] == NOT_RUN]
-    assert missing["ours"].isna().all()
+    assert missing["measured"].isna().all()
     assert (missing["why"] != "").all()
     assert (missing["where"] == "").all()
     assert row(table, "without the MLM loss").why.endswith("python -m distilkit study")
@@ -272,7 +272,7 @@ def test_values_equal_a_plain_computation(tiny):
 
     def check(what, values):
         found = row(table, what)
-        assert (found.ours, found.low, found.high) == pytest.approx(plain_interval(values))
+        assert (found.measured, found.low, found.high) == pytest.approx(plain_interval(values))
         assert "figures/tiny/study.csv, 4 seeds, test sets" in found["where"]
 
     check("BERT-base: macro-score", [macro("teacher", s) for s in SEEDS])
@@ -313,7 +313,7 @@ def test_only_seeds_with_all_tasks_of_both_arms_count(tiny):
     found = row(compare_with_paper(tiny), "without the MLM loss")
     macro = scores.groupby(["arm", "seed"]).score.mean()
     pairs = [macro["without_mlm", s] - macro["distilled", s] for s in (1, 4)]
-    assert found.ours == pytest.approx(np.mean(pairs))
+    assert found.measured == pytest.approx(np.mean(pairs))
     assert "2 seeds" in found["where"]
 
 
@@ -413,12 +413,12 @@ def test_what_notebook_6_and_the_runs_left_is_read(tiny):
     write_run("tiny-distilled", {"kind": "pretrain", "seconds": 1800.0}, config)
     table = compare_with_paper(tiny)
     fast = row(table, "60 % faster")
-    assert (fast.ours, fast.verdict) == (2.0, PARTLY)
+    assert (fast.measured, fast.verdict) == (2.0, PARTLY)
     assert "128 tokens" in fast["where"]
     own = row(table, "own pair of models")
-    assert (own.ours, own.verdict) == (1.5, NOT_HERE)
-    assert row(table, "about 90 hours").ours == 0.5
-    assert row(table, "text to distil on").ours == 0.0064
+    assert (own.measured, own.verdict) == (1.5, NOT_HERE)
+    assert row(table, "about 90 hours").measured == 0.5
+    assert row(table, "text to distil on").measured == 0.0064
     assert row(table, "weight of the soft targets").verdict == REPRODUCED
     assert row(table, "weight of the masked words").verdict == PARTLY
 
@@ -439,10 +439,10 @@ def test_imdb_and_squad_come_from_runs_of_their_names(tiny):
     table = compare_with_paper(tiny)
     imdb = row(table, "IMDb")
     expected = plain_interval([-1.0, -3.0])
-    assert (imdb.ours, imdb.low, imdb.high) == pytest.approx(expected)
+    assert (imdb.measured, imdb.low, imdb.high) == pytest.approx(expected)
     assert imdb.verdict == NOT_HERE
-    assert row(table, "SQuAD exact match: distilled again").ours == pytest.approx(5.0)
-    assert row(table, "SQuAD F1: distilled again").ours == pytest.approx(2.0)
+    assert row(table, "SQuAD exact match: distilled again").measured == pytest.approx(5.0)
+    assert row(table, "SQuAD F1: distilled again").measured == pytest.approx(2.0)
     assert row(table, "SQuAD F1: student minus teacher").verdict == NOT_RUN
 
 
@@ -465,7 +465,7 @@ def test_the_figure_shows_every_task_and_says_what_was_not_run(tiny):
     tasks = table[table["what"].str.contains("student minus teacher") & (table.source == "Table 1")]
     assert drawn["D"] == [[value] for value in tasks["published"]]
     measured = tasks[tasks["verdict"] != NOT_RUN]
-    assert drawn["o"] == measured[["ours", "low", "high"]].to_numpy().tolist()
+    assert drawn["o"] == measured[["measured", "low", "high"]].to_numpy().tolist()
 
 
 # ------------------------------------------------------------------------------ as it is shown
@@ -477,11 +477,11 @@ def test_numbers_are_shown_with_unit_and_interval(tiny):
     shown = as_text(table)
     raw, cola = row(table, "CoLA: student"), row(shown, "CoLA: student")
     assert cola.published == "−5 points"
-    ours = f"{raw.ours:.1f} ({raw.low:.1f} to {raw.high:.1f}) points".replace("-", "−")
-    assert cola.ours == ours
+    ours = f"{raw.measured:.1f} ({raw.low:.1f} to {raw.high:.1f}) points".replace("-", "−")
+    assert cola.measured == ours
     assert row(shown, "60 % faster").published == "1.63 ×"
     assert row(shown, "text to distil on").published == "3,300 M"
-    assert row(shown, "60 % faster").ours == ""  # and no 0 where there is nothing
+    assert row(shown, "60 % faster").measured == ""  # and no 0 where there is nothing
     counts = table["verdict"].value_counts()
     assert tally(table).startswith(f"{len(table)} claims: {counts[REPRODUCED]} reproduced, ")
 
@@ -510,7 +510,7 @@ def test_the_report_holds_it_and_its_files(tiny):
     assert tally(table) in page
     assert page.count('<td class="verdict') == len(table)
     written = pd.read_csv(tiny.figures / "report_paper.csv", keep_default_na=True)
-    np.testing.assert_allclose(written["ours"], table["ours"])
+    np.testing.assert_allclose(written["measured"], table["measured"])
     assert list(written["verdict"]) == list(table["verdict"])
     latex = (tiny.figures / "report_paper.tex").read_text()
     assert r"CoLA: student minus teacher (51.3 $-$ 56.3) & $-$5 points &  & not run \\" in latex

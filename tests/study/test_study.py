@@ -288,10 +288,10 @@ def test_table_4_beside_ours():
     table = compare_ablation(pd.DataFrame(rows, columns=COLUMNS)).set_index("left_out")
     assert set(table.index) == set(ABLATION)
     assert table.published["cosine loss"] == -1.46
-    assert table.ours["cosine loss"] == pytest.approx(-1.5)
-    assert table.ours["teacher initialization"] == pytest.approx(-20.5)
+    assert table.measured["cosine loss"] == pytest.approx(-1.5)
+    assert table.measured["teacher initialization"] == pytest.approx(-20.5)
     assert table.low["cosine loss"] == pytest.approx(-1.5 - 12.7062 * 0.5, rel=1e-4)  # t, 1 degree
-    assert table.loc["MLM loss", ["ours", "low", "high", "seeds"]].isna().all()
+    assert table.loc["MLM loss", ["measured", "low", "high", "seeds"]].isna().all()
 
 
 def test_unknown_arm_and_missing_measurement(home, toy):
@@ -368,7 +368,7 @@ def test_what_is_kept_at_each_temperature():
 
 def test_figure_of_table_4_shows_both_and_what_is_missing(studied):
     table = compare_ablation(studied[1])
-    table.loc[1, ["ours", "low", "high"]] = float("nan")
+    table.loc[1, ["measured", "low", "high"]] = float("nan")
     table.loc[2, ["low", "high"]] = float("nan")  # one seed: a dot without an interval
     axes = plot_ablation(table).axes[0]
     said = [text.get_text() for text in axes.texts]
