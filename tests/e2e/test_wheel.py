@@ -85,6 +85,7 @@ def test_commands_run_in_an_empty_folder_and_write_only_there(command, environme
     run = tmp_path / "runs" / "first"
     assert (run / "result.json").is_file()
     assert (run / "model" / "model.safetensors").is_file()
+    assert "loss" in command("doctor")
     command("notebooks", "sequence")
     copies = sorted(path.name for path in (tmp_path / "sequence").iterdir())
     assert copies == sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))

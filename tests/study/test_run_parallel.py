@@ -90,7 +90,7 @@ run_parallel(nap, [(number,) for number in range(1, 100)], "nap")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no signals, and a parent's number stays")
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_workers_end_with_their_parent(number, tmp_path):
     script, seen = tmp_path / "naps.py", tmp_path / "seen"
     script.write_text(NAPS)
