@@ -150,7 +150,6 @@ def _finetune_options(parser: ArgumentParser) -> None:
 
 def finetune(options: Namespace) -> None:
     """Fine-tune a checkpoint on a task or on your own data, with --teacher on soft targets too."""
-    from distilkit.models.loading import load_tokenizer
     from distilkit.run import run_folder
 
     chosen = chosen_scale(options)
@@ -162,16 +161,14 @@ def finetune(options: Namespace) -> None:
     arguments = {"training": chosen.finetuning, "max_length": options.max_length}
     if options.teacher:
         arguments["loss_config"] = FinetuneLossConfig(**loss_config)
-    tokenizer = load_tokenizer(options.tokenizer or options.checkpoint)
     on_task = _finetune_on_squad if options.task == "squad" else _finetune_on_task
-    print_result(on_task(options, chosen, tokenizer, arguments))
+    print_result(on_task(options, chosen, arguments))
 
 
-def _finetune_on_task(
-    options: Namespace, chosen: Scale, tokenizer: Any, arguments: dict[str, Any]
-) -> Run:
+def _finetune_on_task(options: Namespace, chosen: Scale, arguments: dict[str, Any]) -> Run:
     from distilkit import finetuning
     from distilkit.data.sources import fewer_examples, load_task
+    from distilkit.models.loading import load_tokenizer
     from distilkit.processes import processes
 
     task = chosen_task(options, options.teacher)
@@ -183,20 +180,20 @@ def _finetune_on_task(
     if options.teacher:
         arguments["teacher"] = finetuning.fine_tuned_on(options.teacher, task)
     model = finetuning.classifier(options.checkpoint, task, chosen.finetuning.seed)
+    tokenizer = load_tokenizer(options.tokenizer or options.checkpoint)
     name = options.name or f"{chosen.name}-{task}-{chosen.finetuning.seed}"
     return finetuning.finetune(
         model, tokenizer, task, data, name=name, unlabelled=unlabelled, **arguments
     )
 
 
-def _finetune_on_squad(
-    options: Namespace, chosen: Scale, tokenizer: Any, arguments: dict[str, Any]
-) -> Run:
+def _finetune_on_squad(options: Namespace, chosen: Scale, arguments: dict[str, Any]) -> Run:
     from transformers import AutoModelForQuestionAnswering
 
     from distilkit.data import question_answering, squad
     from distilkit.data.sources import fewer_examples
     from distilkit.models.heads import fine_tuned
+    from distilkit.models.loading import load_tokenizer
 
     data = squad.load_squad(given(options, "scale").get("glue", squad.HUB))
     data["train"] = fewer_examples(data["train"], options.examples)
@@ -204,6 +201,7 @@ def _finetune_on_squad(
         arguments["teacher"] = fine_tuned(AutoModelForQuestionAnswering, options.teacher)
     seed = chosen.finetuning.seed
     model = question_answering.question_answerer(options.checkpoint, seed)
+    tokenizer = load_tokenizer(options.tokenizer or options.checkpoint)
     name = options.name or f"{chosen.name}-squad-{seed}"
     return question_answering.finetune_squad(model, tokenizer, data, name=name, **arguments)
 
