@@ -11,6 +11,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 from paths import ROOT
 from processes import Died
@@ -243,7 +244,7 @@ CALLS = (  # every call that changes the disk, where the module looks it up
     ("os", "rename"),
     ("os", "replace"),
     ("shutil", "rmtree"),
-    ("checkpoint", "save_file"),
+    ("safetensors.torch", "save_file"),
     ("checkpoint", "write_json"),
     ("checkpoint", "file_sha256"),
 )
@@ -251,7 +252,8 @@ CALLS = (  # every call that changes the disk, where the module looks it up
 
 def count_calls(monkeypatch, module: str, name: str, fatal: int | None, after: bool) -> list[int]:
     """Count the calls of a function; the one numbered `fatal` dies, before or after its work."""
-    owner = getattr(checkpoint, module) if module != "checkpoint" else checkpoint
+    owner = {"checkpoint": checkpoint, "safetensors.torch": safetensors.torch}.get(module)
+    owner = owner or getattr(checkpoint, module)
     real, calls = getattr(owner, name), []
 
     def patched(*arguments, **options):

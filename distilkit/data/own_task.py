@@ -169,6 +169,8 @@ def unlabelled_from(
                 values = tuple(table.columns[name][row] for name in names)
                 found.setdefault(text_key(values), values)
     texts = [values for key, values in found.items() if key not in held_out]
+    if not found:
+        raise ValueError(f"{sources}: no text in the column {' or '.join(names)}: give more")
     if not texts:
         raise ValueError("the unlabelled texts are all in the validation or test split: give more")
     return datasets.Dataset.from_dict(

@@ -267,7 +267,7 @@ def test_a_run_is_watched_stopped_and_goes_on(lab, page):
     page.wait_for_timeout(2000)  # what is asked while the kernel clears its queue would be dropped
     page.evaluate("void window.jupyterapp.commands.execute('notebook:run-all-cells')")
     page.wait_for_function(
-        "document.querySelector('.dk-said')?.innerText.includes('finished, step 1500 of 800')"
+        "document.querySelector('.dk-said')?.innerText.includes('finished, step 800 of 800')"
     )
     lines = (home / "runs" / "live" / "metrics.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]

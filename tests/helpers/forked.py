@@ -78,6 +78,7 @@ def finish_ranks(ranks: list[Forked]) -> tuple[list[int], str]:
 
 def _become(command: list[str], environment: dict[str, str], output: str) -> None:
     os.setsid()  # a signal to its group reaches it and its children alone
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background ignore it
     os.environ.clear()
     os.environ.update(environment)
     sink = os.open(output, os.O_WRONLY | os.O_APPEND)

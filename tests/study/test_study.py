@@ -55,7 +55,7 @@ def toy(tmp_path_factory, tokenizer):
         TINY,
         teacher=str(folder),
         text=str(text),
-        glue=str(fewer_rows(SHIPPED / "glue", folder / "glue", 60)),
+        glue=str(fewer_rows(SHIPPED / "glue", folder / "glue", 35)),
         tasks=("cola", "mnli"),
         length=16,
         distillation=replace(TINY.distillation, steps=6, batch_size=4, micro_batch_size=4),
@@ -409,7 +409,7 @@ def test_what_was_trained_otherwise_is_refused_before_anything_is_trained(
     with pytest.raises(ValueError, match=r"was begun with steps = 2, here 3"):
         run_study(longer, (11, 12), ("teacher",), out=studied[0] / "no.csv")
     for task in toy.tasks:
-        rows = load_task(toy, task)["train"].select(range(50))
+        rows = load_task(toy, task)["train"].select(range(30))
         (tmp_path / task).mkdir()
         for split in ("train", "validation"):
             rows.to_parquet(tmp_path / task / f"{split}.parquet")
