@@ -414,7 +414,7 @@ def test_what_was_trained_otherwise_is_refused_before_anything_is_trained(
         for split in ("train", "validation"):
             rows.to_parquet(tmp_path / task / f"{split}.parquet")
     fewer = replace(toy, glue=str(tmp_path))
-    with pytest.raises(ValueError, match=r"begun with examples = \d+, here 50"):
+    with pytest.raises(ValueError, match=r"begun with examples = \d+, here 30"):
         study.study_steps({11: fewer}, ("teacher",))
 
 
