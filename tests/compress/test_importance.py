@@ -25,6 +25,8 @@ from distilkit.masking import MaskedBlocks
 from distilkit.models.pruning import prune
 from distilkit.student import student_from_teacher
 
+pytestmark = pytest.mark.slow
+
 HEAD_SIZE, UNITS = 8, 12
 COLUMNS = {  # of these matrices: the heads', the units'
     "bert": ("attention.output.dense.weight", "output.dense.weight"),

@@ -19,6 +19,8 @@ from distilkit.config import RESULTS, SHIPPED
 from distilkit.data import task_files
 from distilkit.study.arms import macro_scores
 
+pytestmark = pytest.mark.slow
+
 # GLUE's schema, written out once more by hand from its dataset card.
 SCHEMA = {
     "cola": ["sentence", "label", "idx"],

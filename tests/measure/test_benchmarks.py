@@ -38,6 +38,8 @@ from distilkit.measure.step_benchmark import (
 )
 from distilkit.student import student_from_teacher
 
+pytestmark = pytest.mark.slow
+
 VOCABULARY = 205  # of small_bert
 
 

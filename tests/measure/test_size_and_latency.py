@@ -22,6 +22,8 @@ from distilkit.measure import latency, size
 from distilkit.measure.latency import compare, latency_ms, throughput_per_s
 from distilkit.measure.size import bytes_on_disk, parameter_count, peak_memory_mb
 
+pytestmark = pytest.mark.slow
+
 SMALL_BERT = {
     "vocab_size": 2000,
     "hidden_size": 64,

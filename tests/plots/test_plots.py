@@ -28,6 +28,8 @@ from distilkit.plots.text import number, text_width_pt, wrap
 from distilkit.study import paper
 from figures import box, png_size, shown_texts
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 WORDS = [
     *("day", "beginning", "world", "moment", "week", "first", "end", "night"),

@@ -32,6 +32,8 @@ from distilkit.study.fidelity import (
 )
 from figures import box, shown_texts
 
+pytestmark = pytest.mark.slow
+
 WORDS = [f"w{i}" for i in range(200)]
 
 

@@ -31,6 +31,8 @@ from distilkit.study.verdicts import (
     tally,
 )
 
+pytestmark = pytest.mark.slow
+
 EVIL = "<script>document.title='owned'</script>&_"
 NAN = float("nan")
 SEEDS = (1, 2, 3, 4)
