@@ -307,5 +307,8 @@ def _as_datasets(
 def _digest(parts: Mapping[str, Mapping[str, list[Any]]], meaning: Labels) -> str:
     digest = hashlib.sha256(repr(meaning).encode())
     for split, part in parts.items():
-        digest.update(repr((split, part)).encode())
+        for name, values in part.items():
+            digest.update(repr((split, name)).encode())
+            for value in values:  # one by one: the text of a whole column may be large
+                digest.update(repr(value).encode() + b"\n")
     return digest.hexdigest()

@@ -11,6 +11,7 @@ import gzip
 import io
 import json
 import sys
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 # The first word of a file's name -> the split that it holds
 SPLITS = {name: name for name in ("train", "validation", "test")}
 SPLITS |= dict.fromkeys(("dev", "val", "valid"), "validation")
+_DAMAGED_GZIP = (EOFError, OSError, zlib.error)  # cut off; a wrong checksum; wrong content
 _LFS = b"version https://git-lfs"  # what git stores in place of a large file
 
 
@@ -174,7 +176,7 @@ def _text_lines(file: Iterable[bytes], path: Path) -> Iterator[str]:
         raise ValueError(
             f"{path.name}, line {number} is not UTF-8 ({error.reason}): save the file as UTF-8"
         ) from None
-    except (EOFError, OSError) as error:  # a damaged .gz
+    except _DAMAGED_GZIP as error:
         raise ValueError(f"{path.name}, after line {number}: cannot be read ({error})") from None
 
 
@@ -259,8 +261,11 @@ def read_parquet(paths: Sequence[Path]) -> Any:
 
     tables = []
     for path in paths:
-        with _open(path) as file:
-            content = file.read()
+        try:
+            with _open(path) as file:
+                content = file.read()
+        except _DAMAGED_GZIP as error:
+            raise ValueError(f"{path.name} cannot be read ({error})") from None
         if content.startswith(_LFS):
             raise ValueError(f"{path} is git's pointer to a large file: run `git lfs pull` there")
         try:

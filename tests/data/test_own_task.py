@@ -414,10 +414,15 @@ def test_damaged_json_and_gzip(tmp_path):
     path.write_text('{"body": "a", "team": "b"}\n\n{"body": "a", \n')
     with pytest.raises(ValueError, match=r"own\.jsonl, line 3"):
         teams(path)
-    path = tmp_path / "own.csv.gz"
-    path.write_bytes(gzip.compress(b"body,team\n" + b"text,b\n" * 9000)[:-20])
-    with pytest.raises(ValueError, match=r"own\.csv\.gz"):
-        teams(path)
+    lines = b"".join(b"text %d,b\n" % i for i in range(9000))
+    whole = gzip.compress(b"body,team\n" + lines)
+    middle = len(whole) // 2
+    for damaged in (whole[:-20], whole[:middle] + bytes(99) + whole[middle + 99 :]):
+        for name in ("own.csv.gz", "own.parquet.gz"):
+            path = tmp_path / name
+            path.write_bytes(damaged)
+            with pytest.raises(ValueError, match=name):
+                teams(path)
 
 
 # --- unlabelled texts -------------------------------------------------------------------------
