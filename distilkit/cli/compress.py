@@ -41,8 +41,9 @@ def compress(options: Namespace) -> int:
     from distilkit.run import run_folder
 
     chosen = chosen_scale(options)
-    run_folder(options.name or options.out.name)
-    check_out(options.out)
+    name = options.name or options.out.name
+    run_folder(name)
+    check_out(options.out, name)
     task = chosen_task(options, options.checkpoint)
     if task.data is None:
         task = changed(task, data=load_task(chosen, task))
@@ -68,7 +69,7 @@ def compress(options: Namespace) -> int:
         unlabelled=unlabelled,
         loss_config=FinetuneLossConfig(**given(options, "finetune_loss")),
         max_length=options.max_length,
-        name=options.name,
+        name=name,
         licence=options.licence,
     )
     shown = table.drop(columns=["split", "threads", "latency_ms_p95"])

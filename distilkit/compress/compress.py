@@ -75,7 +75,8 @@ def compress(
             not fit it, a folder with other files.
     """
     out = Path(out).expanduser()
-    check_out(out)
+    name = name or out.name
+    check_out(out, name)
     teacher, tokenizer = fine_tuned_on(checkpoint, task), load_tokenizer(checkpoint)
     if layers is None:
         layers = default_layers(teacher.config.num_hidden_layers, depth)
@@ -87,7 +88,7 @@ def compress(
         task,
         task.data,
         training,
-        name=name or out.name,
+        name=name,
         teacher=teacher,
         unlabelled=unlabelled,
         loss_config=loss_config,

@@ -31,9 +31,16 @@ _CARD = jinja2.Environment(
 _PIPELINES = {"token_classification": "token-classification"}  # others: text-classification
 
 
-def check_out(out: Path) -> None:
-    """Raise FileExistsError if `out` holds what :func:`write_folder` has not written."""
-    if out.exists() and not (out / MARK).is_file() and (not out.is_dir() or any(out.iterdir())):
+def check_out(out: Path, run: str) -> None:
+    """Raise FileExistsError if `out` holds anything but an earlier result of this run."""
+    mark = out / MARK
+    if mark.is_file():
+        earlier = json.loads(mark.read_text(encoding="utf-8")).get("run")
+        if earlier != run:
+            raise FileExistsError(
+                f"{out} holds the model of run {earlier!r}: give another folder, or move it away"
+            )
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"{out} is there already: give another folder, or move it away")
 
 
@@ -57,7 +64,7 @@ def write_folder(
         about: ``checkpoint`` (the teacher's), ``layers``, ``max_length``.
         licence: of the teacher; None: as its own card says, if it does.
     """
-    check_out(out)
+    check_out(out, run.name)
     part = out.with_name(f"{out.name}.partial")
     shutil.rmtree(part, ignore_errors=True)
     (part / "onnx").mkdir(parents=True)
@@ -67,7 +74,10 @@ def write_folder(
     for name in FILES.values():
         shutil.copyfile(onnx / name, part / "onnx" / name)
     table.to_csv(part / "scores.csv", index=False)
-    mark = {**about, "layers": list(about["layers"]), "run": run.name, "config": run.config()}
+    folder = local_path(about["checkpoint"])
+    teacher = _name_of(folder) if folder else about["checkpoint"]  # no path: it may be uploaded
+    mark = {**about, "checkpoint": teacher, "layers": list(about["layers"]), "run": run.name}
+    mark["config"] = run.config()
     (part / MARK).write_text(json.dumps(mark, indent=1) + "\n", encoding="utf-8")
     model_card(student, table, task, run, about, licence).save(part / "README.md")
     shutil.rmtree(out, ignore_errors=True)

@@ -122,7 +122,8 @@ def test_the_card_and_the_upload(small, monkeypatch):
     assert found["base_model"] == "owner/bert"
     assert found["base_model_relation"] == "finetune"
     assert found["pipeline_tag"] == "text-classification"
-    assert str(home) not in made.content
+    for file in ("README.md", "compression.json", "config.json", "scores.csv"):
+        assert str(home) not in (home / "small" / file).read_text()
     assert all(label in made.text for label in task.labels)
 
     calls = []
@@ -143,6 +144,8 @@ def test_a_finished_run_is_read_again(small):
     rows = (Run(home / "runs" / "small").path / "metrics.jsonl").read_text()
     again = compress(teacher, task, home / "small", QUICK, depth=2)
     assert (Run(home / "runs" / "small").path / "metrics.jsonl").read_text() == rows
+    with pytest.raises(FileExistsError, match="'small'"):
+        compress(teacher, task, home / "small", QUICK, depth=2, name="another")
     columns = ["score", "difference", "low", "high", "agreement"]
     pd.testing.assert_frame_equal(first[columns], again[columns])
 
