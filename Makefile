@@ -41,7 +41,7 @@ bench-panels: $(VENV)/tested    ## from key press to picture, in a browser
 	$(BIN)/python tests/measurements/bench_panels.py
 
 soak: $(VENV)/tested            ## the long form: 30 kills, the sequence 20 times and from the cache
-	$(BIN)/python -m pytest --soak tests/e2e/test_soak.py tests/e2e/test_hub.py
+	$(BIN)/python -m pytest --soak tests/e2e/test_soak.py tests/e2e/test_hub_scales.py
 
 clean:                          ## runs, caches, figures; the environment stays
 	rm -rf runs data/cache figures/tiny figures/small figures/base
