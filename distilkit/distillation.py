@@ -20,7 +20,7 @@ from distilkit.families import check_cosine_layers, mlm_head, positions, width_p
 from distilkit.fused_loss import fused_triple_loss
 from distilkit.masking import MaskedBlocks
 from distilkit.processes import eval_mode, processes, to_device
-from distilkit.run import Run, as_json, fingerprint, open_run
+from distilkit.run import Run, as_json, fingerprint, open_run, teacher_entry
 from distilkit.training_loop import sum_over_processes, train
 
 # (student, teacher, batch, counts) -> named terms, weighted, each divided by the step's counts
@@ -90,7 +90,7 @@ def pretrain(
         "loss_config": as_json(loss_config),
         "training": as_json(training),
         "model": fingerprint(model),
-        "teacher": fingerprint(teacher) if teacher is not None else None,
+        "teacher": teacher_entry(teacher),
         "validation": validation.identity() if validation is not None else None,
         "blocks": list(blocks.blocks.shape),
         **blocks.identity(),

@@ -41,7 +41,7 @@ from distilkit.losses import at_least_float32
 from distilkit.models.heads import fine_tuned, with_new_head
 from distilkit.models.vocabulary import check_vocabulary, own_tokenizer
 from distilkit.processes import eval_mode, processes, to_device
-from distilkit.run import Run, as_json, fingerprint, open_run, run_folder
+from distilkit.run import Run, as_json, fingerprint, open_run, run_folder, teacher_entry
 from distilkit.training_loop import Loss, evaluate, train
 
 LEAST_LENGTH = 8  # tokens: two sentences, [CLS] and [SEP] twice
@@ -342,7 +342,7 @@ def run_finetuning(
         "loss_config": as_json(loss_config) if loss_config else None,
         "training": as_json(training),
         "model": fingerprint(model),
-        "teacher": fingerprint(teacher) if teacher is not None else None,
+        "teacher": teacher_entry(teacher),
         "examples": len(examples),
         **config,
     }

@@ -269,6 +269,11 @@ def fingerprint(model: PreTrainedModel) -> dict[str, str]:
     return {"class": type(model).__name__, "sha256": digest.hexdigest()}
 
 
+def teacher_entry(teacher: PreTrainedModel | None) -> dict[str, str] | None:
+    """Return a teacher's fingerprint and name for a run's config; None without a teacher."""
+    return None if teacher is None else fingerprint(teacher) | {"name": teacher.name_or_path}
+
+
 def runs() -> pd.DataFrame:
     """All runs, one row each: name, finished, and the scalars of its result."""
     import pandas as pd
@@ -348,9 +353,12 @@ def _damaged(path: Path, why: Any) -> str:
 def _difference(there: Any, here: Any, name: str = "") -> list[str]:
     """What differs between two configs, as ``key: value there, value here`` lines."""
     if isinstance(there, dict) and isinstance(here, dict):
+        keys = there.keys() | here.keys()
+        if "sha256" in keys:  # a teacher that was moved is the same teacher
+            keys -= {"name"}
         return [
             line
-            for key in sorted(there.keys() | here.keys())
+            for key in sorted(keys)
             for line in _difference(there.get(key), here.get(key), f"{name}.{key}".strip("."))
         ]
     return [] if there == here else [f"{name}: {there!r} there, {here!r} here"]

@@ -17,7 +17,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from distilkit.compress.engines import FILES, FP32, INT8, TORCH, engine_costs
 from distilkit.compress.hand_over import check_out, write_folder
-from distilkit.compress.held_out import agreement, calibration, paired_difference, score_function
+from distilkit.compress.held_out import (
+    agreement,
+    calibration,
+    held_out,
+    paired_difference,
+    score_function,
+)
 from distilkit.compress.onnx_export import onnx_predict, onnx_session
 from distilkit.config import FinetuneLossConfig, TrainingConfig
 from distilkit.data.task_examples import task_examples
@@ -153,10 +159,3 @@ def measure(
             row["calibration_error"] = calibration(task, values, reference)
             rows.append(row)
     return pd.DataFrame(rows).merge(costs, on=["model", "engine"])
-
-
-def held_out(task: Task) -> str:
-    """Return the split that nothing was trained on and nothing is chosen by: test, if labelled."""
-    order = [split for split in ("test", "validation") if split in task.data]
-    labelled = [split for split in order if is_scored(task, task.data[split], split)]
-    return (labelled or order)[0]

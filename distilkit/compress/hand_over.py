@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from distilkit.compress.engines import FILES
 from distilkit.data.tasks import Task
-from distilkit.models.hub import local_path
+from distilkit.models.hub import fetch, local_path
 from distilkit.run import Run, environment
 
 MARK = "compression.json"  # by which an earlier folder of the same run is known
@@ -77,7 +77,8 @@ def write_folder(
     folder = local_path(about["checkpoint"])
     teacher = _name_of(folder) if folder else about["checkpoint"]  # no path: it may be uploaded
     mark = {**about, "checkpoint": teacher, "layers": list(about["layers"]), "run": run.name}
-    mark["config"] = run.config()
+    config = run.config()
+    mark["config"] = config | {"teacher": config["teacher"] | {"name": teacher}}
     (part / MARK).write_text(json.dumps(mark, indent=1) + "\n", encoding="utf-8")
     model_card(student, table, task, run, about, licence).save(part / "README.md")
     shutil.rmtree(out, ignore_errors=True)
@@ -105,7 +106,7 @@ def model_card(
     """Return the card: what the student was made from, its scores and costs, how to run it."""
     checkpoint = about["checkpoint"]
     folder = local_path(checkpoint)
-    own = _card_of(folder)
+    own = _card_of(fetch(checkpoint))
     base = own.get("base_model") if folder else checkpoint
     pipeline = _PIPELINES.get(task.kind, "text-classification")
     data = ModelCardData(
@@ -142,9 +143,9 @@ def _name_of(folder: Path) -> str:
     return folder.parent.name if folder.name == "model" else folder.name
 
 
-def _card_of(folder: Path | None) -> dict[str, Any]:
-    """The metadata of a local checkpoint's card; empty without one."""
-    if folder is None or not (folder / "README.md").is_file():
+def _card_of(folder: Path) -> dict[str, Any]:
+    """The metadata of a checkpoint's card; empty without one."""
+    if not (folder / "README.md").is_file():
         return {}
     return ModelCard.load(folder / "README.md", ignore_metadata_errors=True).data.to_dict()
 

@@ -10,10 +10,18 @@ from scipy.special import softmax
 from scipy.stats import bootstrap, pearsonr
 
 from distilkit.data.tasks import Task
+from distilkit.data.unlabelled import is_scored
 from distilkit.study.calibration import expected_calibration_error
 from distilkit.study.intervals import matched_interval
 
 DRAWS = 1000  # of the bootstrap
+
+
+def held_out(task: Task) -> str:
+    """Return the split that nothing was trained on and nothing is chosen by: test, if labelled."""
+    order = [split for split in ("test", "validation") if split in task.data]
+    labelled = [split for split in order if is_scored(task, task.data[split], split)]
+    return (labelled or order)[0]
 
 
 def score_function(task: Task, predicted: Any, labels: Any) -> Callable[[np.ndarray], float]:

@@ -14,7 +14,8 @@ from huggingface_hub import constants, snapshot_download
 
 from distilkit.checkpoint import file_sha256
 
-_FILES = ["*.json", "*.txt", "*.model", "model*.safetensors"]  # configuration, tokenizer, weights
+# configuration, tokenizer, weights, and the card with the licence
+_FILES = ["*.json", "*.txt", "*.model", "model*.safetensors", "README.md"]
 _OLD_WEIGHTS = "pytorch_model*.bin"  # of repositories that have no safetensors
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 # No name on the Hub ends like this; a dot alone does not tell ("owner/model-v1.5")

@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from distilkit.models.hub import fetch
+from distilkit.models.hub import fetch, local_path
 from distilkit.models.pruning import is_pruned, read_pruned
 
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
@@ -65,6 +65,8 @@ def load_model(
         ) from error
     if any(not name.startswith(new) for name, *_ in info["mismatched_keys"]):
         raise ValueError(_other_shapes(checkpoint))
+    # the Hub's name, not that of a folder in the cache
+    model.name_or_path = str(folder if local_path(checkpoint) else checkpoint)
     bad = [name for name, value in model.named_parameters() if not torch.isfinite(value).all()]
     if bad:
         raise ValueError(f"{checkpoint}: weights are not finite, for instance {bad[0]}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import huggingface_hub
 import numpy as np
@@ -15,16 +16,18 @@ from toy_models import small_bert
 from transformers import pipeline
 
 from distilkit.compress.compress import compress
+from distilkit.compress.disagreements import disagreements
 from distilkit.compress.hand_over import push
 from distilkit.compress.held_out import agreement, paired_difference
 from distilkit.config import TrainingConfig
 from distilkit.data.own_task import task_from
 from distilkit.data.tasks import Task
-from distilkit.finetuning import classifier, finetune
+from distilkit.finetuning import classifier, fine_tuned_on, finetune
 from distilkit.run import Run
 
 QUICK = TrainingConfig(steps=3, batch_size=8, micro_batch_size=8, learning_rate=1e-3, seed=1)
 ROWS = 120
+TEXTS = [f"word{i} again" for i in range(ROWS)]
 
 
 def table(kind: str, texts: list[str]) -> pd.DataFrame:
@@ -136,6 +139,57 @@ def test_the_card_and_the_upload(small, monkeypatch):
     assert push(home / "small", "me/small") == "me/small"
     assert calls[0] == calls[1]["repo_id"] == "me/small"
     assert calls[1]["folder_path"] == home / "small"
+
+
+@pytest.mark.slow
+def test_the_run_remembers_its_teacher_and_a_moved_one_is_the_same(small):
+    home, task, teacher, _ = small
+    assert Run(home / "runs" / "small").config()["teacher"]["name"] == teacher
+    shutil.copytree(teacher, home / "moved")
+    rows = (home / "runs" / "small" / "metrics.jsonl").read_bytes()
+    compress(home / "moved", task, home / "small", QUICK, depth=2)
+    assert (home / "runs" / "small" / "metrics.jsonl").read_bytes() == rows
+
+
+def of_kind(kind: str) -> tuple[Task, np.ndarray]:
+    """A task of eight test texts, and logits of a teacher that is sure of class 0, or says 0."""
+    task = task_from(table(kind, TEXTS), text_columns="body", label_column="answer")
+    return task, np.tile([5.0] + [-5.0] * (task.outputs - 1), (len(task.data["test"]), 1))
+
+
+@pytest.mark.parametrize("kind", ["classes", "labels", "regression"])
+def test_the_worst_disagreement_comes_first(kind, monkeypatch):
+    task, sure = of_kind(kind)
+    other = sure.copy()
+    other[3] = other[3, ::-1]  # another answer
+    other[5] *= 0.1 if task.outputs > 1 else 1.1  # the same answer, less sure
+    if task.regression:
+        other[3] = -5
+    given = iter([(sure, None), (other, None)])
+    module = "distilkit.compress.disagreements"
+    monkeypatch.setattr(f"{module}.predict", lambda model, examples: next(given))
+    monkeypatch.setattr(f"{module}.task_examples", lambda *_, **__: None)
+    monkeypatch.setattr(f"{module}.input_length", lambda *_: 8)
+    found = disagreements(None, None, None, task, count=3)
+    texts = task.data["test"]["body"]
+    assert list(found["body"][:2]) == [texts[3], texts[5]]
+    assert list(found["distance"]) == sorted(found["distance"], reverse=True)
+    assert found["distance"][2] == 0
+    assert found["teacher"][0] != found["student"][0]
+    if kind == "classes":
+        assert found["distance"][0] == pytest.approx(np.tanh(5), abs=1e-4)
+        assert (found["teacher"][0], found["student"][0]) == (task.labels[0], task.labels[-1])
+
+
+@pytest.mark.slow
+def test_a_model_agrees_with_itself(small, tokenizer):
+    home, task, teacher, _ = small
+    models = [fine_tuned_on(path, task) for path in (teacher, home / "small")]
+    assert (disagreements(models[0], models[0], tokenizer, task).distance < 1e-6).all()
+    found = disagreements(*models, tokenizer, task, count=4)
+    assert list(found) == ["body", "label", "teacher", "student", "distance"]
+    assert len(found) == 4
+    assert found["distance"].between(0, 1).all()
 
 
 @pytest.mark.slow
