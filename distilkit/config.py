@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 
 Precision = Literal["auto", "fp32", "bf16"]
 MlmTarget = Literal["original", "teacher"]
+Tracker = Literal["tensorboard", "wandb", "trackio"]
 GLUE_TASKS = ("cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst2", "stsb", "wnli")
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -155,11 +156,11 @@ class TrainingConfig:
     eval_interval: int | None = None  # optimizer steps between validations; None: only at the end
     checkpoint_interval: int = 500  # optimizer steps between two checkpoints
     workers: int = 0  # processes that prepare batches
+    log_with: Tracker | None = None  # also shows the metrics; its package is installed separately
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "micro_batch_size"):
-            _whole("TrainingConfig", name, getattr(self, name), 1)
-        for name in ("log_interval", "checkpoint_interval"):
+        counts = ("epochs", "batch_size", "micro_batch_size", "log_interval", "checkpoint_interval")
+        for name in counts:
             _whole("TrainingConfig", name, getattr(self, name), 1)
         for name in ("steps", "eval_interval"):
             if getattr(self, name) is not None:
@@ -175,6 +176,8 @@ class TrainingConfig:
         for beta in self.betas:
             _number("TrainingConfig", "betas", beta, 0, 0.999999999, open_low=False)
         _one_of("TrainingConfig", "precision", self.precision, get_args(Precision))
+        if self.log_with is not None:
+            _one_of("TrainingConfig", "log_with", self.log_with, get_args(Tracker))
 
 
 @dataclass(frozen=True)

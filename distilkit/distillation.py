@@ -99,7 +99,7 @@ def pretrain(
         config["extra_loss"] = getattr(extra_loss, "__name__", None) or repr(extra_loss)
     if hasattr(blocks, "check"):  # stored hidden states are those of one teacher
         blocks.check(config["teacher"], loss_config, training)
-    with open_run(name, config) as run:
+    with open_run(name, config, training.log_with) as run:
         if run.finished:
             return run
         model = copy.deepcopy(model)

@@ -346,7 +346,7 @@ def run_finetuning(
         "examples": len(examples),
         **config,
     }
-    with open_run(name, config) as run:
+    with open_run(name, config, training.log_with) as run:
         if run.finished:
             return run
         model = copy.deepcopy(model)

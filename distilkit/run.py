@@ -1,8 +1,9 @@
 """A run folder: configuration, environment, metrics, result.
 
 ``runs/<name>/``: config.json, environment.json, metrics.jsonl (a line a logged step),
-predictions.safetensors (fine-tuning: logits of each scored example), result.json (written last: a
-run without it is not finished), model/ (plain Hugging Face files), checkpoints/.
+tensorboard/ (the same rows, if ``log_with`` asks for it), predictions.safetensors (fine-tuning:
+logits of each scored example), result.json (written last: a run without it is not finished),
+model/ (plain Hugging Face files), checkpoints/.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,7 @@ import numpy as np
 import safetensors.numpy
 import torch
 import transformers
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
@@ -65,6 +68,8 @@ class Run:
     """A run folder. Reading never changes it; only :func:`open_run`'s holder writes."""
 
     path: Path
+    # Shows what metrics.jsonl holds; only in the process that writes, if `log_with` asks for one
+    tracker: GeneralTracker | None = field(default=None, compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -109,9 +114,10 @@ class Run:
         return _read(self.path / "result.json")
 
     def log(self, row: Mapping[str, Any]) -> None:
-        """Append one line to metrics.jsonl."""
+        """Append one line to metrics.jsonl, and show it in the tracker."""
         with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(row, allow_nan=False) + "\n")
+        self._track(row)
 
     def rows(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl; a last line cut off by a crash is left out."""
@@ -136,6 +142,15 @@ class Run:
         kept = [row for row in self.rows() if row["step"] <= step]
         content = "".join(json.dumps(row) + "\n" for row in kept).encode()
         write_atomically(self.path / "metrics.jsonl", content)
+        for row in kept:  # a tracker begins empty in each process
+            self._track(row)
+
+    def _track(self, row: Mapping[str, Any]) -> None:
+        if self.tracker is not None:
+            values = {
+                f"{row['split']}/{k}": v for k, v in row.items() if k not in ("step", "split")
+            }
+            self.tracker.log(values, step=row["step"])
 
     def keep_predictions(self, logits: Mapping[str, np.ndarray]) -> None:
         """Write predictions.safetensors: the logits [examples, C] of each split, in its order.
@@ -179,13 +194,20 @@ def run_folder(name: str) -> Path:
 
 
 @contextmanager
-def open_run(name: str, config: Mapping[str, Any]) -> Iterator[Run]:
+def open_run(name: str, config: Mapping[str, Any], log_with: str | None = None) -> Iterator[Run]:
     """The run folder `name` for writing: new, or to go on with, or finished (then only read it).
 
     The same name with another config is refused, so that nothing is mixed or overwritten. Of
     several processes, which open it together, process 0 alone holds it and may write.
 
+    Args:
+        name: of the folder in ``runs/``.
+        config: what makes two runs the same.
+        log_with: the tracker that shows the metrics (:class:`TrainingConfig`); not a part of
+            `config`.
+
     Raises:
+        ModuleNotFoundError: the tracker's package is not installed.
         ValueError: no name, another config, or an unfinished run that began under other conditions
             (:data:`EXACT`); with ``DISTILKIT_ALLOW_INEXACT=1`` it goes on, and environment.json
             says so.
@@ -218,11 +240,32 @@ def open_run(name: str, config: Mapping[str, Any]) -> Iterator[Run]:
         else:
             write_json(path / "environment.json", environment())
             write_json(path / "config.json", config)  # last: with it the folder is a run
-        state.wait_for_everyone()
-        yield run
+        with ExitStack() as stack:
+            if log_with and not run.finished:
+                run = Run(path, _start_tracker(log_with, path, config))
+                stack.callback(run.tracker.finish)
+            state.wait_for_everyone()
+            yield run
     finally:
         lock.release()
     state.wait_for_everyone()
+
+
+def _start_tracker(package: str, path: Path, config: Mapping[str, Any]) -> GeneralTracker:
+    """Start accelerate's tracker of that name for the run in `path`, without any rows."""
+    if find_spec(package) is None:
+        raise ModuleNotFoundError(
+            f"log_with = {package!r}: {package} is not installed; pip install {package}, or train "
+            "without log_with"
+        )
+    kind = LOGGER_TYPE_TO_CLASS[package]
+    if package == "tensorboard":  # the rows of an interrupted run would be there twice
+        shutil.rmtree(path / package, ignore_errors=True)
+        tracker = kind(package, logging_dir=path)
+    else:
+        tracker = kind("distilkit", name=path.name, config=config)
+    tracker.start()
+    return tracker
 
 
 def _same_conditions(run: Run) -> None:
@@ -252,9 +295,13 @@ def _same_conditions(run: Run) -> None:
 
 
 def as_json(config: Any) -> dict[str, Any]:
-    """Return a config dataclass as plain JSON values (tuples become lists)."""
+    """Return a config dataclass as plain JSON values (tuples become lists).
+
+    ``log_with`` is left out: a run is the same run whoever watches it.
+    """
+    values = {key: value for key, value in asdict(config).items() if key != "log_with"}
     # NumPy's numbers are numbers too, but not JSON's
-    return json.loads(json.dumps(asdict(config), default=lambda value: value.item()))
+    return json.loads(json.dumps(values, default=lambda value: value.item()))
 
 
 def fingerprint(model: PreTrainedModel) -> dict[str, str]:

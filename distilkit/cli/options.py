@@ -34,6 +34,7 @@ HELP = {
     "micro_batch_size": "examples a forward pass",
     "learning_rate": "at the top of the schedule",
     "precision": "of the forward pass",
+    "log_with": "also show the metrics there; pip install it first",
     "seed": "of order, masks and dropout",
     "kd_weight": "weight of the KD loss",
     "mlm_weight": "weight of the MLM loss",
@@ -87,6 +88,7 @@ def add_training(parser: ArgumentParser, part: str, title: str = "training") -> 
     group = parser.add_argument_group(title)
     add_fields(group.add_mutually_exclusive_group(), part, "epochs", "steps")
     add_fields(group, part, "batch_size", "micro_batch_size", "learning_rate", "precision")
+    add_fields(group, part, "log_with")
 
 
 def given(options: Namespace, part: str) -> dict[str, Any]:

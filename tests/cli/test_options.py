@@ -24,6 +24,7 @@ def test_nothing_given_is_the_scale_itself():
 def test_each_option_sets_its_field():
     loss = ("--kd-weight", "1", "--mlm-target", "teacher", "--restrict-kd-to-mask")
     training = ("--batch-size", "8", "--learning-rate", "1e-4", "--precision", "bf16")
+    training += ("--log-with", "wandb")
     scale = chosen("distil", "--teacher", "t", *loss, *training, "--seed", "9", "--steps", "3")
     tiny = SCALES["tiny"]
     assert scale == replace(
@@ -33,7 +34,13 @@ def test_each_option_sets_its_field():
             kd_weight=1, mlm_weight=0.1, mlm_target="teacher", restrict_kd_to_mask=True
         ),
         distillation=replace(
-            tiny.distillation, batch_size=8, learning_rate=1e-4, precision="bf16", seed=9, steps=3
+            tiny.distillation,
+            batch_size=8,
+            learning_rate=1e-4,
+            precision="bf16",
+            log_with="wandb",
+            seed=9,
+            steps=3,
         ),
     )
     assert chosen("head", "encoder", "--text", "text").teacher == "encoder"
