@@ -1,4 +1,4 @@
-"""Verbs before and after a training: doctor, runs, submit."""
+"""Verbs before and after a training: doctor, runs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from distilkit.cli.options import add_scale, add_training, chosen_scale, given
 from distilkit.cli.task_options import add_task, chosen_task, unlabelled_texts
-from distilkit.config import GLUE_TASKS, Scale, home
+from distilkit.config import Scale, home
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,33 +63,7 @@ def runs(_options: Namespace) -> None:
     print(table.to_string(index=False) if len(table) else f"no runs in {home() / 'runs'}")
 
 
-def _submit_options(parser: ArgumentParser) -> None:
-    parser.add_argument("checkpoint", help="folder of the fine-tuned model")
-    parser.add_argument("--task", required=True, help=", ".join(GLUE_TASKS))
-    add_scale(parser, "glue")
-    parser.add_argument("--out", required=True, help="folder for the .tsv files")
-    parser.add_argument("--max-length", type=int, help="tokens, as in fine-tuning (default 128)")
-
-
-def submit(options: Namespace) -> None:
-    """Write a fine-tuned model's answers to a GLUE test set in the form GLUE's server takes."""
-    from distilkit.data.sources import load_task
-    from distilkit.data.submission import write_submission
-    from distilkit.finetuning import fine_tuned_on
-    from distilkit.models.loading import load_tokenizer
-
-    data = load_task(chosen_scale(options), options.task)
-    model = fine_tuned_on(options.checkpoint, options.task)
-    tokenizer = load_tokenizer(options.checkpoint)
-    files = write_submission(
-        model, tokenizer, options.task, data, options.out, max_length=options.max_length
-    )
-    for file in files:
-        print(file)
-
-
 VERBS = {
     "doctor": (doctor, _doctor_options),
     "runs": (runs, None),
-    "submit": (submit, _submit_options),
 }

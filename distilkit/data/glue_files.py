@@ -71,8 +71,6 @@ def _columns(table: Table, task: Task, split: str) -> dict[str, list[Any]]:
     }
     if not tested:
         columns["label"] = [_label(table, row, label, task) for row in rows]
-    if "index" in table.columns:
-        columns["idx"] = [int(table.columns["index"][row]) for row in rows]
     return columns
 
 

@@ -35,7 +35,7 @@ class Task:
     """
 
     name: str
-    title: str  # as the paper's tables and GLUE's server spell it
+    title: str  # as the paper's tables spell it
     columns: tuple[str, ...]  # one or two texts; one list of words for token classification
     labels: tuple[str, ...]  # names in the order of their numbers; none for regression
     kind: Kind = "single_label_classification"
@@ -45,7 +45,6 @@ class Task:
     test: tuple[str, ...] = ("test",)
     hub: str | None = None  # its own data set on the Hub; None: a configuration of GLUE's
     max_length: int = 128  # tokens, unless the caller or the model says fewer
-    submit_names: bool = False  # GLUE's server takes names of labels, not numbers
     # Of a task of one's own: its splits; their SHA-256, by which two tasks are told apart; and what
     # was read, in sentences
     data: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
@@ -68,14 +67,6 @@ class Task:
     def outputs(self) -> int:
         """The width of the model's head."""
         return 1 if self.regression else len(self.labels)
-
-    @property
-    def submission(self) -> tuple[str, ...]:
-        """The files of GLUE's server, one for each test set; none if the task is not GLUE's."""
-        if self.hub or self.data is not None:
-            return ()
-        suffixes = ("",) if len(self.test) == 1 else ("-m", "-mm")
-        return tuple(f"{self.title}{suffix}.tsv" for suffix in suffixes)
 
 
 def _read_table() -> dict[str, Task]:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from distilkit import config
 from distilkit.data.tasks import TASKS
 
 PAPER = "Sanh et al. 2019, arXiv 1910.01108"
-GLUE_TASKS = tuple(task.title for task in TASKS.values() if task.submission)
+GLUE_TASKS = tuple(TASKS[name].title for name in config.GLUE_TASKS)
 
 _FOLDER = Path(__file__).with_name("published")
 # The known slips of PAPER and README, numbered from 1; the first two are about GLUE

@@ -349,11 +349,6 @@ CASES = {
     "examples negative": (nothing, (*FINETUNE, "--examples", "-4"), r"examples"),
     "length beyond the model": (nothing, (*FINETUNE, "--max-length", "9999"), r"9999|positions"),
     "length 0": (nothing, (*FINETUNE, "--max-length", "0"), r"max_length|length"),
-    "submission of what is not fine-tuned": (
-        nothing,
-        ("submit", "teacher", "--task", "sst2", "--glue", "glue", "--out", "answers"),
-        r"classifier|fine-tuned",
-    ),
     # ---- the others
     "measured without a checkpoint": (nothing, ("measure", "./nobody"), r"no file or folder at"),
     "measured beyond the positions": (

@@ -14,7 +14,7 @@ from distilkit.cli.main import main
 
 STEPS = ["--batch-size", "8", "--micro-batch-size", "4", "--steps", "4"]
 WORDS = [
-    *("figures", "report", "head", "doctor", "study", "distil", "finetune", "submit", "layers"),
+    *("figures", "report", "head", "doctor", "study", "distil", "finetune", "layers"),
     *("teacher-quality", "frontier", "notebooks", "measure", "bench", "step", "inference", "runs"),
     *("--scale", "--teacher", "--text", "--seed", "--kd-weight", "--restrict-kd-to-mask"),
     *("--steps", "--task", "--glue", "--out", "--seeds", "--help", "--name", "--length", "--json"),
@@ -44,7 +44,7 @@ def test_any_command_line(seed, capsys, monkeypatch):
         raise ValueError("it would have worked")
 
     for group in cli.GROUPS:
-        for name in set(group.VERBS) - {"report", "head", "finetune", "submit", "measure", "runs"}:
+        for name in set(group.VERBS) - {"report", "head", "finetune", "measure", "runs"}:
             monkeypatch.setitem(group.VERBS, name, (worked, group.VERBS[name][1]))
     monkeypatch.setitem(cli.measure.BENCHES, "step", (worked, cli.measure.BENCHES["step"][1]))
     chance = random.Random(seed)
