@@ -21,7 +21,6 @@ import pandas as pd
 from distilkit.compress.pareto import frontier_points, smallest_within
 from distilkit.study.arms import macro_scores, paired_difference, t_interval
 from distilkit.study.conditions import ARMS
-from distilkit.study.layer_study import rank_correlation
 
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parents[1]
@@ -205,8 +204,9 @@ def layer_map_answer() -> str:
     best, last, rule = maps.index[0], maps.index[-1], "0-2-5"
     best_cut = maps.soft_target_cut.idxmin()
     trained = table("layer_maps")
+    first = trained[trained.seed == trained.seed.iloc[0]]  # it has all maps
     correlation = {
-        name: f"{rank_correlation(trained, f'{name}_cut', name):+.2f}".replace("-", "−")
+        name: f"{first[f'{name}_cut'].corr(first[name], method='spearman'):+.2f}".replace("-", "−")
         for name in ("soft_target", "masked_accuracy")
     }
     within = trained.groupby("layers").soft_target.agg(np.ptp).max()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distilkit.cli.options import (
@@ -83,52 +81,25 @@ def head(options: Namespace) -> None:
 def _layers_options(parser: ArgumentParser) -> None:
     add_scale(parser, "teacher", "text", "length")
     parser.add_argument("--student-layers", type=int, help="default: half of the teacher's")
-    parser.add_argument("--train", type=int, metavar="STEPS", help="train students of some maps")
-    out = "csv file (default: figures/<scale>/layer_maps.csv)"
-    parser.add_argument("--out", type=Path, help=out)
-    parser.add_argument("--name", help="prefix of the run folders; layers and seed follow it")
 
 
 def layers(options: Namespace) -> None:
-    """Score every layer map of a teacher untrained; --train tests whether the ranking holds."""
-    chosen = chosen_scale(options)
-    if options.train is not None:
-        _train_layer_maps(chosen, options)
-    elif options.out is not None:
-        raise ValueError("--out is the table of the trained students: give --train STEPS too")
-    else:
-        _score_layer_maps(chosen, options.student_layers)
-
-
-def _score_layer_maps(chosen: Scale, student_layers: int | None) -> None:
+    """Score every layer map of a teacher before any training."""
     from distilkit.data.sources import check_plan, load_blocks, load_teacher
     from distilkit.student import default_layers
     from distilkit.study.layer_search import probe_of, score_layer_maps
 
+    chosen = chosen_scale(options)
     teacher, tokenizer = load_teacher(chosen)
-    default_layers(teacher.config.num_hidden_layers, student_layers)  # refuses a wrong number
+    depth = teacher.config.num_hidden_layers
+    default_layers(depth, options.student_layers)  # refuses a wrong number
     check_plan(chosen, tokenizer, teacher)
     blocks, _ = load_blocks(chosen, tokenizer)
     scores = score_layer_maps(
-        teacher, probe_of(blocks), student_layers, loss_config=chosen.loss_config
+        teacher, probe_of(blocks), options.student_layers, loss_config=chosen.loss_config
     )
     ends = (scores["rank"] <= 10) | (scores["rank"] == len(scores))
     print(scores[ends | (scores["name"] != "")].round(4).to_string(index=False))
-
-
-def _train_layer_maps(chosen: Scale, options: Namespace) -> None:
-    from distilkit.study.layer_study import rank_correlation, score_and_train
-
-    chosen = replace(chosen, distillation=replace(chosen.distillation, steps=options.train))
-    out = options.out or chosen.figures / "layer_maps.csv"
-    trained = score_and_train(
-        chosen, student_layers=options.student_layers, out=out, name=options.name
-    )
-    print(trained.to_string(index=False))
-    for score in ("soft_target", "masked_accuracy"):
-        correlation = rank_correlation(trained, f"{score}_cut", score)
-        print(f"{score}, untrained and trained: rank correlation {correlation:+.2f}")
-    print(out)
 
 
 def _finetune_options(parser: ArgumentParser) -> None:

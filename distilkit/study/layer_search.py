@@ -12,7 +12,7 @@ can be scored, for two reasons:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from math import comb
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -71,48 +71,21 @@ def score_layer_maps(
     depth = teacher.config.num_hidden_layers
     names = named_layer_maps(depth, student_layers)
     k = len(default_layers(depth, student_layers))
-    head = mlm_head(teacher)
+    mlm_head(teacher)  # refuses a model without one
     check_teacher(teacher)
     if family_of(teacher).needs_layer_0 or getattr(teacher.config, "conv_kernel_size", 0):
         raise TypeError(
             f"the layers of this {type(teacher).__name__} take different inputs, so its maps "
             "cannot be scored one layer at a time: make students with student_from_teacher, and "
-            "compare them with score_student"
+            "compare them with losses_on"
         )
 
-    passes = comb(depth, k) * -(-len(probe) // _batch_size(probe))
-    with tqdm(total=passes, desc="layer maps", unit="pass") as bar:
-
-        def last_states(_: Any, passed: TeacherPass) -> Iterator[tuple[LayerMap, Tensor]]:
-            for layers, hidden in states_of_maps(passed, k):
-                yield layers, hidden
-                bar.update()
-
-        scores = _score(teacher, probe, loss_config or LossConfig(), head, last_states)
+    scores = _score(teacher, probe, k, loss_config or LossConfig())
     table = pd.DataFrame(
         {"layers": layers, "name": label_of(layers, names), **of_map}
         for layers, of_map in scores.items()
     ).sort_values(["soft_target", "layers"], ignore_index=True)
     return table.assign(rank=table.index + 1)
-
-
-def score_student(
-    student: PreTrainedModel,
-    teacher: PreTrainedModel,
-    blocks: MaskedBlocks,
-    loss_config: LossConfig | None = None,
-) -> dict[str, float]:
-    """``soft_target`` and ``masked_accuracy`` of a student, trained or not, as for the maps."""
-    check_fit(student, None, MLM_ONLY, blocks)
-
-    def last_states(inputs: dict[str, Any], _: TeacherPass) -> Iterator[tuple[None, Tensor]]:
-        yield None, student.base_model(**inputs).last_hidden_state
-
-    def measure(student: PreTrainedModel) -> dict[str, float]:
-        head = mlm_head(student)
-        return _score(teacher, blocks, loss_config or LossConfig(), head, last_states)[None]
-
-    return evaluate(student, measure)
 
 
 def label_of(layers: LayerMap, names: dict[str, LayerMap]) -> str:
@@ -174,22 +147,20 @@ def states_of_maps(
 
 
 def _score(
-    teacher: PreTrainedModel,
-    blocks: MaskedBlocks,
-    loss_config: LossConfig,
-    head: Head,
-    last_states: Callable[[dict[str, Any], TeacherPass], Iterable[tuple[Any, Tensor]]],
-) -> dict[Any, dict[str, float]]:
-    """Both scores of each last hidden state that `last_states` yields for a batch, by its key."""
+    teacher: PreTrainedModel, blocks: MaskedBlocks, student_layers: int, loss_config: LossConfig
+) -> dict[LayerMap, dict[str, float]]:
+    """Both scores of every map."""
     check_fit(teacher, None, MLM_ONLY, blocks)
-    size = _batch_size(blocks)
-    temperature, sums = loss_config.temperature, {}
+    temperature, size = loss_config.temperature, max(1, BATCH_TOKENS // blocks.blocks.shape[1])
+    sums: dict[LayerMap, tuple[float, int]] = {}  # KL, and masked words that were found
     rows_scored = masked = 0
 
     def measure(teacher: PreTrainedModel) -> None:
         nonlocal rows_scored, masked
-        teacher_head = mlm_head(teacher)
-        for start in range(0, len(blocks), size):
+        head, depth = mlm_head(teacher), teacher.config.num_hidden_layers
+        starts = range(0, len(blocks), size)
+        bar = tqdm(total=comb(depth, student_layers) * len(starts), desc="layer maps", unit="pass")
+        for start in starts:
             batch = blocks.batch(0, np.arange(start, min(start + size, len(blocks))))
             batch = to_device(batch, teacher.device)
             inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
@@ -198,29 +169,27 @@ def _score(
                 rows = rows[: len(words)]
             rows_scored, masked = rows_scored + len(rows), masked + len(words)
             passed = teacher_pass(teacher, inputs)
-            log_p = _log_softmax(passed.states[-1], rows, teacher_head, temperature)  # N, V
+            log_p = _log_softmax(passed.states[-1], rows, head, temperature)  # N, V
             p = log_p.exp()
             negative_entropy = torch.linalg.vecdot(p, log_p)  # N
             del log_p
-            for key, hidden in last_states(inputs, passed):
+            for layers, hidden in states_of_maps(passed, student_layers):
                 log_q = _log_softmax(hidden, rows, head, temperature)  # N, V
                 kl = (negative_entropy - torch.linalg.vecdot(p, log_q)).sum().item()
                 hits = (log_q[: len(words)].argmax(-1) == words).sum().item()
-                kl_before, hits_before = sums.get(key, (0.0, 0))
-                sums[key] = kl_before + kl, hits_before + hits
+                kl_before, hits_before = sums.get(layers, (0.0, 0))
+                sums[layers] = kl_before + kl, hits_before + hits
+                bar.update()
+        bar.close()
 
     evaluate(teacher, measure)
     return {
-        key: {
+        layers: {
             "soft_target": temperature**2 * kl / max(rows_scored, 1),
             "masked_accuracy": hits / max(masked, 1),
         }
-        for key, (kl, hits) in sums.items()
+        for layers, (kl, hits) in sums.items()
     }
-
-
-def _batch_size(blocks: MaskedBlocks) -> int:
-    return max(1, BATCH_TOKENS // blocks.blocks.shape[1])
 
 
 def _log_softmax(hidden: Tensor, rows: Tensor, head: Head, temperature: float) -> Tensor:

@@ -176,7 +176,7 @@ def test_training_and_measuring_import_without_datasets_evaluate_and_ipywidgets(
         "import distilkit.training_loop, distilkit.distillation, distilkit.finetuning\n"
         "import distilkit.measure.latency, distilkit.measure.size\n"
         "import distilkit.data.sources, distilkit.run, distilkit.checkpoint\n"
-        "import distilkit.study.layer_study\n"
+        "import distilkit.study.layer_search\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
