@@ -22,7 +22,7 @@ _NAMES = {  # module -> its public names
     "masking": "MaskedBlocks",
     "data.documents": "open_text",
     "study.fidelity": "by_group compare_runs worst_disagreements",
-    "plots.paper_comparison": "plot_task_differences",
+    "plots.paper_comparison": "plot_against_paper",
     "plots.compression": "plot_compression",
     "plots.cost": "plot_size_speed_accuracy",
     "plots.fidelity": "plot_fidelity",

@@ -98,38 +98,6 @@ def plot_differences(
 
 
 @style.figure_style()
-def plot_ablation(table: pd.DataFrame) -> Figure:
-    """Plot the change of the macro-score without each part, measured and published, 6.9 in wide.
-
-    `table` is as :func:`distilkit.study.study.compare_ablation` gives it; a row without a
-    measurement shows the published number only.
-    """
-    table = check_table("table", table, ["left_out", "published", "measured", "low", "high"])
-    figure = style.new_figure(style.FULL_IN, 1.0 + 0.52 * len(table))
-    axes = figure.subplots()
-    hollow = {"color": style.INK, "marker": "D", "markerfacecolor": "w"}
-    for y, row in zip(-np.arange(len(table)), table.itertuples(), strict=True):
-        if np.isfinite(row.measured):
-            parts.estimate(axes, y + 0.16, row.measured, row.low, row.high)
-            parts.signed_value(axes, row.measured, y + 0.16)
-        axes.plot(row.published, y - 0.16, linestyle="", markersize=4.5, **hollow)
-        parts.signed_value(axes, row.published, y - 0.16, below=True)
-    axes.axvline(0, color=style.INK, linewidth=0.8)
-    axes.set_yticks(-np.arange(len(table)), [f"without {part}" for part in table["left_out"]])
-    axes.set_ylim(-len(table) + 0.4, 0.6)
-    parts.row_chart(axes, rows=0)
-    axes.margins(x=0.12)
-    axes.set_xlabel("change of the macro-score (points)")
-    marks = [
-        parts.mark("measured, 95 % interval", style.BLUE, "o", linestyle="-"),
-        parts.mark("measured, not clear of 0", style.GREY, "o", linestyle="-"),
-        parts.mark("published (BERT, GLUE)", style.INK, "D", markerfacecolor="w"),
-    ]
-    parts.legend_above(figure, marks)
-    return style.freeze_layout(figure)
-
-
-@style.figure_style()
 def plot_temperature_study(scores: pd.DataFrame, entropies: pd.DataFrame) -> Figure:
     """Plot the effect of T on the student (left) and on the soft targets (right), 6.9 in wide.
 

@@ -2,7 +2,7 @@
 
 PAPER: Sanh, Debut, Chaumond and Wolf 2019, "DistilBERT, a distilled version of BERT" (arXiv
 1910.01108). README: that of the authors' training code (huggingface/transformers,
-research_projects/distillation). ARTICLE: the one that this project started from.
+research_projects/distillation).
 """
 
 from pathlib import Path
@@ -22,12 +22,8 @@ GLUE_SLIPS = SLIPS[:2]
 
 RETAINED_PERCENT = 97  # of BERT's performance; PAPER, abstract and caption of Table 1
 FEWER_PARAMETERS_PERCENT = 40  # PAPER, abstract and section 4.1
-FEWER_PARAMETERS = 44e6  # ARTICLE
-CORPUS_WORDS = 800e6 + 2500e6  # BooksCorpus and English Wikipedia; ARTICLE
 # The released weights': soft targets (times T²), masked words, cosine, and T; README
 TRIPLE_LOSS = {"kd_weight": 5.0, "mlm_weight": 2.0, "cosine_weight": 1.0, "temperature": 2.0}
-TRAINING_GPUS = 8  # V100 with 16 GB each; PAPER, section 3
-TRAINING_HOURS = 90  # approximate, on all of them together; PAPER, section 3
 MODEL_SIZE_MB = 207  # PAPER, section 4.1, "On device computation"
 
 
@@ -57,11 +53,6 @@ def retained() -> pd.DataFrame:
     columns = tasks.assign(**{"macro": tasks.mean(axis=1), "macro without WNLI": without})
     share = 100 * columns.loc["DistilBERT"] / columns.loc["BERT-base"]
     return share.rename_axis("task").rename("retained").reset_index()
-
-
-def downstream_scores() -> pd.DataFrame:
-    """IMDb accuracy, SQuAD 1.1 exact match and F1 (points; NaN: not published), PAPER Table 2."""
-    return _table("downstream")
 
 
 def speed() -> pd.DataFrame:

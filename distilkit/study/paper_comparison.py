@@ -1,299 +1,223 @@
-"""The claims of Sanh et al. 2019 and of the article, with the kit's value and a verdict for each.
+"""Numbers of Sanh et al. 2019 that the kit can measure, with its value and a verdict for each.
 
-The kit's values are counted (parameters, file size), computed (temperature example), or read from
-the files of notebooks, study and runs. A row without a value names the command that makes it.
+Sizes are counted. Scores and times are read from the files of notebooks and studies. A row without
+a value names the command that makes it.
 """
 
 from __future__ import annotations
 
-from functools import cache
-from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
 
-from distilkit.config import Scale
-from distilkit.losses import softmax_with_temperature
+from distilkit.config import GLUE_TASKS, RESULTS, SCALES, Scale
 from distilkit.measure.inference_benchmark import random_pair
 from distilkit.measure.size import BYTES_PER_MB, parameter_count
-from distilkit.student import DISTILBERT_LAYERS, default_layers
+from distilkit.student import default_layers
 from distilkit.study import paper
-from distilkit.study.arms import macro_scores
-from distilkit.study.conditions import ABLATION
-from distilkit.study.paper_sources import (
-    arm_scores,
-    downstream_scores,
-    macro_difference,
-    mean_over_seeds,
-    paper_setting,
-    read_table,
-    retained_share,
-    run_result,
-    time_ratio,
+from distilkit.study.arms import (
+    LEAST_TEACHER_SCORE,
+    macro_scores,
+    paired_difference,
+    t_interval,
 )
-from distilkit.study.verdicts import SCORES_WITHIN, Claim, Measurement, claim_row
+from distilkit.study.conditions import ABLATION
+from distilkit.study.study import measured_split
+from distilkit.study.verdicts import SCORES_WITHIN, Measurement, verdict_row
 
-EXAMPLE = {"dog": 6.0, "wolf": 4.5, "fox": 3.0, "cat": 2.0, "car": -2.0}  # logits of notebook 1
-EXAMPLE_TEMPERATURES = (0.25, 0.5, 1, 2, 5, 10)
-
-_NAN = float("nan")
+Row = dict[str, Any]
 
 
 def compare_with_paper(scale: Scale) -> pd.DataFrame:
-    """Compare every claim of the paper and the article with the kit's value.
+    """Compare the paper's sizes and its tables 1, 3 and 4 with the kit's values.
 
     Columns: ``source, what, unit, published, measured, low, high, verdict, why, where``; ``low``
     and ``high`` bound the 95 % interval, ``where`` names the source of the kit's value. Scores are
     in points, means over seeds (the paper's are medians). A source that is missing or damaged
     gives a row "not run".
     """
-    parts = (_cost, _table_1, _table_2, _speed, _table_4, _article)
-    claims = [*_architecture(), *(claim for part in parts for claim in part(scale))]
-    return pd.DataFrame([claim_row(claim) for claim in claims])
+    return pd.DataFrame([*_sizes(), *_table_1(scale), *_table_3(scale), *_table_4(scale)])
 
 
-# ---- values that are counted or computed
+def compare_ablation(scores: pd.DataFrame) -> pd.DataFrame:
+    """Table 4 of the paper and the kit's: the effect of leaving a part out, in points.
+
+    Columns ``what, published, measured, low, high, seeds``: measured is the arm's macro-score minus
+    the distilled student's, paired by seed, with its 95 % t-interval; NaN where the arm is missing.
+    """
+    there = set(scores.arm)
+    rows = []
+    for part, published in paper.ablation().itertuples(index=False):
+        pair, found = (ABLATION[part], "distilled"), {}
+        if there.issuperset(pair):
+            found = paired_difference(scores, *pair)
+        row = {"what": f"without the {part}", "published": published, "measured": found.get("mean")}
+        rows.append(row | {name: found.get(name) for name in ("low", "high", "seeds")})
+    return pd.DataFrame(rows).astype({"measured": float, "low": float, "high": float})
 
 
-@cache
-def _parameters() -> dict[str, dict[str, int]]:
-    """Parameters of BERT-base and its student without a head, by name; no memory is allocated."""
+# ---- the tables
+
+
+def _sizes() -> list[Row]:
+    """Layers, parameters and file size of BERT-base and its student, without a task's head."""
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        return {
-            model: {name: p.numel() for name, p in encoder.base_model.named_parameters()}
-            | {"all": parameter_count(encoder.base_model)}
-            for model, encoder in random_pair().items()
-        }
-
-
-def _exact(value: float, where: str) -> Measurement:
-    return Measurement(value, where, value, value)
-
-
-def _architecture() -> list[Claim]:
-    """Layers, parameters and file size (section 3, figure 1, table 3, abstract)."""
-    student, teacher = (_parameters()[model] for model in ("student", "teacher"))
-    layers, published = default_layers(12), paper.speed()["parameters"] / 1e6
-    same_layers = len(set(layers) & set(DISTILBERT_LAYERS))
-    removed = sum(n for name, n in student.items() if "token_type" in name or "pooler" in name)
-    fewer, size_mb = teacher["all"] - student["all"], 4 * student["all"] / BYTES_PER_MB  # float32
-    bert_m, student_m = teacher["all"] / 1e6, student["all"] / 1e6
-    authors = f"layers copied that the authors' code copies too ({', '.join(map(str, layers))})"
-    figure_1 = "DistilBERT among recent models, parameters"
-    everywhere, percent = "Abstract; section 4.1; article", paper.FEWER_PARAMETERS_PERCENT
-    fewer_m, what = paper.FEWER_PARAMETERS / 1e6, "parameters fewer than BERT-base's"
-    claims = [
-        ("Section 3", "layers of BERT's 12", "", 6, len(layers)),
-        ("Section 3", authors, "", 6, same_layers),
-        ("Section 3", "parameters left in token-type embeddings and pooler", "", 0, removed),
-        ("Figure 1", figure_1, "M", published["DistilBERT"], student_m),
-        ("Table 3", "BERT-base: parameters", "M", published["BERT-base"], bert_m),
-        ("Table 3", "DistilBERT: parameters", "M", published["DistilBERT"], student_m),
-        ("Article", what, "M", fewer_m, fewer / 1e6),
-        (everywhere, f"{what}, share", "%", percent, 100 * fewer / teacher["all"]),
-    ]
-    where = "computed: BertConfig() and its student, encoders without a task's head"
-    bert_mb = 4 * teacher["all"] / BYTES_PER_MB
-    size = Claim(
-        "Section 4.1, on device",
-        "size of the model",
-        "MB",
-        paper.MODEL_SIZE_MB,
-        _exact(size_mb, f"computed: 4 bytes a parameter; BERT-base: {bert_mb:.0f} MB"),
-        null=bert_mb,
-        difference=f"in 16 bits it would be {size_mb / 2:.0f} MB; the paper does not say how its "
-        "file is stored",
+        bert, student = (parameter_count(model.base_model) for model in random_pair().values())
+    published = paper.speed()["parameters"] / 1e6
+    bert_mb, student_mb = 4 * bert / BYTES_PER_MB, 4 * student / BYTES_PER_MB  # float32
+    fewer = 100 * (1 - student / bert), paper.FEWER_PARAMETERS_PERCENT
+    rows = (
+        ("Section 3", "layers of BERT's 12", "", 6, len(default_layers(12)), None),
+        ("Table 3", "BERT-base: parameters", "M", published["BERT-base"], bert / 1e6, None),
+        ("Table 3", "DistilBERT: parameters", "M", published["DistilBERT"], student / 1e6, None),
+        ("Abstract; section 4.1", "parameters fewer than BERT-base's", "%", *fewer[::-1], None),
+        ("Section 4.1", "size of the model", "MB", paper.MODEL_SIZE_MB, student_mb, bert_mb),
     )
-    return [*(Claim(*claim, _exact(value, where)) for *claim, value in claims), size]
-
-
-def _example_entropy_rises() -> Measurement:
-    """At how many steps up in temperature the example's softmax has a higher entropy."""
-    logits = torch.tensor(list(EXAMPLE.values()), dtype=torch.float64)
-    probabilities = [softmax_with_temperature(logits, t) for t in EXAMPLE_TEMPERATURES]
-    entropies = [float(torch.special.entr(p).sum()) for p in probabilities]
-    rises = sum(after > before for before, after in pairwise(entropies))
-    return _exact(rises, f"computed: entropy at T = {', '.join(map(str, EXAMPLE_TEMPERATURES))}")
-
-
-# ---- claims that need runs, notebooks or the study
-
-
-def _option(scale: Scale) -> str:
-    return "" if scale.name == "tiny" else f" --scale {scale.name}"
-
-
-def _first(verb: str, scale: Scale) -> str:
-    return f"first: python -m distilkit {verb}{_option(scale)}"
-
-
-def _cost(scale: Scale) -> list[Claim]:
-    name, hours, tokens = f"{scale.name}-distilled", None, None
-    if run := run_result(name):
-        config, result = run
-        hours = Measurement(result.get("seconds", _NAN) / 3600, f"runs/{name}")
-        blocks, length = config.get("blocks") or (_NAN, _NAN)
-        tokens = Measurement(blocks * length / 1e6, f"runs/{name}: once through")
-    gpus = "cost of the distillation: 8 GPUs of 16 GB for about 90 hours"
-    text = "text to distil on: BooksCorpus and English Wikipedia, in words (here in tokens)"
-    gpu_hours, words_m = paper.TRAINING_GPUS * paper.TRAINING_HOURS, paper.CORPUS_WORDS / 1e6
-    rule = {"same": False, "command": _first("figures", scale)}
-    machine = rule | {"difference": "another machine and a fraction of the work"}
-    other_text = rule | {"difference": "another text"}
+    where = "counted: BertConfig() and its student, 4 bytes a parameter"
     return [
-        Claim("Section 3", gpus, "device hours", gpu_hours, hours, **machine),
-        Claim("Section 3; article", text, "M", words_m, tokens, **other_text),
+        verdict_row(*row, Measurement(value, where, value, value), same=True, null=null)
+        for *row, value, null in rows
     ]
 
 
-def _table_1(scale: Scale) -> list[Claim]:
+def _table_1(scale: Scale) -> list[Row]:
     published = paper.glue_scores()
     scores, where = arm_scores(scale, "distilled", "teacher") or (None, "")
     measured = set() if scores is None else set(scores["task"])
-    rule = paper_setting(scale) | {"within": SCORES_WITHIN, "command": _first("figures", scale)}
-    claims = []
-    for name, arm, slip in (("BERT-base", "teacher", 1), ("DistilBERT", "distilled", None)):
+    rule = _setting(scale) | {"within": SCORES_WITHIN, "command": _first("figures", scale)}
+    rows = []
+    for name, arm in (("BERT-base", "teacher"), ("DistilBERT", "distilled")):
         macro = None
         if measured:
             macros = macro_scores(scores).set_index("arm").loc[[arm], "score"]
-            macro = mean_over_seeds(macros, f"{arm}: {where}")
+            macro = _measurement(t_interval(macros), f"{arm}: {where}")
         what, stated = f"{name}: macro-score of nine tasks", published.loc[name, "macro_stated"]
-        claims.append(Claim("Table 1", what, "points", stated, macro, slip=slip, **rule))
-    retained = paper.retained().set_index("task")["retained"]
+        rows.append(verdict_row("Table 1", what, "points", stated, macro, **rule))
+    share = paper.retained().set_index("task")["retained"]["macro without WNLI"]
     nine = "share of BERT's macro-score that is kept, nine tasks"
-    for source, what, share, without in (
-        ("Abstract; table 1; article", nine, paper.RETAINED_PERCENT, ()),
-        ("Table 1", "the same without WNLI", retained["macro without WNLI"], ("wnli",)),
+    for what, stated, without in (
+        (nine, paper.RETAINED_PERCENT, ()),
+        ("the same without WNLI", share, ("wnli",)),
     ):
-        value = retained_share(scores, where, without) if measured - set(without) else None
-        claims.append(Claim(source, what, "%", share, value, null=100, slip=2, **rule))
+        value = _retained_share(scores, where, without) if measured - set(without) else None
+        rows.append(verdict_row("Table 1", what, "%", stated, value, **rule, null=100))
     for name in paper.GLUE_TASKS:
-        task, value, missing = name.lower().replace("-", ""), None, {}
+        task, value, advice = name.lower().replace("-", ""), None, {}
         if task in measured:
-            value = macro_difference(scores[scores["task"] == task], where, "distilled", "teacher")
+            value = _macro_difference(scores[scores["task"] == task], where)
         elif measured:
-            missing = {"command": f"the scale {scale.name} leaves this task out"}
+            advice = {"command": f"the scale {scale.name} leaves this task out"}
         student, bert = published.loc[["DistilBERT", "BERT-base"], name]
-        what = f"{name}: student minus teacher ({student:.1f} − {bert:.1f})"
-        task_rule = rule | missing | {"null": 0, "slip": 1 if name == "MNLI" else None}
-        delta = round(student - bert, 2)
-        claims.append(Claim("Table 1", what, "points", delta, value, **task_rule))
-    return claims
+        what, delta = f"{name}: student minus teacher", round(student - bert, 2)
+        task_rule = rule | advice | {"null": 0}
+        rows.append(verdict_row("Table 1", what, "points", delta, value, **task_rule))
+    return rows
 
 
-def _table_2(scale: Scale) -> list[Claim]:
-    published, scores = paper.downstream_scores(), downstream_scores(scale)
-    bert, student, again = published.index
-    arms = {bert: "teacher", student: "distilled", again: "distilled_again"}
-    claims = []
-    for task, name, model, control, slip in (
-        ("imdb accuracy", "IMDb accuracy", student, bert, None),
-        ("squad exact_match", "SQuAD exact match", student, bert, 5),
-        ("squad f1", "SQuAD F1", student, bert, 5),
-        ("squad exact_match", "SQuAD exact match", again, student, 4),
-        ("squad f1", "SQuAD F1", again, student, 4),
-    ):
-        column, dataset = task.replace(" ", "_"), task.split()[0]
-        first, second = (published.loc[each, column] for each in (model, control))
-        pair = [arms[model], arms[control]]
-        of_task = scores[(scores["task"] == task) & scores["arm"].isin(pair)]
-        by_seed = of_task.groupby("seed")["arm"].nunique()
-        both = by_seed.index[by_seed == len(pair)]
-        value = None
-        if len(both):
-            where = f"runs/{scale.name}-*-{dataset}-*, {len(both)} seed(s)"
-            value = macro_difference(of_task[of_task["seed"].isin(both)], where, *pair)
-        what = "distilled again minus once" if model == again else "student minus teacher"
-        what, delta = f"{name}: {what} ({first:g} − {second:g})", round(first - second, 2)
-        rule = {"null": 0, "slip": slip, "command": _finetune(scale, dataset, *pair)}
-        rule |= paper_setting(scale)
-        claims.append(Claim("Table 2", what, "points", delta, value, **rule))
-    pair = ("distilled_twice", "distilled")
-    scores_and_source = arm_scores(scale, *pair, parts=True)
-    value = scores_and_source and macro_difference(*scores_and_source, *pair)
-    what = "distilled again at fine-tuning minus once, on this scale's tasks (paper: SQuAD F1)"
-    delta = round(published.loc[again, "squad_f1"] - published.loc[student, "squad_f1"], 2)
-    rule = {"same": False, "null": 0, "difference": "other tasks"}
-    rule["command"] = _first("study", scale)
-    return [*claims, Claim("Section 4.1; article", what, "points", delta, value, **rule)]
-
-
-def _finetune(scale: Scale, task: str, arm: str, control: str) -> str:
-    teacher = f" --teacher runs/{scale.name}-teacher-{task}-1/model"
-    extra = teacher if arm == "distilled_again" else ""
-    return (
-        f"first: python -m distilkit finetune CHECKPOINT --task {task} --seed 1{extra} "
-        f"--name {scale.name}-ARM-{task}-1{_option(scale)}, ARM being {control} and {arm}"
-    )
-
-
-def _speed(scale: Scale) -> list[Claim]:
-    """Table 3's times; its parameters are in :func:`_architecture`."""
-    folder = f"figures/{scale.name}"
-    base = read_table(scale.figures / "06_bert_base.csv", {"model", "latency_ms_p50", "length"})
-    own = read_table(scale.figures / "06_pass.csv", {"model", "seconds"})
-    base_ratio = time_ratio(base, "BERT-base", "DistilBERT", "latency_ms_p50")
-    own_ratio = time_ratio(own, "teacher", "distilled", "seconds")
-    if base_ratio is not None:
-        conditions = f"classifiers with random weights, {base['length'].iloc[0]} tokens, p50"
-        base_ratio = Measurement(base_ratio, f"{folder}/06_bert_base.csv: {conditions}")
-    if own_ratio is not None:
-        own_ratio = Measurement(own_ratio, f"{folder}/06_pass.csv: one pass, pairs in turns")
-    faster = "“60 % faster”: BERT-base's time over DistilBERT's, CPU, batch 1 (668 s / 410 s)"
-    own_pair = "the same for this scale's own pair of models: a pass over pairs of sentences"
-    other = {"difference": "another processor, and one length in place of STS-B's sentences"}
+def _table_3(scale: Scale) -> list[Row]:
+    base = _time_ratio(scale.figures / "06_bert_base.csv", "BERT-base", "DistilBERT")
+    own = _time_ratio(scale.figures / "06_pass.csv", "teacher", "distilled")
+    faster = "“60 % faster”: BERT-base's time over DistilBERT's, CPU, batch 1"
+    own_pair = "the same for this scale's own pair of models"
     published = paper.speed().loc["DistilBERT", "throughput_ratio"]
-    rule = {"null": 1, "slip": 3, "command": _first("figures", scale)}
+    rule = {"null": 1, "command": _first("figures", scale)}
+    other = {"same": True, "difference": "another processor, sentences of one length"}
     return [
-        Claim("Abstract; table 3; article", faster, "×", published, base_ratio, **rule, **other),
-        Claim("Table 3", own_pair, "×", published, own_ratio, **rule, **paper_setting(scale)),
+        verdict_row("Abstract; table 3", faster, "×", published, base, **rule, **other),
+        verdict_row("Table 3", own_pair, "×", published, own, **rule, **_setting(scale)),
     ]
 
 
-def _table_4(scale: Scale) -> list[Claim]:
-    deltas = paper.ablation().set_index("left_out")["delta"]
-    # one table for all rows if one has all arms, so that the rows can be compared
-    together = arm_scores(scale, *ABLATION.values(), "distilled", parts=True)
-    what = "without the {}: macro-score minus the full recipe's"
-    rows = [
-        ("Table 4", what.format(part), deltas[part], (arm, "distilled"))
-        for part, arm in ABLATION.items()
-    ]
-    what = "“MLM matters least”: macro-score without MLM minus that without cosine"
-    delta = round(deltas["MLM loss"] - deltas["cosine loss"], 2)
-    pair = (ABLATION["MLM loss"], ABLATION["cosine loss"])
-    rows.append(("Section 4.2; article", what, delta, pair))
-    claims = []
-    for source, what, delta, pair in rows:
-        scores_and_source = together or arm_scores(scale, *pair, parts=True)
-        rule = paper_setting(scale) | {"null": 0, "command": _first("study", scale)}
-        tasks = scores_and_source[0]["task"].nunique() if scores_and_source else len(scale.tasks)
-        if tasks < len(scale.tasks):
-            few = f"{tasks} of {len(scale.tasks)} tasks"
-            rule["difference"] = few if rule["same"] else f"{rule['difference']}; {few}"
-            rule["same"] = False
-        value = scores_and_source and macro_difference(*scores_and_source, *pair)
-        claims.append(Claim(source, what, "points", delta, value, **rule))
-    return claims
+def _table_4(scale: Scale) -> list[Row]:
+    found = arm_scores(scale, *ABLATION.values(), "distilled", parts=True)
+    rule = _setting(scale) | {"null": 0, "command": _first("study", scale)}
+    scores, where = found or (pd.DataFrame(columns=["arm"]), "")
+    if found and (tasks := scores["task"].nunique()) < len(scale.tasks):
+        few = f"{tasks} of {len(scale.tasks)} tasks"
+        rule |= {"same": False, "difference": f"{rule['difference']}; {few}"}
+    rows = []
+    for row in compare_ablation(scores).itertuples():
+        value = Measurement(row.measured, where, row.low, row.high) if found else None
+        rows.append(verdict_row("Table 4", row.what, "points", row.published, value, **rule))
+    return rows
 
 
-def _article(scale: Scale) -> list[Claim]:
-    name = f"{scale.name}-distilled"
-    run = run_result(name)
-    loss_config = run[0].get("loss_config", {}) if run else {}
-    flatter = "softmax(z / T) of five classes: T flattens it, at so many of five steps up"
-    steps = len(EXAMPLE_TEMPERATURES) - 1
-    claims = [Claim("Article", flatter, "", steps, _example_entropy_rises())]
-    difference = f"chosen for this scale's text (config.py, scale {scale.name})"
-    rule = {"null": 0, "difference": difference, "command": _first("figures", scale)}
-    for key, words in (
-        ("kd_weight", "weight of the soft targets (times T²)"),
-        ("mlm_weight", "weight of the masked words"),
-        ("cosine_weight", "weight of the cosine"),
-        ("temperature", "temperature T, the same for both"),
-    ):
-        what, published, value = f"triple loss: {words}", paper.TRIPLE_LOSS[key], None
-        if key in loss_config:
-            value = Measurement(loss_config[key], f"runs/{name}/config.json")
-        claims.append(Claim("Article; authors' code", what, "", published, value, **rule))
-    return claims
+# ---- where the kit's values come from
+
+
+def arm_scores(scale: Scale, *arms: str, parts: bool = False) -> tuple[pd.DataFrame, str] | None:
+    """Scores of the arms, restricted to seeds that have all tasks of all arms, and their source.
+
+    The study is preferred: it has more seeds and, at the tiny scale, test sets. `parts` admits the
+    study of the parts, which has more arms and fewer tasks.
+    """
+    shipped = [RESULTS] if scale.name == "tiny" else []
+    names = ("study.csv", "parts.csv") if parts else ("study.csv",)
+    places = [folder / name for name in names for folder in (scale.figures, *shipped)]
+    for path in (*places, scale.figures / "05_scores.csv"):
+        table = _read_table(path, {"arm", "seed", "task", "score"})
+        if table is None or not set(arms) <= set(table["arm"]):
+            continue
+        table = table[table["arm"].isin(arms)]
+        table = table.assign(score=pd.to_numeric(table["score"], errors="coerce"))
+        table = table.dropna(subset=["score"]).drop_duplicates(["arm", "seed", "task"])
+        tasks = table["task"].nunique()
+        complete = table.groupby("seed").size() == len(arms) * tasks
+        if seeds := list(complete.index[complete]):
+            sample = f"{len(seeds)} seeds" if len(seeds) > 1 else f"seed {seeds[0]}"
+            sample += f", {tasks} of {len(scale.tasks)} tasks" if tasks < len(scale.tasks) else ""
+            split = "validation" if path.name == "05_scores.csv" else measured_split(scale)
+            where = f"{path.parent.parent.name}/{path.parent.name}/{path.name}"
+            return table[table["seed"].isin(seeds)], f"{where}, {sample}, {split} sets"
+    return None
+
+
+def _read_table(path: Path, columns: set[str]) -> pd.DataFrame | None:
+    """A csv file; None if it is missing, damaged or lacks a column."""
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError):  # pandas' own errors of parsing are ValueErrors
+        return None
+    return table if columns <= set(table.columns) and len(table) else None
+
+
+def _time_ratio(path: Path, slow: str, fast: str) -> Measurement | None:
+    """The time of `slow` over that of `fast`; None if either is missing."""
+    for column in ("latency_ms_p50", "seconds"):
+        table = _read_table(path, {"model", column})
+        if table is not None and {slow, fast} <= set(table["model"]):
+            times = table.drop_duplicates("model").set_index("model")[column]
+            return Measurement(times[slow] / times[fast], f"{path.parent.name}/{path.name}")
+    return None
+
+
+def _measurement(interval: dict[str, float], where: str) -> Measurement:
+    return Measurement(interval["mean"], where, interval["low"], interval["high"])
+
+
+def _macro_difference(scores: pd.DataFrame, where: str) -> Measurement:
+    """The student's macro-score minus the teacher's, paired by seeds."""
+    return _measurement(paired_difference(scores, "distilled", "teacher"), where)
+
+
+def _retained_share(scores: pd.DataFrame, where: str, without: tuple[str, ...]) -> Measurement:
+    """The student's macro-score in percent of the teacher's, by seeds."""
+    macros = macro_scores(scores, without=without)
+    wide = macros.pivot(index="seed", columns="arm", values="score")
+    wide = wide[wide["teacher"] >= LEAST_TEACHER_SCORE]
+    return _measurement(t_interval(100 * wide["distilled"] / wide["teacher"]), where)
+
+
+def _setting(scale: Scale) -> dict[str, Any]:
+    """Whether teacher and tasks are the paper's, and what differs. No scale has its text."""
+    base = SCALES["base"]
+    tasks = (scale.glue, set(scale.tasks)) == (base.glue, {*GLUE_TASKS})
+    others = ["teacher"] * (scale.teacher != base.teacher) + ["text"] + ["tasks"] * (not tasks)
+    return {"same": others == ["text"], "difference": f"another {', another '.join(others)}"}
+
+
+def _first(verb: str, scale: Scale) -> str:
+    option = "" if scale.name == "tiny" else f" --scale {scale.name}"
+    return f"first: python -m distilkit {verb}{option}"

@@ -30,13 +30,11 @@ from distilkit.student import named_layer_maps, random_student_like, student_fro
 from distilkit.study.arms import (
     finetune_arms,
     macro_scores,
-    paired_difference,
     run_name,
     train_and_measured,
 )
-from distilkit.study.conditions import ABLATION, ARMS, NEEDS, SEEDS, TEMPERATURES, check_arm
+from distilkit.study.conditions import ARMS, NEEDS, SEEDS, TEMPERATURES, check_arm
 from distilkit.study.cost import Step, readable, study_cost
-from distilkit.study.paper import ablation
 from distilkit.study.run_parallel import run_parallel
 
 COLUMNS = ["arm", "seed", "task", "metric", "score", "train_seconds"]
@@ -296,26 +294,6 @@ def _steps_in_equal_time(scale: Scale) -> int:
         step_seconds[arm] = run.result()["seconds"] / run.result()["steps"]
     steps = step_seconds["distilled"] / step_seconds["mlm_equal_steps"] * run.result()["steps"]
     return max(1, round(steps))
-
-
-def compare_ablation(scores: pd.DataFrame) -> pd.DataFrame:
-    """Table 4 of the paper and the kit's: the effect of leaving a part out, in points.
-
-    Columns ``left_out, published, measured, low, high, seeds``: measured is the arm's macro-score
-    minus the distilled student's, paired by seed, with its 95 % t-interval; NaN where the arm is
-    missing.
-    """
-    table = ablation().rename(columns={"delta": "published"})
-    differences = [
-        paired_difference(scores, ABLATION[part], "distilled")
-        if {ABLATION[part], "distilled"} <= set(scores.arm)
-        else {}
-        for part in table.left_out
-    ]
-    names = {"measured": "mean", "low": "low", "high": "high", "seeds": "seeds"}
-    for column, name in names.items():
-        table[column] = [each.get(name, float("nan")) for each in differences]
-    return table
 
 
 def retained_at_temperatures(scores: pd.DataFrame) -> pd.DataFrame:

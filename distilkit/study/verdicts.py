@@ -1,10 +1,9 @@
-"""The verdict on a published number: the rule, and a table of claims as text."""
+"""The verdict on a published number: the rule, a row of the table, the table as text."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -14,31 +13,13 @@ COUNTS_WITHIN, SCORES_WITHIN = 0.05, 0.01  # relative; counts, sizes and times; 
 _NAN = float("nan")
 
 
-@dataclass(frozen=True)
-class Measurement:
-    """The kit's value for a claim."""
+class Measurement(NamedTuple):
+    """The kit's value for a published number."""
 
     value: float
-    where: str  # file or run, and under which conditions
+    where: str  # file, and under which conditions
     low: float = _NAN  # 95 % interval over seeds, or the value twice where it is a count
     high: float = _NAN
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A published number, the kit's value, and what is needed to compare the two."""
-
-    source: str  # figure, table or section
-    what: str
-    unit: str
-    published: float
-    measurement: Measurement | None
-    same: bool = True  # the same quantity at the same dimensions, teacher and tasks
-    null: float | None = None  # the value that would mean "no effect"; None: not an effect
-    within: float = COUNTS_WITHIN
-    difference: str = ""  # what is not as in the paper
-    command: str = ""  # how to get a value
-    slip: int | None = None  # number in paper.SLIPS, from 1
 
 
 def judge(
@@ -49,7 +30,7 @@ def judge(
     null: float | None = None,
     within: float = COUNTS_WITHIN,
 ) -> tuple[str, str]:
-    """The verdict on a claim and the reason. The first rule that holds:
+    """The verdict on a published number and the reason. The first rule that holds:
 
     1. *not run*: the kit has no value.
     2. *reproduced*: the same quantity at the same dimensions, teacher and tasks, at most `within`
@@ -59,7 +40,7 @@ def judge(
        the same dimensions a single measurement is enough.
     4. *not at this scale*: everything else.
 
-    `same`, `null` and `within` are as in :class:`Claim`.
+    `null` is the value that would mean "no effect"; None: the number is not an effect.
     """
     if measurement is None or math.isnan(measurement.value):
         return NOT_RUN, ""
@@ -84,6 +65,35 @@ def judge(
     if has_interval and low <= null <= high:
         return NOT_HERE, f"the interval holds {null:.3g}"
     return NOT_HERE, "not the same direction"
+
+
+def verdict_row(
+    source: str,
+    what: str,
+    unit: str,
+    published: float,
+    measurement: Measurement | None,
+    *,
+    difference: str = "",
+    command: str = "",
+    **rule: Any,
+) -> dict[str, Any]:
+    """A row of the table of :func:`distilkit.study.paper_comparison.compare_with_paper`.
+
+    Args:
+        source: figure, table or section of the paper.
+        difference: what is not as in the paper.
+        command: how to get a value.
+        **rule: as for :func:`judge`.
+    """
+    verdict, why = judge(published, measurement, **rule)
+    if verdict == NOT_RUN:
+        why, measurement = command, Measurement(_NAN, "")
+    elif difference and measurement.value != published:
+        why = f"{why}; {difference}"
+    row = {"source": source, "what": what, "unit": unit, "published": published}
+    row |= {"measured": measurement.value, "low": measurement.low, "high": measurement.high}
+    return row | {"verdict": verdict, "why": why, "where": measurement.where}
 
 
 def tally(table: pd.DataFrame) -> str:
@@ -120,20 +130,3 @@ def _measured(row: Any) -> str:
     if math.isnan(row.low) or math.isnan(row.high) or row.low == row.high:
         return value
     return f"{value} ({low} to {high})"
-
-
-def claim_row(claim: Claim) -> dict[str, Any]:
-    """The row of a claim in the table of :func:`distilkit.study.paper_comparison`."""
-    measurement = claim.measurement
-    verdict, why = judge(
-        claim.published, measurement, same=claim.same, null=claim.null, within=claim.within
-    )
-    if verdict == NOT_RUN:
-        why, measurement = claim.command, Measurement(_NAN, "")
-    elif claim.difference and measurement.value != claim.published:
-        why = f"{why}; {claim.difference}"
-    if claim.slip is not None:
-        why += f" (slip {claim.slip})"
-    published = {name: getattr(claim, name) for name in ("source", "what", "unit", "published")}
-    values = {"measured": measurement.value, "low": measurement.low, "high": measurement.high}
-    return published | values | {"verdict": verdict, "why": why, "where": measurement.where}

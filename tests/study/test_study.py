@@ -18,7 +18,6 @@ from distilkit.cli.main import main
 from distilkit.config import SCALES, SHIPPED, FinetuneLossConfig
 from distilkit.data.sources import load_task
 from distilkit.plots.study import (
-    plot_ablation,
     plot_differences,
     plot_study,
     plot_temperature_study,
@@ -26,12 +25,11 @@ from distilkit.plots.study import (
 from distilkit.run import Run, as_json, fingerprint
 from distilkit.student import student_from_teacher
 from distilkit.study import cost, study
-from distilkit.study.conditions import ABLATION, ARMS, SEEDS
+from distilkit.study.conditions import ARMS, SEEDS
 from distilkit.study.cost import Cost, Step
 from distilkit.study.study import (
     COLUMNS,
     arm_checkpoint,
-    compare_ablation,
     join_studies,
     measured_split,
     retained_at_temperatures,
@@ -277,23 +275,6 @@ def test_the_cost_is_printed_with_the_time_of_all_workers():
     assert "about 3.0 GB" in str(cost)
 
 
-def test_table_4_beside_ours():
-    arms = ("distilled", "without_cosine", "random_init")
-    points = {"distilled": (70, 72), "without_cosine": (69, 70), "random_init": (50, 51)}
-    rows = [
-        (arm, seed, "cola", "matthews_correlation", points[arm][seed], 1.0)
-        for arm in arms
-        for seed in (0, 1)
-    ]
-    table = compare_ablation(pd.DataFrame(rows, columns=COLUMNS)).set_index("left_out")
-    assert set(table.index) == set(ABLATION)
-    assert table.published["cosine loss"] == -1.46
-    assert table.measured["cosine loss"] == pytest.approx(-1.5)
-    assert table.measured["teacher initialization"] == pytest.approx(-20.5)
-    assert table.low["cosine loss"] == pytest.approx(-1.5 - 12.7062 * 0.5, rel=1e-4)  # t, 1 degree
-    assert table.loc["MLM loss", ["measured", "low", "high", "seeds"]].isna().all()
-
-
 def test_unknown_arm_and_missing_measurement(home, toy):
     with pytest.raises(ValueError, match="unknown arm 'best': give one of teacher, distilled"):
         arm_checkpoint("best", toy)
@@ -364,20 +345,6 @@ def test_what_is_kept_at_each_temperature():
         (4, 0, 50),
         (4, 1, 100),
     ]
-
-
-def test_figure_of_table_4_shows_both_and_what_is_missing(studied):
-    table = compare_ablation(studied[1])
-    table.loc[1, ["measured", "low", "high"]] = float("nan")
-    table.loc[2, ["low", "high"]] = float("nan")  # one seed: a dot without an interval
-    axes = plot_ablation(table).axes[0]
-    said = [text.get_text() for text in axes.texts]
-    published = [f"{value:+.1f}".replace("-", "−") for value in table.published]
-    assert [text for text in said if text in published] == published
-    assert len(said) == 2 * len(table) - 1
-    assert "without MLM loss" in [label.get_text() for label in axes.get_yticklabels()]
-    with pytest.raises(ValueError, match="lacks"):
-        plot_ablation(table.drop(columns="low"))
 
 
 def test_figure_of_the_temperatures(studied):
