@@ -5,6 +5,9 @@ BIN    := $(VENV)/bin
 # Jupyter refuses to run as root unless told; in a container there is nobody else.
 LAB_AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
+# As distilkit/__init__.py sets it, for kernels and tests that load torch before distilkit
+export GOMP_SPINCOUNT ?= 3000
+
 .PHONY: figures report study test quick check soak lab bench-panels clean
 .DEFAULT_GOAL := figures
 

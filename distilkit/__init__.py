@@ -3,7 +3,20 @@
 This is what a notebook imports. Hugging Face models and tokenizers stay what they are.
 """
 
+import os as _os
+import sys as _sys
 from importlib import import_module as _import_module
+
+# OpenMP's threads spin for milliseconds while they wait for one another. Where another program
+# keeps a core busy, they take it from the very thread that they wait for: steps take 5 times as
+# long. A short spin costs little (tests/measurements/measure_busy.py). torch's OpenMP reads these
+# variables once, when torch is loaded.
+if "torch" in _sys.modules:
+    SHORT_SPIN = bool({"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & _os.environ.keys())
+else:
+    SHORT_SPIN = True
+    if "OMP_WAIT_POLICY" not in _os.environ:
+        _os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 # Importing torch, transformers or matplotlib takes seconds: a name is imported when it is first
 # asked for.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 
 import accelerate
@@ -9,6 +10,7 @@ import torch
 import transformers
 from tqdm import TqdmWarning
 
+import distilkit
 from distilkit.config import Scale, scale
 from distilkit.run import commit
 
@@ -24,7 +26,7 @@ def setup_notebook(name: str | None = None) -> Scale:
     transformers.utils.logging.disable_progress_bar()
     warnings.filterwarnings("ignore", category=TqdmWarning)
     cuda = torch.cuda.is_available()
-    device = torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads"
+    device = torch.cuda.get_device_name() if cuda else f"CPU, {_threads()}"
     print(
         f"scale     {chosen.name}: {chosen.about}\n"
         f"versions  torch {torch.__version__}, transformers {transformers.__version__}, "
@@ -33,6 +35,22 @@ def setup_notebook(name: str | None = None) -> Scale:
         f"code      commit {commit()}"
     )
     return chosen
+
+
+def _threads() -> str:
+    """The number of threads; one less on a busy machine whose threads may spin.
+
+    In Colab and VS Code torch may be loaded before distilkit could say how its threads wait.
+    """
+    count = torch.get_num_threads()
+    load = getattr(os, "getloadavg", lambda: (0.0,))()[0]  # Windows has none
+    if distilkit.SHORT_SPIN or count == 1 or load < 0.5:
+        return f"{count} threads"
+    torch.set_num_threads(count - 1)
+    return (
+        f"{count - 1} of {count} threads: other programs are busy, and torch was loaded before "
+        "distilkit. For all threads set OMP_WAIT_POLICY=passive before the kernel starts"
+    )
 
 
 def provenance(chosen: Scale) -> dict[str, str]:
