@@ -19,7 +19,10 @@ from transformers import PreTrainedModel
 from distilkit.processes import seeded
 
 # What a teacher's class may be called after its family: BertForMaskedLM, ...
-HEADS = ("ForMaskedLM", "ForSequenceClassification", "ForTokenClassification")
+HEADS = (
+    *("ForMaskedLM", "ForSequenceClassification", "ForTokenClassification"),
+    "ForQuestionAnswering",
+)
 
 
 class Family(NamedTuple):

@@ -12,14 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import transformers
 from accelerate.utils import gather_object
 from torch import Tensor
-from transformers import (
-    AutoModelForSequenceClassification,
-    AutoModelForTokenClassification,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from distilkit.config import FinetuneLossConfig, TrainingConfig
 from distilkit.data.classifier_checks import (
@@ -31,6 +27,7 @@ from distilkit.data.classifier_checks import (
     rows_of,
 )
 from distilkit.data.examples import NOT_A_WORD, Examples
+from distilkit.data.question_answering import best_answers
 from distilkit.data.task_examples import column_names, task_examples
 from distilkit.data.task_loss import TaskLoss, logits_of
 from distilkit.data.tasks import UNLABELLED, Task, get_task, scores
@@ -42,7 +39,7 @@ from distilkit.models.heads import fine_tuned, with_new_head
 from distilkit.models.vocabulary import check_vocabulary, own_tokenizer
 from distilkit.processes import eval_mode, processes, to_device
 from distilkit.run import Run, as_json, fingerprint, open_run, run_folder, teacher_entry
-from distilkit.training_loop import Loss, evaluate, train
+from distilkit.training_loop import evaluate, train
 
 LEAST_LENGTH = 8  # tokens: two sentences, [CLS] and [SEP] twice
 
@@ -50,14 +47,14 @@ Scores = dict[str, dict[str, float | None]]  # split -> metric -> value
 
 
 def classifier(checkpoint: str | Path, task: str | Task, seed: int) -> PreTrainedModel:
-    """Load a checkpoint with a new classification head for a task, drawn from `seed`.
+    """Load a checkpoint with a new head for a task, drawn from `seed`.
 
     The head is new even if the checkpoint has one. The task's label names go into the config, so
     that two models' label orders can be compared.
     """
     task = get_task(task)
     check_has_labels(task)
-    labels = list(task.labels) or ["score"]
+    labels = list(task.labels) or (["start", "end"] if task.on_spans else ["score"])
     return with_new_head(
         _head_class(task),
         checkpoint,
@@ -65,8 +62,8 @@ def classifier(checkpoint: str | Path, task: str | Task, seed: int) -> PreTraine
         num_labels=len(labels),
         id2label=dict(enumerate(labels)),
         label2id={label: i for i, label in enumerate(labels)},
-        # transformers knows the other three kinds by these names
-        problem_type=None if task.on_words else task.kind,
+        # transformers has these names for the kinds of this head
+        problem_type=task.kind if task.head == "SequenceClassification" else None,
     )
 
 
@@ -83,7 +80,7 @@ def fine_tuned_on(checkpoint: str | Path, task: str | Task) -> PreTrainedModel:
 
 
 def _head_class(task: Task) -> type:
-    return AutoModelForTokenClassification if task.on_words else AutoModelForSequenceClassification
+    return getattr(transformers, f"AutoModelFor{task.head}")
 
 
 def finetune(
@@ -104,8 +101,8 @@ def finetune(
     """Train a copy of a classifier on a task; score it on every labelled split.
 
     Scores are in ``run.result()``, the teacher's there too; the logits of those splits are in
-    ``run.predictions()``, of words one after another. A finished run of this name and configuration
-    is returned at once, an unfinished one resumes.
+    ``run.predictions()``, of words one after another, of spans none. A finished run of this name
+    and configuration is returned at once, an unfinished one resumes.
 
     Args:
         model: a classifier with the task's labels; not changed.
@@ -126,6 +123,8 @@ def finetune(
         ValueError: unknown task; a head, teacher or tokenizer that does not fit; no labels and no
             teacher; a teacher whose classes prove to be in another order.
     """
+    import distilkit.data.metrics  # noqa: F401 - without `evaluate`, say so before hours are spent
+
     task = get_task(task)
     run = Run(run_folder(name))
     loss_config = check_loss_config(loss_config, teacher)
@@ -161,13 +160,14 @@ def finetune(
         if teacher is not None:
             _check_token_types(teacher, each.teacher or each)
 
-    def score(trained: PreTrainedModel) -> tuple[Scores, dict[str, np.ndarray]]:
-        predicted = {split: predict(trained, held) for split, held in held_out.items()}
-        found = {split: score_of(task, *both) for split, both in predicted.items()}
-        together = np.concatenate if task.on_words else np.asarray
-        return found, {split: together(logits) for split, (logits, _) in predicted.items()}
-
     config = {
+        "kind": "finetune",
+        "task": task.name,
+        "loss_config": as_json(loss_config) if loss_config else None,
+        "training": as_json(training),
+        "model": fingerprint(model),
+        "teacher": teacher_entry(teacher),
+        "examples": len(examples),
         "data": {k: e.digest() for k, e in {"train": examples, **held_out}.items()},
         "max_length": max_length,
         "keep_model": keep_model,
@@ -175,20 +175,26 @@ def finetune(
     loss = task_loss(task, teacher, loss_config)
     if loss_config is not None and loss_config.cosine_weight > 0:
         loss.add_projections(model, training.seed)
-    return run_finetuning(
-        model,
-        tokenizer,
-        examples,
-        training,
-        loss,
-        score,
-        name=name,
-        task=task.name,
-        teacher=teacher,
-        teacher_scores=teacher_scores,
-        loss_config=loss_config,
-        config=config,
-    )
+    with open_run(name, config, training.log_with) as run:
+        if run.finished:
+            return run
+        model = copy.deepcopy(model)
+        borrowed_models = () if teacher is None else (teacher,)
+        with eval_mode(*borrowed_models, device=processes().device):
+            summary = train(model, examples, loss, training, run)
+        predicted = {split: predict(model, held) for split, held in held_out.items()}
+        scores_by_split = {split: score_of(task, *both) for split, both in predicted.items()}
+        if processes().is_main_process:
+            if keep_model:
+                model.save_pretrained(run.model)
+                tokenizer.save_pretrained(run.model)
+            if predicted and not task.on_spans:
+                together = np.concatenate if task.on_words else np.asarray
+                run.keep_predictions({k: together(logits) for k, (logits, _) in predicted.items()})
+            measured = {} if teacher_scores is None else {"teacher_scores": teacher_scores}
+            result = {"kind": "finetune", "task": task.name, **summary, "scores": scores_by_split}
+            run.finish(result | measured)
+    return run
 
 
 def check_loss_config(
@@ -208,9 +214,9 @@ def _check_cosine(
     own: PreTrainedTokenizerBase | None,
 ) -> None:
     """Refuse what needs teacher and student to read the same tokens, where they do not."""
-    if own is not None and task.on_words:
+    if own is not None and (task.on_words or task.on_spans):
         raise ValueError(
-            f"{task.name} has labels on words, and the teacher reads other token ids than the "
+            f"{task.name} has labels on tokens, and the teacher reads other token ids than the "
             "model: give a teacher with the model's tokenizer"
         )
     if loss_config.cosine_weight > 0:
@@ -314,58 +320,6 @@ def input_length(models: Iterable[PreTrainedModel], wanted: int | None, default:
     return wanted
 
 
-def run_finetuning(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    examples: Examples,
-    training: TrainingConfig,
-    loss: Loss,
-    score: Callable[[PreTrainedModel], tuple[Scores, dict[str, np.ndarray]]],
-    *,
-    name: str,
-    task: str,
-    teacher: PreTrainedModel | None,
-    loss_config: FinetuneLossConfig | None,
-    config: Mapping[str, Any],
-    teacher_scores: Scores | None = None,
-) -> Run:
-    """Open the run, train a copy, score, save: what fine-tuning on any task has in common.
-
-    `score` returns the trained model's scores by split, and the logits that the run stores.
-    `config` is what else decides the result; ``keep_model`` false leaves the weights out.
-    """
-    import distilkit.data.metrics  # noqa: F401 - without `evaluate`, say so before hours are spent
-
-    config = {
-        "kind": "finetune",
-        "task": task,
-        "loss_config": as_json(loss_config) if loss_config else None,
-        "training": as_json(training),
-        "model": fingerprint(model),
-        "teacher": teacher_entry(teacher),
-        "examples": len(examples),
-        **config,
-    }
-    with open_run(name, config, training.log_with) as run:
-        if run.finished:
-            return run
-        model = copy.deepcopy(model)
-        borrowed_models = () if teacher is None else (teacher,)
-        with eval_mode(*borrowed_models, device=processes().device):
-            summary = train(model, examples, loss, training, run)
-        scores_by_split, logits = score(model)
-        if processes().is_main_process:
-            if config.get("keep_model", True):
-                model.save_pretrained(run.model)
-                tokenizer.save_pretrained(run.model)
-            if logits:
-                run.keep_predictions(logits)
-            measured = {} if teacher_scores is None else {"teacher_scores": teacher_scores}
-            result = {"kind": "finetune", "task": task, **summary, "scores": scores_by_split}
-            run.finish(result | measured)
-    return run
-
-
 def task_loss(
     task: Task,
     teacher: PreTrainedModel | None = None,
@@ -379,15 +333,17 @@ def predict(model: PreTrainedModel, examples: Examples, batch_size: int = 64) ->
     """Return logits [examples, C] and labels [examples, ...] of a split, in the data's order.
 
     Of labels on words: lists with, for each example, logits [words, C] and labels [words]. The
-    logits of words that were cut off are NaN.
+    logits of words that were cut off are NaN. Of spans: each example's answer, as text, and the
+    list of its acceptable ones.
     """
     found = by_example(model, examples, lambda batch: logits_of(model, batch), batch_size)
-    labels = [own for own, _ in examples.words] if examples.on_words else examples.labels
-    return by_target(found, examples), labels
+    return by_target(found, examples), examples.targets
 
 
 def by_target(outputs: Sequence[np.ndarray], examples: Examples) -> Any:
-    """Return the logits that :func:`predict` does, from each example's [C] or [tokens, C]."""
+    """Return what :func:`predict` does, from each example's [C] or [tokens, C]."""
+    if examples.passages is not None:
+        return best_answers(examples.passages, outputs)
     if not examples.on_words:
         return np.stack(outputs)
     logits = []
@@ -457,7 +413,7 @@ def score_of(task: Task, logits: Any, labels: Any) -> dict[str, float | None]:
 
     None where undefined. Words without a label are left out.
     """
-    if not task.on_words and not np.isfinite(logits).all():
+    if not (task.on_words or task.on_spans) and not np.isfinite(logits).all():
         raise FloatingPointError(f"{task.name}: the model's predictions are not finite")
     return scores(task, *_known(task, logits, labels))
 
@@ -466,8 +422,10 @@ def answers(task: Task, logits: Any) -> Any:
     """Return the predictions in logits, as :func:`distilkit.data.tasks.scores` takes them.
 
     Class numbers [examples]; 0 or 1 [examples, labels]; reals [examples]; or a class number for
-    each word, that of "O" (or of the first label) for words that were cut off.
+    each word, that of "O" (or of the first label) for words that were cut off. Of spans: the texts.
     """
+    if task.on_spans:
+        return logits
     if task.regression:
         return logits[:, 0]
     if task.kind == "multi_label_classification":

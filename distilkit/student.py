@@ -111,9 +111,10 @@ def student_from_teacher(
     everything else copied, a classifier's head too; the rest is about BERT.
 
     Copied: word and position embeddings, their LayerNorm, the layers, and the whole head of a
-    masked-language model or token classifier. BERT adds its segment-0 token-type vector to every
-    token of a single text. DistilBERT has no token types, so that vector is folded into the
-    position embeddings. With ``layers = range(depth)`` the student's logits are the teacher's.
+    masked-language model, token classifier or question answerer. BERT adds its segment-0 token-type
+    vector to every token of a single text. DistilBERT has no token types, so that vector is folded
+    into the position embeddings. With ``layers = range(depth)`` the student's logits are the
+    teacher's.
 
     Left out: the other token types and the pooler. A DistilBERT sequence classifier has another
     head (a ReLU layer on [CLS]), which is new, from PyTorch's global generator: call
@@ -161,8 +162,10 @@ def student_from_teacher(
     student = of_student(config).to(teacher.dtype)
     state = teacher.state_dict()
     copied = student_state_dict(state, layers)
-    if of_student.__name__.endswith("TokenClassification"):  # its head is BERT's: one linear map
-        copied |= {k: v.clone() for k, v in state.items() if k.startswith("classifier.")}
+    # the head of these two is BERT's: one linear map
+    if of_student.__name__.endswith(("TokenClassification", "QuestionAnswering")):
+        head = ("classifier.", "qa_outputs.")
+        copied |= {k: v.clone() for k, v in state.items() if k.startswith(head)}
     missing, unexpected = student.load_state_dict(copied, strict=False)
     own_head = ("pre_classifier.", "classifier.")
     left = [name for name in missing if not name.startswith(own_head)]

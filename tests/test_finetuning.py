@@ -524,10 +524,14 @@ def test_classifier(tmp_path, quiet, name):
     assert torch.equal(torch.get_rng_state(), before)
     assert_same(state_of(model), state_of(again))
     other = classifier(tmp_path, name, seed=2)
-    assert not torch.equal(other.classifier.weight, model.classifier.weight)
-    labels = list(TASKS[name].labels) or ["score"]
+    head, of_other = (
+        each.get_submodule("qa_outputs" if name == "squad" else "classifier")
+        for each in (model, other)
+    )
+    assert not torch.equal(of_other.weight, head.weight)
+    labels = {"stsb": ["score"], "squad": ["start", "end"]}.get(name, list(TASKS[name].labels))
     assert [model.config.id2label[i] for i in range(len(labels))] == labels
-    assert model.classifier.out_features == len(labels)
+    assert head.out_features == len(labels)
     query = "encoder.layer.1.attention.self.query.weight"
     assert torch.equal(model.bert.state_dict()[query], bert.bert.state_dict()[query])
     check_classifier(model, TASKS[name])

@@ -99,9 +99,10 @@ def _inputs(task: Task, tokenizer: PreTrainedTokenizerBase, length: int) -> Chec
     ids = np.concatenate(examples.input_ids)
     unknown = float(np.mean(ids == tokenizer.unk_token_id))
     cut = float(np.mean(examples.lengths >= length))
+    may_be = "have another window" if task.on_spans else "may be cut"
     measurement = (
-        f"median {np.median(examples.lengths):.0f} tokens; {cut:.0%} reach {length} and may be "
-        f"cut; {unknown:.1%} of the tokens are unknown"
+        f"median {np.median(examples.lengths):.0f} tokens; {cut:.0%} reach {length} and {may_be}; "
+        f"{unknown:.1%} of the tokens are unknown"
     )
     return Check("texts", measurement, unknown <= UNKNOWN_AT_MOST)
 
@@ -143,7 +144,9 @@ def _time(
     length: int,
 ) -> Check:
     """Time a few micro-batches, the teacher's answers included."""
-    few = task_examples(_few(task.data["train"]), task, tokenizer, max_length=length, seed=0)
+    rows = _few(task.data["train"])
+    few = task_examples(rows, task, tokenizer, max_length=length, seed=0)
+    examples = examples * len(few) // len(rows)  # a passage may have several windows
     order, size = few.order(0, training.batch_size), training.micro_batch_size
     parts = [order[i * size : (i + 1) * size] for i in range(BATCHES + 1)]
     device, teacher = processes().device, models.get("teacher")

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from distilkit.data.tasks import Task
 
-_FORMATS = ".csv, .tsv, .jsonl or .parquet file (also .gz), folder with train and test, or Hub id"
+_FORMATS = ".csv, .tsv, .jsonl or .parquet file, SQuAD's .json (all also .gz), folder, or Hub id"
 _KINDS = {  # the command's words -> a task's kind
     "classes": "single_label_classification",
     "labels": "multi_label_classification",
     "regression": "regression",
     "words": "token_classification",
+    "answers": "question_answering",
 }
 
 
@@ -67,7 +68,7 @@ def chosen_task(options: Namespace, teacher: str | None) -> Task:
         kind = None  # the data says; a teacher that does not fit is refused later, in words
     return task_from(
         options.data if len(files) == 1 else files,
-        text_columns=_columns(options.text_column) or "text",
+        text_columns=_columns(options.text_column),
         label_column=_columns(options.label_column),
         labels=labels,
         kind=kind,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from typing import TYPE_CHECKING, Any
 
 from distilkit.cli.options import (
     HELP,
@@ -16,9 +15,6 @@ from distilkit.cli.options import (
 )
 from distilkit.cli.task_options import add_task, chosen_task, unlabelled_texts
 from distilkit.config import GLUE_TASKS, FinetuneLossConfig, Scale
-
-if TYPE_CHECKING:
-    from distilkit.run import Run
 
 
 def _distil_options(parser: ArgumentParser) -> None:
@@ -121,6 +117,10 @@ def _finetune_options(parser: ArgumentParser) -> None:
 
 def finetune(options: Namespace) -> None:
     """Fine-tune a checkpoint on a task or on your own data, with --teacher on soft targets too."""
+    from distilkit import finetuning
+    from distilkit.data.sources import fewer_examples, load_task
+    from distilkit.models.loading import load_tokenizer
+    from distilkit.processes import processes
     from distilkit.run import run_folder
 
     chosen = chosen_scale(options)
@@ -129,52 +129,26 @@ def finetune(options: Namespace) -> None:
         raise ValueError(f"{', '.join(loss_config)}: of the distillation; give --teacher too")
     if options.name is not None:
         run_folder(options.name)  # a name that cannot be one is refused before anything is read
-    arguments = {"training": chosen.finetuning, "max_length": options.max_length}
-    if options.teacher:
-        arguments["loss_config"] = FinetuneLossConfig(**loss_config)
-    on_task = _finetune_on_squad if options.task == "squad" else _finetune_on_task
-    print_result(on_task(options, chosen, arguments))
-
-
-def _finetune_on_task(options: Namespace, chosen: Scale, arguments: dict[str, Any]) -> Run:
-    from distilkit import finetuning
-    from distilkit.data.sources import fewer_examples, load_task
-    from distilkit.models.loading import load_tokenizer
-    from distilkit.processes import processes
-
     task = chosen_task(options, options.teacher)
     unlabelled = unlabelled_texts(options, task)
     if processes().is_main_process:
         print(*task.notes, sep="\n")
     data = dict(load_task(chosen, task))
     data["train"] = fewer_examples(data["train"], options.examples)
-    if options.teacher:
-        arguments["teacher"] = finetuning.fine_tuned_on(options.teacher, task)
-    model = finetuning.classifier(options.checkpoint, task, chosen.finetuning.seed)
-    tokenizer = load_tokenizer(options.tokenizer or options.checkpoint)
-    name = options.name or f"{chosen.name}-{task}-{chosen.finetuning.seed}"
-    return finetuning.finetune(
-        model, tokenizer, task, data, name=name, unlabelled=unlabelled, **arguments
-    )
-
-
-def _finetune_on_squad(options: Namespace, chosen: Scale, arguments: dict[str, Any]) -> Run:
-    from transformers import AutoModelForQuestionAnswering
-
-    from distilkit.data import question_answering, squad
-    from distilkit.data.sources import fewer_examples
-    from distilkit.models.heads import fine_tuned
-    from distilkit.models.loading import load_tokenizer
-
-    data = squad.load_squad(given(options, "scale").get("glue", squad.HUB))
-    data["train"] = fewer_examples(data["train"], options.examples)
-    if options.teacher:
-        arguments["teacher"] = fine_tuned(AutoModelForQuestionAnswering, options.teacher)
     seed = chosen.finetuning.seed
-    model = question_answering.question_answerer(options.checkpoint, seed)
-    tokenizer = load_tokenizer(options.tokenizer or options.checkpoint)
-    name = options.name or f"{chosen.name}-squad-{seed}"
-    return question_answering.finetune_squad(model, tokenizer, data, name=name, **arguments)
+    run = finetuning.finetune(
+        finetuning.classifier(options.checkpoint, task, seed),
+        load_tokenizer(options.tokenizer or options.checkpoint),
+        task,
+        data,
+        chosen.finetuning,
+        name=options.name or f"{chosen.name}-{task}-{seed}",
+        teacher=finetuning.fine_tuned_on(options.teacher, task) if options.teacher else None,
+        unlabelled=unlabelled,
+        loss_config=FinetuneLossConfig(**loss_config) if options.teacher else None,
+        max_length=options.max_length,
+    )
+    print_result(run)
 
 
 VERBS = {

@@ -153,7 +153,7 @@ def measure(
             reference = given if reference is None else reference  # the teacher's, in PyTorch
             row: dict[str, Any] = {"model": name, "engine": engine, "split": split}
             if scored:
-                row["score"] = score_function(task, given, labels)(np.arange(len(examples)))
+                row["score"] = score_function(task, given, labels)(np.arange(len(labels)))
                 row |= paired_difference(task, given, reference, labels)
             row["agreement"] = agreement(task, given, reference)
             row["calibration_error"] = calibration(task, values, reference)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from transformers import (
     AutoModelForMaskedLM,
@@ -32,7 +33,7 @@ from distilkit.config import Scale, TrainingConfig
 from distilkit.data.examples import Examples
 from distilkit.data.sources import fewer_examples, load_blocks, load_teacher, load_tokenizer
 from distilkit.data.task_examples import task_examples
-from distilkit.data.tasks import Task, get_task, scores
+from distilkit.data.tasks import Task, get_task
 from distilkit.distillation import distil
 from distilkit.families import positions
 from distilkit.finetuning import (
@@ -41,6 +42,7 @@ from distilkit.finetuning import (
     fine_tuned_on,
     finetune,
     input_length,
+    score_of,
     task_loss,
 )
 from distilkit.measure.size import parameter_count
@@ -109,8 +111,9 @@ def run_frontier(
     Returns:
         A row per variant, engine, task and seed with :data:`COLUMNS`: ``heads, units`` remain over
         all layers; ``score`` in points, on the validation set (NaN: undefined); ``same_answer,
-        largest_difference`` to PyTorch on it. Size, latency and memory are measured once, for the
-        first task and seed, all variants and engines in turns: batch 1, one thread, no padding.
+        largest_difference`` to PyTorch on it (NaN: answers that are texts). Size, latency and
+        memory are measured once, for the first task and seed, all variants and engines in turns:
+        batch 1, one thread, no padding.
 
     Raises:
         ValueError: before anything is trained: a student that does not fit the teacher, a task
@@ -119,8 +122,6 @@ def run_frontier(
     """
     check_packages()
     for task in scale.tasks:
-        if get_task(task).on_words:
-            raise ValueError(f"{task} has labels on words: the frontier measures tasks on texts")
         Plan(scale, "", (), examples).splits(task)
     if students is None:
         folders = _distilled(scale, scale.name if name is None else name)
@@ -278,17 +279,18 @@ def _measure(plan: Plan, variant: str, task: str | Task, seed: int) -> list[dict
             # None: undefined, as is the correlation of constant answers
             "score": None if score is None else POINTS * score,
             "same_answer": None if known.regression else same,
-            "largest_difference": difference,
+            "largest_difference": None if known.on_spans else difference,
         }
 
     rows = [row(TORCH, run.result()["scores"][split][metric], 1.0, 0.0)]
     with tempfile.TemporaryDirectory(prefix="distilkit-onnx-") as folder:
         for engine, file in export_engines(model, folder).items():
             result = agreement(model, onnx_session(file), held_out)
-            given, same = answers(known, result.logits), result.same_answer
+            same = result.same_answer
             if several:  # the same labels, all of them; the arg-max is no answer
-                same = float((given == answers(known, run.predictions()[split])).all(1).mean())
-            score = scores(task, given, held_out.labels)[metric]
+                both = (answers(known, z) for z in (result.logits, run.predictions()[split]))
+                same = float(np.equal(*both).all(1).mean())
+            score = score_of(known, result.logits, held_out.targets)[metric]
             rows.append(row(engine, score, same, result.largest_difference))
     write_json(stored, rows)
     return rows
@@ -307,7 +309,8 @@ def _costs(plan: Plan, variants: Sequence[str]) -> pd.DataFrame:
 def _write(out: Path, rows: list[dict[str, Any]], costs: pd.DataFrame) -> pd.DataFrame:
     table = pd.DataFrame(rows).merge(costs, on=["variant", "engine"], validate="many_to_one")
     # JSON has no NaN: rows hold None, which becomes NaN here
-    table = table.astype({"score": float, "same_answer": float})[list(COLUMNS)]
+    numbers = ("score", "same_answer", "largest_difference")
+    table = table.astype(dict.fromkeys(numbers, float))[list(COLUMNS)]
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, table.round(4).to_csv(index=False).encode())
     return table

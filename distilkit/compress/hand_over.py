@@ -28,7 +28,10 @@ _CARD = jinja2.Environment(
     trim_blocks=True,
     autoescape=False,  # Markdown, not HTML
 )
-_PIPELINES = {"token_classification": "token-classification"}  # others: text-classification
+_PIPELINES = {  # others: text-classification
+    "token_classification": "token-classification",
+    "question_answering": "question-answering",
+}
 
 
 def check_out(out: Path, run: str) -> None:

@@ -31,8 +31,12 @@ def score_function(task: Task, predicted: Any, labels: Any) -> Callable[[np.ndar
         predicted: as :func:`distilkit.finetuning.answers` gives them.
         labels: likewise.
     """
-    from distilkit.data.metrics import METRICS, entity_counts
+    from distilkit.data.metrics import METRICS, answer_scores, entity_counts
 
+    if task.on_spans:
+        pairs = zip(predicted, labels, strict=True)
+        values = np.array([answer_scores(*pair)[task.score] for pair in pairs])
+        return lambda rows: float(values[rows].mean())
     if task.score == "entity_f1":
         names = [[[task.labels[i] for i in s] for s in each] for each in (predicted, labels)]
         counts = np.array([entity_counts([p], [t]) for p, t in zip(*names, strict=True)])

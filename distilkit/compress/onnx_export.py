@@ -39,16 +39,17 @@ class Agreement:
     """Difference between the answers of a file and of the model, over a split of N examples."""
 
     examples: int
-    same_answer: float  # share with the same arg-max; NaN for regression, which has none
-    largest_difference: float  # between two logits
-    logits: np.ndarray  # [N, C], of the file
+    same_answer: float  # share of examples, or words; NaN for regression
+    largest_difference: float  # between two logits; NaN for spans
+    logits: Any  # of the file, as :func:`distilkit.finetuning.predict` gives them
 
 
 def export_onnx(model: PreTrainedModel, file: str | Path) -> Path:
     """Write a classifier as one ONNX file for batches of any size and length.
 
     Inputs are int64 [B, L]: ``input_ids``, ``attention_mask`` and, for a BERT, ``token_type_ids``;
-    the output is ``logits`` [B, C], of tokens [B, L, C], float32. The file is written atomically.
+    the output is ``logits`` [B, C], of tokens [B, L, C], float32; of a question answerer there are
+    two, ``start_logits`` and ``end_logits`` [B, L]. The file is written atomically.
 
     Raises:
         ValueError: weights in another precision, on another device, or of 2 GB and more.
@@ -70,6 +71,7 @@ def export_onnx(model: PreTrainedModel, file: str | Path) -> Path:
     names = ("input_ids", "attention_mask", "token_type_ids")
     # One tensor given twice is traced as one input, and the ids would serve as the mask.
     inputs = inputs_of(model, {name: torch.ones(shape, dtype=torch.long) for name in names})
+    answers = type(model).__name__.endswith("ForQuestionAnswering")
     batch = torch.export.Dim("batch")
     length = torch.export.Dim("length", max=positions(model))
     with eval_mode(model), _exporter_warnings_off():  # the exporter changes the model's mode
@@ -79,7 +81,7 @@ def export_onnx(model: PreTrainedModel, file: str | Path) -> Path:
             kwargs=inputs,
             dynamo=True,
             input_names=list(inputs),
-            output_names=["logits"],
+            output_names=["start_logits", "end_logits"] if answers else ["logits"],
             dynamic_shapes={name: {0: batch, 1: length} for name in inputs},
             verbose=False,
         )
@@ -158,9 +160,13 @@ def onnx_session(file: str | Path, threads: int = 1) -> onnxruntime.InferenceSes
 
 
 def onnx_logits(session: onnxruntime.InferenceSession, batch: Mapping[str, Any]) -> np.ndarray:
-    """Return logits [B, C], of tokens [B, L, C]; names that the file lacks are ignored."""
+    """Return logits [B, C], of tokens [B, L, C]; names that the file lacks are ignored.
+
+    Start and end of an answer are [B, L, 2].
+    """
     inputs = {node.name: np.asarray(batch[node.name]) for node in session.get_inputs()}
-    return session.run(["logits"], inputs)[0]
+    outputs = session.run(None, inputs)
+    return outputs[0] if len(outputs) == 1 else np.stack(outputs, axis=-1)
 
 
 def onnx_predict(session: onnxruntime.InferenceSession, examples: Examples) -> Any:
@@ -183,14 +189,18 @@ def agreement(
         raise ValueError("no examples to compare on: give at least one")
     expected, _ = predict(model, examples)
     logits = onnx_predict(session, examples)
-    if logits.shape != expected.shape:
+    if examples.passages is not None:  # texts
+        same = np.mean([a == b for a, b in zip(logits, expected, strict=True)])
+        return Agreement(len(expected), float(same), float("nan"), logits)
+    x, y = (np.concatenate(z) if examples.on_words else z for z in (logits, expected))
+    if x.shape != y.shape:
         raise ValueError(
-            f"the file's logits are {logits.shape}, the model's {expected.shape}: export this model"
+            f"the file's logits are {x.shape}, the model's {y.shape}: export this model"
         )
-    same = float("nan")
-    if logits.shape[1] > 1:
-        same = float((logits.argmax(1) == expected.argmax(1)).mean())
-    return Agreement(len(examples), same, float(np.abs(logits - expected).max()), logits)
+    if examples.on_words:  # those of words that were cut off are NaN
+        x, y = x[~np.isnan(x[:, 0])], y[~np.isnan(y[:, 0])]
+    same = (x.argmax(1) == y.argmax(1)).mean() if x.shape[1] > 1 else float("nan")
+    return Agreement(len(examples), float(same), float(np.abs(x - y).max()), logits)
 
 
 def check_packages(*packages: str) -> None:

@@ -30,10 +30,9 @@ def check_classifier(model: PreTrainedModel, task: Task, who: str = "model") -> 
     """Raise ValueError unless the model's head has the task's labels, in the task's order."""
     check_has_labels(task)
     head = _HEAD.search(type(model).__name__)
-    wanted = "TokenClassification" if task.on_words else "SequenceClassification"
-    if head and head[1] != wanted:
+    if head and head[1] != task.head:
         raise ValueError(
-            f"{task.name} needs a model for {wanted}, and the {who} is a {type(model).__name__}"
+            f"{task.name} needs a model for {task.head}, and the {who} is a {type(model).__name__}"
         )
     advice = f"give a {who} that was fine-tuned on {task.name}"
     if who == "model":
@@ -47,7 +46,7 @@ def check_classifier(model: PreTrainedModel, task: Task, who: str = "model") -> 
     kinds = (None, "single_label_classification") if task.on_words else (None, task.kind)
     if kind not in kinds:
         raise ValueError(f"the {who} is for {kind}, and {task.name} is {task.kind}: {advice}")
-    if task.regression or not is_named(model):
+    if not task.labels or not is_named(model):
         return
     names, labels = _names(model), [_plain(label) for label in task.labels]
     if names == labels:
@@ -103,7 +102,7 @@ def check_teacher(
     """
     if task.regression:
         _check_scale(task, np.asarray(answers, np.float64), np.asarray(labels, np.float64))
-    named = task.regression or is_named(teacher)
+    named = not task.labels or is_named(teacher)
     chance = 0.0 if task.regression else chance_score(task, labels)
     spread = chance * (1 - chance) if chance else 1.0
     margin = 2 * (spread / len(labels)) ** 0.5

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
 from distilkit.losses import IGNORE as NOT_A_WORD  # the label of a token that no word begins with
+
+if TYPE_CHECKING:
+    from distilkit.data.question_answering import Passages
 
 
 class Examples:
@@ -24,6 +27,7 @@ class Examples:
         pad_id: int,
         seed: int,
         words: list[tuple[np.ndarray, np.ndarray]] | None = None,
+        passages: Passages | None = None,
         teacher: tuple[Mapping[str, Any], PreTrainedTokenizerBase] | None = None,
     ) -> None:
         """
@@ -35,11 +39,13 @@ class Examples:
             seed: of the order.
             words: for each example with labels on words, the labels [words] of all its words, and
                 the numbers of those that the tokens hold.
+            passages: where the windows of question answering, the examples here, come from; labels
+                are [windows, 2].
             teacher: the same texts in the ids of a teacher's tokenizer, and that tokenizer.
         """
         self.input_ids = [np.asarray(ids, dtype=np.int64) for ids in encoded["input_ids"]]
         self.token_type_ids = [np.asarray(t, dtype=np.int64) for t in encoded["token_type_ids"]]
-        self.labels, self.words = labels, words
+        self.labels, self.words, self.passages = labels, words, passages
         self.lengths = np.array([len(ids) for ids in self.input_ids])
         self.pad_id, self.seed = pad_id, seed
         self.teacher = None
@@ -52,6 +58,16 @@ class Examples:
         """Whether words have labels, rather than examples."""
         return isinstance(self.labels, list)
 
+    @property
+    def targets(self) -> Any:
+        """The labels that a prediction is compared with, in the data's order.
+
+        [examples, ...]; or for each example those of all its words, or its acceptable answers.
+        """
+        if self.passages is not None:
+            return self.passages.answers
+        return [own for own, _ in self.words] if self.on_words else self.labels
+
     def digest(self) -> str:
         """SHA-256 of inputs and labels, for the run's configuration."""
         labels = self.labels if self.on_words else [self.labels]
@@ -59,6 +75,8 @@ class Examples:
         labels = [*labels, *(every for every, _ in self.words or ())]  # cut words are scored too
         for part in (*labels, self.lengths, *self.input_ids, *self.token_type_ids):
             digest.update(part.tobytes())
+        if self.passages is not None:
+            digest.update(repr(self.passages.answers).encode())
         if self.teacher is not None:
             digest.update(self.teacher.digest().encode())
         return digest.hexdigest()

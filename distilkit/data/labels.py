@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from distilkit.data.question_answering import first_answer
 from distilkit.data.tables import Table, shown
 from distilkit.data.tasks import UNLABELLED, Kind
 
@@ -20,11 +21,13 @@ class Labels(NamedTuple):
     """What the label column means."""
 
     kind: Kind
-    names: tuple[str, ...]  # in the order of their numbers; none for regression
+    names: tuple[str, ...]  # in the order of their numbers; none without classes
 
 
 def is_missing(value: Any) -> bool:
     """Whether a value stands for "no label"."""
+    if isinstance(value, dict):  # the answers to a question
+        return not value.get("text")
     return value is None or (isinstance(value, str) and value.strip() in ("", "?"))
 
 
@@ -47,6 +50,8 @@ def meaning_of(
     labels: Sequence[str] | None,
 ) -> Labels:
     """Find out what the labels are: their kind, and their names in order."""
+    if kind == "question_answering":
+        return Labels(kind, ())
     values = [table.columns[targets[0]][row] for row in rows]
     lists = sum(isinstance(value, list) for value in values)
     if on_words:
@@ -152,6 +157,11 @@ def numbers_of(
     values = [[table.columns[name][row] for name in targets] for row in rows]
     if all(is_missing(value) for row in values for value in row):
         return None
+    if meaning.kind == "question_answering":
+        passages = table.columns[columns[1]]
+        for row, (label,) in zip(rows, values, strict=True):
+            first_answer(passages[row], label, f"{table.place(row)}, column {targets[0]!r}")
+        return [{name: label[name] for name in ("text", "answer_start")} for (label,) in values]
     names = table.names.get(targets[0], ())
     if not several and names and all(value == [UNLABELLED] for value in values):
         return None

@@ -1,4 +1,4 @@
-"""Metrics of tasks and of SQuAD v1.1 that need no network and run no downloaded code.
+"""Metrics of tasks that need no network and run no downloaded code.
 
 The metric that `evaluate` loads by name is a script of the Hub. These are the same arithmetic:
 SQuAD's with the normalization of the official script (arXiv 1606.05250, section 6.1).
@@ -26,9 +26,11 @@ class TaskMetric(evaluate.Metric):
     """The metrics of one task; an undefined value is None, never 0.
 
     Predictions and references by the task's kind: class numbers [n]; 0 or 1 [n, labels]; reals [n];
-    a list of class numbers for each sentence. Matthews' correlation is undefined when predictions
-    or labels are all of one class, Pearson's and Spearman's when either is constant or there are
-    fewer than two; an F1 when neither has a positive.
+    a list of class numbers for each sentence; a text, and a list of acceptable ones.
+
+    Matthews' correlation is undefined when predictions or labels are all of one class, Pearson's
+    and Spearman's when either is constant or there are fewer than two; an F1 when neither has a
+    positive.
     """
 
     def __init__(
@@ -38,16 +40,21 @@ class TaskMetric(evaluate.Metric):
         super().__init__(config_name=name, keep_in_memory=True)
 
     def _info(self) -> evaluate.MetricInfo:
-        value = datasets.Value("float64" if self.kind == "regression" else "int64")
+        dtypes = {"regression": "float64", "question_answering": "string"}
+        value = datasets.Value(dtypes.get(self.kind, "int64"))
         lists = self.kind in ("multi_label_classification", "token_classification")
         values = datasets.Sequence(value) if lists else value
+        right = datasets.Sequence(value) if self.kind == "question_answering" else values
         return evaluate.MetricInfo(
             description=f"{self.config_name}: {', '.join(self.metrics)}",
             citation="Wang et al. 2019, arXiv 1804.07461, of GLUE's tasks",
-            features=datasets.Features({"predictions": values, "references": values}),
+            features=datasets.Features({"predictions": values, "references": right}),
         )
 
     def _compute(self, predictions, references) -> dict[str, float | None]:
+        if self.kind == "question_answering":
+            found = [answer_scores(*pair) for pair in zip(predictions, references, strict=True)]
+            return {name: float(np.mean([each[name] for each in found])) for name in self.metrics}
         if "entity_f1" in self.metrics:
             tags = [
                 [[self.labels[i] for i in sentence] for sentence in sentences]
@@ -128,41 +135,19 @@ METRICS = {
 }
 
 
-class SquadMetric(evaluate.Metric):
-    """Exact match and F1, each between 0 and 1: the best over an example's answers, then the mean.
+def answer_scores(prediction: str, answers: list[str]) -> dict[str, float]:
+    """Return ``exact_match`` and ``f1`` of one answer: each the best over the acceptable ones.
 
-    Predictions are texts, references lists of acceptable texts. Case, punctuation, articles and
-    white space are ignored.
+    Case, punctuation, articles and white space are ignored (arXiv 1606.05250, section 6.1).
     """
-
-    def __init__(self) -> None:
-        super().__init__(config_name="squad", keep_in_memory=True)
-
-    def _info(self) -> evaluate.MetricInfo:
-        text = datasets.Value("string")
-        features = {"predictions": text, "references": datasets.Sequence(text)}
-        return evaluate.MetricInfo(
-            description="SQuAD v1.1: exact match, F1",
-            citation="Rajpurkar et al. 2016, arXiv 1606.05250",
-            features=datasets.Features(features),
-        )
-
-    def _compute(self, predictions, references) -> dict[str, float | None]:
-        if not len(predictions):
-            return {"exact_match": None, "f1": None}
-        sums = {"exact_match": 0.0, "f1": 0.0}
-        for prediction, answers in zip(predictions, references, strict=True):
-            sums["exact_match"] += max(_exact_match(prediction, answer) for answer in answers)
-            sums["f1"] += max(_word_f1(prediction, answer) for answer in answers)
-        return {name: value / len(predictions) for name, value in sums.items()}
+    return {
+        "exact_match": max(float(_words(prediction) == _words(answer)) for answer in answers),
+        "f1": max(_word_f1(prediction, answer) for answer in answers),
+    }
 
 
 def _words(text: str) -> list[str]:
     return _ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split()
-
-
-def _exact_match(prediction: str, answer: str) -> float:
-    return float(_words(prediction) == _words(answer))
 
 
 def _word_f1(prediction: str, answer: str) -> float:

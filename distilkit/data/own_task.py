@@ -18,14 +18,15 @@ from distilkit.data.labels import (
     numbers_of,
 )
 from distilkit.data.splits import SPLITS, Part, count_duplicates, divide, text_key, text_keys
-from distilkit.data.tables import Table, read_splits, shown
-from distilkit.data.tasks import Kind, Task
+from distilkit.data.tables import SQUAD_COLUMNS, Table, read_splits, shown
+from distilkit.data.tasks import TASKS, Kind, Task
 
 METRICS = {  # by kind; the first is the score
     "single_label_classification": ("accuracy", "macro_f1", "matthews"),
     "multi_label_classification": ("micro_f1", "macro_f1"),
     "regression": ("pearson", "spearman", "rmse"),
     "token_classification": ("entity_f1",),
+    "question_answering": ("f1", "exact_match"),
 }
 MOST_MISSING = 0.2  # of the rows may lack a text
 
@@ -33,12 +34,12 @@ MOST_MISSING = 0.2  # of the rows may lack a text
 def task_from(
     data: Any,
     *,
-    text_columns: str | int | Sequence[str | int] = "text",
+    text_columns: str | int | Sequence[str | int] | None = None,
     label_column: str | int | Sequence[str | int] | None = None,
     labels: Sequence[str] | None = None,
     kind: Kind | None = None,
     name: str | None = None,
-    max_length: int = 128,
+    max_length: int | None = None,
     seed: int = 0,
 ) -> Task:
     """Make a task of a person's own texts and labels.
@@ -49,17 +50,18 @@ def task_from(
             or a mapping of split to one of these. One table is split 80/10/10: by `seed`, with
             the same share of each class. Where only the validation is missing, it is a tenth of
             the training rows.
-        text_columns: the column with the texts; two for pairs. Numbers from 0 on, as for
-            `label_column`, if a .csv or .tsv has no header. Lists of words make a token
-            classification.
+        text_columns: the column with the texts, by default ``text``; two for pairs. Numbers from
+            0 on, as for `label_column`, if a .csv or .tsv has no header. Lists of words make a
+            token classification.
         label_column: the column with the labels; lists of names, or several columns of 0 and 1,
             make a multi-label task. None: no labels, only a transfer set for a teacher.
         labels: all label names in the order of their numbers, for instance a teacher's. By
             default the data's own order (ClassLabel, pandas categories), else sorted.
         kind: by default what the labels look like: words and tags; lists; real numbers, which
-            are a regression; and anything else, whole numbers too, a class each.
+            are a regression; and anything else, whole numbers too, a class each. Unless columns
+            are named, ``question``, ``context`` and ``answers`` make a question answering.
         name: of the task, and so of its runs; by default the file's.
-        max_length: tokens.
+        max_length: tokens, by default 128, or 384 for a question and a part of its passage.
         seed: of the split.
 
     Returns:
@@ -69,7 +71,7 @@ def task_from(
     Raises:
         FileNotFoundError, ValueError, TypeError: what is wrong, with file, line and column.
     """
-    columns = _names(text_columns)
+    columns = _names("text" if text_columns is None else text_columns)
     targets = _names(label_column)
     if not 1 <= len(columns) <= 2:
         raise ValueError(f"text_columns = {text_columns!r}: give one column of texts, or two")
@@ -77,10 +79,19 @@ def task_from(
         raise ValueError("a column of texts is called 'label': rename it, the labels go there")
     if kind is not None and kind not in get_args(Kind):
         raise ValueError(f"kind = {kind!r}: give one of {', '.join(get_args(Kind))}")
-    header = not all(isinstance(c, int) for c in (*_listed(text_columns), *_listed(label_column)))
-    tables, notes = read_splits(data, header=header)
+    given = [*_listed(text_columns), *_listed(label_column)]
+    tables, notes = read_splits(data, header=not (given and all(isinstance(c, int) for c in given)))
     if "train" not in tables:
         raise ValueError(f"the data has no split 'train', only {', '.join(tables)}")
+    there = set(tables["train"].columns)
+    if not given and set(SQUAD_COLUMNS) <= there and "text" not in there:
+        kind, columns, targets = "question_answering", SQUAD_COLUMNS[:2], SQUAD_COLUMNS[2:]
+    on_spans = kind == "question_answering"
+    if on_spans and (len(columns) != 2 or len(targets) > 1):
+        raise ValueError(
+            "question_answering needs two columns of texts, question and passage, and one of "
+            f"answers: the columns are {', '.join((*columns, *targets))}"
+        )
 
     on_words = _holds_lists(tables["train"], columns)
     kept: dict[str, tuple[Table, list[int]]] = {}
@@ -96,7 +107,7 @@ def task_from(
         meaning = meaning_of(*kept["train"], targets, on_words, kind, labels)
     else:
         kind = kind or ("token_classification" if on_words else "single_label_classification")
-        meaning = Labels(kind, tuple(labels or ()))
+        meaning = Labels(kind, () if on_spans else tuple(labels or ()))
         notes.append("no labels: a teacher's soft targets are all there is to learn from")
     parts: dict[str, Part] = {}
     for split, (table, rows) in kept.items():
@@ -106,7 +117,8 @@ def task_from(
                 parts[split]["label"] = numbers
             else:
                 notes.append(f"{table.where}: no labels, so it cannot be scored")
-    parts = divide(parts, meaning.kind == "single_label_classification", seed, notes)
+    by_class = meaning.kind == "single_label_classification"
+    parts = divide(parts, by_class, seed, notes, together=columns[1] if on_spans else None)
     count_duplicates(parts, columns, notes)
     name = name or _default_name(data)
     metrics = METRICS[meaning.kind]
@@ -120,7 +132,7 @@ def task_from(
         kind=meaning.kind,
         metrics=metrics,
         score=metrics[0],
-        max_length=max_length,
+        max_length=max_length or (TASKS["squad"].max_length if on_spans else 128),
         data=_as_datasets(parts, columns, meaning),
         digest=_digest(parts, meaning),
         notes=(_summary(parts, columns, meaning), *notes),
@@ -294,6 +306,10 @@ def _as_datasets(
         "token_classification": datasets.List(classes) if classes else None,
         "multi_label_classification": datasets.List(datasets.Value("float32")),
         "regression": datasets.Value("float64"),
+        "question_answering": {
+            "text": datasets.List(one),
+            "answer_start": datasets.List(datasets.Value("int64")),
+        },
     }[meaning.kind]
     result = {}
     for split, part in parts.items():

@@ -1,152 +1,150 @@
-"""Fine-tuning on SQuAD v1.1, with or without a teacher: the paper's second distillation.
+"""Extractive question answering: passages in windows, and answers out of logits.
 
-Sanh et al. 2019, section 4.1 and table 2 ("DistilBERT (D)"): the teacher of the fine-tuning is a
-BERT that is fine-tuned on SQuAD.
+SQuAD v1.1 (Rajpurkar et al. 2016, arXiv 1606.05250), read as BERT's authors do (Devlin et al. 2019,
+section 4.2). Two differences from their code: `STRIDE` is the number of tokens that two windows
+share, not the step from one to the next, and a span may be taken from any window that holds it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-from transformers import AutoModelForQuestionAnswering, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import BatchEncoding, PreTrainedTokenizerBase
 
-from distilkit.config import FinetuneLossConfig, TrainingConfig
-from distilkit.data.squad import Windows, best_answers, windows
-from distilkit.families import inputs_of
-from distilkit.finetuning import (
-    by_example,
-    check_loss_config,
-    input_length,
-    run_finetuning,
-)
-from distilkit.losses import at_least_float32, soft_target_loss
-from distilkit.models.heads import with_new_head
-from distilkit.models.vocabulary import check_vocabulary, own_tokenizer
-from distilkit.run import Run, run_folder
-
-MAX_LENGTH, STRIDE = 384, 128  # tokens of a window, and shared by two
-BATCH = 32  # windows a forward pass, where nothing is trained
-_PADDING = -1e4  # the logit of a padding position: its probability underflows, its gradient is 0
+STRIDE = 128  # tokens that two windows share; a third of shorter windows
+LONGEST_ANSWER = 30  # tokens; BERT's authors' limit
+CANDIDATES = 20  # starts, and ends, that are tried in each window
 
 
-def question_answerer(checkpoint: str | Path, seed: int) -> PreTrainedModel:
-    """Load a checkpoint with a new head for start and end of an answer, drawn from `seed`."""
-    return with_new_head(AutoModelForQuestionAnswering, checkpoint, seed)
+class Passages(NamedTuple):
+    """The passages that a split's windows come from."""
+
+    of_window: np.ndarray  # [windows] number of the example
+    offsets: list[np.ndarray]  # each [tokens, 2]: characters of the passage; -1 outside of it
+    texts: list[str]  # [examples]
+    answers: list[list[str]]  # [examples] the acceptable ones; none without a label
 
 
-def finetune_squad(
-    model: PreTrainedModel,
+def windows(
+    questions: Sequence[str],
+    passages: Sequence[str],
+    labels: Sequence[Any],
     tokenizer: PreTrainedTokenizerBase,
-    data: Mapping[str, Any],
-    training: TrainingConfig,
-    *,
-    name: str,
-    teacher: PreTrainedModel | None = None,
-    loss_config: FinetuneLossConfig | None = None,
-    max_length: int | None = None,
-    stride: int | None = None,
-) -> Run:
-    """Train a copy of a question answerer on SQuAD; exact match and F1 in the run's result.
-
-    Arguments as for :func:`distilkit.finetuning.finetune`, but:
+    max_length: int,
+) -> tuple[BatchEncoding, np.ndarray, Passages]:
+    """Cut examples into windows ``[CLS] question [SEP] part of the passage [SEP]``.
 
     Args:
-        model: with start and end logits (``AutoModelForQuestionAnswering``); not changed.
-        data: ``train`` and ``validation`` (:func:`distilkit.data.squad.load_squad`).
-        max_length, stride: of the windows; by default 384 and 128, or fewer if a model has fewer
-            positions.
+        labels: [examples] as :func:`first_answer` takes them.
+        tokenizer: a fast one, which knows the characters of its tokens.
+        max_length: tokens of a window.
+
+    Returns:
+        The encoded windows; [windows, 2], the first and last token of the answer: 0, 0 if another
+        window holds it, -1, -1 without a label; and where they come from.
 
     Raises:
-        ValueError: a loss configuration without a teacher, windows longer than a model's
-            positions, a tokenizer that is not the models'.
+        ValueError: a slow tokenizer, a question that leaves the passage no room, or an answer that
+            does not stand where it says.
     """
-    run_folder(name)  # refuses a name before texts are read
-    loss_config = check_loss_config(loss_config, teacher)
-    if teacher is not None and loss_config.cosine_weight > 0:
-        raise ValueError("FinetuneLossConfig.cosine_weight: not for SQuAD, give 0")
-    check_vocabulary(model, tokenizer)
-    if teacher is not None and own_tokenizer(teacher, tokenizer) is not None:
+    if not getattr(tokenizer, "is_fast", False):
         raise ValueError(
-            "the teacher reads other token ids than the model, so the places of an answer differ: "
-            "give a teacher with the model's tokenizer"
+            f"answers are cut from the passage by characters, which a {type(tokenizer).__name__} "
+            "does not count: load a fast tokenizer with AutoTokenizer"
         )
-    models = (model,) if teacher is None else (model, teacher)
-    max_length = input_length(models, max_length, MAX_LENGTH)
-    stride = min(STRIDE, max_length // 3) if stride is None else stride
-    shape = {"max_length": max_length, "stride": stride}
-    examples = windows(data["train"], tokenizer, seed=training.seed, **shape).examples
-    held_out = windows(data["validation"], tokenizer, **shape)
-    digests = {"train": examples.digest(), "validation": held_out.examples.digest()}
-    return run_finetuning(
-        model,
-        tokenizer,
-        examples,
-        training,
-        answer_loss(teacher, loss_config),
-        lambda trained: ({"validation": squad_scores(trained, held_out, data["validation"])}, {}),
-        name=name,
-        task="squad",
-        teacher=teacher,
-        loss_config=loss_config,
-        config={"data": digests, **shape},
+    stride = min(STRIDE, max_length // 3)
+    questions = [question.lstrip() for question in questions]
+    longest = max(len(ids) for ids in tokenizer(questions, add_special_tokens=False)["input_ids"])
+    if longest + tokenizer.num_special_tokens_to_add(pair=True) + stride >= max_length:
+        raise ValueError(
+            f"a question has {longest} tokens: max_length = {max_length} leaves the passage too "
+            f"little room for windows that share {stride} tokens. Give more, or a model that has "
+            "more positions (BERT's authors take 384)"
+        )
+    spans = [
+        first_answer(passage, label, f"example {i}")
+        for i, (passage, label) in enumerate(zip(passages, labels, strict=True))
+    ]
+    encoded = tokenizer(
+        questions,
+        list(passages),
+        truncation="only_second",
+        max_length=max_length,
+        stride=stride,
+        return_overflowing_tokens=True,
+        return_offsets_mapping=True,
+        return_token_type_ids=True,
     )
+    of_window = np.asarray(encoded["overflow_to_sample_mapping"])
+    offsets, numbers = [], np.zeros((len(of_window), 2), np.int64)
+    for window, example in enumerate(of_window):
+        passage = np.array([part == 1 for part in encoded.sequence_ids(window)])
+        characters = np.array(encoded["offset_mapping"][window], np.int32)
+        characters = np.where(passage[:, None], characters, -1)
+        offsets.append(characters)
+        if spans[example] is None:
+            numbers[window] = -1
+            continue
+        start, end = spans[example]
+        inside = np.flatnonzero(passage)
+        if characters[inside[0], 0] <= start and characters[inside[-1], 1] >= end:
+            first = inside[characters[inside, 0] <= start][-1]
+            last = inside[characters[inside, 1] >= end][0]
+            numbers[window] = first, last
+    answers = [list(label["text"]) for label in labels]
+    return encoded, numbers, Passages(of_window, offsets, list(passages), answers)
 
 
-def answer_loss(
-    teacher: PreTrainedModel | None = None, loss_config: FinetuneLossConfig | None = None
-) -> Callable[[nn.Module, dict[str, Any], dict[str, int]], dict[str, Tensor]]:
-    """The loss for the loop: the mean of start's and end's cross-entropy, and of their T²·KL.
+def best_answers(passages: Passages, logits: Sequence[np.ndarray]) -> list[str]:
+    """Return the most probable span of each passage over all its windows, as text.
 
-    As in the authors' ``run_squad_w_distillation.py``, except that padding is left out.
+    Args:
+        logits: [windows], each [tokens, 2] of start and end; padding may follow.
+
+    Returns:
+        [examples] texts; "" where no window allows a span.
     """
-
-    def loss(
-        model: PreTrainedModel, batch: dict[str, Any], counts: dict[str, int]
-    ) -> dict[str, Tensor]:
-        count = 2 * counts["examples"]  # two labels an example: start and end
-        logits = start_and_end(model, batch)  # 2·B, L
-        labels = batch["labels"].T.flatten()  # 2·B
-        against_labels = F.cross_entropy(logits, labels, reduction="sum") / count
-        if teacher is None:
-            return {"loss": against_labels, "task": against_labels}
-        with torch.no_grad():
-            targets = start_and_end(teacher, batch)  # 2·B, L
-        soft_target = soft_target_loss(logits, targets, loss_config.temperature, count=count)
-        total = loss_config.label_weight * against_labels + loss_config.kd_weight * soft_target
-        return {"loss": total, "task": against_labels, "soft_target": soft_target}
-
-    return loss
-
-
-def start_and_end(model: PreTrainedModel, batch: Mapping[str, Any]) -> Tensor:
-    """Logits [2·B, L] of the answer's first token, then of its last; -1e4 at padding."""
-    out = model(**inputs_of(model, batch))
-    logits = at_least_float32(torch.cat([out.start_logits, out.end_logits]))
-    return logits.masked_fill(batch["attention_mask"].repeat(2, 1) == 0, _PADDING)
+    best = [(-np.inf, "")] * len(passages.texts)
+    for example, characters, padded in zip(
+        passages.of_window, passages.offsets, logits, strict=True
+    ):
+        start, end = padded[: len(characters)].T
+        if not np.isfinite(start + end).all():
+            raise FloatingPointError("the model's predictions are not finite")
+        allowed = np.flatnonzero(characters[:, 0] >= 0)
+        firsts, lasts = (
+            allowed[np.argsort(-z[allowed], kind="stable")[:CANDIDATES]] for z in (start, end)
+        )
+        length = lasts[None] - firsts[:, None] + 1
+        score = np.where(
+            (length >= 1) & (length <= LONGEST_ANSWER), start[firsts][:, None] + end[lasts], -np.inf
+        )
+        i, j = np.unravel_index(score.argmax(), score.shape)
+        if score[i, j] > best[example][0]:
+            text = passages.texts[example][characters[firsts[i], 0] : characters[lasts[j], 1]]
+            best[example] = (score[i, j], text)
+    return [text for _, text in best]
 
 
-def squad_scores(
-    model: PreTrainedModel, split: Windows, data: Mapping[str, Any]
-) -> dict[str, float | None]:
-    """``exact_match`` and ``f1`` of a model on a split, each between 0 and 1."""
-    from distilkit.data.metrics import SquadMetric  # `evaluate` is needed only here
+def first_answer(passage: str, label: Any, where: str) -> tuple[int, int] | None:
+    """Return the characters [start, end) of the answer that is trained on; None without one.
 
-    examples = split.examples
+    Args:
+        label: ``{"text": [...], "answer_start": [...]}``, as in SQuAD on the Hub.
+        where: the example's place, for a message.
 
-    def outputs(batch: dict[str, Tensor]) -> Tensor:
-        return start_and_end(model, batch).unflatten(0, (2, -1)).transpose(0, 1)  # B, 2, L
-
-    padded = by_example(model, examples, outputs, BATCH)
-    logits = [each[:, :n] for each, n in zip(padded, examples.lengths, strict=True)]
-    starts, ends = zip(*logits, strict=True)
-    if not all(np.isfinite(each).all() for each in logits):
-        raise FloatingPointError("squad: the model's predictions are not finite")
-    answers = best_answers(split, list(data["context"][:]), starts, ends)
-    references = [list(answer["text"]) for answer in data["answers"][:]]
-    return SquadMetric().compute(predictions=answers, references=references)
+    Raises:
+        ValueError: the answer does not stand where it says.
+    """
+    if not isinstance(label, Mapping) or not {"text", "answer_start"} <= set(label):
+        raise ValueError(
+            f"{where}: the answer is {label!r}: give {{'text': [...], 'answer_start': [...]}}"
+        )
+    if not len(label["text"]):
+        return None
+    start, text = int(label["answer_start"][0]), label["text"][0]
+    if not text or passage[start : start + len(text)] != text:
+        raise ValueError(f"{where}: {text!r} does not stand at character {start} of its passage")
+    return start, start + len(text)

@@ -15,15 +15,26 @@ Part = Mapping[str, list[Any]]  # column -> values
 
 
 def divide(
-    parts: Mapping[str, Part], by_class: bool, seed: int, notes: list[str]
+    parts: Mapping[str, Part],
+    by_class: bool,
+    seed: int,
+    notes: list[str],
+    together: str | None = None,
 ) -> dict[str, Part]:
-    """Give the data a validation split, and a test split where it is one table."""
+    """Give the data a validation split, and a test split where it is one table.
+
+    Rows that are equal in the column `together` stay in one split.
+    """
     if "validation" in parts:
         return {split: parts[split] for split in SPLITS if split in parts}
     train = parts["train"]
-    rows = len(next(iter(train.values())))
+    number: dict[Any, int] = {}
+    keys = train[together] if together else range(len(next(iter(train.values()))))
+    of_row = np.array([number.setdefault(key, len(number)) for key in keys])
+    rows = len(number)
     if rows < LEAST_ROWS:
-        raise ValueError(f"{rows} rows are too few to hold some out: give at least {LEAST_ROWS}")
+        what = f"different values of {together!r}" if together else "rows"
+        raise ValueError(f"{rows} {what} are too few to hold some out: give at least {LEAST_ROWS}")
     new = ("validation",) if "test" in parts else ("validation", "test")
     classes = np.zeros(rows, int)
     if by_class and "label" in train:
@@ -34,8 +45,9 @@ def divide(
     turn = np.arange(rows) % round(1 / HELD_OUT)
     rare = np.bincount(classes)[classes[order]] <= len(new)
     turn[rare] = len(new)  # a class of so few rows could be missing from the training data
-    chosen = {split: np.sort(order[turn == i]) for i, split in enumerate(new)}
-    chosen["train"] = np.sort(order[turn >= len(new)])
+    turn[order] = turn.copy()
+    chosen = {split: np.flatnonzero(turn[of_row] == i) for i, split in enumerate(new)}
+    chosen["train"] = np.flatnonzero(turn[of_row] >= len(new))
     shares = "80/10/10" if len(new) == 2 else "90/10"
     notes.append(f"split {shares} by seed {seed}" + (", by class" if classes.any() else ""))
     divided = {

@@ -1,5 +1,7 @@
 """Read tables of examples: .csv, .tsv, .jsonl and .parquet, each also .gz; folders; the Hub.
 
+SQuAD's own .json is read as the table that the Hub has of it.
+
 Every value comes out as Python holds it: text, number, list, or None where there is nothing (an
 empty field, a JSON null or missing key, a Parquet null, pandas' NaN). Each row knows its place.
 """
@@ -19,7 +21,8 @@ from typing import Any, BinaryIO
 
 from distilkit.models.hub import local_path
 
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet", ".json")
+SQUAD_COLUMNS = ("question", "context", "answers")
 # The first word of a file's name -> the split that it holds
 SPLITS = {name: name for name in ("train", "validation", "test")}
 SPLITS |= dict.fromkeys(("dev", "val", "valid"), "validation")
@@ -99,6 +102,8 @@ def read_table(path: Path, *, header: bool = True) -> Table:
         return replace(_from_dataset(read_parquet([path])), where=path.name)
     with _open(path) as file:
         lines = _text_lines(file, path)
+        if kind == ".json":
+            return _from_squad("".join(lines), path)
         return _from_jsonl(lines, path) if kind == ".jsonl" else _from_csv(lines, path, header)
 
 
@@ -253,6 +258,28 @@ def _from_jsonl(lines: Iterator[str], path: Path) -> Table:
     return Table(columns, path.name, numbers, "line")
 
 
+def _from_squad(text: str, path: Path) -> Table:
+    """The questions of SQuAD's own file, in the columns of ``rajpurkar/squad``."""
+    columns: dict[str, list[Any]] = {name: [] for name in ("id", *SQUAD_COLUMNS)}
+    try:
+        for document in json.loads(text)["data"]:
+            for paragraph in document["paragraphs"]:
+                for question in paragraph["qas"]:
+                    answers = {
+                        key: [answer[key] for answer in question.get("answers", ())]
+                        for key in ("text", "answer_start")
+                    }
+                    values = (question["id"], question["question"], paragraph["context"], answers)
+                    for column, value in zip(columns.values(), values, strict=True):
+                        column.append(value)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path.name} is not in SQuAD's format ({type(error).__name__}: {error}): give other "
+            "data as .jsonl"
+        ) from None
+    return Table(columns, path.name, range(1, 1 + len(columns["id"])), "question")
+
+
 def read_parquet(paths: Sequence[Path]) -> Any:
     """Read Parquet files into one `datasets.Dataset`, which keeps the names of labels."""
     import datasets
@@ -319,6 +346,8 @@ def _value(value: Any) -> Any:
         value = value.tolist()
     if isinstance(value, tuple):
         value = list(value)
+    if isinstance(value, dict):
+        return {name: _value(each) for name, each in value.items()}
     if isinstance(value, float) and value != value:
         return None
     if type(value).__name__ in ("NAType", "NaTType"):  # pandas' own

@@ -8,6 +8,7 @@ import numpy as np
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from distilkit.data.examples import NOT_A_WORD, Examples
+from distilkit.data.question_answering import windows
 from distilkit.data.tasks import UNLABELLED, Task
 
 
@@ -25,18 +26,25 @@ def task_examples(
     Args:
         data: a split with the task's columns; without ``label``, as GLUE's test sets may be, no
             example has a label.
-        tokenizer: the model's; a fast one for token classification.
-        max_length: longer inputs are cut, the longer text of a pair first.
+        tokenizer: the model's; a fast one for token classification and question answering.
+        max_length: longer inputs are cut, the longer text of a pair first; passages into windows.
         seed: of the order.
-        teacher_tokenizer: of a teacher that reads other token ids. Not for token classification.
+        teacher_tokenizer: of a teacher that reads other token ids. Only where texts have labels.
 
     Raises:
-        ValueError: a tokenizer that cannot tell words from tokens.
+        ValueError: a tokenizer that cannot tell words from tokens, or what
+            :func:`distilkit.data.question_answering.windows` raises.
     """
     # sliced first: a Column of datasets hands out its rows one by one, fifty times slower
     texts = [list(data[column][:]) for column in task.columns]
-    encoded = _encode(texts, task, tokenizer, max_length)
     labels = data["label"][:] if "label" in column_names(data) else None
+    if task.on_spans:
+        if labels is None:
+            labels = [{"text": [], "answer_start": []}] * len(texts[0])
+        encoded, numbers, passages = windows(*texts, labels, tokenizer, max_length)
+        pad_id = tokenizer.pad_token_id
+        return Examples(encoded, numbers, pad_id=pad_id, seed=seed, passages=passages)
+    encoded = _encode(texts, task, tokenizer, max_length)
     words = None
     if task.on_words:
         numbers, words = _labels_of_tokens(encoded, texts[0], labels)

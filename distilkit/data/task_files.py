@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from distilkit.data.glue_files import load_official, official_folder
-from distilkit.data.tables import read_parquet, split_files
+from distilkit.data.question_answering import first_answer
+from distilkit.data.tables import read_parquet, read_table, split_files
 from distilkit.data.tasks import UNLABELLED, Task, get_task
 from distilkit.models.hub import local_path
 
@@ -22,8 +23,8 @@ def load(name: str | Task, source: str | Path) -> Mapping[str, Any]:
 
     Args:
         source: a folder that holds ``<task>/<split>.parquet`` (or its shards, as a clone from the
-            Hub has them, or GLUE's own download), or a Hub id such as ``nyu-mll/glue`` (a task with
-            a Hub data set of its own comes from there).
+            Hub has them, or GLUE's or SQuAD's own download), or a Hub id such as ``nyu-mll/glue``
+            (a task with a Hub data set of its own comes from there).
 
     Raises:
         ValueError: unknown task; columns, texts or labels that are not the task's.
@@ -40,7 +41,10 @@ def load(name: str | Task, source: str | Path) -> Mapping[str, Any]:
         _check_parts(data, splits, (*task.columns, "label"), str(official))
     else:
         hub = (task.hub,) if task.hub else (str(source), task.name)
-        data = load_splits(source, task.name, splits, (*task.columns, "label"), hub)
+        label = "answers" if task.on_spans else "label"
+        data = load_splits(source, task.name, splits, (*task.columns, label), hub)
+        if task.on_spans:
+            data = data.rename_column(label, "label")
     for split in data:
         if split in (*splits, *task.test):
             _check_examples(task, data[split], f"{source}, {task.name}, {split}")
@@ -72,13 +76,21 @@ def load_splits(
     folder = parent / name if parent else None
     if folder and (folder.is_dir() or hub[0] == str(source)):
         files = split_files(folder)[0] if folder.is_dir() else {}
-        data = datasets.DatasetDict({split: read_parquet(paths) for split, paths in files.items()})
+        data = datasets.DatasetDict({split: _read(paths) for split, paths in files.items()})
         if missing := [split for split in splits if split not in data]:
             raise FileNotFoundError(f"{folder} has no {missing[0]}.parquet")
     else:
         data = datasets.load_dataset(*hub)
     _check_parts(data, splits, columns, f"{source}, {name}")
     return data
+
+
+def _read(paths: Sequence[Path]) -> Any:
+    import datasets
+
+    if ".json" in paths[0].suffixes:  # SQuAD's own
+        return datasets.Dataset.from_dict(read_table(paths[0]).columns)
+    return read_parquet(paths)
 
 
 def _check_parts(
@@ -101,6 +113,10 @@ def _check_examples(task: Task, data: Any, where: str) -> None:
                     f"{where}: the column {column!r} holds {text!r} in row {row}, not a text"
                 )
     if "label" not in data.column_names:
+        return
+    if task.on_spans:
+        for row, pair in enumerate(zip(data[task.columns[1]][:], data["label"][:], strict=True)):
+            first_answer(*pair, f"{where}, row {row}")
         return
     try:
         labels = np.asarray(data["label"][:], dtype=np.float64)

@@ -18,6 +18,8 @@ from distilkit.data.tasks import UNLABELLED, Task
 from distilkit.families import inputs_of, width_projections
 from distilkit.losses import at_least_float32, check_temperature, soft_target_loss
 
+PADDING = -1e4  # the logit of a padding position: its probability underflows, its gradient is 0
+
 
 class TaskLoss(nn.Module):
     """The loss for the loop. Its only parameters are the cosine term's projections."""
@@ -75,6 +77,8 @@ class TaskLoss(nn.Module):
             return F.mse_loss(logits, teacher_logits, reduction="sum") / count
         several = self.task.kind == "multi_label_classification"
         of = binary_soft_target_loss if several else soft_target_loss
+        if self.task.on_spans:
+            count *= 2  # of an example, start and end
         return of(logits, teacher_logits, temperature, count=count)
 
     def _cosine(
@@ -99,12 +103,13 @@ class TaskLoss(nn.Module):
 def label_loss(task: Task, logits: Tensor, labels: Tensor) -> Tensor:
     """Return the loss against labels, summed over those that are there.
 
-    Cross-entropy; for several labels an example binary cross-entropy, their mean; for regression
-    the squared error.
+    Cross-entropy, for a span the mean of start's and end's; for several labels an example binary
+    cross-entropy, their mean; for regression the squared error.
 
     Args:
-        logits: [N, C], float32 or more.
-        labels: [N] classes, -1 where unknown; [N, C] of 0 and 1, or [N] reals, NaN where unknown.
+        logits: [N, C], of spans [2 · N, L], float32 or more.
+        labels: [N] classes, or [N, 2] first and last token, -1 where unknown; [N, C] of 0 and 1, or
+            [N] reals, NaN where unknown.
     """
     if task.regression:
         values = logits[:, 0]
@@ -116,7 +121,8 @@ def label_loss(task: Task, logits: Tensor, labels: Tensor) -> Tensor:
         targets = labels.nan_to_num().to(logits.dtype)
         each = F.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(-1)
         return torch.where(is_known, each, 0).sum()
-    return F.cross_entropy(logits, labels, reduction="sum", ignore_index=UNLABELLED)
+    loss = F.cross_entropy(logits, labels.flatten(), reduction="sum", ignore_index=UNLABELLED)
+    return loss / 2 if task.on_spans else loss
 
 
 def binary_soft_target_loss(
@@ -139,8 +145,14 @@ def binary_soft_target_loss(
 
 
 def logits_of(model: PreTrainedModel, batch: dict[str, Any]) -> Tensor:
-    """Return a model's logits: [B, C], or [B, L, C] of a model that labels words."""
-    return model(**inputs_of(model, batch)).logits
+    """Return a model's logits: [B, C]; of words [B, L, C]; of start and end [B, L, 2]."""
+    return _logits(model(**inputs_of(model, batch)))
+
+
+def _logits(out: Any) -> Tensor:
+    if "start_logits" in out:
+        return torch.stack([out.start_logits, out.end_logits], dim=-1)
+    return out.logits
 
 
 def _forward(
@@ -150,10 +162,16 @@ def _forward(
     inputs: dict[str, Any],
     with_hidden: bool,
 ) -> tuple[Tensor, tuple[Tensor, ...] | None]:
-    """The logits [N, C] of the targets, and all hidden states [B, L, H] if wanted."""
+    """The logits of the targets, and all hidden states [B, L, H] if wanted.
+
+    [N, C]; for question answering [2 · B, L]: each example's start, then its end.
+    """
     options = {"output_hidden_states": True} if with_hidden else {}
     out = model(**inputs_of(model, inputs), **options)
-    logits = at_least_float32(out.logits)
+    logits = at_least_float32(_logits(out))
     if task.on_words:
         logits = logits.flatten(0, 1).index_select(0, batch["rows"])
+    elif task.on_spans:
+        is_padding = batch["attention_mask"][:, :, None] == 0  # B, L, 1
+        logits = logits.masked_fill(is_padding, PADDING).transpose(1, 2).flatten(0, 1)
     return logits, out.hidden_states if with_hidden else None

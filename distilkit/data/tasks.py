@@ -1,4 +1,4 @@
-"""A task: its columns, labels, metrics and splits; GLUE's nine and IMDb in one table.
+"""A task: its columns, labels, metrics and splits; GLUE's nine, IMDb and SQuAD in one table.
 
 Wang et al. 2019 (arXiv 1804.07461), section 3 and table 1. A task of the table comes from the Hub
 (``nyu-mll/glue``) or from a folder in the same schema (``<folder>/<task>/<split>.parquet``), as the
@@ -16,12 +16,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-# The names that transformers has for them (`problem_type`), and one more
+# The first three are what transformers calls them (`problem_type`)
 Kind = Literal[
     "single_label_classification",
     "multi_label_classification",
     "regression",
     "token_classification",
+    "question_answering",
 ]
 UNLABELLED = -1  # the label of an example, or of a word, without one; NaN where labels are real
 
@@ -31,13 +32,14 @@ class Task:
     """A data set: its columns, labels, metrics and splits.
 
     In the data the column ``label`` holds, by kind: a class number; a 0 or 1 for each label; a real
-    number; the class number of each word.
+    number; the class number of each word; as SQuAD's ``answers``, the acceptable answers and the
+    characters where they begin, ``{"text": [...], "answer_start": [...]}``.
     """
 
     name: str
     title: str  # as the paper's tables spell it
-    columns: tuple[str, ...]  # one or two texts; one list of words for token classification
-    labels: tuple[str, ...]  # names in the order of their numbers; none for regression
+    columns: tuple[str, ...]  # one or two texts; a list of words; a question and its passage
+    labels: tuple[str, ...]  # names in the order of their numbers; none without classes
     kind: Kind = "single_label_classification"
     metrics: tuple[str, ...] = ("accuracy",)  # what is reported
     score: str = "accuracy"  # the one that enters the macro-score (as in the paper's table 1)
@@ -64,9 +66,23 @@ class Task:
         return self.kind == "token_classification"
 
     @property
+    def on_spans(self) -> bool:
+        """Whether the answer is a part of the text."""
+        return self.kind == "question_answering"
+
+    @property
+    def head(self) -> str:
+        """What transformers calls the head of a model for it."""
+        heads = {
+            "token_classification": "TokenClassification",
+            "question_answering": "QuestionAnswering",
+        }
+        return heads.get(self.kind, "SequenceClassification")
+
+    @property
     def outputs(self) -> int:
         """The width of the model's head."""
-        return 1 if self.regression else len(self.labels)
+        return {"regression": 1, "question_answering": 2}.get(self.kind, len(self.labels))
 
 
 def _read_table() -> dict[str, Task]:
@@ -95,7 +111,8 @@ def scores(name: str | Task, predictions: Any, labels: Any) -> dict[str, float |
     """Compute the task's metrics through `evaluate`, offline; None where one is undefined.
 
     Predictions and labels by the task's kind: class numbers [examples]; 0 or 1 [examples, labels];
-    reals [examples]; a list of class numbers for each sentence.
+    reals [examples]; a list of class numbers for each sentence; a text for each question, as
+    prediction, and a list of acceptable ones.
     """
     from distilkit.data.metrics import TaskMetric  # `evaluate` is needed only here
 
@@ -106,8 +123,8 @@ def scores(name: str | Task, predictions: Any, labels: Any) -> dict[str, float |
 
 def chance_score(task: Task, labels: Any) -> float:
     """Return the score of the best constant answer: 0 where the score is a correlation."""
-    if task.score in ("entity_f1", "matthews", "pearson", "spearman"):
-        return 0.0  # no entity anywhere, or no correlation
+    if task.on_spans or task.score in ("entity_f1", "matthews", "pearson", "spearman"):
+        return 0.0  # no span, no entity anywhere, or no correlation
     if task.on_words:
         labels = np.concatenate([np.asarray(sentence) for sentence in labels])
     labels = np.asarray(labels)

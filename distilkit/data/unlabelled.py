@@ -17,6 +17,8 @@ def labelled(task: Task, split: Any) -> np.ndarray:
     if "label" not in column_names(split):
         return np.zeros(count, dtype=bool)
     labels = split["label"][:]
+    if task.on_spans:
+        return np.array([len(label["text"]) > 0 for label in labels], dtype=bool)
     if task.on_words:
         return np.array([any(label >= 0 for label in words) for words in labels], dtype=bool)
     is_class = task.kind == "single_label_classification"
@@ -50,6 +52,8 @@ def join_unlabelled(task: Task, split: Any, unlabelled: Any) -> dict[str, list[A
         if task.on_words:
             return [[UNLABELLED] * len(words) for words in texts[task.columns[0]][:]]
         count = len(texts[task.columns[0]])
+        if task.on_spans:
+            return [{"text": [], "answer_start": []}] * count
         if task.kind == "multi_label_classification":
             return [[np.nan] * task.outputs] * count
         return [np.nan if task.regression else UNLABELLED] * count
@@ -64,8 +68,9 @@ def check_labels(task: Task, examples: Examples, split: str) -> None:
 
     On an accelerator such a label ends the process without saying which it was.
     """
-    labels = [every for every, _ in examples.words] if task.on_words else [examples.labels]
-    for values in labels:
+    if task.on_spans:
+        return  # compared with the passage already
+    for values in examples.targets if task.on_words else [examples.labels]:
         if task.regression:
             wrong = np.isinf(values)
         elif task.kind == "multi_label_classification":

@@ -140,7 +140,7 @@ def train_and_measured(split: str, task: str | Task, scale: Scale) -> dict[str, 
 
     The last task stays in memory for the next arm and seed.
     """
-    measured = getattr(get_task(task), split)[0]
+    measured = next(iter(getattr(get_task(task), split)), split)
     splits = load_task(scale, task)
     if measured not in splits or not is_scored(get_task(task), splits[measured], measured):
         raise ValueError(

@@ -34,6 +34,7 @@ from distilkit.compress.frontier import (
 )
 from distilkit.compress.pareto import frontier_points
 from distilkit.config import SCALES, SHIPPED
+from distilkit.data.own_task import task_from
 from distilkit.data.sources import load_task, load_tokenizer
 from distilkit.data.tasks import Task
 from distilkit.finetuning import classifier, predict
@@ -300,9 +301,33 @@ def test_its_own_students_are_a_half_a_third_and_a_sixth(monkeypatch, toy, tmp_p
     assert found == ((3, ("a",)), (2, ("b",)), (1, ("c",)))
 
 
-def test_a_task_on_words_is_refused_before_anything_is_trained(home, toy):
+def task_of(kind: str) -> Task:
+    """Eight examples; half of the texts, and each passage, are too long for 20 tokens."""
+    many = " ".join(f"w{i}" for i in range(30))
+    if kind == "words":
+        columns = {"text": [["w1", "w2", "w3"], many.split()] * 4}
+        columns["tags"] = [["O", "B-X", "I-X"], ["B-X"] * 30] * 4
+        named = {"label_column": "tags"}
+    else:
+        columns = {"question": [f"w{i}" for i in range(8)], "context": [many] * 8}
+        columns["answers"] = [{"text": ["w20 w21"], "answer_start": [70]}] * 8
+        named = {}
+    frame = pd.DataFrame(columns)
+    parts = {"train": frame, "validation": frame}
+    return task_from(parts, name=kind, max_length=20, **named)
+
+
+@pytest.mark.parametrize("kind", ["words", "answers"])
+def test_words_and_answers_are_measured_too(home, toy, kind):
     scale, students = toy
-    words = Task("ner", "NER", ("words",), ("O", "B-X"), "token_classification")
-    with pytest.raises(ValueError, match="ner has labels on words"):
-        run_frontier(replace(scale, tasks=(words,)), students, out=home / "f.csv")
-    assert not (home / "runs").exists()
+    task = task_of(kind)
+    plan = Plan(replace(scale, tasks=(task,)), "f", ((1, (str(students[0]),)),), None)
+    frontier._fine_tune(plan, "1 layer", task, 3)
+    rows = frontier._measure(plan, "1 layer", task, 3)
+    assert [row["engine"] for row in rows] == list(engines.ENGINES)
+    assert rows[1]["score"] == rows[0]["score"]
+    assert rows[1]["same_answer"] == 1
+    assert all(0 <= row["same_answer"] <= 1 for row in rows)
+    model = fine_tuned_model(plan.run("1 layer", task, 3), task)
+    cut = pruned_student(model, load_tokenizer(scale), task, task.data, 0.5)
+    assert [layer.heads for layer in layers_of(cut)] == [2]

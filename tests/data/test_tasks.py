@@ -41,7 +41,7 @@ FACTS = {
 
 def test_nine_tasks():
     assert set(FACTS) == set(GLUE_TASKS)
-    assert tuple(TASKS) == (*GLUE_TASKS, "imdb")
+    assert tuple(TASKS) == (*GLUE_TASKS, "imdb", "squad")
 
 
 @pytest.mark.parametrize("name", FACTS)
