@@ -14,7 +14,7 @@ from distilkit.cli.options import (
     print_result,
 )
 from distilkit.cli.task_options import add_task, chosen_task, unlabelled_texts
-from distilkit.config import GLUE_TASKS, FinetuneLossConfig, Scale
+from distilkit.config import GLUE_TASKS, FinetuneLossConfig
 
 
 def _distil_options(parser: ArgumentParser) -> None:
