@@ -335,7 +335,7 @@ def test_one_table_is_divided_by_passage(tmp_path):
     options = {"text_columns": ["question", "passage"], "label_column": "found"}
     task = task_from(frame, kind="question_answering", **options)
     contexts = [set(part["passage"]) for part in task.data.values()]
-    assert [len(part) for part in task.data.values()] == [36, 8, 4]
+    assert [len(part) for part in task.data.values()] == [32, 8, 8]
     assert sum(map(len, contexts)) == len(set.union(*contexts)) == 12
     with pytest.raises(ValueError, match="question_answering needs two columns"):
         task_from(frame, kind="question_answering", text_columns="question", label_column="found")
