@@ -4,33 +4,23 @@ Masks are a function of (seed, epoch, sample), so students with one seed see the
 blocks. An entry is one block of one epoch: the last hidden state of each token in float16, 2·H
 bytes a token. Entries stand in the order of training: a longer training extends a shorter one's.
 
-``data/cache/teacher-<key>/``: about.json (what the key is made of), entries.bin, and parts.txt, the
-SHA-256 of each part of entries.bin that is on disk. A killed build resumes after the last one, and
-a damaged part is reported and written again.
+They are in ``data/cache/teacher-<key>/``: see :mod:`distilkit.data.teacher_store`.
 """
 
 from __future__ import annotations
 
-import errno
-import hashlib
-import json
-import os
-import shutil
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
-import filelock
 import numpy as np
 import torch
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
-from distilkit.checkpoint import write_atomically, write_json
-from distilkit.config import LossConfig, TrainingConfig, home
+from distilkit.config import LossConfig, TrainingConfig
+from distilkit.data.teacher_store import store_folder, write_missing
 from distilkit.families import mlm_head
 from distilkit.masking import MaskedBlocks
-from distilkit.processes import eval_mode, processes
 from distilkit.run import fingerprint
 from distilkit.training_loop import steps_per_epoch, total_steps
 
@@ -71,15 +61,16 @@ def cached_teacher(
         "special": [blocks.mask_id, blocks.pad_id],
     }
     cache = TeacherCache(blocks, about, teacher.config.hidden_size, _seen(blocks, training))
-    if not build:
-        return cache
-    device = processes().device  # all processes meet here, which one at the lock could not
-    cache.path.mkdir(parents=True, exist_ok=True)
-    parts = -(-cache.entries // PART)
-    with filelock.FileLock(cache.path / ".lock"):
-        if (done := _intact_parts(cache)) < parts:
-            with eval_mode(teacher, device=device), torch.no_grad():
-                _write(cache, teacher, done, parts)
+    if build:
+        parts = -(-cache.entries // PART)
+        write_missing(
+            cache.path,
+            about,
+            [PART * cache.entry_bytes] * parts,
+            lambda part, bar: _answers(cache, teacher, part * PART, bar).tobytes(),
+            teacher,
+            [PART] * parts,
+        )
     return cache
 
 
@@ -94,8 +85,8 @@ class TeacherCache:
         self.blocks, self.tokenizer, self.weights = blocks.blocks, blocks.tokenizer, blocks.weights
         self.shape = (entries, blocks.blocks.shape[1], width)  # entries, L, H
         self.entry_bytes = 2 * self.shape[1] * width
-        self.key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:20]
-        self.path = home() / "data" / "cache" / f"teacher-{self.key}"
+        self.path = store_folder("teacher", about)
+        self.key = self.path.name.removeprefix("teacher-")
         self._places: dict[int, np.ndarray] = {}
 
     def identity(self) -> dict[str, Any]:
@@ -121,7 +112,7 @@ class TeacherCache:
     ) -> None:
         """Raise ValueError if this training needs what the cache lacks; `teacher`: fingerprint."""
         _check_servable(loss_config)
-        if teacher != self.about["teacher"]:
+        if not teacher or teacher["sha256"] != self.about["teacher"]["sha256"]:
             raise ValueError(
                 "the teacher cache holds the hidden states of another teacher: build it with this "
                 "one (cached_teacher)"
@@ -155,67 +146,7 @@ def _seen(blocks: MaskedBlocks, training: TrainingConfig) -> int:
     return epochs * size + min(steps * training.batch_size, size)
 
 
-def _intact_parts(cache: TeacherCache) -> int:
-    """Count the intact parts; remove the names of the others."""
-    names, file = cache.path / "parts.txt", cache.path / "entries.bin"
-    wanted, size = -(-cache.entries // PART), PART * cache.entry_bytes
-    try:
-        lines = names.read_text().split("\n")[:-1]  # what follows the last line was cut off
-        with file.open("rb") as content:
-            for i, name in enumerate(lines[:wanted]):
-                if hashlib.sha256(content.read(size)).hexdigest() != name:
-                    message = f"damaged teacher cache: part {i + 1} of {file} is not what was "
-                    message += "written; it is built again from there on"
-                    warnings.warn(message, stacklevel=3)
-                    lines = lines[:i]
-                    break
-    except (FileNotFoundError, UnicodeDecodeError):
-        lines = []
-    if len(lines) < wanted:
-        write_atomically(names, "".join(f"{line}\n" for line in lines).encode())
-    return min(len(lines), wanted)
-
-
-def _write(cache: TeacherCache, teacher: PreTrainedModel, done: int, parts: int) -> None:
-    """Write the missing parts."""
-    size, file = PART * cache.entry_bytes, cache.path / "entries.bin"
-    missing = (parts - done) * size
-    try:
-        if shutil.disk_usage(cache.path).free < missing:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        write_json(cache.path / "about.json", cache.about)
-        file.touch()
-        total, initial = parts * PART, done * PART
-        with (
-            tqdm(desc="run the teacher", total=total, initial=initial, leave=False) as bar,
-            file.open("r+b") as out,
-            (cache.path / "parts.txt").open("a") as names,
-        ):
-            for part in range(done, parts):
-                content = _answers(cache, teacher, part * PART).tobytes()
-                out.seek(part * size)
-                out.write(content)
-                _flush(out)
-                names.write(f"{hashlib.sha256(content).hexdigest()}\n")
-                _flush(names)
-                bar.update(PART)
-    except OSError as error:
-        free = shutil.disk_usage(cache.path).free
-        raise OSError(
-            error.errno or errno.EIO,
-            f"the teacher cache could not be written: {error}. It takes {missing / 1e6:.1f} MB "
-            f"more, {free / 1e6:.1f} MB are free on that disk. Make room, or train without a "
-            "cache; what is written is kept",
-            str(cache.path),
-        ) from error
-
-
-def _flush(file: Any) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _answers(cache: TeacherCache, teacher: PreTrainedModel, first: int) -> np.ndarray:
+def _answers(cache: TeacherCache, teacher: PreTrainedModel, first: int, bar: tqdm) -> np.ndarray:
     """Compute the entries of a part: the same for any training, and after any interruption."""
     entries = np.zeros((PART, *cache.shape[1:]), np.float16)
     for epoch, ids, here in _batches(cache, first):
@@ -230,6 +161,7 @@ def _answers(cache: TeacherCache, teacher: PreTrainedModel, first: int) -> np.nd
                 f"{ids[:5].tolist()} ...): train without a teacher cache"
             )
         entries[here].reshape(-1, hidden.shape[1])[batch["rows"].numpy()] = hidden.cpu().numpy()
+        bar.update(len(ids))
     return entries
 
 

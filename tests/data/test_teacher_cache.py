@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from toy_models import assert_same, ragged, small_bert
 
 from distilkit.config import MLM_ONLY, LossConfig, TrainingConfig
-from distilkit.data import teacher_cache
+from distilkit.data import teacher_cache, teacher_store
 from distilkit.data.packing import pack
 from distilkit.data.teacher_cache import cached_teacher
 from distilkit.distillation import LanguageModelLoss, distil
@@ -284,13 +284,13 @@ from toy_models import small_bert
 from toy_models import ragged
 from test_teacher_cache import NO_COSINE, TOY
 from transformers import BertTokenizerFast
-from distilkit.data import teacher_cache
+from distilkit.data import teacher_cache, teacher_store
 teacher_cache.PART = 6
-flush = teacher_cache._flush
+flush = teacher_store._flush
 def slowly(file):
     flush(file)
     time.sleep(0.05)
-teacher_cache._flush = slowly
+teacher_store._flush = slowly
 tokenizer = BertTokenizerFast(vocab={vocabulary!r})
 teacher_cache.cached_teacher(small_bert(2), ragged(tokenizer), TOY, NO_COSINE)
 """
@@ -356,7 +356,7 @@ def test_a_disk_that_is_too_small_is_told_before_the_teacher_is_asked(
 ):
     calls = asked(monkeypatch, teacher)
     monkeypatch.setattr(
-        teacher_cache.shutil, "disk_usage", lambda _: type("usage", (), {"free": 1000})
+        teacher_store.shutil, "disk_usage", lambda _: type("usage", (), {"free": 1000})
     )
     with pytest.raises(OSError, match=r"It takes 0\.\d MB more, 0\.0 MB are free") as error:
         cached_teacher(teacher, blocks, TOY, NO_COSINE)
@@ -365,17 +365,17 @@ def test_a_disk_that_is_too_small_is_told_before_the_teacher_is_asked(
 
 
 def test_a_disk_that_fills_up_keeps_what_is_written(home, teacher, blocks, monkeypatch):
-    flush, left = teacher_cache._flush, iter(range(5))
+    flush, left = teacher_store._flush, iter(range(5))
 
     def full(file):
         if next(left, None) is None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         flush(file)
 
-    monkeypatch.setattr(teacher_cache, "_flush", full)
+    monkeypatch.setattr(teacher_store, "_flush", full)
     with pytest.raises(OSError, match=r"No space left.*what is written is kept"):
         cached_teacher(teacher, blocks, TOY, NO_COSINE)
-    monkeypatch.setattr(teacher_cache, "_flush", flush)
+    monkeypatch.setattr(teacher_store, "_flush", flush)
     calls = asked(monkeypatch, teacher)
     cached_teacher(teacher, blocks, TOY, NO_COSINE)
     assert sum(calls) == 6 * 1  # the third part's name was written, though nobody was told
