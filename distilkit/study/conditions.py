@@ -32,6 +32,8 @@ class Arm:
 
 _MLM_ONLY = {name: getattr(MLM_ONLY, name) for name in ("kd_weight", "mlm_weight", "cosine_weight")}
 _EQUAL_WEIGHTS = {"kd_weight": 1.0, "mlm_weight": 1.0, "cosine_weight": 1.0}
+_SOFT_TARGETS = {"mlm_weight": 0.0, "cosine_weight": 0.0}
+_COSINE = {"kd_weight": 0.0, "mlm_weight": 0.0}
 _AUTHORS_WEIGHTS = {name: TRIPLE_LOSS[name] for name in _EQUAL_WEIGHTS}
 
 ARMS = {
@@ -65,6 +67,21 @@ ARMS = {
     "temperature_8": Arm("the triple loss at T = 8", {"temperature": 8.0}),
     "weights_1_1_1": Arm("the three terms with equal weights", _EQUAL_WEIGHTS),
     "weights_5_2_1": Arm("the three terms with the authors' weights", _AUTHORS_WEIGHTS),
+    # the rest of the factorial design
+    "copied_soft_targets": Arm("half the layers, copied; then soft targets only", _SOFT_TARGETS),
+    "copied_cosine": Arm("half the layers, copied; then the cosine term only", _COSINE),
+    "as_cut": Arm("half the layers, copied; no pretraining", pretraining=False),
+    "random_soft_targets": Arm(
+        "half the layers from random weights; then soft targets only",
+        _SOFT_TARGETS,
+        random_init=True,
+    ),
+    "random_cosine": Arm(
+        "half the layers from random weights; then the cosine term only", _COSINE, random_init=True
+    ),
+    "random_mlm": Arm(
+        "half the layers from random weights; then MLM only", _MLM_ONLY, random_init=True
+    ),
 }
 SEEDS = (201, 202, 203, 204, 205)  # not those that the recipe was tuned with
 
@@ -72,6 +89,14 @@ SEEDS = (201, 202, 203, 204, 205)  # not those that the recipe was tuned with
 NEEDS = {
     "mlm_equal_time": ("distilled", "mlm_equal_steps"),
     "distilled_twice": ("teacher", "distilled"),
+}
+# Initialisation × objective: objective -> the arms with copied and with random layers
+FACTORIAL = {
+    "none": ("as_cut", "scratch"),
+    "MLM": ("mlm_equal_steps", "random_mlm"),
+    "cosine": ("copied_cosine", "random_cosine"),
+    "soft targets": ("copied_soft_targets", "random_soft_targets"),
+    "triple loss": ("distilled", "random_init"),
 }
 # The rows of table 4 -> the arm that leaves the same out
 ABLATION = {
