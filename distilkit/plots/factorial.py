@@ -39,17 +39,17 @@ def plot_factorial(scores: pd.DataFrame) -> Figure:
             values = cells[layers][objective].to_numpy()
             dots = place + parts.dodge(len(values), 0.06)
             left.plot(dots, values, marker, color=colour, markersize=3.2)
-        end = (x[-1], cells[layers][objectives[-1]].mean())
-        left.annotate(f"layers {layers}", end, (7, 0), textcoords="offset points", color=colour,
-                      va="center")  # fmt: skip
+        top = cells[layers].iloc[:, -1].max()
+        look = {"textcoords": "offset points", "color": colour, "ha": "right"}
+        left.annotate(f"layers {layers}", (x[-1] + 0.2, top), (0, 4), **look)
     if "teacher" in set(scores["arm"]):
         macros = macro_scores(scores)
         level = macros.loc[macros["arm"] == "teacher", "score"].mean()
         left.axhline(level, color=style.GREY, linewidth=0.9, linestyle="--")
-        left.annotate("teacher", (0, level), (0, 2), textcoords="offset points", color=style.GREY,
-                      ha="center")  # fmt: skip
-    left.set_xticks(range(len(objectives)), objectives)
-    left.set_xlim(-0.4, len(objectives) + 0.35)
+        look = {"textcoords": "offset points", "color": style.GREY}
+        left.annotate("teacher", (-0.3, level), (0, 2), **look)
+    left.set_xticks(range(len(objectives)), [o.replace(" ", "\n") for o in objectives])
+    left.set_xlim(-0.4, len(objectives) - 0.6)
     left.set_xlabel("objective of the pretraining")
     left.set_ylabel("macro-score (points)")
     parts.value_grid(left)
