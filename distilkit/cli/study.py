@@ -1,4 +1,4 @@
-"""Verbs that compare: study, frontier, teacher-quality."""
+"""Verbs that compare: study, labels, frontier, teacher-quality."""
 
 from __future__ import annotations
 
@@ -86,6 +86,53 @@ def _print_scores(scores: pd.DataFrame, out: Path) -> None:
     print(out)
 
 
+def _labels_options(parser: ArgumentParser) -> None:
+    add_scale(parser, "teacher", "glue", "tasks", "seeds")
+    student = "folder of the student (default: the study's distilled one, of the first seed)"
+    parser.add_argument("--student", metavar="FOLDER", help=student)
+    counts = "numbers of labels (default: 0 16 64 256 all)"
+    parser.add_argument("--counts", nargs="+", type=_count, metavar="N", help=counts)
+    rates = "tried for each curve (default: the scale's and its half)"
+    parser.add_argument("--learning-rates", nargs="+", type=float, metavar="RATE", help=rates)
+    parser.add_argument("--examples", type=int, help="use so many training examples only")
+    out = "csv file (default: figures/<scale>/label_efficiency.csv)"
+    parser.add_argument("--out", type=Path, help=out)
+    add_fields(
+        parser.add_argument_group("every fine-tuning"),
+        "finetuning",
+        *("epochs", "batch_size", "micro_batch_size", "learning_rate", "precision"),
+    )
+
+
+def _count(given: str) -> int | None:
+    return None if given == "all" else int(given)
+
+
+def labels(options: Namespace) -> None:
+    """Scores with few labels and many, with a teacher and without (long, resumable); a table."""
+    from distilkit.study.arms import t_interval
+    from distilkit.study.label_efficiency import COUNTS, best_learning_rates, label_efficiency
+    from distilkit.study.study import arm_checkpoint
+
+    chosen = chosen_scale(options)
+    out = options.out or chosen.figures / "label_efficiency.csv"
+    student = options.student
+    if student is None:
+        first = replace(chosen.distillation, seed=chosen.seeds[0])
+        student, _ = arm_checkpoint("distilled", replace(chosen, distillation=first))
+    table = label_efficiency(
+        chosen,
+        student,
+        out=out,
+        counts=options.counts or COUNTS,
+        learning_rates=options.learning_rates,
+        examples=options.examples,
+    )
+    best = best_learning_rates(table).groupby(["task", "way", "labels"], sort=False)["score"]
+    print(best.apply(lambda values: pd.Series(t_interval(values))).unstack().round(1).to_string())
+    print(out)
+
+
 def _frontier_options(parser: ArgumentParser) -> None:
     add_scale(parser, "teacher", "text", "glue", "tasks", "seeds")
     parser.add_argument(
@@ -131,6 +178,7 @@ def teacher_quality(options: Namespace) -> None:
 
 VERBS = {
     "study": (study, _study_options),
+    "labels": (labels, _labels_options),
     "frontier": (frontier, _frontier_options),
     "teacher-quality": (teacher_quality, lambda parser: add_scale(parser, "teacher")),
 }

@@ -1,0 +1,196 @@
+"""Label efficiency: a student's test score against the number of its labels, in three ways.
+
+On labels alone; with a fine-tuned teacher's soft targets on the same texts; and with its soft
+targets on all training texts. Every fine-tuning takes the same number of optimizer steps.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from distilkit.checkpoint import write_atomically
+from distilkit.config import Scale, TrainingConfig
+from distilkit.data.sources import fewer_examples, load_task, load_tokenizer
+from distilkit.data.tasks import Task, get_task
+from distilkit.data.unlabelled import is_scored
+from distilkit.finetuning import classifier, fine_tuned_on, finetune
+from distilkit.run import Run, run_folder
+from distilkit.study.arms import POINTS, run_name
+from distilkit.study.run_parallel import run_parallel
+from distilkit.training_loop import total_steps
+
+LABELS, SAME_TEXTS, ALL_TEXTS = WAYS = ("labels", "soft_targets", "soft_targets_all_texts")
+TEACHER = "teacher"  # fine-tuned on all labels
+COUNTS = (0, 16, 64, 256, None)  # labels; None: all
+
+
+def label_efficiency(
+    scale: Scale,
+    student: str | Path,
+    *,
+    out: Path,
+    counts: Sequence[int | None] = COUNTS,
+    learning_rates: Sequence[float] | None = None,
+    examples: int | None = None,
+    name: str = "labels",
+) -> pd.DataFrame:
+    """Fine-tune a student with few and many labels, with and without a teacher; write a table.
+
+    Each fine-tuning is a run, so an interrupted call resumes. The first `count` labels of an order
+    drawn from the seed are used; the same ones in each way.
+
+    Args:
+        scale: teacher, tasks, seeds, and how to fine-tune.
+        student: a checkpoint that is not fine-tuned.
+        out: a csv file, written when all is done.
+        counts: numbers of labels; None is all. Without labels there is one way, all texts.
+        learning_rates: tried for each way and count; by default the scale's and its half.
+        examples: of each task's training set; by default all.
+        name: prefix of the runs.
+
+    Returns:
+        ``task, seed, way, labels, learning_rate, metric, validation, score``: a row each, in
+        points; ``score`` on the test set, or, where that has no labels, on the validation set.
+        The teacher's rows have the way "teacher".
+
+    Raises:
+        ValueError: no labelled validation set, or a count above the number of examples.
+    """
+    rates = tuple(learning_rates or (scale.finetuning.learning_rate * f for f in (1, 0.5)))
+    grid = [(task, seed) for task in scale.tasks for seed in scale.seeds]
+    for task in scale.tasks:
+        available = len(_splits(scale, task, examples)[0]["train"])
+        if too_many := [count for count in counts if (count or 0) > available]:
+            raise ValueError(f"{task} has {available:,} training examples, not {too_many[0]:,}")
+    of_teacher = [(scale, *at, examples, name) for at in grid]
+    rows = run_parallel(_teacher, of_teacher, "teachers")
+    calls = [
+        (scale, student, task, seed, way, count, rate, examples, name)
+        for task, seed in grid
+        for count in counts
+        for way in (WAYS if count != 0 else (ALL_TEXTS,))
+        for rate in rates
+        if (way, count) != (ALL_TEXTS, None)  # no text is left: the same as SAME_TEXTS
+    ]
+    rows += run_parallel(_student, calls, "fine-tune")
+    table = pd.DataFrame(rows)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(out, table.round(4).to_csv(index=False).encode())
+    return table
+
+
+def best_learning_rates(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows with the learning rate of the best mean validation score of their curve.
+
+    Chosen for each task, way and number of labels; all seeds share it. With all labels the curve
+    of all texts is that of the same texts: there are no others.
+    """
+    table = table.copy()
+    most = table["labels"].max()
+    every = table[(table["way"] == SAME_TEXTS) & (table["labels"] == most)]
+    table = pd.concat([table, every.assign(way=ALL_TEXTS)], ignore_index=True)
+    keys = ["task", "way", "labels", "learning_rate"]
+    means = table.groupby(keys, sort=False)["validation"].mean().reset_index()
+    best = means.loc[means.groupby(keys[:3], sort=False)["validation"].idxmax(), keys]
+    return table.merge(best, on=keys)
+
+
+def _splits(scale: Scale, task: str | Task, examples: int | None) -> tuple[dict[str, Any], str]:
+    """Training, validation and test set; and the name of the one to report."""
+    task, splits = get_task(task), load_task(scale, task)
+    data = {"train": fewer_examples(splits["train"], examples)}
+    for split in (task.validation[0], task.test[0]):
+        if split in splits and is_scored(task, splits[split], split):
+            data[split] = splits[split]
+    if task.validation[0] not in data:
+        raise ValueError(f"{task}: no labelled validation set to choose learning rates on")
+    return data, list(data)[-1]
+
+
+def _run(
+    scale: Scale,
+    checkpoint: str | Path,
+    task: str | Task,
+    seed: int,
+    data: dict[str, Any],
+    training: TrainingConfig,
+    name: str,
+    **more: Any,
+) -> Run:
+    tokenizer = load_tokenizer(scale)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*no training example has a label")  # it is meant
+        return finetune(
+            classifier(checkpoint, task, seed),
+            tokenizer,
+            task,
+            data,
+            replace(training, seed=seed),
+            name=name,
+            **more,
+        )
+
+
+def _row(run: Run, task: str | Task, reported: str, **about: Any) -> dict[str, Any]:
+    task, scores = get_task(task), run.result()["scores"]
+    points = [
+        POINTS * (scores[split][task.score] or 0.0) for split in (task.validation[0], reported)
+    ]
+    return {
+        "task": str(task),
+        **about,
+        "metric": task.score,
+        "validation": points[0],
+        "score": points[1],
+    }
+
+
+def _teacher(
+    scale: Scale, task: str | Task, seed: int, examples: int | None, name: str
+) -> dict[str, Any]:
+    data, reported = _splits(scale, task, examples)
+    own = run_name(f"{name}-", scale, task, TEACHER, seed)
+    run = _run(scale, scale.teacher, task, seed, data, scale.finetuning, own)
+    rate = scale.finetuning.learning_rate
+    about = {"way": TEACHER, "labels": len(data["train"]), "learning_rate": rate}
+    return _row(run, task, reported, seed=seed, **about)
+
+
+def _student(
+    scale: Scale,
+    student: str | Path,
+    task: str | Task,
+    seed: int,
+    way: str,
+    count: int | None,
+    rate: float,
+    examples: int | None,
+    name: str,
+) -> dict[str, Any]:
+    data, reported = _splits(scale, task, examples)
+    train = data["train"]
+    count = len(train) if count is None else count
+    order = np.random.default_rng(seed).permutation(len(train))
+    more: dict[str, Any] = {"keep_model": False}
+    if way != LABELS:
+        teacher = Run(run_folder(run_name(f"{name}-", scale, task, TEACHER, seed)))
+        more["teacher"] = fine_tuned_on(teacher.model, task)
+    if count == 0:
+        data["train"] = train.remove_columns("label")
+    else:
+        data["train"] = train.select(order[:count])
+        if way == ALL_TEXTS:
+            more["unlabelled"] = train.select(order[count:])
+    steps = total_steps(len(train), scale.finetuning)  # whatever the number of labels
+    training = replace(scale.finetuning, learning_rate=rate, steps=steps)
+    own = run_name(f"{name}-", scale, task, f"{way}-{count}-{rate:g}", seed)
+    run = _run(scale, student, task, seed, data, training, own, **more)
+    about = {"way": way, "labels": count, "learning_rate": rate}
+    return _row(run, task, reported, seed=seed, **about)

@@ -1,0 +1,137 @@
+"""Few labels and many: the runs are what the table says, and each curve has one learning rate."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from fewer_rows import fewer_rows
+
+from distilkit.config import SCALES, SHIPPED
+from distilkit.data.sources import load_teacher
+from distilkit.plots.label_efficiency import plot_label_efficiency
+from distilkit.run import Run
+from distilkit.student import student_from_teacher
+from distilkit.study.label_efficiency import (
+    ALL_TEXTS,
+    LABELS,
+    SAME_TEXTS,
+    TEACHER,
+    best_learning_rates,
+    label_efficiency,
+)
+
+RATES = (1e-3, 1e-4)
+
+
+def run_of(home, way: str, count: int, seed: int = 1, rate: float = 1e-3) -> Run:
+    return Run(home / "runs" / f"labels-tiny-{way}-{count}-{rate:g}-sst2-{seed}")
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DISTILKIT_HOME", str(home))
+        fewer_rows(SHIPPED / "glue", home / "glue", 60)
+        scale = replace(SCALES["tiny"], glue=str(home / "glue"), tasks=("sst2",), seeds=(1, 2))
+        finetuning = replace(scale.finetuning, steps=None, epochs=1, batch_size=20)
+        scale = replace(scale, finetuning=replace(finetuning, micro_batch_size=20))
+        student_from_teacher(load_teacher(scale)[0], (0,)).save_pretrained(home / "student")
+        yield (
+            home,
+            scale,
+            label_efficiency(
+                scale,
+                home / "student",
+                out=home / "labels.csv",
+                counts=(0, 8, None),
+                learning_rates=RATES,
+            ),
+        )
+
+
+@pytest.mark.slow
+def test_a_row_for_each_seed_way_count_and_rate(measured):
+    home, _, table = measured
+    keys = table[["seed", "way", "labels", "learning_rate"]]
+    assert not keys.duplicated().any()
+    students = table[table["way"] != TEACHER]
+    counts = students.groupby("way")["labels"].agg(lambda values: sorted(set(values)))
+    assert counts.to_dict() == {LABELS: [8, 60], SAME_TEXTS: [8, 60], ALL_TEXTS: [0, 8]}
+    assert len(students) == 2 * 2 * 6
+    pd.testing.assert_frame_equal(pd.read_csv(home / "labels.csv"), table.round(4))
+
+
+@pytest.mark.slow
+def test_every_student_takes_as_many_steps_and_the_same_labels(measured):
+    home, *_ = measured
+    for way, count in ((LABELS, 8), (SAME_TEXTS, 8), (ALL_TEXTS, 8), (ALL_TEXTS, 0), (LABELS, 60)):
+        assert run_of(home, way, count).result()["steps"] == 3
+    digests = {way: run_of(home, way, 8).config()["data"]["train"] for way in (LABELS, SAME_TEXTS)}
+    assert digests[LABELS] == digests[SAME_TEXTS]
+    assert run_of(home, LABELS, 8, seed=2).config()["data"]["train"] != digests[LABELS]
+    examples = {run_of(home, ALL_TEXTS, count).config()["examples"] for count in (0, 8)}
+    assert examples == {60}
+    assert run_of(home, LABELS, 8).config()["teacher"] is None
+    assert run_of(home, SAME_TEXTS, 8).config()["teacher"]["name"].endswith("teacher-sst2-1/model")
+
+
+@pytest.mark.slow
+def test_finished_runs_are_read_again(measured):
+    home, scale, table = measured
+    before = {path: path.stat().st_mtime_ns for path in home.glob("runs/*/result.json")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DISTILKIT_HOME", str(home))
+        again = label_efficiency(
+            scale,
+            home / "student",
+            out=home / "again.csv",
+            counts=(0, 8, None),
+            learning_rates=RATES,
+        )
+    pd.testing.assert_frame_equal(again, table)
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+@pytest.mark.slow
+def test_more_labels_than_examples_are_refused(measured):
+    home, scale, _ = measured
+    with pytest.raises(ValueError, match="60 training examples"):
+        label_efficiency(scale, home / "student", out=home / "no.csv", counts=(61,))
+
+
+def toy_table(seeds=(1, 2, 3)) -> pd.DataFrame:
+    """At 1e-3 the validation score is better on the mean, at 1e-4 with one seed."""
+    rows = [
+        ("sst2", seed, way, labels, rate, 80 + gain, 70 + gain + seed)
+        for way, counts in ((LABELS, (16, 900)), (SAME_TEXTS, (16, 900)), (ALL_TEXTS, (0, 16)))
+        for labels in counts
+        for seed in seeds
+        for rate, gain in ((1e-3, 3.0), (1e-4, 4.0 if seed == 1 else 0.0))
+    ]
+    rows += [("sst2", seed, TEACHER, 900, 1e-3, 95.0, 96.0) for seed in seeds]
+    columns = ["task", "seed", "way", "labels", "learning_rate", "validation", "score"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def test_a_curve_has_one_learning_rate_chosen_on_validation():
+    table = toy_table()
+    best = best_learning_rates(table[table["way"] != TEACHER])
+    assert set(best["learning_rate"]) == {1e-3}
+    most = best[best["labels"] == 900].groupby("way")["score"].mean()
+    assert most[ALL_TEXTS] == most[SAME_TEXTS]
+
+
+@pytest.mark.parametrize("seeds", [(1,), (1, 2, 3)])
+def test_the_figure_has_three_curves_and_bands_over_seeds(seeds):
+    figure = plot_label_efficiency(toy_table(seeds))
+    (axes,) = figure.axes
+    curves = [line for line in axes.lines if line.get_marker() != "None"]
+    assert len(curves) == 3
+    assert len(axes.collections) == (3 if len(seeds) > 1 else 0)
+    lengths = sorted(len(line.get_xdata()) for line in curves)
+    assert lengths == [2, 2, 3]
+    assert np.isclose(axes.lines[0].get_ydata()[0], 96)
