@@ -29,14 +29,14 @@ def disagreements(
         The text columns; ``label``, where known; the answers ``teacher`` and ``student``; and
         ``distance``: of class probabilities the total variation, 0 to 1; of several labels the
         largest difference of a probability; of a regression that of the outputs; of words the
-        share with another answer.
+        share with another answer; of spans 1 where the texts differ.
     """
     split = task.data[held_out(task)]
     length = input_length((teacher, student), None, task.max_length)
     examples = task_examples(split, task, tokenizer, max_length=length, seed=0)
     logits = [predict(model, examples)[0] for model in (teacher, student)]
     given = [answers(task, each) for each in logits]
-    distances = _distances(task, *(given if task.on_words else logits))
+    distances = _distances(task, *(given if task.on_words or task.on_spans else logits))
     worst = np.argsort(-distances, kind="stable")[:count]
     columns = {column: [split[column][int(i)] for i in worst] for column in task.columns}
     table = pd.DataFrame(columns)
@@ -48,7 +48,9 @@ def disagreements(
 
 
 def _distances(task: Task, teacher: Any, student: Any) -> np.ndarray:
-    """[examples]; of labels on words from the answers, of all else from the logits."""
+    """[examples]; of words and spans from the answers, of all else from the logits."""
+    if task.on_spans:
+        return np.array([float(a != b) for a, b in zip(teacher, student, strict=True)])
     if task.on_words:
         return np.array([(a != b).mean() for a, b in zip(teacher, student, strict=True)])
     if task.regression:
@@ -60,6 +62,8 @@ def _distances(task: Task, teacher: Any, student: Any) -> np.ndarray:
 
 def _shown(task: Task, answer: Any) -> Any:
     """An answer or a label in the task's words."""
+    if task.on_spans:
+        return answer
     if task.regression:
         return float(answer)
     if task.on_words:

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 import sklearn.metrics
+from datasets import Dataset
 from toy_models import small_bert
 from transformers import pipeline
 
@@ -179,6 +180,29 @@ def test_the_worst_disagreement_comes_first(kind, monkeypatch):
     if kind == "classes":
         assert found["distance"][0] == pytest.approx(np.tanh(5), abs=1e-4)
         assert (found["teacher"][0], found["student"][0]) == (task.labels[0], task.labels[-1])
+
+
+def test_other_words_and_spans_count(monkeypatch):
+    module = "distilkit.compress.disagreements"
+    monkeypatch.setattr(f"{module}.task_examples", lambda *_, **__: None)
+    monkeypatch.setattr(f"{module}.input_length", lambda *_: 8)
+    words = Task("w", "W", ("words",), ("O", "B-x"), "token_classification", data={})
+    words.data["test"] = Dataset.from_dict({"words": [["a", "b"], ["c", "d"]]})
+    yes, no = [-1.0, 1.0], [1.0, -1.0]
+    given = iter([([np.array([no, no]), np.array([no, no])], None)] * 1
+                 + [([np.array([no, no]), np.array([no, yes])], None)])  # fmt: skip
+    monkeypatch.setattr(f"{module}.predict", lambda *_: next(given))
+    found = disagreements(None, None, None, words)
+    assert list(found["distance"]) == [0.5, 0]
+    assert list(found.iloc[0])[:3] == [["c", "d"], "O O", "O B-x"]
+
+    spans = Task("q", "Q", ("question", "context"), (), "question_answering", data={})
+    spans.data["test"] = Dataset.from_dict({"question": ["?", "!"], "context": ["x y", "z"]})
+    texts = iter([(["x", "z"], None), (["y", "z"], None)])
+    monkeypatch.setattr(f"{module}.predict", lambda *_: next(texts))
+    found = disagreements(None, None, None, spans)
+    assert list(found["distance"]) == [1, 0]
+    assert list(found.iloc[0])[:4] == ["?", "x y", "x", "y"]
 
 
 @pytest.mark.slow
