@@ -31,6 +31,7 @@ from distilkit.data.question_answering import best_answers
 from distilkit.data.task_examples import column_names, task_examples
 from distilkit.data.task_loss import TaskLoss, logits_of
 from distilkit.data.tasks import UNLABELLED, Task, get_task, scores
+from distilkit.data.teacher_logits import TeacherLogits, sees_every_text
 from distilkit.data.text_check import check_known
 from distilkit.data.unlabelled import check_labels, is_scored, join_unlabelled, labelled
 from distilkit.families import check_cosine_layers, positions
@@ -110,7 +111,9 @@ def finetune(
         data: its splits (:func:`distilkit.data.task_files.load`). Training examples without a label
             (-1, NaN or no column ``label``) need a teacher.
         teacher: a classifier fine-tuned on this task, for soft targets as well as the labels; it
-            returns to its own mode and device.
+            returns to its own mode and device. Unless hidden states are compared, a training of an
+            epoch or more runs it once on each text, and stores its logits for other seeds and
+            students.
         teacher_tokenizer: of a teacher that reads other token ids; by default the one saved with
             the teacher, or else the model's.
         unlabelled: more training texts, in the task's columns, for the soft targets alone.
@@ -180,8 +183,12 @@ def finetune(
             return run
         model = copy.deepcopy(model)
         borrowed_models = () if teacher is None else (teacher,)
+        source: Any = examples
+        hidden = loss_config is not None and loss_config.cosine_weight > 0
+        if teacher is not None and not hidden and sees_every_text(examples, training):
+            source, borrowed_models = TeacherLogits(examples, task, teacher, training), ()
         with eval_mode(*borrowed_models, device=processes().device):
-            summary = train(model, examples, loss, training, run)
+            summary = train(model, source, loss, training, run)
         predicted = {split: predict(model, held) for split, held in held_out.items()}
         scores_by_split = {split: score_of(task, *both) for split, both in predicted.items()}
         if processes().is_main_process:

@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from distilkit.cli.doctor import Check, free_memory
-from distilkit.config import FinetuneLossConfig, TrainingConfig
+from distilkit.config import TrainingConfig
 from distilkit.data.classifier_checks import check_teacher
 from distilkit.data.task_examples import task_examples
+from distilkit.data.task_loss import target_logits
 from distilkit.data.tasks import Task, chance_score
 from distilkit.data.text_check import UNKNOWN_AT_MOST
 from distilkit.finetuning import (
@@ -143,7 +145,7 @@ def _time(
     training: TrainingConfig,
     length: int,
 ) -> Check:
-    """Time a few micro-batches, the teacher's answers included."""
+    """Time a few micro-batches; the teacher answers each text once."""
     rows = _few(task.data["train"])
     few = task_examples(rows, task, tokenizer, max_length=length, seed=0)
     examples = examples * len(few) // len(rows)  # a passage may have several windows
@@ -151,10 +153,17 @@ def _time(
     parts = [order[i * size : (i + 1) * size] for i in range(BATCHES + 1)]
     device, teacher = processes().device, models.get("teacher")
     batches = [to_device(few.batch(0, part), device) for part in parts if len(part)]
-    loss = task_loss(task, teacher, None if teacher is None else FinetuneLossConfig())
-    step = gradient_step(models["model"].train(), loss, training.precision)
-    timings = time_micro_batches(step, batches, device)
-    seconds = np.median([timing.seconds for timing in timings[1:] or timings])
+
+    def seconds(call: Callable[[Any], Any]) -> float:  # an example
+        timings = time_micro_batches(call, batches, device)
+        return float(np.median([timing.seconds for timing in timings[1:] or timings])) / size
+
+    step = gradient_step(models["model"].train(), task_loss(task), training.precision)
     steps = total_steps(examples, training)
-    minutes = steps * seconds * training.batch_size / size / 60
+    seen = steps * training.batch_size
+    minutes = seen * seconds(step) / 60
+    if teacher is not None:
+        with torch.no_grad():
+            answer = seconds(lambda batch: target_logits(task, teacher.eval(), batch))
+        minutes += min(seen, examples) * answer / 60
     return Check("time", f"{steps:,} steps of {training.batch_size}: {minutes:,.1f} minutes", True)

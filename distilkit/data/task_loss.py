@@ -48,7 +48,8 @@ class TaskLoss(nn.Module):
 
         Args:
             model: the student.
-            batch: as :meth:`distilkit.data.examples.Examples.batch` makes it.
+            batch: as :meth:`distilkit.data.examples.Examples.batch` makes it; with
+                ``teacher_logits`` (:mod:`distilkit.data.teacher_logits`) the teacher is not run.
             counts: denominators, over all micro-batches of the step.
         """
         c, teacher = self.loss_config, self._teacher[0]
@@ -58,11 +59,14 @@ class TaskLoss(nn.Module):
         if teacher is None:
             return {"loss": task, "task": task}
 
-        with torch.no_grad():
-            teacher_inputs = batch.get("teacher", batch)
-            teacher_logits, teacher_hidden = _forward(
-                self.task, teacher, batch, teacher_inputs, aligned
-            )
+        if "teacher_logits" in batch:
+            teacher_logits = batch["teacher_logits"]
+        else:
+            with torch.no_grad():
+                inputs = batch.get("teacher", batch)
+                teacher_logits, teacher_hidden = _forward(
+                    self.task, teacher, batch, inputs, aligned
+                )
         soft_target = self._soft_targets(logits, teacher_logits, counts["targets"])
         terms = {"task": task, "soft_target": soft_target}
         total = c.label_weight * task + c.kd_weight * soft_target
@@ -147,6 +151,11 @@ def binary_soft_target_loss(
 def logits_of(model: PreTrainedModel, batch: dict[str, Any]) -> Tensor:
     """Return a model's logits: [B, C]; of words [B, L, C]; of start and end [B, L, 2]."""
     return _logits(model(**inputs_of(model, batch)))
+
+
+def target_logits(task: Task, teacher: PreTrainedModel, batch: dict[str, Any]) -> Tensor:
+    """Return a teacher's logits of the targets in a batch: [N, C]; of spans [2 · B, L]."""
+    return _forward(task, teacher, batch, batch.get("teacher", batch), False)[0]
 
 
 def _logits(out: Any) -> Tensor:

@@ -123,9 +123,13 @@ def _finetuning_seconds(
     longest = input_length((teacher,), None, description.max_length)
     examples = task_examples(few, description, tokenizer, max_length=longest, seed=0)
     teaching_model.to(processes().device).eval()
-    teaching = (teaching_model, FinetuneLossConfig()) if with_teacher else ()
-    loss = task_loss(description, *teaching)
-    return _seconds(model, loss, examples, training, total_steps(len(data), training))
+    steps = total_steps(len(data), training)
+    alone = _seconds(model, task_loss(description), examples, training, steps)
+    if not with_teacher:
+        return alone
+    loss = task_loss(description, teaching_model, FinetuneLossConfig())
+    epochs = max(1.0, steps * training.batch_size / len(data))  # the teacher answers in one of them
+    return alone + (_seconds(model, loss, examples, training, steps) - alone) / epochs
 
 
 def _seconds(
