@@ -72,7 +72,7 @@ def build_parser() -> ArgumentParser:
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     for group in GROUPS:
         _add_verbs(verbs, group.VERBS)
-    about = "Speed and memory, measured here: of a training step, a forward pass, compressed models"
+    about = "Speed and memory, measured here: of a training step, of compressed models"
     bench = verbs.add_parser("bench", help=about, description=about)
     _add_verbs(bench.add_subparsers(required=True, metavar="WHAT"), measure.BENCHES)
     return parser

@@ -20,8 +20,7 @@ from transformers import PreTrainedModel
 
 from distilkit.compress.onnx_export import export_onnx, onnx_logits, onnx_session, quantize_onnx
 from distilkit.measure import process_memory
-from distilkit.measure.inference_benchmark import random_pair
-from distilkit.measure.latency import random_inputs, ready, take_turns
+from distilkit.measure.latency import random_inputs, random_pair, ready, take_turns
 from distilkit.measure.size import BYTES_PER_MB, bytes_on_disk, parameter_count
 
 TORCH, FP32, INT8 = ENGINES = ("torch fp32", "onnx fp32", "onnx int8")

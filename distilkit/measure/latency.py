@@ -12,42 +12,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from time import perf_counter, process_time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel
 
 from distilkit.measure.size import BYTES_PER_MB, bytes_on_disk, parameter_count
 from distilkit.processes import eval_mode
+from distilkit.student import student_from_teacher
 from distilkit.training_loop import in_bf16
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True)
-class Latency:
-    """Time of one forward pass over one batch, in milliseconds."""
-
-    p50_ms: float
-    p95_ms: float
-    threads: int  # torch's intra-op threads during the passes
-
-
-@dataclass(frozen=True)
-class Throughput:
-    """Examples a second over full batches: median and range of the runs."""
-
-    median_per_s: float
-    min_per_s: float
-    max_per_s: float
-
-
-def latency_ms(
+def time_passes(
     models: Mapping[str, nn.Module],
     *,
     batch_size: int = 1,
@@ -55,8 +37,8 @@ def latency_ms(
     runs: int = 30,
     warmup: int = 5,
     threads: int | None = None,
-) -> dict[str, Latency]:
-    """Time one forward pass of each model, the models taking turns.
+) -> dict[str, np.ndarray]:
+    """Time forward passes of each model, the models taking turns; name -> seconds [runs].
 
     Args:
         models: name -> model, each taking `input_ids` and `attention_mask` of shape [B, L].
@@ -69,26 +51,24 @@ def latency_ms(
     Raises:
         ValueError: no models, a count below 1, or a length beyond a model's positions.
     """
-    seconds, used = _time_models(models, batch_size, length, runs, warmup, threads)
-    return {name: Latency(*_percentiles_ms(times), used) for name, times in seconds.items()}
+    if not isinstance(models, Mapping) or not models:
+        raise ValueError('no models to measure: pass a mapping such as {"student": student}')
+    counts = {"batch_size": batch_size, "length": length, "runs": runs, "threads": threads}
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise ValueError(f"{name} is {count}: it must be at least 1")
+    for name, model in models.items():
+        _check_model(name, model, length)
+    passes = {name: _forward(model, batch_size, length) for name, model in models.items()}
+    with ready(models.values(), threads):
+        seconds = take_turns(passes, runs=runs, warmup=warmup)
+    return {name: np.array(times) for name, times in seconds.items()}
 
 
-def throughput_per_s(
-    models: Mapping[str, nn.Module],
-    *,
-    batch_size: int = 32,
-    length: int = 128,
-    runs: int = 5,
-    warmup: int = 1,
-    threads: int | None = None,
-) -> dict[str, Throughput]:
-    """Examples a second in full batches, the models taking turns. Arguments as in `latency_ms`."""
-    seconds, _ = _time_models(models, batch_size, length, runs, warmup, threads)
-    rates = {name: batch_size / np.array(times) for name, times in seconds.items()}
-    return {
-        name: Throughput(float(np.median(rate)), float(rate.min()), float(rate.max()))
-        for name, rate in rates.items()
-    }
+def random_pair() -> dict[str, PreTrainedModel]:
+    """BERT-base and its student, classifiers with random weights: speed needs no training."""
+    teacher = BertForSequenceClassification(BertConfig(num_labels=1)).eval()
+    return {"teacher": teacher, "student": student_from_teacher(teacher)}
 
 
 def compare(
@@ -109,18 +89,19 @@ def compare(
     import pandas as pd
 
     same: dict[str, Any] = {"length": length, "threads": threads}
-    latency = latency_ms(models, runs=runs, warmup=warmup, **same)
-    throughput = throughput_per_s(models, batch_size=batch_size, runs=throughput_runs, **same)
+    single = time_passes(models, runs=runs, warmup=warmup, **same)
+    full = time_passes(models, batch_size=batch_size, runs=throughput_runs, warmup=1, **same)
     rows = []
     for name, model in models.items():
+        p50, p95 = np.percentile(1e3 * single[name], (50, 95))
         row = {
             "model": name,
             "parameters": parameter_count(model),
             "size_mb": bytes_on_disk(model) / BYTES_PER_MB,
-            "latency_ms_p50": latency[name].p50_ms,
-            "latency_ms_p95": latency[name].p95_ms,
-            "throughput_per_s": throughput[name].median_per_s,
-            "threads": latency[name].threads,
+            "latency_ms_p50": p50,
+            "latency_ms_p95": p95,
+            "throughput_per_s": float(np.median(batch_size / full[name])),
+            "threads": torch.get_num_threads() if threads is None else threads,
             "length": length,
         }
         rows.append(row)
@@ -232,38 +213,6 @@ def gradient_step(
 
 
 # ---- internals
-
-
-def _time_models(
-    models: Mapping[str, nn.Module],
-    batch_size: int,
-    length: int,
-    runs: int,
-    warmup: int,
-    threads: int | None,
-) -> tuple[dict[str, list[float]], int]:
-    """Seconds of every timed pass by model, and the number of threads used."""
-    if not isinstance(models, Mapping) or not models:
-        raise ValueError('no models to measure: pass a mapping such as {"student": student}')
-    counts = {"batch_size": batch_size, "length": length, "runs": runs, "threads": threads}
-    for name, count in counts.items():
-        if count is not None and count < 1:
-            raise ValueError(f"{name} is {count}: it must be at least 1")
-    if warmup < 0:
-        raise ValueError(f"warmup is {warmup}: it must be 0 or more")
-    for name, model in models.items():
-        _check_model(name, model, length)
-    passes = {name: _forward(model, batch_size, length) for name, model in models.items()}
-    with ready(models.values(), threads):
-        seconds = take_turns(passes, runs=runs, warmup=warmup)
-        used = torch.get_num_threads()
-    return seconds, used
-
-
-def _percentiles_ms(seconds: list[float]) -> tuple[float, float]:
-    """The 50th and 95th percentile in milliseconds."""
-    p50, p95 = np.percentile(seconds, (50, 95))
-    return 1e3 * float(p50), 1e3 * float(p95)
 
 
 def _forward(model: nn.Module, batch_size: int, length: int) -> Callable[[], Any]:

@@ -13,31 +13,26 @@ import os
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from accelerate.utils import patch_environment
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 from transformers import AutoModelForMaskedLM, BertConfig, BertForMaskedLM, PreTrainedModel
 from transformers.utils import logging
 
-from distilkit.checkpoint import write_json
 from distilkit.config import LossConfig, TrainingConfig
-from distilkit.data.documents import open_text
-from distilkit.data.packing import pack
 from distilkit.distillation import LanguageModelLoss
 from distilkit.losses import IGNORE
-from distilkit.masking import MASKED_SHARE, MaskedBlocks
+from distilkit.masking import MASKED_SHARE
 from distilkit.measure.flops import flops_per_token
 from distilkit.measure.latency import time_micro_batches
 from distilkit.measure.size import BYTES_PER_MB, peak_memory_mb
-from distilkit.models.loading import load_model, load_tokenizer
+from distilkit.models.loading import load_model
 from distilkit.processes import end_with_parent, seeded, to_device
 from distilkit.student import student_from_teacher
 from distilkit.training_loop import parameter_groups
@@ -50,9 +45,6 @@ VARIANTS = {"textbook": "fp32", "fp32": "fp32", "bf16": "bf16"}  # and the preci
 WARMUP = 2
 # Side of the square matrices whose product is the peak: a CPU without bfloat16 needs seconds for it
 MATMUL = {"cpu": 1024, "cuda": 8192}
-# glibc returns each large block to the system and requests it again, page by page, zeroed. The
-# textbook's step makes many such blocks; with these settings the process keeps them.
-LARGE_MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
 _MIB = 2**20
 
 Step = Callable[[dict[str, Any]], Tensor]
@@ -60,20 +52,18 @@ Step = Callable[[dict[str, Any]], Tensor]
 
 @dataclass(frozen=True)
 class Work:
-    """What is measured: models, tokens of a step, which tokens get soft targets, allocator."""
+    """What is measured: models, tokens of a step, which tokens get soft targets."""
 
     width: str = "384-wide"  # a key of WIDTHS, or a teacher's Hub id or folder
     tokens: str = "all"  # where the KD loss counts: "all" or "masked"
-    malloc: str = "default"  # "default" or "large" thresholds
     batch_size: int = 32  # sequences
     length: int = 128  # tokens a sequence
-    text: str | None = None  # a text to pack, as for open_text; None: random tokens
     device: str = field(default_factory=lambda: "cuda" if torch.cuda.is_available() else "cpu")
     threads: int = 1
 
     @property
     def name(self) -> str:
-        return f"{self.width}, {self.tokens}, {self.malloc} malloc"
+        return f"{self.width}, {self.tokens}"
 
     @property
     def loss_config(self) -> LossConfig:
@@ -177,18 +167,10 @@ def load_pair(work: Work) -> tuple[PreTrainedModel, PreTrainedModel]:
 
 
 def batches(work: Work, vocabulary: int) -> Iterator[dict[str, Any]]:
-    """Endless micro-batches with what the training loop and the textbook's loss need."""
-    if work.text is not None:
-        tokenizer = load_tokenizer(work.width)
-        train, _ = open_text(work.text)
-        blocks = MaskedBlocks(pack(train.read(), tokenizer, work.length), tokenizer, seed=0)
+    """Endless micro-batches of random tokens, with what training and the textbook's loss need."""
     number = 0
     while True:
-        if work.text is None:
-            batch = _random_batch(work, vocabulary, number)
-        else:
-            ids = np.arange(number * work.batch_size, (number + 1) * work.batch_size)
-            batch = blocks.batch(0, ids % len(blocks))
+        batch = _random_batch(work, vocabulary, number)
         labels = torch.full((batch["input_ids"].numel(),), IGNORE)
         labels[batch["rows"][: len(batch["targets"])]] = batch["targets"]
         batch["labels"] = labels.view_as(batch["input_ids"])
@@ -216,54 +198,54 @@ def _random_batch(work: Work, vocabulary: int, number: int) -> dict[str, Any]:
 # ---- measuring
 
 
-def bench_step(
-    works: Sequence[Work], *, steps: int = 10, path: str | Path | None = None
-) -> pd.DataFrame:
+def variants(device: str) -> list[str]:
+    """The variants to measure; bfloat16 only where it is not emulated."""
+    if device == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = any(has for name, has in torch.cpu.get_capabilities().items() if "bf16" in name)
+    return [variant for variant, precision in VARIANTS.items() if native or precision != "bf16"]
+
+
+def bench_step(works: Sequence[Work], *, steps: int = 10) -> pd.DataFrame:
     """Measure each work in new processes; a row for each work and variant.
 
     Args:
         works: what to measure.
         steps: timed turns, each one step of each variant; two more turns warm up.
-        path: a JSON file for the rows, replaced after each work.
 
     Returns:
         Columns ``work``, ``variant``, ``tokens_per_s`` (median), ``cpu_s_per_ktok`` (processor
         seconds for 1,000 tokens, all threads), ``peak_rss_mib`` (of a separate process; on a GPU
         the device's memory), ``share_of_peak`` (FLOPs a second over those of a matrix product in
         the same precision), ``ratio_to_textbook`` (of times, median over turns; ``ratio_low`` and
-        ``ratio_high``: quartiles), ``mflop_per_token``, ``largest_batch`` (sequences, on a GPU),
-        ``steps`` and the work's settings.
+        ``ratio_high``: quartiles), ``mflop_per_token``, ``steps`` and the work's settings.
 
     Raises:
-        ValueError: fewer than one step, or works of which a width or text is unknown.
+        ValueError: fewer than one step, or a work with an unknown width.
     """
     if steps < 1:
         raise ValueError(f"steps = {steps}: give at least 1")
-    if path is not None and not Path(path).parent.is_dir():
-        raise ValueError(f"{path}: there is no folder {Path(path).parent}")
     rows: list[dict[str, Any]] = []
     with tqdm(total=len(works) * (1 + len(VARIANTS)), unit="process") as bar:
         for work in works:
             bar.set_description(work.name)
-            timed = in_a_process(work, _time_turns, work, steps)
+            timed = in_a_process(_time_turns, work, steps)
             bar.update()
             for row in timed:
-                row |= in_a_process(work, _peak_memory, work, row["variant"])
+                row |= {"peak_rss_mib": in_a_process(_peak_memory_mib, work, row["variant"])}
                 rows.append({"work": work.name, **row, **asdict(work), "steps": steps})
                 bar.update()
-            if path is not None:
-                write_json(Path(path), rows)
+    for device in {work.device for work in works}:
+        if skipped := set(VARIANTS) - set(variants(device)):
+            print(f"{', '.join(skipped)}: not measured, this {device} has no bfloat16 instructions")
     return pd.DataFrame(rows)
 
 
-def in_a_process(work: Work, function: Callable, *arguments: Any) -> Any:
-    """Call a function in a new process: only there can the allocator be set and the peak be 0."""
+def in_a_process(function: Callable, *arguments: Any) -> Any:
+    """Call a function in a new process: only there is the peak of the memory its own."""
     context = multiprocessing.get_context("spawn")
-    settings = LARGE_MALLOC if work.malloc == "large" else {}
-    with (
-        patch_environment(**settings),
-        ProcessPoolExecutor(1, context, _start_worker, (os.getpid(),)) as pool,
-    ):
+    with ProcessPoolExecutor(1, context, _start_worker, (os.getpid(),)) as pool:
         return pool.submit(function, *arguments).result()
 
 
@@ -276,14 +258,15 @@ def _time_turns(work: Work, steps: int) -> list[dict[str, Any]]:
     """A row for each variant: median times, and ratios to the textbook turn by turn."""
     torch.set_num_threads(work.threads)
     teacher, student = load_pair(work)
-    step = {v: make_step(v, copy.deepcopy(student), teacher, work.loss_config) for v in VARIANTS}
-    wall: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
-    cpu: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
-    peak = {"fp32": 0.0, "bf16": 0.0}
+    names = variants(work.device)
+    step = {v: make_step(v, copy.deepcopy(student), teacher, work.loss_config) for v in names}
+    wall: dict[str, list[float]] = {variant: [] for variant in names}
+    cpu: dict[str, list[float]] = {variant: [] for variant in names}
+    peak = dict.fromkeys((VARIANTS[variant] for variant in names), 0.0)
     source = batches(work, teacher.config.vocab_size)
     for turn in range(WARMUP + steps):
         batch = next(source)
-        for variant in VARIANTS:
+        for variant in names:
             (timing,) = time_micro_batches(step[variant], [batch], work.device)
             if turn >= WARMUP:
                 wall[variant].append(timing.seconds)
@@ -294,7 +277,8 @@ def _time_turns(work: Work, steps: int) -> list[dict[str, Any]]:
     share = 1.0 if work.tokens == "all" else counts["masked"] / counts["tokens"]
     flops = flops_per_token(teacher.config, student.config, work.length, share)
     rows = []
-    for variant, precision in VARIANTS.items():
+    for variant in names:
+        best = peak[VARIANTS[variant]]
         low, ratio, high = np.percentile(
             np.array(wall["textbook"]) / np.array(wall[variant]), (25, 50, 75)
         )
@@ -303,12 +287,12 @@ def _time_turns(work: Work, steps: int) -> list[dict[str, Any]]:
             "variant": variant,
             "tokens_per_s": rate,
             "cpu_s_per_ktok": 1e3 * statistics.median(cpu[variant]) / tokens,
-            "share_of_peak": rate * flops / peak[precision],
+            "share_of_peak": rate * flops / best,
             "ratio_to_textbook": float(ratio),
             "ratio_low": float(low),
             "ratio_high": float(high),
             "mflop_per_token": flops / 1e6,
-            "peak_gflop_per_s": peak[precision] / 1e9,
+            "peak_gflop_per_s": best / 1e9,
         }
         rows.append(row)
     return rows
@@ -323,38 +307,15 @@ def _matmul_flops(device: str, precision: str) -> float:
     return 2 * side**3 / timing.seconds
 
 
-def _peak_memory(work: Work, variant: str) -> dict[str, Any]:
-    """Peak memory of this process after two steps; on a GPU also the largest batch that fits."""
+def _peak_memory_mib(work: Work, variant: str) -> float | None:
+    """Peak memory of this process, or of its GPU, after two steps."""
     torch.set_num_threads(work.threads)
     teacher, student = load_pair(work)
     step = make_step(variant, student, teacher, work.loss_config)
     source = batches(work, teacher.config.vocab_size)
     for _ in range(2):  # the first step allocates the optimizer's moments
         step(next(source))
-    if work.device == "cpu":
-        peak = peak_memory_mb()
-        return {"peak_rss_mib": None if peak is None else peak * BYTES_PER_MB / _MIB}
-    used = torch.cuda.max_memory_allocated() / _MIB
-    return {"peak_rss_mib": used, "largest_batch": _largest_batch(step, work, teacher)}
-
-
-def _largest_batch(step: Step, work: Work, teacher: PreTrainedModel) -> int:
-    """The largest batch in sequences that fits a GPU, to within a tenth."""
-
-    def fits(sequences: int) -> bool:
-        larger = replace(work, batch_size=sequences)
-        try:
-            step(next(batches(larger, teacher.config.vocab_size)))
-            return True
-        except torch.OutOfMemoryError:
-            return False
-        finally:
-            torch.cuda.empty_cache()
-
-    fitting, failing = 0, 1
-    while fits(failing):
-        fitting, failing = failing, 2 * failing
-    while failing - fitting > max(1, fitting // 10):
-        middle = (fitting + failing) // 2
-        fitting, failing = (middle, failing) if fits(middle) else (fitting, middle)
-    return fitting
+    if work.device == "cuda":
+        return torch.cuda.max_memory_allocated() / _MIB
+    peak = peak_memory_mb()
+    return None if peak is None else peak * BYTES_PER_MB / _MIB

@@ -15,7 +15,7 @@ from distilkit.cli.main import main
 STEPS = ["--batch-size", "8", "--micro-batch-size", "4", "--steps", "4"]
 WORDS = [
     *("figures", "report", "head", "doctor", "study", "distil", "finetune", "layers"),
-    *("teacher-quality", "frontier", "notebooks", "measure", "bench", "step", "inference", "runs"),
+    *("teacher-quality", "frontier", "notebooks", "measure", "bench", "step", "runs"),
     *("--scale", "--teacher", "--text", "--seed", "--kd-weight", "--restrict-kd-to-mask"),
     *("--steps", "--task", "--glue", "--out", "--seeds", "--help", "--name", "--length", "--json"),
     *("tiny", "nobody", "sst2", "", "-1", "0", "nan", "1e999", "../..", "\0", "ä", "--", "a b"),

@@ -17,21 +17,16 @@ def kernels_run_first(folder: Path, code: str) -> str:
 SHORT_MEASURING = """
 def _short():
     from dataclasses import replace
-    from distilkit.measure import inference_benchmark as inference
     from distilkit.measure import latency
     from distilkit.measure import step_benchmark as steps
     from distilkit.study import cost
     compare, bench_step = latency.compare, steps.bench_step
     few = {"length": 8, "runs": 2, "warmup": 1, "batch_size": 2, "throughput_runs": 1}
     latency.compare = lambda models, **how: compare(models, **how | few)
-    bench_inference = inference.bench_inference
-    inference.bench_inference = lambda models, **how: bench_inference(
-        models, lengths=(8,), runs=2, batches=1
-    )
     steps.bench_step = lambda works, steps: bench_step(
         [replace(work, batch_size=2, length=16) for work in works], steps=1
     )
-    steps.in_a_process = lambda work, function, *arguments: function(*arguments)
+    steps.in_a_process = lambda function, *arguments: function(*arguments)
     steps.MATMUL["cpu"] = 64
     cost.TIMED = 1
 _short()
