@@ -6,15 +6,8 @@ import pandas as pd
 from distilkit.plots.text import clean
 
 
-def check_table(
-    name: str, table: pd.DataFrame, columns: list[str], unique: list[str] | None = None
-) -> pd.DataFrame:
-    """Return `table`.
-
-    Raises:
-        ValueError: unless it is a DataFrame with rows and these columns, and no two rows agree in
-            the columns `unique`.
-    """
+def check_table(name: str, table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """Return `table`; ValueError unless it is a DataFrame with rows and these columns."""
     if not isinstance(table, pd.DataFrame):
         raise ValueError(f"{name} must be a pandas DataFrame, not {type(table).__name__}")
     missing = [column for column in columns if column not in table.columns]
@@ -22,26 +15,7 @@ def check_table(
         raise ValueError(f"{name} lacks {missing}; it has {list(table.columns)}")
     if table.empty:
         raise ValueError(f"{name} has no rows")
-    if unique and (doubled := table.duplicated(unique)).any():
-        raise ValueError(f"{name} has a row twice: {table[doubled].iloc[0][unique].to_dict()}")
     return table
-
-
-def check_range(
-    name: str, table: pd.DataFrame, value: str, low: str, high: str
-) -> tuple[pd.Series, pd.Series]:
-    """Return the columns `low` and `high`, with `value` where they are NaN.
-
-    Raises:
-        ValueError: for an infinite number, or a `value` outside its range. NaN is allowed.
-    """
-    if np.isinf(table[[value, low, high]].to_numpy(dtype=float)).any():
-        raise ValueError(f"{name}[{value!r}] or its range is infinite; give NaN where undefined")
-    values = table[value].astype(float)
-    lows, highs = (table[end].astype(float).fillna(values) for end in (low, high))
-    if ((values < lows) | (values > highs)).any():
-        raise ValueError(f"{name}[{value!r}] must lie between {low!r} and {high!r}")
-    return lows, highs
 
 
 def check_vector(name: str, values, at_least: int = 1) -> np.ndarray:

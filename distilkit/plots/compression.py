@@ -20,7 +20,7 @@ def plot_compression(table: pd.DataFrame) -> Figure:
             with ``model, engine, agreement, size_mb, latency_ms_p50`` and, where there are labels,
             ``difference, low, high``, as shares.
     """
-    check_table("table", table, ["model", "engine", "agreement", *_COSTS], ["model", "engine"])
+    check_table("table", table, ["model", "engine", "agreement", *_COSTS])
     rows = -np.arange(len(table))
     models = list(dict.fromkeys(table["model"]))
     figure = style.new_figure(style.FULL_IN, 0.32 * len(table) + 0.8)

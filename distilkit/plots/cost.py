@@ -1,14 +1,11 @@
 """The cost of a model: its size and speed, and the score it gives for them."""
 
-import math
-
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from distilkit.plots import parts, style
-from distilkit.plots.checks import check_range, check_table, check_vector
-from distilkit.plots.label_placement import in_points, name_points
+from distilkit.plots.checks import check_table, check_vector
 from distilkit.plots.text import number, wrap
 
 _COSTS = ["parameters", "size_mb", "latency_ms_p50", "latency_ms_p95", "throughput_per_s"]
@@ -20,20 +17,21 @@ def plot_size_speed_accuracy(table: pd.DataFrame) -> Figure:
     """Plot size, latency and, where there are scores, score against latency, 6.9 in wide.
 
     Each bar carries its value and, in brackets, its ratio to the first row's. Below it stand the
-    parameters, or the throughput. In the third panel the area of a bubble is the model's size, and
-    its whisker runs from `score_low` to `score_high`.
+    parameters, or the throughput. In the third panel the area of a bubble is the model's size, its
+    filling that of the model's bars, and its whisker runs from `score_low` to `score_high`.
 
     Args:
         table: one row a model, columns `model`, `parameters`, `size_mb`, `latency_ms_p50`,
             `latency_ms_p95`, `throughput_per_s`, all above 0, and, if known, `score`, `score_low`,
             `score_high`. A model without a score (NaN) is left out of the third panel.
     """
-    check_table("table", table, ["model", *_COSTS], unique=["model"])
+    check_table("table", table, ["model", *_COSTS])
     for column in _COSTS:
         if (check_vector(f"table['{column}']", table[column]) <= 0).any():
             raise ValueError(f"table['{column}'] must be above 0 in every row")
     table = table.reset_index(drop=True).reindex(columns=["model", *_COSTS, *_SCORE])
-    table["score_low"], table["score_high"] = check_range("table", table, *_SCORE)
+    for end in ("score_low", "score_high"):
+        table[end] = table[end].fillna(table["score"])
     scored = table[table["score"].notna()]
 
     ratios = (1, 1.1, 1.45) if len(scored) else (1, 1.1)
@@ -54,10 +52,7 @@ def plot_size_speed_accuracy(table: pd.DataFrame) -> Figure:
     speed.set_title("Latency p50; throughput")
     for axes in third:
         _score_against_latency(axes, scored)
-    style.freeze_layout(figure)
-    for axes in third:
-        _label_bubbles(axes, scored)
-    return figure
+    return style.freeze_layout(figure)
 
 
 def _cost_bars(axes: Axes, values: pd.Series, unit: str, below: list[str]) -> None:
@@ -78,7 +73,7 @@ def _score_against_latency(axes: Axes, scored: pd.DataFrame) -> None:
     low, high = scored["score_low"], scored["score_high"]
     for i, row in scored.iterrows():
         parts.whisker(axes, [row["latency_ms_p50"]] * 2, [low[i], high[i]], marker="_")
-        area = _bubble_area(row["size_mb"], scored)
+        area = 280 * row["size_mb"] / scored["size_mb"].max()  # square points
         axes.scatter(row["latency_ms_p50"], row["score"], s=area, zorder=2, **parts.series_look(i))
     span = max(high.max() - low.min(), 1.0)
     axes.set_ylim(low.min() - 0.2 * span, high.max() + 0.2 * span)
@@ -87,22 +82,6 @@ def _score_against_latency(axes: Axes, scored: pd.DataFrame) -> None:
     parts.value_grid(axes)
     axes.set_title("Score; area: size")
     axes.set(xlabel="latency p50 (ms)", ylabel="score (points)")
-
-
-def _bubble_area(size_mb: float, scored: pd.DataFrame) -> float:
-    """In square points; the largest is 19 pt across."""
-    return 280 * size_mb / scored["size_mb"].max()
-
-
-def _label_bubbles(axes: Axes, scored: pd.DataFrame) -> None:
-    """Each model's name near its bubble; the layout must be final."""
-    latency = scored["latency_ms_p50"]
-    radii = [math.sqrt(_bubble_area(size, scored) / math.pi) for size in scored["size_mb"]]
-    names = [wrap(model, 90, 2) for model in scored["model"]]
-    bottoms, tops = (in_points(axes, latency, scored[end]) for end in ("score_low", "score_high"))
-    ends = zip(bottoms, tops, strict=True)
-    whiskers = [(x - 1.5, bottom, x + 1.5, top) for (x, bottom), (_, top) in ends]
-    name_points(axes, latency, scored["score"], names, radii=radii, obstacles=whiskers)
 
 
 def _count(n: float) -> str:

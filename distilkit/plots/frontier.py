@@ -1,20 +1,19 @@
 """The compression frontier: accuracy against size, and against latency."""
 
 import math
-from itertools import combinations
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullLocator
 
 from distilkit.compress.pareto import frontier_points, pareto_front
 from distilkit.plots import parts, style
-from distilkit.plots.label_placement import along, in_points, name_points
 
-# Colour and mark of each engine
-_LOOKS = ((style.GREY, "s"), (style.BLUE, "o"), (style.ORANGE, "D"))
+_COLOURS = (style.GREY, style.BLUE, style.ORANGE)  # of the engines
+_MARKERS = "os^vDPX*<>"  # of the variants
 _BEST, _LEAST_ERROR = 100.0, 0.05  # points
 _SCORES = (99.9, 99.8, 99.5, 99, 98, 97, 95, 92, 90, 85, 80, 70, 60, 50, 20, 0, -50)
 _COSTS = {"size_mb": "size on disk (MB)", "latency_ms_p50": "latency p50 (ms)"}
@@ -22,7 +21,7 @@ _COSTS = {"size_mb": "size on disk (MB)", "latency_ms_p50": "latency p50 (ms)"}
 
 @style.figure_style()
 def plot_frontier(table: pd.DataFrame) -> Figure:
-    """Plot score against size and against latency, a mark a variant and engine, 6.9 in wide.
+    """Plot score against size and latency, a colour an engine, a marker a variant, 6.9 in wide.
 
     Whiskers are the range over seeds. A thin line joins the engines of a variant. The step line is
     the Pareto front: no model lies to its left and above it. `table` is as
@@ -35,7 +34,9 @@ def plot_frontier(table: pd.DataFrame) -> Figure:
         _draw(axes, points, cost)
         axes.set_xlabel(f"{label}, logarithmic")
     panels[0].set_ylabel("score (points)")
-    marks = [parts.mark(engine, *look) for engine, look in _looks(points).items()]
+    colours, markers = _looks(points)
+    marks = [parts.swatch(engine, facecolor=colour) for engine, colour in colours.items()]
+    marks += [parts.mark(name, style.INK, marker) for name, marker in markers.items()]
     front = Line2D([], [], color=style.INK, linewidth=0.9, label="Pareto front")
     parts.legend_above(figure, [*marks, front])
     seeds, tasks = table["seed"].nunique(), ", ".join(dict.fromkeys(table["task"]))
@@ -43,14 +44,13 @@ def plot_frontier(table: pd.DataFrame) -> Figure:
     note = f"Score: mean over the validation sets of {tasks}; {spread}; equal steps upwards halve "
     note += f"the distance to 100. Latency: batch 1, {table['length'].iloc[0]} tokens, "
     parts.note_below(figure, f"{note}threads: {table['threads'].iloc[0]}.")
-    style.freeze_layout(figure)
-    for axes, cost in zip(panels, _COSTS, strict=True):
-        _name_variants(axes, points, cost)
-    return figure
+    return style.freeze_layout(figure)
 
 
-def _looks(points: pd.DataFrame) -> dict[str, tuple[str, str]]:
-    return dict(zip(dict.fromkeys(points["engine"]), _LOOKS, strict=False))
+def _looks(points: pd.DataFrame) -> tuple[dict[str, str], dict[str, str]]:
+    """Colour of each engine; marker of each variant."""
+    engines, variants = points["engine"].unique(), points["variant"].unique()
+    return dict(zip(engines, _COLOURS, strict=False)), dict(zip(variants, _MARKERS, strict=False))
 
 
 def _draw(axes: Axes, points: pd.DataFrame, cost: str) -> None:
@@ -63,15 +63,17 @@ def _draw(axes: Axes, points: pd.DataFrame, cost: str) -> None:
     for _, of_variant in points.groupby("variant", sort=False):
         line = of_variant.sort_values(cost)
         axes.plot(line[cost], line["score"], color=style.PALE, linewidth=1.2, zorder=1)
-    looks = _looks(points)
+    colours, markers = _looks(points)
     for row in points.itertuples():
-        colour, marker = looks[row.engine]
+        colour, marker = colours[row.engine], markers[row.variant]
         x = getattr(row, cost)
         axes.plot([x, x], [row.score_low, row.score_high], color=colour, linewidth=0.8, zorder=1.5)
         axes.plot(x, row.score, marker, color=colour, markersize=4.5, zorder=2)
     axes.set_xscale("log")
     axes.set_xlim(points[cost].min() / 1.7, right)
-    _plain_ticks(axes)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
     _error_scale(axes, points["score_low"].min(), points["score_high"].max())
     parts.value_grid(axes)
 
@@ -99,32 +101,3 @@ def _error_scale(axes: Axes, low: float, high: float) -> None:
         ticks = whole[:: math.ceil(len(whole) / 8)]
     axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set_yticks([], minor=True)
-
-
-def _plain_ticks(axes: Axes) -> None:
-    """1, 2, 5, 10, ... within the axis, as plain numbers."""
-    low, high = axes.get_xlim()
-    decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
-    ticks = [d * 10.0**e for e in decades for d in (1, 2, 5) if low <= d * 10.0**e <= high]
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    axes.set_xticks([], minor=True)
-
-
-def _name_variants(axes: Axes, points: pd.DataFrame, cost: str) -> None:
-    """Name each variant once, at the engine whose marks are farthest apart; layout is final."""
-
-    def nearest(engine: str) -> float:
-        """The least distance of two marks of this engine."""
-        of_engine = points[points["engine"] == engine]
-        places = in_points(axes, of_engine[cost], of_engine["score"])
-        return min((math.dist(a, b) for a, b in combinations(places, 2)), default=math.inf)
-
-    named = points[points["engine"] == max(_looks(points), key=nearest)]
-    places = in_points(axes, points[cost], points["score"])
-    marks = [(x - 3, y - 3, x + 3, y + 3) for x, y in places]
-    obstacles = []
-    for x, y in [line.get_data() for line in axes.lines]:  # fronts and whiskers
-        obstacles += along(in_points(axes, x, y))
-    names = [variant.replace(", ", ",\n") for variant in named["variant"]]
-    place = named[cost], named["score"]
-    name_points(axes, *place, names, radii=[3] * len(names), obstacles=obstacles, marks=marks)

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from distilkit.plots import parts, style
@@ -95,58 +94,3 @@ def plot_differences(
     marks = [parts.mark(name, *look) for name, look in zip(studies, looks, strict=True)]
     parts.legend_above(figure, marks)
     return style.freeze_layout(figure)
-
-
-@style.figure_style()
-def plot_temperature_study(scores: pd.DataFrame, entropies: pd.DataFrame) -> Figure:
-    """Plot the effect of T on the student (left) and on the soft targets (right), 6.9 in wide.
-
-    Left: the student's share of its teacher's macro-score, a dot a seed, a bar at the median. A
-    temperature of 1 or more that only `entropies` has was not run. Right: entropy of the soft
-    targets, and their information about the token.
-
-    Args:
-        scores: columns `temperature`, `seed`, `retained` (percent).
-        entropies: as :func:`distilkit.study.entropy.entropy_of_targets` gives them, in nats.
-    """
-    scores = check_table("scores", scores, ["temperature", "seed", "retained"])
-    entropies = check_table("entropies", entropies, ["temperature", "entropy", "information"])
-    figure = style.new_figure(style.FULL_IN, 2.5)
-    left, right = figure.subplots(1, 2)
-    _retained_at_temperatures(left, scores, entropies["temperature"])
-    _entropy_curves(right, entropies)
-    return style.freeze_layout(figure)
-
-
-def _retained_at_temperatures(axes: Axes, scores: pd.DataFrame, targets: pd.Series) -> None:
-    temperatures = sorted({*scores["temperature"], *targets[targets >= 1]})
-    for x, temperature in enumerate(temperatures):
-        values = scores.loc[scores["temperature"] == temperature, "retained"].to_numpy()
-        if not len(values):
-            place = {"xycoords": ("data", "axes fraction"), "ha": "center", "color": style.GREY}
-            axes.annotate("not run", (x, 0.5), **place)
-            continue
-        axes.plot(x + parts.dodge(len(values), 0.18), values, marker="o", color=style.BLUE, **_DOTS)
-        axes.plot([x - 0.3, x + 0.3], [np.median(values)] * 2, **_BAR)
-    axes.set_xticks(range(len(temperatures)), [f"{t:g}" for t in temperatures])
-    axes.set_xlim(-0.6, len(temperatures) - 0.4)
-    axes.set_xlabel("temperature T of the distillation")
-    axes.set_ylabel("teacher's macro-score kept (%)")
-    axes.set_title("Dots: seeds; bar: median", fontsize=style.TEXT_PT)
-    parts.value_grid(axes)
-
-
-def _entropy_curves(axes: Axes, entropies: pd.DataFrame) -> None:
-    x = np.arange(len(entropies))
-    for name, colour, marker in (("entropy", style.GREY, "s"), ("information", style.ORANGE, "o")):
-        axes.plot(x, entropies[name], f"{marker}-", color=colour, markersize=4)
-    last, first = float(entropies["entropy"].iloc[-1]), float(entropies["information"].iloc[0])
-    offset = {"textcoords": "offset points"}
-    axes.annotate("entropy", (x[-1], last), (0, -5), ha="right", va="top", **offset)
-    axes.annotate("information", (x[0], first), (-4, 6), **offset)
-    axes.set_xticks(x, [f"{t:g}" for t in entropies["temperature"]])
-    axes.set_xlabel("temperature T of the soft targets")
-    axes.set_ylabel("nats")
-    axes.set_title("What the teacher's soft targets say", fontsize=style.TEXT_PT)
-    axes.set_ylim(0, None)
-    parts.value_grid(axes)

@@ -105,8 +105,6 @@ ABLATION = {
     "MLM loss": "without_mlm",
     "teacher initialization": "random_init",
 }
-# T -> the arm that was distilled at it; the recipe's is 2
-TEMPERATURES = {1: "temperature_1", 2: "distilled", 4: "temperature_4", 8: "temperature_8"}
 
 
 def check_arm(arm: str) -> None:

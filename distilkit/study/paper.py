@@ -16,9 +16,8 @@ PAPER = "Sanh et al. 2019, arXiv 1910.01108"
 GLUE_TASKS = tuple(TASKS[name].title for name in config.GLUE_TASKS)
 
 _FOLDER = Path(__file__).with_name("published")
-# The known slips of PAPER and README, numbered from 1; the first two are about GLUE
+# The known slips of PAPER and README
 SLIPS = tuple((_FOLDER / "slips.txt").read_text("utf-8").splitlines())
-GLUE_SLIPS = SLIPS[:2]
 
 RETAINED_PERCENT = 97  # of BERT's performance; PAPER, abstract and caption of Table 1
 FEWER_PARAMETERS_PERCENT = 40  # PAPER, abstract and section 4.1

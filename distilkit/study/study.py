@@ -29,11 +29,10 @@ from distilkit.run import Run, as_json
 from distilkit.student import named_layer_maps, random_student_like, student_from_teacher
 from distilkit.study.arms import (
     finetune_arms,
-    macro_scores,
     run_name,
     train_and_measured,
 )
-from distilkit.study.conditions import ARMS, NEEDS, SEEDS, TEMPERATURES, check_arm
+from distilkit.study.conditions import ARMS, NEEDS, SEEDS, check_arm
 from distilkit.study.cost import Step, readable, study_cost
 from distilkit.study.run_parallel import run_parallel
 
@@ -294,17 +293,3 @@ def _steps_in_equal_time(scale: Scale) -> int:
         step_seconds[arm] = run.result()["seconds"] / run.result()["steps"]
     steps = step_seconds["distilled"] / step_seconds["mlm_equal_steps"] * run.result()["steps"]
     return max(1, round(steps))
-
-
-def retained_at_temperatures(scores: pd.DataFrame) -> pd.DataFrame:
-    """``temperature, seed, retained``: the student's macro-score in percent of the teacher's.
-
-    Arms that `scores` lacks are left out; without a teacher the table is empty.
-    """
-    if "teacher" not in set(scores.arm):
-        return pd.DataFrame(columns=["temperature", "seed", "retained"], dtype=float)
-    wide = macro_scores(scores).pivot(index="seed", columns="arm", values="score")
-    there = {t: arm for t, arm in TEMPERATURES.items() if arm in wide}
-    share = wide[list(there.values())].set_axis(list(there), axis=1).div(wide["teacher"], axis=0)
-    table = (100 * share).reset_index().melt("seed", var_name="temperature", value_name="retained")
-    return table.dropna()[["temperature", "seed", "retained"]].reset_index(drop=True)

@@ -20,7 +20,6 @@ from distilkit.data.sources import load_task
 from distilkit.plots.study import (
     plot_differences,
     plot_study,
-    plot_temperature_study,
 )
 from distilkit.run import Run, as_json, fingerprint
 from distilkit.student import student_from_teacher
@@ -32,7 +31,6 @@ from distilkit.study.study import (
     arm_checkpoint,
     join_studies,
     measured_split,
-    retained_at_temperatures,
     run_study,
 )
 
@@ -331,39 +329,6 @@ def test_figure_of_differences_task_by_task(studied):
         plot_differences({"few": scores}, "nobody")
 
 
-def test_what_is_kept_at_each_temperature():
-    points = {"teacher": (80, 50), "distilled": (76, 45), "temperature_4": (40, 50)}
-    rows = [
-        (arm, seed, "cola", "matthews_correlation", points[arm][seed], 1.0)
-        for arm in points
-        for seed in (0, 1)
-    ]
-    kept = retained_at_temperatures(pd.DataFrame(rows, columns=COLUMNS))
-    assert [tuple(row) for row in kept.itertuples(index=False)] == [
-        (2, 0, 95),
-        (2, 1, 90),
-        (4, 0, 50),
-        (4, 1, 100),
-    ]
-
-
-def test_figure_of_the_temperatures(studied):
-    kept = retained_at_temperatures(studied[1])
-    entropies = pd.DataFrame(
-        {"temperature": [1, 2, 4, 8], "entropy": [1.0, 2, 3, 4], "information": [2.0, 1, 0.5, 0]}
-    )
-    left, right = plot_temperature_study(kept, entropies).axes
-    assert [label.get_text() for label in left.get_xticklabels()] == ["1", "2", "4", "8"]
-    dots = [line for line in left.lines if line.get_marker() == "o"]
-    assert [len(line.get_xdata()) for line in dots] == [2, 2, 2, 2]
-    assert [text.get_text() for text in right.texts] == ["entropy", "information"]
-    some = plot_temperature_study(kept[kept.temperature == 2], entropies).axes[0]
-    assert [label.get_text() for label in some.get_xticklabels()] == ["1", "2", "4", "8"]
-    assert [text.get_text() for text in some.texts] == ["not run"] * 3
-    with pytest.raises(ValueError, match="no rows"):
-        plot_temperature_study(kept[:0], entropies)
-
-
 def test_what_was_trained_otherwise_is_refused_before_anything_is_trained(
     studied, toy, tmp_path, monkeypatch
 ):
@@ -410,5 +375,3 @@ def test_how_many_are_left_does_not_decide_the_threads(studied, toy, monkeypatch
 def test_a_part_of_a_study_needs_a_file_of_its_own(home, capsys):
     assert main(["study", "--arms", "without_mlm"]) == 2
     assert "name its file with --out" in capsys.readouterr().err
-    parts = pd.DataFrame({"arm": ["without_mlm"], "seed": [1], "task": ["cola"], "score": [1.0]})
-    assert retained_at_temperatures(parts).empty
