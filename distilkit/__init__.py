@@ -52,7 +52,7 @@ _NAMES = {  # module -> its public names
     "panels.losses": "loss_panel",
     "panels.temperature": "temperature_panel",
     "panels.training": "training_view",
-    "panels.words": "words_of_run words_panel",
+    "panels.words": "words_panel",
     "plots.temperature": "plot_one_hot_and_soft plot_temperatures",
     "plots.training_curves": "plot_losses",
     "distillation": "distil losses_on pretrain",

@@ -30,12 +30,10 @@ from distilkit.checkpoint import KEEP
 from distilkit.config import MLM_ONLY, Scale, home
 from distilkit.data.documents import about_how_many
 from distilkit.data.packing import pack
-from distilkit.data.sources import load_task, load_teacher, load_text
-from distilkit.data.tasks import chance_score, get_task
+from distilkit.data.sources import load_teacher, load_text
 from distilkit.data.text_check import UNKNOWN_AT_MOST, count_tokens
 from distilkit.distillation import LanguageModelLoss, losses_on
 from distilkit.families import positions
-from distilkit.finetuning import evaluate_task, fine_tuned_on
 from distilkit.masking import MaskedBlocks
 from distilkit.measure.flops import step_bytes
 from distilkit.measure.latency import gradient_step, time_micro_batches
@@ -50,7 +48,6 @@ DOCUMENTS = 400  # of the text that are read
 OVERFIT_STEPS, OVERFIT_SECONDS = 40, 15
 OVERFIT_RATIO = 0.7  # largest ratio of a repeated batch's last loss to its first
 TRIAL_SECONDS = 10  # a whole micro-batch is tried if it is expected to take no longer
-EXAMPLES = 200  # of a task's validation set
 _GIB = 2**30
 
 
@@ -73,17 +70,15 @@ class Plan(NamedTuple):
     held_out: np.ndarray  # the same of the held-out text
 
 
-def doctor(scale: Scale, *, task: str | None = None, checkpoint: str | None = None) -> pd.DataFrame:
-    """Check a plan, and a classifier that is to be a teacher on a task; a row a :class:`Check`."""
-    if (task is None) != (checkpoint is None):
-        raise ValueError("give a task and the checkpoint that is fine-tuned on it, or neither")
+def doctor(scale: Scale) -> pd.DataFrame:
+    """Check a plan; a row a :class:`Check`."""
     checks = [_hub()] if _needs_hub(scale) else []
     if all(check.good for check in checks):
-        checks += _checks(scale, task, checkpoint)
+        checks += _checks(scale)
     return pd.DataFrame(checks, columns=Check._fields)
 
 
-def _checks(scale: Scale, task: str | None, checkpoint: str | None) -> list[Check]:
+def _checks(scale: Scale) -> list[Check]:
     teacher, tokenizer = load_teacher(scale)
     vocabulary = _vocabulary(teacher, tokenizer)
     sizes = f"{scale.length} tokens, {positions(teacher)} positions"
@@ -100,20 +95,16 @@ def _checks(scale: Scale, task: str | None, checkpoint: str | None) -> list[Chec
     if not text.good:
         return [vocabulary, length, text]
     tokens_per_s, micro_batch_bytes = _speed(plan)
-    checks = [
+    return [
         vocabulary,
         length,
         text,
         _masked_tokens(plan),
-        _embeddings(plan),
         _overfits(plan),
         _memory(plan, micro_batch_bytes),
         _disk(plan),
         _time(plan, tokens_per_s),
     ]
-    if task:
-        checks.append(_classifier(plan, task, checkpoint))
-    return checks
 
 
 def _needs_hub(scale: Scale) -> bool:
@@ -167,17 +158,6 @@ def _masked_tokens(plan: Plan) -> Check:
     loss = losses_on(plan.teacher, blocks, MLM_ONLY, batch_size=4)["mlm"]
     losses = f"loss {loss:.2f} nats, by frequency alone {chance:.2f} ({len(targets)} tokens)"
     return Check("teacher beats chance on masked tokens", losses, loss < chance - 0.5)
-
-
-def _embeddings(plan: Plan) -> Check:
-    ids = torch.from_numpy(plan.held_out[:2].astype(np.int64))
-    with torch.no_grad():
-        student, teacher = (
-            model.eval().base_model.embeddings(ids) for model in (plan.student, plan.teacher)
-        )
-    largest = float((student - teacher).abs().max())
-    check = "student's embeddings are the teacher's"
-    return Check(check, f"largest difference {largest:.1e}", largest < 1e-5)
 
 
 def _overfits(plan: Plan) -> Check:
@@ -278,19 +258,3 @@ def _blocks_per_epoch(plan: Plan) -> int | None:
         return plan.scale.stream
     documents = about_how_many(plan.scale.text)
     return None if documents is None else round(len(plan.train) * max(1.0, documents / DOCUMENTS))
-
-
-def _classifier(plan: Plan, task_name: str, checkpoint: str) -> Check:
-    task, check = get_task(task_name), f"classifier beats chance on {task_name}"
-    try:
-        model = fine_tuned_on(checkpoint, task)
-    except ValueError as error:
-        return Check(check, str(error), False)
-    data = load_task(plan.scale, task_name)[task.validation[0]]
-    few = data.shuffle(seed=0).select(range(min(EXAMPLES, len(data))))
-    length = min(task.max_length, positions(model))
-    scores = evaluate_task(model, plan.tokenizer, task_name, few, max_length=length)
-    score = scores[task.score] or 0.0  # undefined: the same answer to everything
-    chance = chance_score(task, np.asarray(few["label"]))
-    measurement = f"{task.score} {score:.3f}, a constant answer {chance:.3f} ({len(few)} examples)"
-    return Check(check, measurement, score > chance + 1 / len(few) ** 0.5)

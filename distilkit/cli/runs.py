@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from distilkit.cli.options import add_scale, add_training, chosen_scale, given
@@ -17,11 +18,10 @@ def _doctor_options(parser: ArgumentParser) -> None:
     add_scale(parser, "teacher", "text", "glue", "length")
     parser.add_argument(
         "--checkpoint",
-        help="with --task: a classifier that is to be a teacher; with --data: the "
-        "model to fine-tune, and --teacher its fine-tuned teacher",
+        help="with --task or --data: the model to fine-tune, and --teacher its fine-tuned teacher",
     )
-    add_task(parser, "of the classifier", required=False)
-    add_training(parser, "finetuning", "fine-tuning on --data")
+    add_task(parser, "to fine-tune on", required=False)
+    add_training(parser, "finetuning", "fine-tuning")
 
 
 def doctor(options: Namespace) -> int:
@@ -29,23 +29,27 @@ def doctor(options: Namespace) -> int:
     from distilkit.cli.task_doctor import print_checks
 
     chosen = chosen_scale(options)
-    if options.data is not None:
-        table = _doctor_of_own_data(options, chosen)
-    else:
+    if options.data is None and options.task is None:
         from distilkit.cli.doctor import doctor as examine
 
-        table = examine(chosen, task=options.task, checkpoint=options.checkpoint)
+        if options.checkpoint is not None:
+            raise ValueError("--checkpoint: give the task, --task or --data, too")
+        table = examine(chosen)
+    else:
+        table = _doctor_of_task(options, chosen)
     return 0 if print_checks(table) else 1
 
 
-def _doctor_of_own_data(options: Namespace, chosen: Scale) -> pd.DataFrame:
+def _doctor_of_task(options: Namespace, chosen: Scale) -> pd.DataFrame:
     from distilkit.cli.task_doctor import task_doctor
+    from distilkit.data.sources import load_task
 
     if options.checkpoint is None:
-        raise ValueError("--data: give --checkpoint, the model to fine-tune, too")
+        raise ValueError("--task, --data: give --checkpoint, the model to fine-tune, too")
     teacher = given(options, "scale").get("teacher")
     task = chosen_task(options, teacher)
     unlabelled = unlabelled_texts(options, task)
+    task = replace(task, data=load_task(chosen, task))
     return task_doctor(
         task,
         options.checkpoint,

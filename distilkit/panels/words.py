@@ -7,18 +7,13 @@ The logits of a sentence are computed once. ``words.js`` applies the temperature
 from __future__ import annotations
 
 import base64
-import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from transformers import AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from distilkit.config import Scale, home
-from distilkit.data.sources import load_teacher
 from distilkit.models.fill_mask import fill_mask, mask_logits, pieces
-from distilkit.models.loading import load_model
 from distilkit.panels.panel import HIGHEST, LOWEST, Panel, check_slider
-from distilkit.run import Run, run_folder
 
 SENTENCES = (
     "it was a really {mask} movie .",
@@ -78,53 +73,6 @@ def words_panel(
     still = fill_mask(models, tokenizer, [sentences[0]], temperature=temperature, top_k=TOP)
     still = still.to_html(escape=True, border=0)
     return Panel("words.js", value, settings, check=check, still=still, answer=answer)
-
-
-def words_of_run(scale: Scale, name: str | None = None, **options: Any) -> Panel:
-    """:func:`words_panel` of the scale's teacher and of a run's model.
-
-    The run is a finished pretraining or distillation; by default the one that ended last. Where it
-    is missing, unfinished, or does not fit the teacher, the panel shows the error message.
-    """
-    try:
-        run = _latest() if name is None else _finished(name)
-        teacher, tokenizer = load_teacher(scale)
-        model, info = load_model(AutoModelForMaskedLM, run.model)
-        if info["missing_keys"]:
-            raise ValueError(f"run {run.name!r} is no masked-language model: name a pretraining")
-        if model.config.vocab_size != teacher.config.vocab_size:
-            raise ValueError(
-                f"run {run.name!r} has a vocabulary of {model.config.vocab_size:,}, the teacher of "
-                f"the scale {scale.name} one of {teacher.config.vocab_size:,}: name another run"
-            )
-        models = {"teacher": teacher, f"run {run.name}": model.eval()}
-        return words_panel(models, tokenizer, **options)
-    except (ValueError, OSError) as error:
-        still = f"<p>{html.escape(str(error))}</p>"
-        return Panel("words.js", {"problem": str(error)}, still=still)
-
-
-def _pretrained() -> list[Run]:
-    """The finished pretrainings and distillations in the order of their end."""
-    results = sorted((home() / "runs").glob("*/result.json"), key=lambda path: path.stat().st_mtime)
-    runs = [Run(path.parent) for path in results]
-    return [run for run in runs if run.result().get("kind") == "pretrain"]
-
-
-def _latest() -> Run:
-    if not (runs := _pretrained()):
-        raise ValueError("there is no finished run of a student yet: run notebook 04_pretraining")
-    return runs[-1]
-
-
-def _finished(name: str) -> Run:
-    run = Run(run_folder(name))
-    if not (run.path / "config.json").is_file():
-        names = ", ".join(other.name for other in _pretrained()) or "none"
-        raise ValueError(f"there is no run {name!r}; finished pretrainings: {names}")
-    if not run.finished:
-        raise ValueError(f"run {name!r} is not finished: run its cell again to resume it")
-    return run
 
 
 def _check_words(tokenizer: PreTrainedTokenizerBase, sentence: str) -> None:

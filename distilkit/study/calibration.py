@@ -70,9 +70,8 @@ def calibration_table(examples: pd.DataFrame) -> pd.DataFrame:
     """Calibration of teacher and student for each task and over all classification examples.
 
     From a table of :func:`distilkit.study.fidelity.compare_runs`. Index ``task, model``; ``n``
-    examples; ``accuracy``, mean ``confidence``, ``ece`` and ``ece_if_calibrated`` in percent;
-    ``brier`` (0 to 2) and ``nll`` (nats), means over examples. Each is computed seed by seed and
-    averaged.
+    examples; ``accuracy``, mean ``confidence``, ``ece`` and ``ece_if_calibrated`` in percent.
+    Each is computed seed by seed and averaged.
     """
     classes = examples[examples.teacher_confidence.notna()]
     groups = [*classes.groupby("task", sort=False)]
@@ -81,24 +80,20 @@ def calibration_table(examples: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for task, group in groups:
         for model in ("teacher", "student"):
-            columns = [f"{model}_{name}" for name in ("correct", "confidence", "brier", "nll")]
+            columns = [f"{model}_correct", f"{model}_confidence"]
             by_seed = [part for _, part in group.groupby("seed")[columns]]
             means = pd.DataFrame(_one_seed(*(part[c] for c in columns)) for part in by_seed).mean()
             rows.append({"task": task, "model": model, "n": len(by_seed[0]), **means})
     names = ["task", "model", "n", "accuracy", "confidence", "ece", "ece_if_calibrated"]
-    return pd.DataFrame(rows, columns=[*names, "brier", "nll"]).set_index(["task", "model"])
+    return pd.DataFrame(rows, columns=names).set_index(["task", "model"])
 
 
-def _one_seed(
-    correct: pd.Series, confidence: pd.Series, brier: pd.Series, nll: pd.Series
-) -> dict[str, float]:
+def _one_seed(correct: pd.Series, confidence: pd.Series) -> dict[str, float]:
     return {
         "accuracy": 100 * correct.mean(),
         "confidence": 100 * confidence.mean(),
         "ece": 100 * expected_calibration_error(confidence, correct),
         "ece_if_calibrated": 100 * calibrated_error(confidence),
-        "brier": brier.mean(),
-        "nll": nll.mean(),
     }
 
 

@@ -116,12 +116,11 @@ def compare_answers(
         and ``rarity`` (thirds of the split, equal values together).
 
         Of each model, here ``teacher``: its prediction ``teacher``, ``teacher_confidence``,
-        ``teacher_correct``, ``teacher_nll`` (nats) and ``teacher_brier`` (Brier 1950: squared
-        errors summed over classes).
+        ``teacher_correct``.
 
         Of both: ``agree``; ``kl``, KL(teacher ‖ student) in nats. In regression, predictions within
         :data:`TOLERANCE` of the label are right, two within it agree, ``difference`` is their
-        distance, and probabilities, losses and ``kl`` are NaN, as ``difference`` is for classes.
+        distance, and probabilities and ``kl`` are NaN, as ``difference`` is for classes.
 
     Raises:
         ValueError: the logits are not one row for each example, or there is no example; a
@@ -169,20 +168,16 @@ def compare_answers(
 def _classes(description: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     log_p = log_softmax(logits.astype(np.float64), axis=1)  # examples, C
     rows, answers = np.arange(len(labels)), logits.argmax(1)
-    one_hot = np.eye(logits.shape[1])[labels]
     return {
         "": _named(description, answers),
         "_confidence": np.exp(log_p[rows, answers]),
         "_correct": answers == labels,
-        "_nll": -log_p[rows, labels],
-        "_brier": ((np.exp(log_p) - one_hot) ** 2).sum(1),
     }
 
 
 def _values(description: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     near = np.abs(logits[:, 0].astype(np.float64) - labels) <= TOLERANCE
-    undefined = dict.fromkeys(("_confidence", "_nll", "_brier"), np.nan)
-    return {"": _named(description, logits[:, 0]), "_correct": near, **undefined}
+    return {"": _named(description, logits[:, 0]), "_correct": near, "_confidence": np.nan}
 
 
 def _named(description: Task, values: np.ndarray) -> np.ndarray:

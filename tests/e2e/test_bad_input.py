@@ -361,7 +361,8 @@ CASES = {
         ("measure", "teacher", "--threads", "0"),
         r"threads is 0",
     ),
-    "doctor with half a question": (nothing, ("doctor", "--task", "sst2"), r"or neither"),
+    "doctor with half a question": (nothing, ("doctor", "--task", "sst2"), r"--checkpoint"),
+    "doctor with the other half": (nothing, ("doctor", "--checkpoint", "teacher"), r"--task"),
     "bench of no steps": (nothing, ("bench", "step", "--steps", "0"), r"steps = 0"),
     "study without steps": (nothing, ("study", "--steps", "0"), r"steps = 0"),
 }

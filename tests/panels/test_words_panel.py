@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,9 +12,7 @@ from scipy.special import softmax
 from toy_models import small_bert
 from transformers import BertTokenizerFast
 
-from distilkit import student_from_teacher, words_of_run, words_panel
-from distilkit.config import SCALES
-from distilkit.run import open_run
+from distilkit import student_from_teacher, words_panel
 
 SENTENCES = ["w1 w2 [MASK] w4", "[MASK] w7"]
 
@@ -98,36 +94,6 @@ def test_wrong_arguments_are_refused(models, tokenizer):
         words_panel(models, tokenizer, ["w1 w2"])
     with pytest.raises(ValueError, match="temperature = 50"):
         words_panel(models, tokenizer, SENTENCES, temperature=50)
-
-
-def test_the_latest_run_is_taken_and_a_wrong_one_said(models, tokenizer, home, tmp_path):
-    models["teacher"].save_pretrained(tmp_path / "teacher")
-    tokenizer.save_pretrained(tmp_path / "teacher")
-    scale = replace(SCALES["tiny"], teacher=str(tmp_path / "teacher"))
-    assert "no finished run of a student yet" in words_of_run(scale).value["problem"]
-    with open_run("half-done", {}) as run:
-        pass
-    other = small_bert(2, vocab_size=150)
-    for at, (name, model) in enumerate(
-        {"other": other, "older": models["teacher"], "done": models["student"]}.items()
-    ):
-        with open_run(name, {}) as run:
-            model.save_pretrained(run.model)
-            run.finish({"kind": "pretrain"})
-        os.utime(run.path / "result.json", (at, at))
-    with open_run("classifier", {}) as run:
-        models["teacher"].base_model.save_pretrained(run.model)
-        run.finish({"kind": "finetune"})
-    problem = words_of_run(scale, "gone").value["problem"]
-    assert problem == "there is no run 'gone'; finished pretrainings: other, older, done"
-    problem = words_of_run(scale, "classifier").value["problem"]
-    assert problem == "run 'classifier' is no masked-language model: name a pretraining"
-    problem = words_of_run(scale, "other").value["problem"]
-    assert "a vocabulary of 150, the teacher of the scale tiny one of 205" in problem
-    assert "'half-done' is not finished" in words_of_run(scale, "half-done").value["problem"]
-    assert "run name '../x'" in words_of_run(scale, "../x").value["problem"]
-    panel = words_of_run(scale, sentences=SENTENCES)
-    assert [answer["model"] for answer in panel.value["answers"]] == ["teacher", "run done"]
 
 
 @pytest.mark.browser

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-import sklearn.metrics
 from scipy.stats import binomtest
 from sklearn.calibration import calibration_curve
 
@@ -103,11 +102,10 @@ def test_the_table_is_the_mean_of_the_seeds():
                 for model in ("teacher", "student"):
                     p = random.uniform(0.5, 1)
                     row |= {f"{model}_confidence": p, f"{model}_correct": bool(random.random() < p)}
-                    row |= {f"{model}_brier": random.random(), f"{model}_nll": random.random()}
                 rows.append(row)
     examples = pd.DataFrame(rows)
     values = examples.copy()
-    values[[c for c in values if c.endswith(("confidence", "brier", "nll"))]] = np.nan
+    values[[c for c in values if c.endswith("confidence")]] = np.nan
     with_regression = pd.concat([examples, values.assign(task="c")[lambda t: t.seed == 0]])
     table = calibration_table(with_regression)
     assert list(table.index) == [(t, m) for t in ("a", "b", "all") for m in ("teacher", "student")]
@@ -120,8 +118,6 @@ def test_the_table_is_the_mean_of_the_seeds():
             "n": np.mean([len(p) for p in parts]),
             "accuracy": 100 * np.mean([p[f"{model}_correct"].mean() for p in parts]),
             "confidence": 100 * np.mean([p[f"{model}_confidence"].mean() for p in parts]),
-            "brier": np.mean([p[f"{model}_brier"].mean() for p in parts]),
-            "nll": np.mean([p[f"{model}_nll"].mean() for p in parts]),
             "ece": 100
             * np.mean(
                 [
@@ -133,25 +129,6 @@ def test_the_table_is_the_mean_of_the_seeds():
         assert row[list(plain)].to_dict() == pytest.approx(plain)
         assert 0 < row.ece_if_calibrated < 40
     assert calibration_table(values).empty
-
-
-def test_the_losses_are_scikit_learns():
-    """Of a classifier's probabilities, as the table of examples holds them."""
-    from distilkit.data.tasks import TASKS
-    from distilkit.study.fidelity import _classes
-
-    random = np.random.default_rng(1)
-    logits, labels = 2 * random.normal(size=(50, 3)), random.integers(0, 3, 50)
-    found = _classes(TASKS["mnli"], logits.astype(np.float32), labels)
-    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    assert found["_nll"].mean() == pytest.approx(sklearn.metrics.log_loss(labels, p), rel=1e-5)
-    one_hot = np.eye(3)[labels]
-    plain = np.mean([sum((a - b) ** 2) for a, b in zip(p, one_hot, strict=True)])
-    assert found["_brier"].mean() == pytest.approx(plain, rel=1e-5)
-    two = _classes(TASKS["sst2"], logits[:, :2].astype(np.float32), labels % 2)
-    positive = 1 / (1 + np.exp(logits[:, 0] - logits[:, 1]))
-    binary = sklearn.metrics.brier_score_loss(labels % 2, positive)  # over one class, not both
-    assert two["_brier"].mean() == pytest.approx(2 * binary, rel=1e-5)
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 1), (1, 1), (0, 20), (20, 20), (7, 50), (499, 500)])
