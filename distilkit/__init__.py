@@ -34,7 +34,7 @@ _NAMES = {  # module -> its public names
     "data.tasks": "Task",
     "masking": "MaskedBlocks",
     "data.documents": "open_text",
-    "study.fidelity": "by_group compare_runs worst_disagreements",
+    "study.fidelity": "by_group compare_runs",
     "plots.paper_comparison": "plot_against_paper",
     "plots.compression": "plot_compression",
     "plots.cost": "plot_size_speed_accuracy",

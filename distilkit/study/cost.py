@@ -1,4 +1,4 @@
-"""Estimate what a study will cost before it starts: time, memory and disk of the open runs."""
+"""Estimate what a study will cost before it starts: the time of the open runs."""
 
 from __future__ import annotations
 
@@ -19,15 +19,12 @@ from distilkit.data.task_examples import task_examples
 from distilkit.data.tasks import Task, get_task
 from distilkit.distillation import LanguageModelLoss
 from distilkit.finetuning import classifier, input_length, task_loss
-from distilkit.measure.flops import step_bytes
 from distilkit.measure.latency import gradient_step, time_micro_batches
-from distilkit.measure.size import parameter_count
 from distilkit.processes import processes, to_device
 from distilkit.student import student_from_teacher
 from distilkit.study.run_parallel import workers_and_threads
 from distilkit.training_loop import parameter_groups, total_steps
 
-LIBRARIES = 0.55e9  # bytes of a process that has read a task and holds no model (tiny scale)
 TIMED = 3  # steps of each kind, after one that is not counted
 
 
@@ -48,8 +45,6 @@ class Cost:
 
     seconds: dict[Step, float]  # of each step, on a worker of its own
     workers: int  # runs in parallel
-    memory_bytes: float
-    disk_bytes: float  # what stays in runs/
 
     def __str__(self) -> str:
         if not self.seconds:
@@ -59,9 +54,7 @@ class Cost:
         return (
             f"left to do: pretrainings {len(self.seconds) - fine_tunings}, "
             f"fine-tunings {fine_tunings}, {self.workers} at once\n"
-            f"  time    about {elapsed} (a few steps of each kind were timed)\n"
-            f"  memory  about {self.memory_bytes / 1e9:.1f} GB\n"
-            f"  disk    about {self.disk_bytes / 1e9:.1f} GB in runs/"
+            f"  time    about {elapsed} (a few steps of each kind were timed)"
         )
 
 
@@ -100,14 +93,7 @@ def study_cost(scale: Scale, steps: Sequence[Step], planned: int | None = None) 
         torch.set_num_threads(threads_before)
         if bars:
             hf_logging.enable_progress_bar()
-    memory = step_bytes(teacher, student, scale.distillation.micro_batch_size, scale.length)
-    student_bytes, teacher_bytes = 4 * parameter_count(student), 4 * parameter_count(teacher)
-    teachers = sum(step.arm == "teacher" for step in steps)
-    pretrainings = sum(step.kind != "fine-tune" for step in steps)
-    # a model and, until the next run begins, the checkpoints' three copies of it twice
-    disk = (pretrainings + workers * 9) * student_bytes + teachers * teacher_bytes
-    memory_bytes = workers * (LIBRARIES + memory) + (workers > 1) * LIBRARIES
-    return Cost(seconds, workers, memory_bytes, disk_bytes=disk)
+    return Cost(seconds, workers)
 
 
 def _finetuning_seconds(

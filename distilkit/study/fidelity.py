@@ -21,14 +21,12 @@ from distilkit.data.examples import Examples
 from distilkit.data.sources import load_task
 from distilkit.data.task_examples import task_examples
 from distilkit.data.tasks import Task, get_task
-from distilkit.masking import SMOOTHING
 from distilkit.run import Run
 from distilkit.study.arms import run_name
 from distilkit.study.intervals import matched_interval, share_interval
 
 TOLERANCE = 0.5  # of STS-B's scale (0 to 5): predictions so near to the label count as right
 LENGTHS = ("short", "middling", "long")  # thirds of a task's examples, by tokens
-RARITIES = ("rare", "middling", "common")  # and by the frequency of the rarest token
 _NEGATION = re.compile(
     r"\b(?:no|not|never|none|nobody|nothing|nowhere|neither|nor|cannot|without)\b|n['’]t\b", re.I
 )
@@ -37,7 +35,6 @@ _NEGATION = re.compile(
 def compare_runs(
     scale: Scale,
     tokenizer: PreTrainedTokenizerBase,
-    weights: np.ndarray,
     *,
     teacher: str = "teacher",
     student: str = "distilled",
@@ -49,8 +46,6 @@ def compare_runs(
     Args:
         scale: tasks and seeds.
         tokenizer: of both arms.
-        weights: [V] masking weights of the transfer set
-            (``load_blocks(scale, tokenizer)[0].weights``), which give token frequencies.
         teacher, student: the arms.
         split, prefix: as for that function.
 
@@ -73,7 +68,7 @@ def compare_runs(
             examples, _ = (
                 _examples_of(run, data, description, tokenizer, measured) for run in runs
             )
-            table = compare_answers(task, data, examples, *logits, weights)
+            table = compare_answers(task, data, examples, *logits)
             table.insert(1, "seed", seed)
             tables.append(table)
     return pd.concat(tables, ignore_index=True)
@@ -99,7 +94,6 @@ def compare_answers(
     examples: Examples,
     teacher: np.ndarray,
     student: np.ndarray,
-    weights: np.ndarray,
 ) -> pd.DataFrame:
     """List a split's examples with the predictions of both models.
 
@@ -107,13 +101,11 @@ def compare_answers(
         data: the split: its texts, ``label``, and ``phenomenon`` if there is one (GLUE has none).
         examples: the same, encoded.
         teacher, student: logits [examples, C].
-        weights: [V], as :func:`distilkit.masking.masking_weights` makes them.
 
     Returns:
         A row an example. Of the example: ``task``, ``example`` (its row), ``text``, ``text_pair``,
-        ``label``, ``phenomenon``, ``negation`` (a word like *not*, *never*, *n't*), ``tokens``,
-        ``count`` (of its rarest token in the text of `weights`; 1 for once or never), ``length``
-        and ``rarity`` (thirds of the split, equal values together).
+        ``label``, ``phenomenon``, ``negation`` (a word like *not*, *never*, *n't*), ``tokens`` and
+        ``length`` (thirds of the split by tokens, equal values together).
 
         Of each model, here ``teacher``: its prediction ``teacher``, ``teacher_confidence``,
         ``teacher_correct``.
@@ -147,10 +139,8 @@ def compare_answers(
     negated = [[bool(_NEGATION.search(text)) for text in column] for column in texts]
     table["negation"] = np.any(negated, axis=0)
     table["tokens"] = examples.lengths
-    rarest = [int(ids[weights[ids].argmax()]) for ids in examples.input_ids]
-    table["count"] = _counts(weights[rarest])
-    table["length"] = _thirds(table["tokens"], LENGTHS)
-    table["rarity"] = _thirds(table["count"], RARITIES)
+    ranks = table["tokens"].rank(pct=True)
+    table["length"] = pd.cut(ranks, [0, 1 / 3, 2 / 3, 1], labels=LENGTHS)
     answers = _values if description.regression else _classes
     for name, logits in (("teacher", teacher), ("student", student)):
         for column, values in answers(description, logits, examples.labels).items():
@@ -186,16 +176,6 @@ def _named(description: Task, values: np.ndarray) -> np.ndarray:
     return np.array(names, dtype=object)
 
 
-def _counts(weights: np.ndarray) -> np.ndarray:
-    """Invert the masking weights, which are counts to the power of -0.7; NaN for special tokens."""
-    known = np.where(weights > 0, weights, np.nan)
-    return np.rint(known ** (-1 / SMOOTHING))
-
-
-def _thirds(values: pd.Series, names: Sequence[str]) -> pd.Series:
-    return pd.cut(values.rank(pct=True), [0, 1 / 3, 2 / 3, 1], labels=names)
-
-
 def by_group(examples: pd.DataFrame, by: str | Sequence[str]) -> pd.DataFrame:
     """Accuracy and agreement, group by group.
 
@@ -226,27 +206,3 @@ def by_group(examples: pd.DataFrame, by: str | Sequence[str]) -> pd.DataFrame:
     table["agreement"] = 100 * mean.agree
     low, high = share_interval(mean.agree, n)
     return table.assign(agreement_low=100 * low, agreement_high=100 * high, kl=mean.kl)
-
-
-def worst_disagreements(examples: pd.DataFrame, count: int = 20, by: str = "kl") -> pd.DataFrame:
-    """List the examples with different predictions, the largest difference first.
-
-    Args:
-        examples: as :func:`compare_runs` gives them.
-        count: the maximum number of rows.
-        by: "kl" for classes, or "difference" for regression; each leaves out the other's examples.
-    """
-    if by not in ("kl", "difference"):
-        raise ValueError(f"by = {by!r}: give 'kl' (classes) or 'difference' (regression)")
-    apart = examples[~examples["agree"] & examples[by].notna()]
-    worst = apart.sort_values(by, ascending=False, kind="stable").head(count)
-    predictions = {
-        model: [
-            f"{answer:.2f}" if by == "difference" else f"{answer} {p:.1%}"
-            for answer, p in zip(worst[model], worst[f"{model}_confidence"], strict=True)
-        ]
-        for model in ("teacher", "student")
-    }
-    texts = worst["text"] + np.where(worst["text_pair"] == "", "", " | " + worst["text_pair"])
-    columns = ["task", "seed", "example", "text", "label", *predictions, by, "phenomenon"]
-    return worst.assign(text=texts, **predictions)[columns].reset_index(drop=True)

@@ -23,12 +23,10 @@ from distilkit.study import fidelity
 from distilkit.study.arms import finetune_arms
 from distilkit.study.fidelity import (
     LENGTHS,
-    RARITIES,
     TOLERANCE,
     by_group,
     compare_answers,
     compare_runs,
-    worst_disagreements,
 )
 from figures import box, shown_texts
 
@@ -38,7 +36,7 @@ WORDS = [f"w{i}" for i in range(200)]
 
 
 def answers(
-    tokenizer, task: str = "mnli", n: int = 60, seed: int = 0, kinds: int = 4, weights=None
+    tokenizer, task: str = "mnli", n: int = 60, seed: int = 0, kinds: int = 4
 ) -> tuple[pd.DataFrame, dict, np.ndarray, np.ndarray]:
     """A table of made-up answers, and what it was made from: data, two arrays of logits."""
     random = np.random.default_rng(seed)
@@ -56,12 +54,8 @@ def answers(
     teacher, student = (
         (near + random.normal(size=(n, max(1, classes)))).astype(np.float32) for _ in range(2)
     )
-    if weights is None:
-        counts = np.r_[np.ones(5), np.arange(1, 201)]
-        weights = counts**-0.7
-        weights[tokenizer.all_special_ids] = 0
     examples = task_examples(data, description, tokenizer, max_length=32, seed=0)
-    table = compare_answers(task, data, examples, teacher, student, weights)
+    table = compare_answers(task, data, examples, teacher, student)
     return table.assign(seed=seed), data, teacher, student
 
 
@@ -103,7 +97,7 @@ def test_a_probability_that_underflows_is_no_infinite_distance(tokenizer):
     _, data, _, _ = answers(tokenizer, "sst2", n=2)
     examples = task_examples(data, TASKS["sst2"], tokenizer, max_length=32, seed=0)
     far = np.array([[400, -400], [-400, 400]], np.float32)
-    table = compare_answers("sst2", data, examples, far, -far, np.ones(205))
+    table = compare_answers("sst2", data, examples, far, -far)
     assert table.kl.tolist() == pytest.approx([800, 800])
     assert not table.agree.any()
 
@@ -121,35 +115,25 @@ def test_regression_has_a_distance_and_a_tolerance(tokenizer):
     assert 0 < table.agree.mean() < 1
 
 
-def test_length_rarity_and_negation(tokenizer):
-    weights = np.r_[np.zeros(5), np.arange(1, 201) ** -0.7]  # w0 stands there once, w199 200 times
+def test_length_and_negation(tokenizer):
     data = {
         "sentence": ["w3 w9", "w0 W1 w7 w8", "w50 not w60 w70", "they didn’t", "w9 w9 knot", ""],
         "label": [0, 1, 0, 1, 0, 1],
     }
     examples = task_examples(data, TASKS["sst2"], tokenizer, max_length=32, seed=0)
     logits = np.zeros((6, 2), np.float32)
-    table = compare_answers("sst2", data, examples, logits, logits, weights)
+    table = compare_answers("sst2", data, examples, logits, logits)
     assert table.negation.tolist() == [False, False, True, True, False, False]
     assert table.tokens.tolist() == examples.lengths.tolist()
-    assert table["count"][0] == 4
-    assert table["count"][1] == 1
-    assert np.isnan(table["count"][5])  # no token at all: unknown, not rare
-    assert pd.isna(table.rarity[5])
     assert list(table.length.cat.categories) == list(LENGTHS)
-    for column, by in (("length", "tokens"), ("rarity", "count")):
-        for one in table.dropna(subset=column).itertuples():
-            for other in table.dropna(subset=column).itertuples():
-                if getattr(one, by) <= getattr(other, by):
-                    codes = table[column].cat.codes
-                    assert codes[one.Index] <= codes[other.Index]
+    codes = table.sort_values("tokens").length.cat.codes
+    assert codes.is_monotonic_increasing
     assert table.phenomenon.isna().all()  # GLUE has none
 
 
 def test_thirds_are_thirds(tokenizer):
     table, *_ = answers(tokenizer, "sst2", n=300)
-    sizes = table.rarity.value_counts()
-    assert list(table.rarity.cat.categories) == list(RARITIES)
+    sizes = table.length.value_counts()
     assert sizes.between(85, 115).all()
 
 
@@ -158,7 +142,7 @@ def test_answers_to_other_examples_are_refused(tokenizer, shape):
     _, data, teacher, _ = answers(tokenizer)
     examples = task_examples(data, TASKS["mnli"], tokenizer, max_length=32, seed=0)
     with pytest.raises(ValueError, match=r"60 examples of 3 class\(es\)"):
-        compare_answers("mnli", data, examples, teacher, np.zeros(shape, np.float32), np.ones(205))
+        compare_answers("mnli", data, examples, teacher, np.zeros(shape, np.float32))
 
 
 # --- groups -------------------------------------------------------------------------------------
@@ -213,46 +197,6 @@ def test_what_is_not_there_is_undefined_and_one_example_says_little(tokenizer):
     assert by_group(without, "phenomenon").empty
 
 
-# --- the worst ----------------------------------------------------------------------------------
-
-
-def test_the_worst_are_sorted_and_complete(tokenizer):
-    examples = two_seeds(tokenizer)
-    apart = [r for r in examples.to_dict("records") if not r["agree"]]
-    for by, task in (("kl", "mnli"), ("difference", "stsb")):
-        expected = sorted((r[by] for r in apart if r["task"] == task), reverse=True)
-        assert len(expected) > 20
-        assert worst_disagreements(examples, by=by)[by].tolist() == expected[:20]
-        everything = worst_disagreements(examples, 10_000, by)
-        assert everything[by].tolist() == expected
-        assert set(everything.task) == {task}
-        assert (everything.teacher != everything.student).all()
-        found = {(r["task"], r["seed"], r["example"]): r for r in apart}
-        for row in everything.itertuples():
-            whole = found[row.task, row.seed, row.example]
-            assert row.text == f"{whole['text']} | {whole['text_pair']}"
-            assert row.label == whole["label"]
-            for model in ("teacher", "student"):
-                said, p = whole[model], whole[f"{model}_confidence"]
-                wanted = f"{said:.2f}" if task == "stsb" else f"{said} {100 * p:.1f}%"
-                assert getattr(row, model) == wanted
-    alone = answers(tokenizer, "sst2")[0].set_index("example").text
-    for row in worst_disagreements(answers(tokenizer, "sst2")[0]).itertuples():
-        assert row.text == alone[row.example]
-    same = examples.assign(agree=True)
-    assert worst_disagreements(same).empty
-    with pytest.raises(ValueError, match=r"'kl' .* or 'difference'"):
-        worst_disagreements(examples, by="nll")
-
-
-def test_texts_are_shown_as_text(tokenizer):
-    """A notebook's table: what a data set holds is no HTML."""
-    examples = two_seeds(tokenizer).assign(text="<script>alert(1)</script>", agree=False)
-    shown = worst_disagreements(examples)._repr_html_()
-    assert "&lt;script&gt;" in shown
-    assert "<script>" not in shown
-
-
 # --- what runs keep -----------------------------------------------------------------------------
 
 
@@ -270,15 +214,14 @@ def swept(tmp_path_factory):
             small_bert(1, vocab_size=len(tokenizer), seed=seed).save_pretrained(home / arm)
         arms = {arm: home / arm for arm in ("teacher", "distilled")}
         scores = finetune_arms(arms, tokenizer, scale)
-        weights = sources.load_blocks(scale, tokenizer)[0].weights
-    return home, scale, tokenizer, weights, scores
+    return home, scale, tokenizer, scores
 
 
 @pytest.fixture
 def compared(swept, monkeypatch):
-    home, scale, tokenizer, weights, _ = swept
+    home, scale, tokenizer, _ = swept
     monkeypatch.setenv("DISTILKIT_HOME", str(home))
-    return lambda **more: compare_runs(scale, tokenizer, weights, **more)
+    return lambda **more: compare_runs(scale, tokenizer, **more)
 
 
 @pytest.mark.slow
@@ -422,4 +365,4 @@ def test_tasks_with_several_labels_an_example_are_refused(tokenizer):
     several = dataclasses.replace(TASKS["sst2"], kind="multi_label_classification")
     _, data, teacher, student = answers(tokenizer, "sst2", 5)
     with pytest.raises(ValueError, match="sst2 has several labels"):
-        compare_answers(several, data, None, teacher, student, None)
+        compare_answers(several, data, None, teacher, student)

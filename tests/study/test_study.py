@@ -268,9 +268,8 @@ def test_the_cost_is_said_before_and_what_is_left_while_it_runs(
 
 def test_the_cost_is_printed_with_the_time_of_all_workers():
     steps = [Step("distil", "distilled", seed, None, True) for seed in (1, 2)]
-    cost = Cost(dict.fromkeys(steps, 5400.0), workers=2, memory_bytes=3e9, disk_bytes=1e9)
+    cost = Cost(dict.fromkeys(steps, 5400.0), workers=2)
     assert "about 1 h 30 min" in str(cost)
-    assert "about 3.0 GB" in str(cost)
 
 
 def test_unknown_arm_and_missing_measurement(home, toy):
