@@ -10,14 +10,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from distilkit.cli.doctor import Check, free_memory
 from distilkit.config import TrainingConfig
 from distilkit.data.classifier_checks import check_teacher
 from distilkit.data.task_examples import task_examples
-from distilkit.data.task_loss import target_logits
 from distilkit.data.tasks import Task, chance_score
 from distilkit.data.text_check import UNKNOWN_AT_MOST
 from distilkit.finetuning import (
@@ -26,17 +24,15 @@ from distilkit.finetuning import (
     input_length,
     predict,
     score_of,
-    task_loss,
 )
-from distilkit.measure.latency import gradient_step, time_micro_batches
 from distilkit.measure.size import parameter_count
 from distilkit.models.loading import load_tokenizer
 from distilkit.models.vocabulary import check_vocabulary, own_tokenizer
-from distilkit.processes import processes, to_device
+from distilkit.processes import processes
+from distilkit.study.cost import finetuning_seconds
 from distilkit.training_loop import total_steps
 
 FEW = 500  # examples that are looked at
-BATCHES = 3  # that are timed
 
 
 def task_doctor(
@@ -145,25 +141,11 @@ def _time(
     training: TrainingConfig,
     length: int,
 ) -> Check:
-    """Time a few micro-batches; the teacher answers each text once."""
+    """Time a few steps; the teacher answers each text once."""
     rows = _few(task.data["train"])
     few = task_examples(rows, task, tokenizer, max_length=length, seed=0)
     examples = examples * len(few) // len(rows)  # a passage may have several windows
-    order, size = few.order(0, training.batch_size), training.micro_batch_size
-    parts = [order[i * size : (i + 1) * size] for i in range(BATCHES + 1)]
-    device, teacher = processes().device, models.get("teacher")
-    batches = [to_device(few.batch(0, part), device) for part in parts if len(part)]
-
-    def seconds(call: Callable[[Any], Any]) -> float:  # an example
-        timings = time_micro_batches(call, batches, device)
-        return float(np.median([timing.seconds for timing in timings[1:] or timings])) / size
-
-    step = gradient_step(models["model"].train(), task_loss(task), training.precision)
-    steps = total_steps(examples, training)
-    seen = steps * training.batch_size
-    minutes = seen * seconds(step) / 60
-    if teacher is not None:
-        with torch.no_grad():
-            answer = seconds(lambda batch: target_logits(task, teacher.eval(), batch))
-        minutes += min(seen, examples) * answer / 60
-    return Check("time", f"{steps:,} steps of {training.batch_size}: {minutes:,.1f} minutes", True)
+    teacher, steps = models.get("teacher"), total_steps(examples, training)
+    seconds = finetuning_seconds(task, models["model"], teacher, few, examples, training)
+    measurement = f"{steps:,} steps of {training.batch_size}: {seconds / 60:,.1f} minutes"
+    return Check("time", measurement, True)

@@ -10,6 +10,7 @@ a busy machine slows all of them alike.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from time import perf_counter, process_time
@@ -20,13 +21,16 @@ import torch
 from torch import Tensor, nn
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel
 
+from distilkit.config import TrainingConfig
 from distilkit.measure.size import BYTES_PER_MB, bytes_on_disk, parameter_count
-from distilkit.processes import eval_mode
+from distilkit.processes import eval_mode, processes, to_device
 from distilkit.student import student_from_teacher
-from distilkit.training_loop import in_bf16
+from distilkit.training_loop import in_bf16, parameter_groups
 
 if TYPE_CHECKING:
     import pandas as pd
+
+TIMED = 3  # micro-batches and updates for an estimate, after one that is not counted
 
 
 def time_passes(
@@ -210,6 +214,33 @@ def gradient_step(
             value.backward()
 
     return step
+
+
+def training_seconds(
+    model: PreTrainedModel, loss: Any, data: Any, training: TrainingConfig, steps: int
+) -> float:
+    """Estimate the time of `steps` optimizer steps from a few micro-batches and updates.
+
+    A copy of the model is trained. Loss and data are as for the training loop.
+    """
+    device = processes().device
+    model = copy.deepcopy(model).to(device).train()
+    optimizer = torch.optim.AdamW(parameter_groups(model, training.weight_decay))
+    compute_gradients = gradient_step(model, loss, training.precision)
+
+    def update(_: None) -> None:
+        optimizer.step()
+        optimizer.zero_grad()
+
+    ids = data.order(0, training.batch_size)
+    size = min(training.micro_batch_size, len(ids))
+    passes, updates = [], []
+    for number in range(TIMED + 1):
+        batch = data.batch(0, np.resize(np.roll(ids, -number * size), size))
+        passes += time_micro_batches(compute_gradients, [to_device(batch, device)], device)
+        updates += time_micro_batches(update, [None], device)
+    of_pass, of_update = (np.median([t.seconds for t in each[1:]]) for each in (passes, updates))
+    return steps * float(-(-training.batch_size // size) * of_pass + of_update)
 
 
 # ---- internals

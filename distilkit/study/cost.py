@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
-import numpy as np
 import torch
 from transformers import PreTrainedModel
 from transformers.utils import logging as hf_logging
 
-from distilkit.config import MLM_ONLY, FinetuneLossConfig, Scale, TrainingConfig
+from distilkit.config import MLM_ONLY, FinetuneLossConfig, Scale
 from distilkit.data.sources import load_blocks, load_task, load_teacher
 from distilkit.data.task_examples import task_examples
 from distilkit.data.tasks import Task, get_task
 from distilkit.distillation import LanguageModelLoss
 from distilkit.finetuning import classifier, input_length, task_loss
-from distilkit.measure.latency import gradient_step, time_micro_batches
-from distilkit.processes import processes, to_device
+from distilkit.measure import latency
+from distilkit.measure.latency import training_seconds
+from distilkit.processes import processes
 from distilkit.student import student_from_teacher
 from distilkit.study.run_parallel import workers_and_threads
-from distilkit.training_loop import parameter_groups, total_steps
-
-TIMED = 3  # steps of each kind, after one that is not counted
+from distilkit.training_loop import total_steps
 
 
 @dataclass(frozen=True)
@@ -86,7 +82,7 @@ def study_cost(scale: Scale, steps: Sequence[Step], planned: int | None = None) 
             loss = LanguageModelLoss(loss_config, teacher.to(processes().device).eval())
             blocks, _ = load_blocks(scale, tokenizer)
             total = total_steps(len(blocks), scale.distillation)
-            return _seconds(student, loss, blocks, scale.distillation, total)
+            return training_seconds(student, loss, blocks, scale.distillation, total)
 
         seconds = {s: step_seconds(s.task, s.with_teacher, s.arm == "teacher") for s in steps}
     finally:
@@ -105,38 +101,30 @@ def _finetuning_seconds(
     teaching_model = classifier(scale.teacher, task, 0)
     model = teaching_model if of_teacher else student_from_teacher(teaching_model)
     data = load_task(scale, task)["train"]
-    few = data.select(range(min(len(data), (TIMED + 1) * training.batch_size)))
+    few = data.select(range(min(len(data), (latency.TIMED + 1) * training.batch_size)))
     longest = input_length((teacher,), None, description.max_length)
     examples = task_examples(few, description, tokenizer, max_length=longest, seed=0)
     teaching_model.to(processes().device).eval()
-    steps = total_steps(len(data), training)
-    alone = _seconds(model, task_loss(description), examples, training, steps)
-    if not with_teacher:
-        return alone
-    loss = task_loss(description, teaching_model, FinetuneLossConfig())
-    epochs = max(1.0, steps * training.batch_size / len(data))  # the teacher answers in one of them
-    return alone + (_seconds(model, loss, examples, training, steps) - alone) / epochs
+    answering = teaching_model if with_teacher else None
+    return finetuning_seconds(description, model, answering, examples, len(data), training)
 
 
-def _seconds(
-    model: PreTrainedModel, loss: Any, data: Any, training: TrainingConfig, steps: int
+def finetuning_seconds(
+    task: Task,
+    model: PreTrainedModel,
+    teacher: PreTrainedModel | None,
+    examples: Any,
+    count: int,
+    training: TrainingConfig,
 ) -> float:
-    """The duration of `steps` optimizer steps, from medians of a few micro-batches and updates."""
-    device = processes().device
-    model = copy.deepcopy(model).to(device).train()
-    optimizer = torch.optim.AdamW(parameter_groups(model, training.weight_decay))
-    compute_gradients = gradient_step(model, loss, training.precision)
+    """Estimate the time of a fine-tuning on `count` examples; a teacher answers each of them once.
 
-    def update(_: None) -> None:
-        optimizer.step()
-        optimizer.zero_grad()
-
-    ids = data.order(0, training.batch_size)
-    size = min(training.micro_batch_size, len(ids))
-    passes, updates = [], []
-    for number in range(TIMED + 1):
-        batch = data.batch(0, np.resize(np.roll(ids, -number * size), size))
-        passes += time_micro_batches(compute_gradients, [to_device(batch, device)], device)
-        updates += time_micro_batches(update, [None], device)
-    of_pass, of_update = (np.median([t.seconds for t in each[1:]]) for each in (passes, updates))
-    return steps * float(-(-training.batch_size // size) * of_pass + of_update)
+    `examples` are some of them, for the loop; the teacher is on its device and in eval mode.
+    """
+    steps = total_steps(count, training)
+    alone = training_seconds(model, task_loss(task), examples, training, steps)
+    if teacher is None:
+        return alone
+    loss = task_loss(task, teacher, FinetuneLossConfig())
+    epochs = max(1.0, steps * training.batch_size / count)  # the teacher answers in one of them
+    return alone + (training_seconds(model, loss, examples, training, steps) - alone) / epochs

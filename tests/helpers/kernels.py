@@ -19,7 +19,6 @@ def _short():
     from dataclasses import replace
     from distilkit.measure import latency
     from distilkit.measure import step_benchmark as steps
-    from distilkit.study import cost
     compare, bench_step = latency.compare, steps.bench_step
     few = {"length": 8, "runs": 2, "warmup": 1, "batch_size": 2, "throughput_runs": 1}
     latency.compare = lambda models, **how: compare(models, **how | few)
@@ -28,6 +27,6 @@ def _short():
     )
     steps.in_a_process = lambda function, *arguments: function(*arguments)
     steps.MATMUL["cpu"] = 64
-    cost.TIMED = 1
+    latency.TIMED = 1
 _short()
 """

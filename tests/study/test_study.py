@@ -17,6 +17,7 @@ from distilkit import distillation, finetuning
 from distilkit.cli.main import main
 from distilkit.config import SCALES, SHIPPED, FinetuneLossConfig
 from distilkit.data.sources import load_task
+from distilkit.measure import latency
 from distilkit.plots.study import (
     plot_differences,
     plot_study,
@@ -258,7 +259,7 @@ def test_the_cost_is_said_before_and_what_is_left_while_it_runs(
     said = capsys.readouterr().out
     assert "left to do: pretrainings 3, fine-tunings 4, 1 at once" in said
     assert not (home / "runs").exists() or not list((home / "runs").glob("study*"))
-    monkeypatch.setattr(cost, "TIMED", 1)
+    monkeypatch.setattr(latency, "TIMED", 1)
     run_study(toy, (12,), ("mlm_equal_time", "scratch"), out=out)
     said = capsys.readouterr().out
     assert said.index("disk    about") < said.index("% done, about")
