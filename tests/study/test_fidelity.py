@@ -134,7 +134,7 @@ def test_length_and_negation(tokenizer):
 def test_thirds_are_thirds(tokenizer):
     table, *_ = answers(tokenizer, "sst2", n=300)
     sizes = table.length.value_counts()
-    assert sizes.between(85, 115).all()
+    assert sizes.between(70, 130).all()  # equal lengths stay together
 
 
 @pytest.mark.parametrize("shape", [(59, 3), (60, 2), (60,)])
