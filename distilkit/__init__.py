@@ -22,8 +22,7 @@ else:
 # asked for.
 _NAMES = {  # module -> its public names
     "config": "MLM_ONLY FinetuneLossConfig LossConfig Scale TrainingConfig home scale",
-    "losses": "TripleLoss cosine_loss mlm_loss "
-    "soft_target_loss softmax_with_temperature triple_loss",
+    "losses": "cosine_loss mlm_loss soft_target_loss softmax_with_temperature triple_loss",
     "study.arms": "finetune_arms macro_scores paired_difference results_table retained",
     "study.paper_comparison": "compare_with_paper",
     "data.block_cache": "cached_blocks",
@@ -58,7 +57,7 @@ _NAMES = {  # module -> its public names
     "distillation": "distil losses_on pretrain",
     "models.pruning": "prune",
     "report.page": "write_report",
-    "run": "Run open_run runs",
+    "run": "Run runs",
     "cli.setup_notebook": "provenance setup_notebook",
     "data.sources": "load_blocks load_task load_teacher",
     "student": "DISTILBERT_LAYERS default_layers random_student_like student_from_teacher",
