@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 from transformers.utils import logging as hf_logging
 
-from distilkit.config import MLM_ONLY, FinetuneLossConfig, Scale
+from distilkit.config import MLM_ONLY, FinetuneLossConfig, Scale, TrainingConfig
 from distilkit.data.sources import load_blocks, load_task, load_teacher
 from distilkit.data.task_examples import task_examples
 from distilkit.data.tasks import Task, get_task
