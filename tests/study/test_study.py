@@ -262,7 +262,7 @@ def test_the_cost_is_said_before_and_what_is_left_while_it_runs(
     monkeypatch.setattr(latency, "TIMED", 1)
     run_study(toy, (12,), ("mlm_equal_time", "scratch"), out=out)
     said = capsys.readouterr().out
-    assert said.index("disk    about") < said.index("% done, about")
+    assert said.index("time    about") < said.index("% done, about")
     run_study(toy, (12,), ("mlm_equal_time", "scratch"), out=out)
     assert "everything is there already" in capsys.readouterr().out
 
