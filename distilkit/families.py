@@ -23,6 +23,7 @@ HEADS = (
     *("ForMaskedLM", "ForSequenceClassification", "ForTokenClassification"),
     "ForQuestionAnswering",
 )
+ENCODER = "Model"  # the same without a head: BertModel, ...
 
 
 class Family(NamedTuple):
@@ -107,14 +108,14 @@ def student_class(teacher: PreTrainedModel) -> type[PreTrainedModel]:
         TypeError: another architecture, or another head.
     """
     name, family = type(teacher).__name__, family_of(teacher)
-    for head in HEADS if family else ():
+    for head in (*HEADS, ENCODER) if family else ():
         # transformers imports a model's module when its class is first named
         if type(teacher) is getattr(transformers, family.classes + head):
             return getattr(transformers, (family.student or family.classes) + head)
     raise TypeError(
         f"a student cannot be made from a {name}: load the teacher with "
-        f"{', '.join('AutoModel' + head for head in HEADS)}; its model_type must be one of "
-        f"{', '.join(FAMILIES)}"
+        f"AutoModel, {', '.join('AutoModel' + head for head in HEADS)}; its model_type must be "
+        f"one of {', '.join(FAMILIES)}"
     )
 
 

@@ -121,8 +121,8 @@ def student_from_teacher(
     ``torch.manual_seed`` before.
 
     Args:
-        teacher: a masked-language model or a classifier, of a family in
-            :data:`distilkit.families.FAMILIES`.
+        teacher: a masked-language model, a classifier or an encoder without a head, of a family
+            in :data:`distilkit.families.FAMILIES`.
         layers: teacher layers to copy, 0-based and ascending; by default :func:`default_layers`.
 
     Returns:
@@ -161,7 +161,11 @@ def student_from_teacher(
 
     student = of_student(config).to(teacher.dtype)
     state = teacher.state_dict()
-    copied = student_state_dict(state, layers)
+    if teacher.base_model is teacher:  # an encoder's names have no prefix
+        copied = student_state_dict({f"bert.{name}": v for name, v in state.items()}, layers)
+        copied = {name.removeprefix("distilbert."): v for name, v in copied.items()}
+    else:
+        copied = student_state_dict(state, layers)
     # the head of these two is BERT's: one linear map
     if of_student.__name__.endswith(("TokenClassification", "QuestionAnswering")):
         head = ("classifier.", "qa_outputs.")
@@ -187,7 +191,8 @@ def _with_layers(teacher: PreTrainedModel, layers: tuple[int, ...]) -> PreTraine
     for name in family.per_layer:
         setattr(config, name, [getattr(config, name)[layer] for layer in layers])
     student = type(teacher)(config).to(teacher.dtype)
-    stack = f"{teacher.base_model_prefix}.{family.layers}."
+    encoder = "" if teacher.base_model is teacher else f"{teacher.base_model_prefix}."
+    stack = f"{encoder}{family.layers}."
     state = {}
     for name, value in teacher.state_dict().items():
         number, _, part = name.removeprefix(stack).partition(".")

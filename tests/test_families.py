@@ -13,7 +13,7 @@ from distilkit.config import FinetuneLossConfig, LossConfig, TrainingConfig
 from distilkit.data.task_loss import TaskLoss
 from distilkit.data.tasks import Task
 from distilkit.distillation import losses_on
-from distilkit.families import FAMILIES, HEADS, inputs_of, mlm_head, positions
+from distilkit.families import ENCODER, FAMILIES, HEADS, inputs_of, mlm_head, positions
 from distilkit.finetuning import classifier, fine_tuned_on
 from distilkit.student import student_from_teacher
 
@@ -67,8 +67,8 @@ def batch(length: int = 21) -> dict[str, torch.Tensor]:
 
 @torch.no_grad()
 def logits_of(model) -> torch.Tensor:
-    """Logits of the texts, or of their real tokens."""
-    logits = model(**inputs_of(model, batch())).logits
+    """Logits of the texts, or of their real tokens; an encoder's hidden states."""
+    logits = model(**inputs_of(model, batch()))[0]
     return logits if logits.dim() == 2 else logits[batch()["attention_mask"].bool()]
 
 
@@ -76,7 +76,7 @@ def test_every_family_is_tested():
     assert {kind for kind, _ in MODELS.values()} == set(FAMILIES)
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", [*HEADS, ENCODER])
 @of_each
 def test_all_layers_kept_give_the_teachers_logits(name, head):
     if name.startswith("bert") and head == "ForSequenceClassification":
@@ -88,7 +88,7 @@ def test_all_layers_kept_give_the_teachers_logits(name, head):
     assert (found - expected).abs().max() <= 1e-5 * max(1.0, float(expected.abs().max()))
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", [*HEADS, ENCODER])
 @of_each
 def test_a_student_of_fewer_layers_is_a_plain_checkpoint(name, head, tmp_path):
     teacher = model_of(name, head)

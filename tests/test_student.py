@@ -12,21 +12,20 @@ import pytest
 import torch
 from toy_models import shake, small_bert
 from transformers import (
+    AlbertConfig,
+    AlbertModel,
     BertConfig,
     BertForMaskedLM,
+    BertForPreTraining,
     BertForSequenceClassification,
     BertForTokenClassification,
-    BertModel,
-    DistilBertConfig,
     DistilBertForMaskedLM,
     DistilBertForSequenceClassification,
     DistilBertForTokenClassification,
-    DistilBertModel,
     RobertaConfig,
     RobertaForMaskedLM,
     RobertaForSequenceClassification,
     RobertaForTokenClassification,
-    RobertaModel,
     pipeline,
 )
 
@@ -498,20 +497,18 @@ def test_the_random_control_has_the_shape_and_none_of_the_weights():
 # Errors
 
 SHAPE = {"vocab_size": 20, "num_hidden_layers": 1, "num_attention_heads": 1}
+WIDTH = {"hidden_size": 8, "intermediate_size": 8}
 
 
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: BertModel(BertConfig(hidden_size=8, intermediate_size=8, **SHAPE)),
-        lambda: RobertaModel(RobertaConfig(hidden_size=8, intermediate_size=8, **SHAPE)),
-        lambda: DistilBertModel(
-            DistilBertConfig(vocab_size=20, dim=8, hidden_dim=8, n_layers=1, n_heads=1)
-        ),
+        lambda: AlbertModel(AlbertConfig(embedding_size=8, **WIDTH, **SHAPE)),
+        lambda: BertForPreTraining(BertConfig(**WIDTH, **SHAPE)),
         lambda: None,
         lambda: "bert-base-uncased",
     ],
-    ids=["BertModel", "RobertaModel", "DistilBertModel", "0", "str"],
+    ids=["AlbertModel", "BertForPreTraining", "0", "str"],
 )
 def test_a_teacher_of_another_class_is_refused_by_name(make):
     teacher = make()
