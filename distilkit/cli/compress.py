@@ -4,16 +4,27 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from distilkit.cli.options import HELP, add_fields, add_training, chosen_scale, given
-from distilkit.cli.task_options import add_task, chosen_task, unlabelled_texts
+from distilkit.cli.task_options import (
+    add_task,
+    as_columns,
+    chosen_task,
+    plain_texts,
+    unlabelled_texts,
+)
 from distilkit.config import GLUE_TASKS, SCALES, FinetuneLossConfig
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 def _compress_options(parser: ArgumentParser) -> None:
-    parser.add_argument("checkpoint", help=f"{HELP['teacher']} of a fine-tuned model")
+    what = "fine-tuned or sentence-transformers model"
+    parser.add_argument("checkpoint", help=f"{HELP['teacher']} of a {what}")
     parser.add_argument("--out", required=True, type=Path, help="new folder for the small model")
-    add_task(parser, ", ".join(GLUE_TASKS), required=True)
+    add_task(parser, ", ".join(GLUE_TASKS), required=False)
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--depth", type=int, help="layers of the student (default: half)")
     which.add_argument("--layers", type=int, nargs="+", help="teacher layers to copy, 0-based")
@@ -23,6 +34,15 @@ def _compress_options(parser: ArgumentParser) -> None:
     parser.add_argument("--name", help="of the run folder (default: the new folder's)")
     parser.add_argument("--licence", help="of the teacher, for the model card")
     parser.add_argument("--push", metavar="ID", help="upload the folder to the Hub under this name")
+    pairs = parser.add_argument_group("a sentence-transformers model: texts, no labels")
+    pairs.add_argument("--pairs", metavar="FILE", help="scored pairs of texts, for Spearman")
+    pairs.add_argument(
+        "--pairs-columns",
+        nargs=3,
+        metavar=("TEXT", "TEXT", "SCORE"),
+        default=["sentence1", "sentence2", "score"],
+        help="names (default: sentence1 sentence2 score); numbers from 0 on without a header",
+    )
     loss = parser.add_argument_group("distillation")
     add_fields(loss, "finetune_loss", "label_weight", "kd_weight", "temperature")
     add_training(parser, "finetuning")
@@ -30,13 +50,25 @@ def _compress_options(parser: ArgumentParser) -> None:
 
 
 def compress(options: Namespace) -> int:
-    """Cut a fine-tuned model's layers, distil, measure, and write a folder to hand over."""
+    """Cut a model's layers, distil, measure, and write a folder to hand over."""
     from dataclasses import replace as changed
+
+    from distilkit.models.sentence_encoder import is_sentence_encoder
+
+    if is_sentence_encoder(options.checkpoint):
+        return _compress_embeddings(options)
+    if options.pairs is not None:
+        raise ValueError(
+            f"--pairs is for sentence embeddings, and {options.checkpoint} has no modules.json: "
+            "leave it out, or give a sentence-transformers model"
+        )
+    if options.task is None and options.data is None:
+        raise ValueError("what is the model for? Give --task or --data")
 
     from distilkit.cli.task_doctor import print_checks, task_doctor
     from distilkit.compress.compress import compress as run
     from distilkit.compress.compress import student_of
-    from distilkit.compress.hand_over import check_out, push
+    from distilkit.compress.hand_over import check_out
     from distilkit.data.sources import load_task
     from distilkit.run import run_folder
 
@@ -72,12 +104,54 @@ def compress(options: Namespace) -> int:
         name=name,
         licence=options.licence,
     )
+    _hand_over(table, options)
+    return 0
+
+
+def _compress_embeddings(options: Namespace) -> int:
+    """The same of a sentence-transformers model, which learns from texts alone."""
+    from dataclasses import replace
+
+    from distilkit.compress.embeddings import TRAINING, compress_embeddings
+    from distilkit.data.own_task import task_from
+
+    of_classifiers = ["task", "label_column", "kind", "validation", "test", "scale", "scale.glue"]
+    of_classifiers += [name for name in vars(options) if name.startswith("finetune_loss.")]
+    for name in of_classifiers:
+        if getattr(options, name) is not None:
+            option = name.rpartition(".")[2].replace("_", "-")
+            raise ValueError(
+                f"--{option} is for classifiers, and {options.checkpoint} makes sentence "
+                "embeddings: leave it out"
+            )
+    pairs = None
+    if options.pairs is not None:
+        *texts, score = as_columns(options.pairs_columns)
+        pairs = task_from(options.pairs, text_columns=texts, label_column=score, kind="regression")
+    table = compress_embeddings(
+        options.checkpoint,
+        plain_texts(options),
+        options.out,
+        replace(TRAINING, **given(options, "finetuning")),
+        pairs=pairs,
+        layers=options.layers,
+        depth=options.depth,
+        max_length=options.max_length,
+        name=options.name,
+        licence=options.licence,
+    )
+    _hand_over(table, options)
+    return 0
+
+
+def _hand_over(table: DataFrame, options: Namespace) -> None:
+    from distilkit.compress.hand_over import push
+
     shown = table.drop(columns=["split", "threads", "latency_ms_p95"])
     print(shown.round(3).to_string(index=False))
     print(options.out)
     if options.push:
         print(push(options.out, options.push))
-    return 0
 
 
 VERBS = {"compress": (compress, _compress_options)}

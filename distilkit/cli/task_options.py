@@ -82,11 +82,35 @@ def unlabelled_texts(options: Namespace, task: Task) -> Any:
     return unlabelled_from(options.unlabelled, task) if options.unlabelled else None
 
 
-def _columns(names: list[str] | None) -> list[str | int] | str | int | None:
+def plain_texts(options: Namespace) -> list[str]:
+    """Return the texts of ``--data`` and ``--unlabelled``; two columns are not pairs.
+
+    Raises:
+        ValueError: neither is given.
+    """
+    from distilkit.compress.embedding_scores import TEXTS
+    from distilkit.data.own_task import task_from, unlabelled_from
+
+    if options.data is None and options.unlabelled is None:
+        raise ValueError("there is nothing to learn from: give texts by --unlabelled or --data")
+    columns, texts = as_columns(options.text_column or ["text"]), []
+    if options.data is not None:
+        task = task_from(options.data, text_columns=columns)
+        texts += [t for part in task.data.values() for name in task.columns for t in part[name][:]]
+    for name in columns if options.unlabelled else ():
+        texts += unlabelled_from(options.unlabelled, TEXTS, text_columns=name)["text"][:]
+    return texts
+
+
+def as_columns(names: list[str]) -> list[str | int]:
     """Return column names as :func:`task_from` takes them; digits are numbers."""
+    return [int(name) if name.isdecimal() else name for name in names]
+
+
+def _columns(names: list[str] | None) -> list[str | int] | str | int | None:
     if names is None:
         return None
-    columns = [int(name) if name.isdecimal() else name for name in names]
+    columns = as_columns(names)
     return columns[0] if len(columns) == 1 else columns
 
 

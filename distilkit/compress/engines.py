@@ -1,4 +1,4 @@
-"""One classifier in three engines: PyTorch, ONNX Runtime in float32, ONNX Runtime in int8.
+"""One model in three engines: PyTorch, ONNX Runtime in float32, ONNX Runtime in int8.
 
 The costs of each: bytes on disk, the time of one pass, and the memory of a process that only runs
 the model. All passes take turns in one process, so a busy machine slows all of them alike.
@@ -29,7 +29,7 @@ FILES = {FP32: "model.onnx", INT8: "model_quantized.onnx"}
 
 
 def export_engines(model: PreTrainedModel, folder: str | Path) -> dict[str, Path]:
-    """Write a classifier for ONNX Runtime, in float32 and in int8; engine -> file."""
+    """Write a model for ONNX Runtime, in float32 and in int8; engine -> file."""
     files = {engine: Path(folder) / name for engine, name in FILES.items()}
     quantize_onnx(export_onnx(model, files[FP32]), files[INT8])
     return files
@@ -48,7 +48,7 @@ def engine_costs(
     """Measure size, latency at batch 1 and memory of each model in each engine, taking turns.
 
     Args:
-        models: name -> a classifier in float32 on the CPU.
+        models: name -> a classifier or encoder in float32 on the CPU.
         folder: receives the exported models.
         length: tokens of the text, no padding.
         runs, warmup: timed passes of each, and untimed passes before them.

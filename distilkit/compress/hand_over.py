@@ -19,6 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from distilkit.compress.engines import FILES
 from distilkit.data.tasks import Task
 from distilkit.models.hub import fetch, local_path
+from distilkit.models.sentence_encoder import Pooling, save_modules
 from distilkit.run import Run, environment
 
 MARK = "compression.json"  # by which an earlier folder of the same run is known
@@ -57,6 +58,7 @@ def write_folder(
     run: Run,
     about: Mapping[str, Any],
     licence: str | None,
+    pooling: Pooling | None = None,
 ) -> None:
     """Write a compressed model's folder; all of it or nothing.
 
@@ -66,6 +68,7 @@ def write_folder(
         run: of the training.
         about: ``checkpoint`` (the teacher's), ``layers``, ``max_length``.
         licence: of the teacher; None: as its own card says, if it does.
+        pooling: of a sentence-embedding model.
     """
     check_out(out, run.name)
     part = out.with_name(f"{out.name}.partial")
@@ -76,6 +79,8 @@ def write_folder(
     tokenizer.save_pretrained(part)
     for name in FILES.values():
         shutil.copyfile(onnx / name, part / "onnx" / name)
+    if pooling is not None:
+        save_modules(part, student, pooling, about["checkpoint"])
     table.to_csv(part / "scores.csv", index=False)
     folder = local_path(about["checkpoint"])
     teacher = _name_of(folder) if folder else about["checkpoint"]  # no path: it may be uploaded
@@ -83,7 +88,7 @@ def write_folder(
     config = run.config()
     mark["config"] = config | {"teacher": config["teacher"] | {"name": teacher}}
     (part / MARK).write_text(json.dumps(mark, indent=1) + "\n", encoding="utf-8")
-    model_card(student, table, task, run, about, licence).save(part / "README.md")
+    model_card(student, table, task, run, about, licence, pooling).save(part / "README.md")
     shutil.rmtree(out, ignore_errors=True)
     part.rename(out)
 
@@ -105,6 +110,7 @@ def model_card(
     run: Run,
     about: Mapping[str, Any],
     licence: str | None,
+    pooling: Pooling | None = None,
 ) -> ModelCard:
     """Return the card: what the student was made from, its scores and costs, how to run it."""
     checkpoint = about["checkpoint"]
@@ -112,23 +118,28 @@ def model_card(
     own = _card_of(fetch(checkpoint))
     base = own.get("base_model") if folder else checkpoint
     pipeline = _PIPELINES.get(task.kind, "text-classification")
+    library, template = "transformers", "model_card.md.j2"
+    if pooling is not None:
+        pipeline, library = "sentence-similarity", "sentence-transformers"
+        template = "embedding_card.md.j2"
     data = ModelCardData(
         license=licence or own.get("license"),
         language=own.get("language"),
         base_model=base,
         base_model_relation="finetune" if base else None,
         pipeline_tag=pipeline,
-        library_name="transformers",
-        tags=["knowledge-distillation", "onnx"],
+        library_name=library,
+        tags=["knowledge-distillation", "onnx", *(["feature-extraction"] if pooling else [])],
     )
     shown = table.drop(columns=["split", "parameters", "threads", "length"]).round(3)
-    text = _CARD.get_template("model_card.md.j2").render(
+    text = _CARD.get_template(template).render(
         card_data=data.to_yaml(),
         teacher=_name_of(folder) if folder else checkpoint,
         task=task,
         about=about,
         student=student,
         pipeline=pipeline,
+        pooling=pooling,
         table=_markdown(shown),
         split=table["split"][0],
         length=int(table["length"][0]),

@@ -1,4 +1,4 @@
-"""Export a classifier to ONNX and to int8, and compare the files with the PyTorch model.
+"""Export a model to ONNX and to int8, and compare the files with the PyTorch model.
 
 Quantization is ONNX Runtime's dynamic one: int8 weights; activations are quantized during the
 pass, with one scale for each tensor. An int8 answer therefore depends slightly on the texts and the
@@ -45,11 +45,13 @@ class Agreement:
 
 
 def export_onnx(model: PreTrainedModel, file: str | Path) -> Path:
-    """Write a classifier as one ONNX file for batches of any size and length.
+    """Write a classifier or an encoder as one ONNX file for batches of any size and length.
 
     Inputs are int64 [B, L]: ``input_ids``, ``attention_mask`` and, for a BERT, ``token_type_ids``;
     the output is ``logits`` [B, C], of tokens [B, L, C], float32; of a question answerer there are
-    two, ``start_logits`` and ``end_logits`` [B, L]. The file is written atomically.
+    two, ``start_logits`` and ``end_logits`` [B, L]. That of an encoder without a head is
+    ``last_hidden_state`` [B, L, H], which sentence-transformers, optimum and transformers.js pool.
+    The file is written atomically.
 
     Raises:
         ValueError: weights in another precision, on another device, or of 2 GB and more.
@@ -71,7 +73,11 @@ def export_onnx(model: PreTrainedModel, file: str | Path) -> Path:
     names = ("input_ids", "attention_mask", "token_type_ids")
     # One tensor given twice is traced as one input, and the ids would serve as the mask.
     inputs = inputs_of(model, {name: torch.ones(shape, dtype=torch.long) for name in names})
-    answers = type(model).__name__.endswith("ForQuestionAnswering")
+    outputs = ["logits"]
+    if type(model).__name__.endswith("ForQuestionAnswering"):
+        outputs = ["start_logits", "end_logits"]
+    elif model.base_model is model:
+        outputs = ["last_hidden_state"]
     batch = torch.export.Dim("batch")
     length = torch.export.Dim("length", max=positions(model))
     with eval_mode(model), _exporter_warnings_off():  # the exporter changes the model's mode
@@ -81,10 +87,13 @@ def export_onnx(model: PreTrainedModel, file: str | Path) -> Path:
             kwargs=inputs,
             dynamo=True,
             input_names=list(inputs),
-            output_names=["start_logits", "end_logits"] if answers else ["logits"],
+            output_names=outputs,
             dynamic_shapes={name: {0: batch, 1: length} for name in inputs},
             verbose=False,
         )
+    if len(program.model.graph.outputs) > len(outputs):  # a pooler's
+        del program.model.graph.outputs[len(outputs) :]
+        program.optimize()
     graph = program.model_proto
     for node in graph.graph.node:  # each carries its source lines and their path on this machine
         del node.metadata_props[:]
@@ -160,9 +169,9 @@ def onnx_session(file: str | Path, threads: int = 1) -> onnxruntime.InferenceSes
 
 
 def onnx_logits(session: onnxruntime.InferenceSession, batch: Mapping[str, Any]) -> np.ndarray:
-    """Return logits [B, C], of tokens [B, L, C]; names that the file lacks are ignored.
+    """Return logits [B, C], of tokens [B, L, C], or an encoder's hidden states [B, L, H].
 
-    Start and end of an answer are [B, L, 2].
+    Start and end of an answer are [B, L, 2]. Names that the file lacks are ignored.
     """
     inputs = {node.name: np.asarray(batch[node.name]) for node in session.get_inputs()}
     outputs = session.run(None, inputs)

@@ -1,0 +1,146 @@
+"""Teacher and student embeddings of the same texts: Spearman on pairs, nearest neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pandas as pd
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from distilkit.compress.engines import FILES, FP32, INT8, TORCH, engine_costs
+from distilkit.compress.held_out import paired_difference, score_function
+from distilkit.compress.onnx_export import onnx_logits, onnx_session
+from distilkit.data.examples import Examples
+from distilkit.data.task_examples import column_names, task_examples
+from distilkit.data.tasks import Task
+from distilkit.finetuning import by_example
+from distilkit.models.sentence_encoder import Pooling, embeddings_of, pool
+
+TIMED_PASSES = 50
+NEIGHBOURS = 10  # of each text
+# A text's target is a row of numbers: the teacher's embedding
+TEXTS = Task("texts", "Texts", ("text",), (), "regression")
+
+
+def encoded(
+    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, pooling: Pooling, seed: int = 0
+) -> Examples:
+    """Return texts as examples without labels, cut to the pooling's length."""
+    length = pooling.max_length
+    return task_examples({"text": texts}, TEXTS, tokenizer, max_length=length, seed=seed)
+
+
+def embed(model: PreTrainedModel, examples: Examples, pooling: Pooling) -> np.ndarray:
+    """Return a model's embeddings [N, H] of texts."""
+    return np.stack(by_example(model, examples, lambda b: embeddings_of(model, b, pooling), 64))
+
+
+def embed_onnx(
+    session: onnxruntime.InferenceSession, examples: Examples, pooling: Pooling
+) -> np.ndarray:
+    """Return the embeddings [N, H] of an ONNX file, one text at a time."""
+    rows = []
+    for i in range(len(examples)):
+        batch = examples.batch(0, [i])
+        hidden = torch.from_numpy(onnx_logits(session, batch))
+        rows.append(pool(hidden, batch["attention_mask"], pooling)[0].numpy())
+    return np.stack(rows)
+
+
+def measure_embeddings(
+    models: Mapping[str, PreTrainedModel],
+    tokenizer: PreTrainedTokenizerBase,
+    pooling: Pooling,
+    texts: Sequence[str],
+    pairs: Task | None,
+    folder: Path,
+) -> pd.DataFrame:
+    """Score and time encoders in each engine; the first is the teacher.
+
+    The exported files are left in `folder`, in a folder "0", "1", ... for each model. See
+    :func:`distilkit.compress.embeddings.compress_embeddings` for the table.
+    """
+    firsts, seconds, labels = columns_of(pairs) if pairs else ([], [], [])
+    examples = encoded([*texts, *firsts, *seconds], tokenizer, pooling)
+    parts = np.cumsum([len(texts), len(firsts)])
+    typical = int(np.median(examples.lengths))
+    costs = engine_costs(models, folder, length=typical, runs=TIMED_PASSES, memory=False)
+    rows: list[dict[str, Any]] = []
+    reference: tuple[Any, Any] | None = None
+    for number, (name, model) in enumerate(models.items()):
+        for engine in (TORCH, FP32, INT8):
+            if engine == TORCH:
+                found = embed(model, examples, pooling)
+            else:
+                file = folder / f"{number}" / FILES[engine]
+                session = onnx_session(file, torch.get_num_threads())
+                found = embed_onnx(session, examples, pooling)
+            held_out, first, second = np.split(unit(found), parts)
+            given = nearest(held_out), (first * second).sum(1)
+            reference = reference or given  # the teacher's, in PyTorch
+            row: dict[str, Any] = {"model": name, "engine": engine, "split": "held-out"}
+            if pairs is not None:
+                task = replace(pairs, score="spearman")
+                row["score"] = score_function(task, given[1], labels)(np.arange(len(labels)))
+                row |= paired_difference(task, given[1], reference[1], labels)
+            row["agreement"] = shared(given[0], reference[0])
+            rows.append(row)
+    return pd.DataFrame(rows).merge(costs, on=["model", "engine"])
+
+
+def spearman(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pooling: Pooling, pairs: Task
+) -> float:
+    """Return Spearman's correlation of an encoder's cosines with the pairs' scores."""
+    firsts, seconds, labels = columns_of(pairs)
+    found = unit(embed(model, encoded([*firsts, *seconds], tokenizer, pooling), pooling))
+    cosines = (found[: len(firsts)] * found[len(firsts) :]).sum(1)
+    task = replace(pairs, score="spearman")
+    return score_function(task, cosines, labels)(np.arange(len(labels)))
+
+
+def columns_of(pairs: Task) -> tuple[list[str], list[str], np.ndarray]:
+    """Return the two texts of all pairs and their scores; nothing is trained on any split.
+
+    Raises:
+        ValueError: not two columns of texts with a number each.
+    """
+    splits = list((pairs.data or {}).values())
+    known = all("label" in column_names(split) for split in splits)
+    if len(pairs.columns) != 2 or not pairs.regression or not splits or not known:
+        raise ValueError(
+            f"{pairs.name}: give pairs as two columns of texts and a column of numbers: "
+            'task_from(file, text_columns=(..., ...), label_column=..., kind="regression")'
+        )
+    first, second = (
+        [text for split in splits for text in split[column][:]] for column in pairs.columns
+    )
+    return first, second, np.concatenate([np.asarray(split["label"][:]) for split in splits])
+
+
+def unit(embeddings: np.ndarray) -> np.ndarray:
+    """Return embeddings [N, H] of length 1."""
+    lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    return embeddings / np.maximum(lengths, np.finfo(np.float32).tiny)
+
+
+def nearest(embeddings: np.ndarray) -> np.ndarray:
+    """Return [N, k] which texts have the highest cosines with each, itself left out."""
+    cosines = embeddings @ embeddings.T
+    np.fill_diagonal(cosines, -np.inf)
+    k = min(NEIGHBOURS, len(embeddings) - 1)
+    return np.argpartition(-cosines, k - 1, axis=1)[:, :k]
+
+
+def shared(one: np.ndarray, other: np.ndarray) -> float:
+    """Return the mean share of neighbours [N, k] that two models have in common."""
+    return (
+        float(np.mean([len(np.intersect1d(a, b)) for a, b in zip(one, other, strict=True)]))
+        / (one.shape[1])
+    )

@@ -1,0 +1,261 @@
+"""From a sentence-embedding model to a smaller one, and a folder to hand over.
+
+The student learns the teacher's embeddings of plain texts (Reimers and Gurevych 2020, arXiv
+2004.09813, section 2); no labels, no pairs.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from itertools import combinations
+from math import comb
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm.auto import tqdm
+from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
+
+from distilkit.compress.embedding_scores import (
+    columns_of,
+    embed,
+    encoded,
+    measure_embeddings,
+    unit,
+)
+from distilkit.compress.hand_over import check_out, write_folder
+from distilkit.config import TrainingConfig
+from distilkit.data.tasks import Task
+from distilkit.data.teacher_embeddings import teacher_embeddings
+from distilkit.finetuning import input_length, run_finetuning
+from distilkit.models.loading import load_model
+from distilkit.models.sentence_encoder import Pooling, embeddings_of, load_sentence_encoder
+from distilkit.run import Run, run_folder, teacher_entry
+from distilkit.student import default_layers, student_from_teacher
+
+log = logging.getLogger("distilkit")
+
+PROBE = 500  # texts that choose the layer map
+MOST_MAPS = 60  # more are not tried
+HELD_OUT = 1000  # texts at most, a tenth of all
+LEAST_TEXTS = 20
+
+TRAINING = TrainingConfig(
+    epochs=4,
+    batch_size=64,
+    micro_batch_size=64,
+    learning_rate=5e-4,
+    betas=(0.9, 0.999),
+    eps=1e-8,
+    weight_decay=0.01,
+    warmup_fraction=0.1,
+    max_grad_norm=1.0,
+    seed=0,
+    log_interval=10,
+    checkpoint_interval=500,
+)
+
+
+def compress_embeddings(
+    checkpoint: str | Path,
+    texts: Sequence[str],
+    out: str | Path,
+    training: TrainingConfig = TRAINING,
+    *,
+    pairs: Task | None = None,
+    layers: Sequence[int] | None = None,
+    depth: int | None = None,
+    max_length: int | None = None,
+    name: str | None = None,
+    licence: str | None = None,
+) -> pd.DataFrame:
+    """Distil a sentence-embedding model into one with fewer layers, and write it to a folder.
+
+    The training is the run `name`; interrupted, it resumes. `out` is a sentence-transformers model
+    with ONNX files in float32 and int8, the table and a model card.
+
+    Args:
+        checkpoint: Hub id or folder of a sentence-transformers model: the teacher.
+        texts: to learn from; some are held out. Those of `pairs` are left out.
+        out: a folder that is not there yet, or an earlier one of the same run.
+        training: how long, in which batches.
+        pairs: a regression on pairs of texts (:func:`distilkit.data.own_task.task_from`), to score
+            teacher and student; all its rows.
+        layers, depth: teacher layers to copy; or their number (by default half), which are then
+            chosen by :func:`rank_layer_maps`.
+        max_length: tokens; by default the teacher's.
+        name: of the run; by default the folder's.
+        licence: of the teacher, for the card; by default what the teacher's card says.
+
+    Returns:
+        A row for teacher and student in each engine: ``model, engine``; ``score`` (Spearman on the
+        pairs), ``difference`` from the teacher with its 95 % interval ``low, high``;
+        ``agreement``, the share of the ten nearest neighbours of a held-out text that are the
+        teacher's; and the costs of :func:`distilkit.compress.engines.engine_costs`.
+
+    Raises:
+        ValueError: before anything is trained: a checkpoint, layers, texts or pairs that do not
+            serve, a folder with other files.
+    """
+    out = Path(out).expanduser()
+    name = name or out.name
+    check_out(out, name)
+    teacher, tokenizer, pooling = load_sentence_encoder(checkpoint)
+    length = input_length([teacher], max_length, pooling.max_length)
+    pooling = replace(pooling, max_length=length)
+    learnt, held_out = divide(texts, pairs)
+    if layers is None:
+        probe = encoded(learnt[:PROBE], tokenizer, pooling)
+        ranking = rank_layer_maps(teacher, probe, pooling, depth)
+        layers = ranking["layers"][0]
+        log.info("layers %s: cosine %.3f as cut", layers, ranking["cosine"][0])
+    run = distil_embeddings(
+        student_from_teacher(teacher, layers),
+        teacher,
+        tokenizer,
+        pooling,
+        learnt,
+        training,
+        name=name,
+    )
+    student, _ = load_model(AutoModel, run.model)
+    models = {"teacher": teacher, "student": student.eval()}
+    notes = [f"{len(learnt):,} texts without labels to learn from, {len(held_out):,} held out"]
+    if pairs is not None:
+        notes.append(f"{len(columns_of(pairs)[2]):,} pairs with a score: {pairs.name}")
+    about = {"checkpoint": str(checkpoint), "layers": tuple(layers), "max_length": length}
+    data = Task(name, name, ("text",), (), "regression", notes=tuple(notes))
+    with tempfile.TemporaryDirectory(prefix="distilkit-compress-") as folder:
+        table = measure_embeddings(models, tokenizer, pooling, held_out, pairs, Path(folder))
+        files = Path(folder) / "1"
+        write_folder(out, student, tokenizer, files, table, data, run, about, licence, pooling)
+    return table
+
+
+def divide(texts: Sequence[str], pairs: Task | None) -> tuple[list[str], list[str]]:
+    """Return the texts to learn from and those held out, each text once, shuffled by seed 0.
+
+    Raises:
+        ValueError: too few texts, or pairs without scores.
+    """
+    scored = [] if pairs is None else [text for each in columns_of(pairs)[:2] for text in each]
+    left = [text for text in dict.fromkeys(texts) if text.strip()]
+    taken = set(scored)
+    left = [text for text in left if text not in taken]
+    if len(left) < LEAST_TEXTS:
+        raise ValueError(
+            f"{len(left)} different texts that are in none of the pairs: give at least "
+            f"{LEAST_TEXTS}, better some ten thousand"
+        )
+    order = np.random.default_rng(0).permutation(len(left))
+    shuffled = [left[i] for i in order]
+    count = min(HELD_OUT, len(left) // 10)
+    return shuffled[count:], shuffled[:count]
+
+
+def distil_embeddings(
+    student: PreTrainedModel,
+    teacher: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    pooling: Pooling,
+    texts: Sequence[str],
+    training: TrainingConfig,
+    *,
+    name: str,
+) -> Run:
+    """Train a copy of the student on the teacher's embeddings of texts.
+
+    The loss is 1 − cosine where embeddings are normalised, else the squared error. A finished run
+    of this name and configuration is returned at once, an unfinished one resumes.
+
+    Args:
+        student: an encoder of the teacher's width that reads its tokens; not changed.
+        pooling: of both.
+    """
+    widths = student.config.hidden_size, teacher.config.hidden_size
+    if widths[0] != widths[1]:
+        raise ValueError(
+            f"the student's width is {widths[0]}, the teacher's {widths[1]}: give a student that "
+            "was made from the teacher"
+        )
+    examples = encoded(texts, tokenizer, pooling, training.seed)
+    config = {
+        "data": examples.digest(),
+        "pooling": asdict(pooling),
+        "teacher": teacher_entry(teacher),
+    }
+    if not Run(run_folder(name)).finished:
+        examples.labels = teacher_embeddings(teacher, examples, pooling)
+
+    def loss(model: PreTrainedModel, batch: dict[str, Any], counts: dict[str, int]) -> Any:
+        found, target = embeddings_of(model, batch, pooling), batch["labels"]
+        return {"loss": embedding_loss(found, target, counts["targets"], pooling)}
+
+    return run_finetuning(
+        student,
+        tokenizer,
+        examples,
+        training,
+        loss,
+        lambda _: ({}, {}),
+        name=name,
+        task="embeddings",
+        teacher=None,
+        loss_config=None,
+        config=config,
+    )
+
+
+def embedding_loss(student: Tensor, teacher: Tensor, count: int, pooling: Pooling) -> Tensor:
+    """Return the distance of embeddings [B, H], summed over texts and divided by `count`.
+
+    1 − cosine where embeddings are normalised, else the squared error, the mean over H.
+    """
+    if pooling.normalize:
+        return (1 - F.cosine_similarity(student, teacher, dim=-1)).sum() / count
+    return (student - teacher).square().mean(-1).sum() / count
+
+
+def rank_layer_maps(
+    teacher: PreTrainedModel, probe: Any, pooling: Pooling, depth: int | None = None
+) -> pd.DataFrame:
+    """Rank layer maps by the mean cosine of the student's embeddings, as cut, and the teacher's.
+
+    Args:
+        probe: some texts (:func:`distilkit.compress.embedding_scores.encoded`).
+        depth: of the student; by default half of the teacher's.
+
+    Returns:
+        A row a map of :func:`candidate_maps`, best first: ``layers, cosine``.
+    """
+    target = unit(embed(teacher, probe, pooling))
+    rows = []
+    for layers in tqdm(candidate_maps(teacher.config.num_hidden_layers, depth), "layer maps"):
+        found = unit(embed(student_from_teacher(teacher, layers), probe, pooling))
+        rows.append({"layers": layers, "cosine": float((found * target).sum(1).mean())})
+    return pd.DataFrame(rows).sort_values("cosine", ascending=False, ignore_index=True)
+
+
+def candidate_maps(teacher_layers: int, depth: int | None = None) -> list[tuple[int, ...]]:
+    """Return the layer maps worth trying, :data:`MOST_MAPS` at most; each begins with layer 0.
+
+    All such maps; if they are too many, those with even steps to the last layer, which differ by
+    one at most; if these are too many, the default map.
+    """
+    default = default_layers(teacher_layers, depth)
+    n, k = teacher_layers, len(default)
+    if comb(n - 1, k - 1) <= MOST_MAPS:
+        return [(0, *rest) for rest in combinations(range(1, n), k - 1)]
+    step, longer = divmod(n - 1, k - 1)
+    if comb(k - 1, longer) > MOST_MAPS:
+        return [default]
+    return [
+        tuple(sum(step + (i in chosen) for i in range(end)) for end in range(k))
+        for chosen in combinations(range(k - 1), longer)
+    ]
