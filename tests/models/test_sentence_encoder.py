@@ -102,5 +102,5 @@ def test_an_encoder_without_its_weights_is_refused(tmp_path, tokenizer):
     model = small_bert(3)
     model.bert.save_pretrained(folder)
     change(folder, "config.json", num_hidden_layers=4)
-    with pytest.raises(ValueError, match="lacks.*layer.3"):
+    with pytest.raises(ValueError, match=r"lacks.*layer\.3"):
         load_sentence_encoder(folder)
