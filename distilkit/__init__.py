@@ -28,6 +28,7 @@ _NAMES = {  # module -> its public names
     "data.block_cache": "cached_blocks",
     "study.calibration": "calibration_table",
     "compress.compress": "compress",
+    "compress.embeddings": "compress_embeddings",
     "data.own_task": "task_from unlabelled_from",
     "data.packing": "pack",
     "data.tasks": "Task",

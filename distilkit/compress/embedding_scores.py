@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from distilkit.compress.engines import FILES, FP32, INT8, TORCH, engine_costs
+from distilkit.compress.engines import ENGINES, FILES, TORCH, engine_costs
 from distilkit.compress.held_out import paired_difference, score_function
 from distilkit.compress.onnx_export import onnx_logits, onnx_session
 from distilkit.data.examples import Examples
@@ -26,6 +24,7 @@ TIMED_PASSES = 50
 NEIGHBOURS = 10  # of each text
 # A text's target is a row of numbers: the teacher's embedding
 TEXTS = Task("texts", "Texts", ("text",), (), "regression")
+SPEARMAN = Task("pairs", "Pairs", ("text", "text"), (), "regression", score="spearman")
 
 
 def encoded(
@@ -41,13 +40,10 @@ def embed(model: PreTrainedModel, examples: Examples, pooling: Pooling) -> np.nd
     return np.stack(by_example(model, examples, lambda b: embeddings_of(model, b, pooling), 64))
 
 
-def embed_onnx(
-    session: onnxruntime.InferenceSession, examples: Examples, pooling: Pooling
-) -> np.ndarray:
+def embed_onnx(file: Path, examples: Examples, pooling: Pooling) -> np.ndarray:
     """Return the embeddings [N, H] of an ONNX file, one text at a time."""
-    rows = []
-    for i in range(len(examples)):
-        batch = examples.batch(0, [i])
+    session, rows = onnx_session(file, torch.get_num_threads()), []
+    for batch in (examples.batch(0, [i]) for i in range(len(examples))):
         hidden = torch.from_numpy(onnx_logits(session, batch))
         rows.append(pool(hidden, batch["attention_mask"], pooling)[0].numpy())
     return np.stack(rows)
@@ -66,7 +62,7 @@ def measure_embeddings(
     The exported files are left in `folder`, in a folder "0", "1", ... for each model. See
     :func:`distilkit.compress.embeddings.compress_embeddings` for the table.
     """
-    firsts, seconds, labels = columns_of(pairs) if pairs else ([], [], [])
+    firsts, seconds, labels = columns_of(pairs)
     examples = encoded([*texts, *firsts, *seconds], tokenizer, pooling)
     parts = np.cumsum([len(texts), len(firsts)])
     typical = int(np.median(examples.lengths))
@@ -74,43 +70,31 @@ def measure_embeddings(
     rows: list[dict[str, Any]] = []
     reference: tuple[Any, Any] | None = None
     for number, (name, model) in enumerate(models.items()):
-        for engine in (TORCH, FP32, INT8):
+        for engine in ENGINES:
             if engine == TORCH:
                 found = embed(model, examples, pooling)
             else:
-                file = folder / f"{number}" / FILES[engine]
-                session = onnx_session(file, torch.get_num_threads())
-                found = embed_onnx(session, examples, pooling)
+                found = embed_onnx(folder / f"{number}" / FILES[engine], examples, pooling)
             held_out, first, second = np.split(unit(found), parts)
             given = nearest(held_out), (first * second).sum(1)
             reference = reference or given  # the teacher's, in PyTorch
             row: dict[str, Any] = {"model": name, "engine": engine, "split": "held-out"}
             if pairs is not None:
-                task = replace(pairs, score="spearman")
-                row["score"] = score_function(task, given[1], labels)(np.arange(len(labels)))
-                row |= paired_difference(task, given[1], reference[1], labels)
+                row["score"] = score_function(SPEARMAN, given[1], labels)(np.arange(len(labels)))
+                row |= paired_difference(SPEARMAN, given[1], reference[1], labels)
             row["agreement"] = shared(given[0], reference[0])
             rows.append(row)
     return pd.DataFrame(rows).merge(costs, on=["model", "engine"])
 
 
-def spearman(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pooling: Pooling, pairs: Task
-) -> float:
-    """Return Spearman's correlation of an encoder's cosines with the pairs' scores."""
-    firsts, seconds, labels = columns_of(pairs)
-    found = unit(embed(model, encoded([*firsts, *seconds], tokenizer, pooling), pooling))
-    cosines = (found[: len(firsts)] * found[len(firsts) :]).sum(1)
-    task = replace(pairs, score="spearman")
-    return score_function(task, cosines, labels)(np.arange(len(labels)))
-
-
-def columns_of(pairs: Task) -> tuple[list[str], list[str], np.ndarray]:
+def columns_of(pairs: Task | None) -> tuple[list[str], list[str], np.ndarray]:
     """Return the two texts of all pairs and their scores; nothing is trained on any split.
 
     Raises:
         ValueError: not two columns of texts with a number each.
     """
+    if pairs is None:
+        return [], [], np.empty(0)
     splits = list((pairs.data or {}).values())
     known = all("label" in column_names(split) for split in splits)
     if len(pairs.columns) != 2 or not pairs.regression or not splits or not known:
@@ -140,7 +124,4 @@ def nearest(embeddings: np.ndarray) -> np.ndarray:
 
 def shared(one: np.ndarray, other: np.ndarray) -> float:
     """Return the mean share of neighbours [N, k] that two models have in common."""
-    return (
-        float(np.mean([len(np.intersect1d(a, b)) for a, b in zip(one, other, strict=True)]))
-        / (one.shape[1])
-    )
+    return float((one[:, :, None] == other[:, None]).any(2).mean())

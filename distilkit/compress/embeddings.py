@@ -128,7 +128,7 @@ def compress_embeddings(
     models = {"teacher": teacher, "student": student.eval()}
     notes = [f"{len(learnt):,} texts without labels to learn from, {len(held_out):,} held out"]
     if pairs is not None:
-        notes.append(f"{len(columns_of(pairs)[2]):,} pairs with a score: {pairs.name}")
+        notes.append(f"{len(columns_of(pairs)[2]):,} scored pairs: {pairs.name}")
     about = {"checkpoint": str(checkpoint), "layers": tuple(layers), "max_length": length}
     data = Task(name, name, ("text",), (), "regression", notes=tuple(notes))
     with tempfile.TemporaryDirectory(prefix="distilkit-compress-") as folder:
@@ -144,17 +144,15 @@ def divide(texts: Sequence[str], pairs: Task | None) -> tuple[list[str], list[st
     Raises:
         ValueError: too few texts, or pairs without scores.
     """
-    scored = [] if pairs is None else [text for each in columns_of(pairs)[:2] for text in each]
-    left = [text for text in dict.fromkeys(texts) if text.strip()]
-    taken = set(scored)
-    left = [text for text in left if text not in taken]
+    first, second, _ = columns_of(pairs)
+    scored = {*first, *second}
+    left = [text for text in dict.fromkeys(texts) if text.strip() and text not in scored]
     if len(left) < LEAST_TEXTS:
         raise ValueError(
             f"{len(left)} different texts that are in none of the pairs: give at least "
             f"{LEAST_TEXTS}, better some ten thousand"
         )
-    order = np.random.default_rng(0).permutation(len(left))
-    shuffled = [left[i] for i in order]
+    shuffled = [left[i] for i in np.random.default_rng(0).permutation(len(left))]
     count = min(HELD_OUT, len(left) // 10)
     return shuffled[count:], shuffled[:count]
 

@@ -19,7 +19,7 @@ from transformers import AutoModel
 import distilkit.data.teacher_embeddings as cache
 from distilkit import checkpoint
 from distilkit.cli.main import main
-from distilkit.compress.embedding_scores import embed, encoded, nearest, shared, spearman
+from distilkit.compress.embedding_scores import embed, encoded, nearest, shared
 from distilkit.compress.embeddings import (
     candidate_maps,
     compress_embeddings,
@@ -298,11 +298,3 @@ def test_the_command(home, folder, texts, pairs, monkeypatch, capsys):
     ):
         assert main(wrong) == 2
         assert match in capsys.readouterr().err
-
-
-def test_spearman_is_scipys(folder, pairs):
-    teacher, tokenizer, pooling = load_sentence_encoder(folder)
-    one, two = reference(folder, list(pairs.one)), reference(folder, list(pairs.two))
-    expected = scipy.stats.spearmanr((one * two).sum(1), pairs.score).statistic
-    found = spearman(teacher, tokenizer, pooling, task_of(pairs))
-    assert found == pytest.approx(expected, abs=1e-3)

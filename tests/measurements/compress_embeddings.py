@@ -1,11 +1,114 @@
 """Not a test: half of a sentence-embedding model, on real text, run by hand.
 
     python tests/measurements/compress_embeddings.py ENCODER DATA
-        [--seeds 1 2 3] [--steps N] [--learning-rate X] [--out FOLDER]
+        [--seeds 1 2 3] [--sentences 30000] [--out FOLDER]
 
-ENCODER is all-MiniLM-L6-v2 as sentence-transformers saved it; DATA holds text/train.parquet and
-own/stsb_train.csv (learnt from, without scores) and own/stsb_dev.csv (scored). Each seed goes
-through `compress_embeddings`; beside it the student as cut, and one from random weights that is
-trained alike. The time is that of the whole call: map, teacher's embeddings, training, scores,
-export. The teacher's embeddings are computed again for each seed, as for a first student.
+ENCODER is all-MiniLM-L6-v2 as sentence-transformers saves it. DATA holds text/train.parquet, of
+which so many sentences are taken; own/stsb_train.csv, both columns, without scores; and
+own/stsb_dev.csv, which is scored. Each seed goes through `compress_embeddings`, in one epoch.
+Compared with it: the student as cut, and the same student trained alike from random weights.
+Minutes are those of `compress_embeddings` alone: layer map, teacher's embeddings, training,
+scores, export. They mean something on a quiet machine, and if nothing was resumed. Each seed has a
+home of its own in FOLDER, so that the teacher's embeddings are computed each time.
 """
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import random
+import re
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet
+from transformers import AutoModel
+
+from distilkit.compress.embedding_scores import measure_embeddings
+from distilkit.compress.embeddings import (
+    TRAINING,
+    compress_embeddings,
+    distil_embeddings,
+    divide,
+)
+from distilkit.data.own_task import task_from
+from distilkit.models.sentence_encoder import load_sentence_encoder
+from distilkit.run import Run, environment, run_folder
+from distilkit.student import random_student_like, student_from_teacher
+
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"'(])")
+CHARACTERS = range(20, 401)  # of a sentence; others are headings, tables, or badly divided
+LENGTH = 128  # tokens
+
+
+def sentences(data: Path, count: int) -> list[str]:
+    """Draw sentences of the text, and add those of STS-B's training pairs."""
+    text = pyarrow.parquet.read_table(data / "text" / "train.parquet").column("text")
+    parts = (SENTENCE_END.split(" ".join(each.split())) for each in text.to_pylist())
+    found = [part for each in parts for part in each if len(part) in CHARACTERS]
+    with open(data / "own" / "stsb_train.csv", encoding="utf-8", newline="") as file:
+        pairs = [text for row in csv.reader(file) for text in row[:2]]
+    return [*pairs, *random.Random(0).sample(found, count)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("encoder", type=Path)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--sentences", type=int, default=30_000)
+    parser.add_argument("--out", type=Path, default=Path("embeddings"))
+    options = parser.parse_args()
+
+    texts = sentences(options.data, options.sentences)
+    pairs = task_from(
+        options.data / "own" / "stsb_dev.csv",
+        text_columns=(0, 1),
+        label_column=2,
+        kind="regression",
+    )
+    tables = []
+    for seed in options.seeds:
+        os.environ["DISTILKIT_HOME"] = str((options.out / f"seed-{seed}").resolve())
+        folder = options.out / f"seed-{seed}" / "half"
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        training = replace(TRAINING, epochs=1, seed=seed)
+        began = time.perf_counter()
+        compress_embeddings(
+            options.encoder, texts, folder, training, pairs=pairs, max_length=LENGTH, depth=3
+        )
+        minutes = (time.perf_counter() - began) / 60
+
+        teacher, tokenizer, pooling = load_sentence_encoder(options.encoder)
+        pooling = replace(pooling, max_length=LENGTH)
+        student, *_ = load_sentence_encoder(folder)
+        layers = pd.read_json(folder / "compression.json", typ="series")["layers"]
+        cut = student_from_teacher(teacher, layers)
+        learnt, held_out = divide(texts, pairs)
+        given = (teacher, tokenizer, pooling, learnt, training)
+        run = distil_embeddings(random_student_like(cut, seed), *given, name="random")
+        scratch = AutoModel.from_pretrained(run.model)
+        models = {"teacher": teacher, "student": student, "as cut": cut, "random": scratch}
+        with tempfile.TemporaryDirectory() as exported:
+            table = measure_embeddings(models, tokenizer, pooling, held_out, pairs, Path(exported))
+        result = Run(run_folder("half")).result()
+        table = table.assign(
+            retained=table["score"] / table["score"][0],
+            seed=seed,
+            layers="-".join(map(str, layers)),
+            steps=result["steps"],
+            training_minutes=result["seconds"] / 60,
+            minutes=minutes,
+            commit=environment()["commit"],
+        )
+        print(table.round(4).to_string(index=False), flush=True)
+        tables.append(table)
+        pd.concat(tables).to_csv(options.out / "embeddings.csv", index=False)
+
+
+if __name__ == "__main__":
+    main()
