@@ -111,16 +111,10 @@ def student_from_teacher(
     everything else copied, a classifier's head too; the rest is about BERT.
 
     Copied: word and position embeddings, their LayerNorm, the layers, and the whole head of a
-<<<<<<< HEAD
     masked-language model, token classifier or question answerer. BERT adds its segment-0 token-type
     vector to every token of a single text. DistilBERT has no token types, so that vector is folded
     into the position embeddings. With ``layers = range(depth)`` the student's logits are the
     teacher's.
-=======
-    masked-language model or token classifier. BERT adds its segment-0 token-type vector to every
-    token of a single text. DistilBERT has no token types, so that vector is folded into the
-    position embeddings. With ``layers = range(depth)`` the student's logits are the teacher's.
->>>>>>> 8c0801f (compress takes sentence-transformers models)
 
     Left out: the other token types and the pooler. A DistilBERT sequence classifier has another
     head (a ReLU layer on [CLS]), which is new, from PyTorch's global generator: call

@@ -68,7 +68,8 @@ def batch(length: int = 21) -> dict[str, torch.Tensor]:
 @torch.no_grad()
 def logits_of(model) -> torch.Tensor:
     """Logits of the texts, or of their real tokens; an encoder's hidden states."""
-    logits = model(**inputs_of(model, batch()))[0]
+    out = model(**inputs_of(model, batch()))
+    logits = torch.stack([*out.values()], -1) if "start_logits" in out else out[0]
     return logits if logits.dim() == 2 else logits[batch()["attention_mask"].bool()]
 
 

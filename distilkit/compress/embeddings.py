@@ -30,7 +30,7 @@ from distilkit.compress.embedding_scores import (
     unit,
 )
 from distilkit.compress.hand_over import check_out, write_folder
-from distilkit.config import TrainingConfig
+from distilkit.config import SCALES, TrainingConfig
 from distilkit.data.tasks import Task
 from distilkit.data.teacher_embeddings import teacher_embeddings
 from distilkit.finetuning import input_length, run_finetuning
@@ -46,20 +46,8 @@ MOST_MAPS = 60  # more are not tried
 HELD_OUT = 1000  # texts at most, a tenth of all
 LEAST_TEXTS = 20
 
-TRAINING = TrainingConfig(
-    epochs=4,
-    batch_size=64,
-    micro_batch_size=64,
-    learning_rate=5e-4,
-    betas=(0.9, 0.999),
-    eps=1e-8,
-    weight_decay=0.01,
-    warmup_fraction=0.1,
-    max_grad_norm=1.0,
-    seed=0,
-    log_interval=10,
-    checkpoint_interval=500,
-)
+_BATCH = {"batch_size": 64, "micro_batch_size": 64}
+TRAINING = replace(SCALES["base"].finetuning, epochs=3, learning_rate=5e-4, **_BATCH)
 
 
 def compress_embeddings(
@@ -176,13 +164,8 @@ def distil_embeddings(
         student: an encoder of the teacher's width that reads its tokens; not changed.
         pooling: of both.
     """
-    widths = student.config.hidden_size, teacher.config.hidden_size
-    if widths[0] != widths[1]:
-        raise ValueError(
-            f"the student's width is {widths[0]}, the teacher's {widths[1]}: give a student that "
-            "was made from the teacher"
-        )
-    examples = encoded(texts, tokenizer, pooling, training.seed)
+    longest_first = sorted(texts, key=len, reverse=True)  # the teacher's batches need that
+    examples = encoded(longest_first, tokenizer, pooling, training.seed)
     config = {
         "data": examples.digest(),
         "pooling": asdict(pooling),

@@ -125,17 +125,11 @@ def save_modules(
         settings: the checkpoint whose prompts and similarity hold for this model too.
     """
     types = ["Transformer", "Pooling", *(["Normalize"] if pooling.normalize else [])]
-    modules = [
-        {
-            "idx": i,
-            "name": str(i),
-            "path": f"{i}_{name}" if i else "",
-            "type": f"sentence_transformers.models.{name}",
-        }
-        for i, name in enumerate(types)
-    ]
-    for module in modules[1:]:
-        (folder / module["path"]).mkdir()
+    modules = []
+    for i, name in enumerate(types):
+        path, kind = f"{i}_{name}" if i else "", f"sentence_transformers.models.{name}"
+        modules.append({"idx": i, "name": str(i), "path": path, "type": kind})
+        (folder / path).mkdir(exist_ok=True)
     write_json(folder / MODULES, modules)
     old = {f"pooling_mode_{name}": mode == pooling.mode for mode, name in _MODES.items()}
     width = {"word_embedding_dimension": model.config.hidden_size}

@@ -198,11 +198,12 @@ def test_stored_embeddings(home, folder, texts, monkeypatch):
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
     (file,) = (home / "data" / "cache").glob("embeddings-*/entries.bin")
     damaged = bytearray(file.read_bytes())
-    last = int(np.argsort(-examples.lengths, kind="stable")[-1])
-    damaged[last * 4 * 32] ^= 1
+    damaged[-1] ^= 1
     file.write_bytes(damaged)
     passes.clear()
-    np.testing.assert_allclose(teacher_embeddings(teacher, examples, pooling), expected, atol=1e-6)
+    with pytest.warns(UserWarning, match="part 4"):
+        found = teacher_embeddings(teacher, examples, pooling)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
     assert len(passes) == 1
 
 
@@ -257,10 +258,6 @@ def test_what_does_not_fit_is_refused(home, folder, texts, pairs):
     alone = task_from(pairs, text_columns="one", label_column="score", kind="regression")
     refused("two columns", pairs=alone)
     refused("two columns", pairs=task_from(pairs, text_columns=("one", "two")))
-    teacher, tokenizer, pooling = load_sentence_encoder(folder)
-    narrow = small_bert(2, hidden_size=16).bert
-    with pytest.raises(ValueError, match="width is 16"):
-        distil_embeddings(narrow, teacher, tokenizer, pooling, texts, QUICK, name="narrow")
     assert not (home / "runs").exists()
     assert not (home / "small").exists()
 
