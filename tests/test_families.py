@@ -51,6 +51,8 @@ def model_of(name: str, head: str = "ForMaskedLM"):
     """A random model, every weight of which differs from its initial value."""
     kind, more = MODELS[name]
     config = transformers.AutoConfig.for_model(kind, **SHAPE | more)
+    if head == "ForQuestionAnswering":
+        config.num_labels = 2  # start and end
     torch.manual_seed(0)
     model = getattr(transformers, FAMILIES[kind].classes + head)(config).eval()
     shake(model)
@@ -162,6 +164,17 @@ def test_the_onnx_file_of_a_student_agrees(name, tmp_path):
     file = export_onnx(student, tmp_path / "student.onnx")
     found = torch.from_numpy(onnx_logits(onnx_session(file), batch()))
     torch.testing.assert_close(found, logits_of(student), rtol=0, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_the_onnx_file_of_an_encoder_leaves_out_its_pooler(tmp_path):
+    student = student_from_teacher(model_of("mpnet", ENCODER), (0,))
+    session = onnx_session(export_onnx(student, tmp_path / "student.onnx"))
+    assert [node.name for node in session.get_outputs()] == ["last_hidden_state"]
+    found = torch.from_numpy(onnx_logits(session, batch()))[batch()["attention_mask"].bool()]
+    torch.testing.assert_close(found, logits_of(student), rtol=0, atol=1e-4)
+    weights = sum(w.numel() for name, w in student.named_parameters() if "pooler" not in name)
+    assert (tmp_path / "student.onnx").stat().st_size < 4 * weights + 2**16
 
 
 @of_each

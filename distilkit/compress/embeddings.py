@@ -6,6 +6,7 @@ The student learns the teacher's embeddings of plain texts (Reimers and Gurevych
 
 from __future__ import annotations
 
+import copy
 import logging
 import tempfile
 from collections.abc import Sequence
@@ -33,11 +34,13 @@ from distilkit.compress.hand_over import check_out, write_folder
 from distilkit.config import SCALES, TrainingConfig
 from distilkit.data.tasks import Task
 from distilkit.data.teacher_embeddings import teacher_embeddings
-from distilkit.finetuning import input_length, run_finetuning
+from distilkit.finetuning import input_length
 from distilkit.models.loading import load_model
 from distilkit.models.sentence_encoder import Pooling, embeddings_of, load_sentence_encoder
-from distilkit.run import Run, run_folder, teacher_entry
+from distilkit.processes import processes
+from distilkit.run import Run, as_json, fingerprint, open_run, teacher_entry
 from distilkit.student import default_layers, student_from_teacher
+from distilkit.training_loop import train
 
 log = logging.getLogger("distilkit")
 
@@ -167,30 +170,30 @@ def distil_embeddings(
     longest_first = sorted(texts, key=len, reverse=True)  # the teacher's batches need that
     examples = encoded(longest_first, tokenizer, pooling, training.seed)
     config = {
-        "data": examples.digest(),
-        "pooling": asdict(pooling),
+        "kind": "embeddings",
+        "training": as_json(training),
+        "model": fingerprint(student),
         "teacher": teacher_entry(teacher),
+        "pooling": asdict(pooling),
+        "examples": len(examples),
+        "data": examples.digest(),
     }
-    if not Run(run_folder(name)).finished:
-        examples.labels = teacher_embeddings(teacher, examples, pooling)
 
     def loss(model: PreTrainedModel, batch: dict[str, Any], counts: dict[str, int]) -> Any:
         found, target = embeddings_of(model, batch, pooling), batch["labels"]
         return {"loss": embedding_loss(found, target, counts["targets"], pooling)}
 
-    return run_finetuning(
-        student,
-        tokenizer,
-        examples,
-        training,
-        loss,
-        lambda _: ({}, {}),
-        name=name,
-        task="embeddings",
-        teacher=None,
-        loss_config=None,
-        config=config,
-    )
+    with open_run(name, config, training.log_with) as run:
+        if run.finished:
+            return run
+        examples.labels = teacher_embeddings(teacher, examples, pooling)
+        model = copy.deepcopy(student)
+        summary = train(model, examples, loss, training, run)
+        if processes().is_main_process:
+            model.save_pretrained(run.model)
+            tokenizer.save_pretrained(run.model)
+            run.finish({"kind": "embeddings", **summary})
+    return run
 
 
 def embedding_loss(student: Tensor, teacher: Tensor, count: int, pooling: Pooling) -> Tensor:

@@ -268,22 +268,20 @@ def test_the_command(home, folder, texts, pairs, monkeypatch, capsys):
     pairs.to_csv("pairs.csv", index=False, header=False)
     pd.DataFrame({"a": texts[:40], "b": texts[40:80]}).to_csv("own.csv", index=False)
     (home / "more.txt").write_text("\n".join(texts[80:]))
-    quick = ("--steps", "3", "--batch-size", "8", "--micro-batch-size", "8", "--seed", "5")
-    command = ("compress", str(folder), "--out", "half", "--unlabelled", "more.txt", *quick)
+    command = ("compress", str(folder), "--out", "half", "--unlabelled", "more.txt")
+    data = ("--data", "own.csv", "--text-column", "a", "b", "--max-length", "16", "--depth", "1")
     scored = ("--pairs", "pairs.csv", "--pairs-columns", "0", "1", "2")
-    assert main([*command, *scored]) == 0
+    quick = ("--steps", "3", "--batch-size", "8", "--micro-batch-size", "8", "--seed", "5")
+    assert main([*command, *data, *scored, *quick]) == 0
     out, log = capsys.readouterr()
     assert "agreement" in out
     assert "cosine" in log  # of the layer map
     config = Run(home / "runs" / "half").config()
     assert config["training"]["seed"] == 5
-    assert json.loads((home / "half" / "compression.json").read_text())["max_length"] == 24
+    assert config["examples"] == 54  # of 120, 60 are in the pairs and 6 held out
+    made = json.loads((home / "half" / "compression.json").read_text())
+    assert (made["layers"], made["max_length"]) == ([0], 16)
     assert reference(home / "half", texts[:2]).shape == (2, 32)
-
-    data = ("--data", "own.csv", "--text-column", "a", "b", "--depth", "1", "--max-length", "8")
-    assert main(["compress", str(folder), "--out", "quarter", *data, *quick]) == 0
-    assert json.loads((home / "quarter" / "compression.json").read_text())["layers"] == [0]
-    assert "score" not in pd.read_csv(home / "quarter" / "scores.csv")
 
     small_bert().save_pretrained(home / "bert")
     for wrong, match in (
