@@ -112,22 +112,19 @@ def student_from_teacher(
 
     Copied: word and position embeddings, their LayerNorm, the layers, and the whole head of a
     masked-language model, token classifier or question answerer. BERT adds its segment-0 token-type
-    vector to every token of a single text. DistilBERT has no token types, so that vector is folded
-    into the position embeddings. With ``layers = range(depth)`` the student's logits are the
-    teacher's.
+    vector to every token of a single text. DistilBERT has no token types, so the vector goes into
+    the position embeddings. With ``layers = range(depth)`` the student's logits are the teacher's.
 
     Left out: the other token types and the pooler. A DistilBERT sequence classifier has another
     head (a ReLU layer on [CLS]), which is new, from PyTorch's global generator: call
     ``torch.manual_seed`` before.
 
     Args:
-        teacher: a masked-language model, a classifier or an encoder without a head, of a family
-            in :data:`distilkit.families.FAMILIES`.
+        teacher: of a family in :data:`distilkit.families.FAMILIES`, with one of its heads or none.
         layers: teacher layers to copy, 0-based and ascending; by default :func:`default_layers`.
 
     Returns:
-        A student with the teacher's kind of head, in eval mode, on the teacher's device and in its
-        dtype.
+        A student in eval mode, with the teacher's kind of head, device and dtype.
 
     Raises:
         TypeError: the teacher is of another family, or has another head.
@@ -161,11 +158,9 @@ def student_from_teacher(
 
     student = of_student(config).to(teacher.dtype)
     state = teacher.state_dict()
-    if teacher.base_model is teacher:  # an encoder's names have no prefix
-        copied = student_state_dict({f"bert.{name}": v for name, v in state.items()}, layers)
-        copied = {name.removeprefix("distilbert."): v for name, v in copied.items()}
-    else:
-        copied = student_state_dict(state, layers)
+    own, new = ("bert.", "distilbert.") if teacher.base_model is teacher else ("", "")
+    copied = student_state_dict({own + name: v for name, v in state.items()}, layers)
+    copied = {name.removeprefix(new): v for name, v in copied.items()}
     # the head of these two is BERT's: one linear map
     if of_student.__name__.endswith(("TokenClassification", "QuestionAnswering")):
         head = ("classifier.", "qa_outputs.")
@@ -191,8 +186,8 @@ def _with_layers(teacher: PreTrainedModel, layers: tuple[int, ...]) -> PreTraine
     for name in family.per_layer:
         setattr(config, name, [getattr(config, name)[layer] for layer in layers])
     student = type(teacher)(config).to(teacher.dtype)
-    encoder = "" if teacher.base_model is teacher else f"{teacher.base_model_prefix}."
-    stack = f"{encoder}{family.layers}."
+    stack = "" if teacher.base_model is teacher else f"{teacher.base_model_prefix}."
+    stack += f"{family.layers}."
     state = {}
     for name, value in teacher.state_dict().items():
         number, _, part = name.removeprefix(stack).partition(".")

@@ -278,7 +278,7 @@ def test_the_command(home, folder, texts, pairs, monkeypatch, capsys):
     assert "cosine" in log  # of the layer map
     config = Run(home / "runs" / "half").config()
     assert config["training"]["seed"] == 5
-    assert config["examples"] == 54  # of 120, 60 are in the pairs and 6 held out
+    assert config["examples"] == 54  # 60 of 120 are in the pairs, 6 held out
     made = json.loads((home / "half" / "compression.json").read_text())
     assert (made["layers"], made["max_length"]) == ([0], 16)
     assert reference(home / "half", texts[:2]).shape == (2, 32)
