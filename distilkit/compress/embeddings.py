@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -160,8 +160,9 @@ def distil_embeddings(
 ) -> Run:
     """Train a copy of the student on the teacher's embeddings of texts.
 
-    The loss is 1 − cosine where embeddings are normalised, else the squared error. A finished run
-    of this name and configuration is returned at once, an unfinished one resumes.
+    The loss is 1 − cosine where embeddings are normalised, else the squared error; there is no
+    dropout. A finished run of this name and configuration is returned at once, an unfinished one
+    resumes.
 
     Args:
         student: an encoder of the teacher's width that reads its tokens; not changed.
@@ -188,6 +189,9 @@ def distil_embeddings(
             return run
         examples.labels = teacher_embeddings(teacher, examples, pooling)
         model = copy.deepcopy(student)
+        for module in model.modules():  # the targets have no noise to overfit to
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
         summary = train(model, examples, loss, training, run)
         if processes().is_main_process:
             model.save_pretrained(run.model)
@@ -227,19 +231,16 @@ def rank_layer_maps(
 
 
 def candidate_maps(teacher_layers: int, depth: int | None = None) -> list[tuple[int, ...]]:
-    """Return the layer maps worth trying, :data:`MOST_MAPS` at most; each begins with layer 0.
+    """Return the layer maps from the first layer to the last in steps that differ by one at most.
 
-    All such maps; if they are too many, those with even steps to the last layer, which differ by
-    one at most; if these are too many, the default map.
+    The default map alone if they are more than :data:`MOST_MAPS`.
     """
     default = default_layers(teacher_layers, depth)
-    n, k = teacher_layers, len(default)
-    if comb(n - 1, k - 1) <= MOST_MAPS:
-        return [(0, *rest) for rest in combinations(range(1, n), k - 1)]
-    step, longer = divmod(n - 1, k - 1)
-    if comb(k - 1, longer) > MOST_MAPS:
+    steps = len(default) - 1
+    size, longer = divmod(teacher_layers - 1, max(steps, 1))
+    if not steps or comb(steps, longer) > MOST_MAPS:
         return [default]
     return [
-        tuple(sum(step + (i in chosen) for i in range(end)) for end in range(k))
-        for chosen in combinations(range(k - 1), longer)
+        tuple(sum(size + (i in chosen) for i in range(end)) for end in range(steps + 1))
+        for chosen in combinations(range(steps), longer)
     ]
