@@ -88,12 +88,11 @@ def estimate(axes: Axes, y: float, value: float, low: float, high: float) -> Non
     axes.plot(value, y, "o", markersize=4.5, color=colour)
 
 
-def signed_value(axes: Axes, x: float, y: float, *, below: bool = False) -> None:
-    """Write x with its sign next to the point (x, y)."""
+def signed_value(axes: Axes, x: float, y: float) -> None:
+    """Write x with its sign above the point (x, y)."""
     text = f"{x:+.1f}".replace("-", "−")
-    shift, va = ((0, -4.5), "top") if below else ((0, 3.5), "bottom")
     look = {"textcoords": "offset points", "bbox": white_box(0.4)}
-    axes.annotate(text, (x, y), shift, ha="center", va=va, **look)
+    axes.annotate(text, (x, y), (0, 3.5), ha="center", va="bottom", **look)
 
 
 def upright_text(axes: Axes, x: float, text: str, **look) -> None:

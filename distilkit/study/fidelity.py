@@ -38,8 +38,6 @@ def compare_runs(
     *,
     teacher: str = "teacher",
     student: str = "distilled",
-    split: str = "validation",
-    prefix: str = "",
 ) -> pd.DataFrame:
     """Compare the stored predictions of two arms of :func:`distilkit.study.arms.finetune_arms`.
 
@@ -47,7 +45,6 @@ def compare_runs(
         scale: tasks and seeds.
         tokenizer: of both arms.
         teacher, student: the arms.
-        split, prefix: as for that function.
 
     Returns:
         The tables of :func:`compare_answers`, concatenated, with a column ``seed``.
@@ -59,10 +56,10 @@ def compare_runs(
     tables = []
     for task in scale.tasks:
         description = get_task(task)
-        measured = getattr(description, split)[0]
+        measured = description.validation[0]
         data = load_task(scale, task)[measured]
         for seed in scale.seeds:
-            names = (run_name(prefix, scale, task, arm, seed) for arm in (teacher, student))
+            names = (run_name("", scale, task, arm, seed) for arm in (teacher, student))
             runs = [Run(home() / "runs" / name) for name in names]
             logits = [run.predictions()[measured] for run in runs]
             examples, _ = (
