@@ -8,7 +8,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForMaskedLM, PreTrainedModel
 
-from distilkit.fused_loss import CHUNK_ELEMENTS, GPU_CHUNK
+from distilkit.fused_loss import CHUNK_ELEMENTS
 from distilkit.measure.size import parameter_count
 
 # Numbers that a layer stores for its backward pass, for each token and unit of width: inputs of the
@@ -16,7 +16,7 @@ from distilkit.measure.size import parameter_count
 # and after GELU), dropout's masks and results. Fitted to measured peaks.
 STORED_PER_UNIT = 30
 # The same for each token, head and attended position: attention's softmax, its dropout and the
-# result of both. A GPU's fused attention stores none of them.
+# result of both. (A GPU's fused attention stores none of them: there it takes less.)
 STORED_PER_ATTENTION = 2.25
 
 
@@ -49,12 +49,7 @@ def flops_per_token(teacher: Any, student: Any, length: int, share_of_rows: floa
 
 
 def step_bytes(
-    teacher: PreTrainedModel,
-    student: PreTrainedModel,
-    batch_size: int,
-    length: int,
-    *,
-    fused_attention: bool = False,
+    teacher: PreTrainedModel, student: PreTrainedModel, batch_size: int, length: int
 ) -> float:
     """Bytes that teacher, student and a micro-batch occupy at once, in float32.
 
@@ -64,12 +59,11 @@ def step_bytes(
 
     Args:
         teacher, student: masked language models; the meta device will do.
-        fused_attention: the device stores no attention maps (a GPU).
     """
     config, tokens = student.config, batch_size * length
     width, vocabulary = config.hidden_size, config.vocab_size
-    attention = 0 if fused_attention else STORED_PER_ATTENTION * config.num_attention_heads * length
+    attention = STORED_PER_ATTENTION * config.num_attention_heads * length
     stored = tokens * config.num_hidden_layers * (STORED_PER_UNIT * width + attention)
-    chunk = min(CHUNK_ELEMENTS * (GPU_CHUNK if fused_attention else 1), tokens * vocabulary)
+    chunk = min(CHUNK_ELEMENTS, tokens * vocabulary)
     head = 2 * chunk + vocabulary * width + 3 * tokens * width
     return 4.0 * (4 * parameter_count(student) + parameter_count(teacher) + stored + head)

@@ -5,7 +5,6 @@ import re
 import textwrap
 import unicodedata
 
-import numpy as np
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
@@ -41,27 +40,16 @@ def shorten(label, width_pt: float, **font) -> str:
 
 
 def wrap(label, width_pt: float, max_lines: int | None = None, **font) -> str:
-    """`label` in lines of similar length and at most `width_pt`, with an ellipsis where needed.
+    """`label` in lines of at most `width_pt`, with an ellipsis where needed.
 
     Lines end at spaces or after `-`, `_` and `/`.
     """
-    pieces = re.findall(r"[^\s/_-]*[/_-]+|[^\s/_-]+|\s+", clean(label))
-
-    def fill(width: float) -> list[str]:
-        lines = [""]
-        for piece in pieces:
-            full = text_width_pt((lines[-1] + piece).rstrip(), **font) > width
-            if full and lines[-1] and len(lines) != max_lines:
-                lines.append("")
-            lines[-1] += piece if lines[-1] else piece.lstrip()
-        return lines
-
-    lines = fill(width_pt)
-    for width in np.arange(width_pt - 2, width_pt / 2, -2):
-        narrower = fill(width)
-        if len(narrower) > len(lines) or any(text_width_pt(t, **font) > width for t in narrower):
-            break
-        lines = narrower
+    lines = [""]
+    for piece in re.findall(r"[^\s/_-]*[/_-]+|[^\s/_-]+|\s+", clean(label)):
+        full = text_width_pt((lines[-1] + piece).rstrip(), **font) > width_pt
+        if full and lines[-1] and len(lines) != max_lines:
+            lines.append("")
+        lines[-1] += piece if lines[-1] else piece.lstrip()
     return "\n".join(shorten(line, width_pt, **font) for line in lines)
 
 
