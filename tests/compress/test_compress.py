@@ -13,6 +13,7 @@ import pytest
 import scipy.stats
 import sklearn.metrics
 from datasets import Dataset
+from exported_once import exported_once
 from toy_models import small_bert
 from transformers import pipeline
 
@@ -44,13 +45,19 @@ def table(kind: str, texts: list[str]) -> pd.DataFrame:
 
 def fine_tuned(home, tokenizer, texts: list[str], kind: str) -> tuple[Task, str]:
     """A task, and the folder of a model fine-tuned on it, with a card."""
-    small_bert().save_pretrained(home / "bert")
+    small_bert(2).save_pretrained(home / "bert")
     task = task_from(table(kind, texts), text_columns="body", label_column="answer", name=kind)
     model = classifier(home / "bert", task, seed=0)
     run = finetune(model, tokenizer, task, task.data, QUICK, name=f"teacher-{kind}")
     card = "---\nlicense: mit\nbase_model: owner/bert\nlanguage: en\n---\nabout"
     (run.model / "README.md").write_text(card)
     return task, str(run.model)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def each_model_exported_once(tmp_path_factory):
+    with exported_once(tmp_path_factory.mktemp("exported")):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +67,7 @@ def small(tmp_path_factory, tokenizer, texts):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DISTILKIT_HOME", str(home))
         task, teacher = fine_tuned(home, tokenizer, texts, "classes")
-        yield home, task, teacher, compress(teacher, task, home / "small", QUICK, depth=2)
+        yield home, task, teacher, compress(teacher, task, home / "small", QUICK, depth=1)
 
 
 def check_folder(folder, result) -> None:
@@ -74,7 +81,7 @@ def check_folder(folder, result) -> None:
     assert same["teacher", "torch fp32"] == pytest.approx(same["teacher", "onnx fp32"])
     for name in ("config.json", "model.safetensors", "onnx/model_quantized.onnx", "README.md"):
         assert (folder / name).is_file()
-    assert json.loads((folder / "config.json").read_text())["n_layers"] == 2
+    assert json.loads((folder / "config.json").read_text())["n_layers"] == 1
     assert pd.read_csv(folder / "scores.csv").shape[0] == 6
 
 
@@ -88,7 +95,7 @@ def test_a_classifier_becomes_a_folder(small):
 @pytest.mark.parametrize("kind", ["labels", "words"])
 def test_so_do_other_kinds(home, tokenizer, texts, kind):
     task, teacher = fine_tuned(home, tokenizer, texts, kind)
-    check_folder(home / "other", compress(teacher, task, home / "other", QUICK, depth=2))
+    check_folder(home / "other", compress(teacher, task, home / "other", QUICK, depth=1))
 
 
 @pytest.mark.slow
@@ -111,7 +118,7 @@ def test_without_labels_agreement_is_what_there_is(small):
     texts = [text for part in task.data.values() for text in part["body"][:]]
     alone = task_from(pd.DataFrame({"text": texts}), labels=task.labels, name="alone")
     with pytest.warns(UserWarning, match="no training example has a label"):
-        result = compress(teacher, alone, home / "alone", QUICK, depth=2)
+        result = compress(teacher, alone, home / "alone", QUICK, depth=1)
     assert "score" not in result
     assert result.agreement[0] == pytest.approx(1)
     assert result.calibration_error.between(0, 1).all()
@@ -148,7 +155,7 @@ def test_the_run_remembers_its_teacher_and_a_moved_one_is_the_same(small):
     assert Run(home / "runs" / "small").config()["teacher"]["name"] == teacher
     shutil.copytree(teacher, home / "moved")
     rows = (home / "runs" / "small" / "metrics.jsonl").read_bytes()
-    compress(home / "moved", task, home / "small", QUICK, depth=2)
+    compress(home / "moved", task, home / "small", QUICK, depth=1)
     assert (home / "runs" / "small" / "metrics.jsonl").read_bytes() == rows
 
 
@@ -220,7 +227,7 @@ def test_a_model_agrees_with_itself(small, tokenizer):
 def test_a_finished_run_is_read_again(small):
     home, task, teacher, first = small
     rows = (Run(home / "runs" / "small").path / "metrics.jsonl").read_text()
-    again = compress(teacher, task, home / "small", QUICK, depth=2)
+    again = compress(teacher, task, home / "small", QUICK, depth=1)
     assert (Run(home / "runs" / "small").path / "metrics.jsonl").read_text() == rows
     with pytest.raises(FileExistsError, match="'small'"):
         compress(teacher, task, home / "small", QUICK, depth=2, name="another")

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from exported_once import exported_once
 from fewer_rows import fewer_rows
 from scipy.stats import pearsonr
 from toy_models import small_bert
@@ -47,6 +48,12 @@ pytestmark = pytest.mark.slow
 
 TINY = SCALES["tiny"]
 VARIANTS = ["teacher", "1 layer", "1 layer, 50 % kept"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def each_model_exported_once(tmp_path_factory):
+    with exported_once(tmp_path_factory.mktemp("exported")):
+        yield
 
 
 @pytest.fixture(scope="module")
