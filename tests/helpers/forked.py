@@ -12,7 +12,13 @@ import signal
 import socket
 import sys
 import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import pytest
+from jupyter_client.provisioning import local_provisioner
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
@@ -21,17 +27,32 @@ _CONTEXT.set_forkserver_preload(
         "distilkit.distillation",
         "distilkit.finetuning",
         "distilkit.data.sources",
+        "ipykernel.kernelapp",
+        "pandas",
     ]
 )
 
 
 class Forked:
-    """``python COMMAND`` with the methods of a Popen; `output()` is what it has printed."""
+    """``python COMMAND`` with the methods of a Popen; `output()` is what it has printed.
 
-    def __init__(self, command: list[str], env: dict[str, str] | None = None) -> None:
+    That is stdout and stderr, or stdout alone if `errors`, a file for stderr, is given.
+    """
+
+    stdin = stdout = stderr = None
+
+    def __init__(
+        self,
+        command: list[str],
+        env: dict[str, str] | None = None,
+        cwd: str | None = None,
+        errors: Path | None = None,
+    ) -> None:
         descriptor, self._output = tempfile.mkstemp()
         os.close(descriptor)
-        arguments = [*map(str, command)], dict(os.environ if env is None else env), self._output
+        environment = dict(os.environ if env is None else env)
+        files = self._output, str(errors or self._output)
+        arguments = [*map(str, command)], environment, cwd or os.getcwd(), files
         self._process = _CONTEXT.Process(target=_become, args=arguments)
         self._process.start()
         self.pid = self._process.pid
@@ -47,7 +68,8 @@ class Forked:
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):  # ended since
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
@@ -76,14 +98,31 @@ def finish_ranks(ranks: list[Forked]) -> tuple[list[int], str]:
             rank.kill()
 
 
-def _become(command: list[str], environment: dict[str, str], output: str) -> None:
+@contextmanager
+def forked_kernels() -> Iterator[None]:
+    """Jupyter's kernels are such processes too: each is forked, and is real in all else."""
+
+    def launch(command: list[str], *, env=None, cwd=None, **_) -> Forked:
+        kernel = Forked(command[1:], env, cwd)
+        while os.getpgid(kernel.pid) != kernel.pid:  # Jupyter kills the group that it finds
+            time.sleep(0.001)
+        return kernel
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local_provisioner, "launch_kernel", launch)
+        yield
+
+
+def _become(
+    command: list[str], environment: dict[str, str], cwd: str, files: tuple[str, str]
+) -> None:
     os.setsid()  # a signal to its group reaches it and its children alone
+    os.chdir(cwd)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background ignore it
     os.environ.clear()
     os.environ.update(environment)
-    sink = os.open(output, os.O_WRONLY | os.O_APPEND)
-    os.dup2(sink, 1)
-    os.dup2(sink, 2)
+    for stream, file in enumerate(files, start=1):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT), stream)
     try:
         _run(*command)
     except KeyboardInterrupt:  # as the interpreter ends

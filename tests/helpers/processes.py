@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import textwrap
 import time
+
+from forked import Forked
 
 from distilkit.run import Run
 
@@ -33,19 +34,28 @@ def kill_when(process, ready, signal_number=signal.SIGKILL) -> int:
         process.wait()
 
 
+# They read the environment when they are imported, so a client imports them itself.
+_FRESH = """
+import sys, warnings
+warnings.simplefilter("ignore")
+packages = {"accelerate", "distilkit", "huggingface_hub", "tokenizers", "transformers"}
+for name in [*sys.modules]:
+    if name.partition(".")[0] in packages:
+        del sys.modules[name]
+"""
+
+
 def client(code, cache, endpoint="http://127.0.0.1:9", timeout=240, **environment):
     """Run code in a new process: (exit status, standard output, standard error)."""
     own = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
     own |= {"HF_HOME": str(cache / "hf"), "DISTILKIT_HOME": str(cache), "HF_ENDPOINT": endpoint}
     own |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", **environment}
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code)],
-        env=own,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
-    return done.returncode, done.stdout.strip(), done.stderr
+    errors = cache / f"stderr-{time.monotonic_ns()}"
+    process = Forked(["-c", _FRESH + textwrap.dedent(code)], own, errors=errors)
+    try:
+        return process.wait(timeout), process.output().strip(), errors.read_text()
+    finally:
+        process.kill()
 
 
 class Died(BaseException):
