@@ -20,6 +20,32 @@ os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
 
 
+# With `--dist loadfile` a file stays with one worker: the long ones start first, in this order,
+# so that no worker begins one when the other has nothing left.
+LONGEST = [
+    "e2e/test_notebooks.py",
+    "e2e/test_hub_scales.py",
+    "e2e/test_browser.py",
+    "compress/test_frontier.py",
+    "compress/test_compress.py",
+    "compress/test_onnx_export.py",
+    "e2e/test_faults.py",
+    "e2e/test_distributed.py",
+    "test_training_loop.py",
+    "test_finetuning.py",
+    "e2e/test_wheel.py",
+    "study/test_study.py",
+    "cli/test_run_notebooks.py",
+    "cli/test_doctor.py",
+    "plots/test_plots.py",
+]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {ROOT / "tests" / name: i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
+
+
 @pytest.fixture
 def home(tmp_path, monkeypatch) -> Path:
     """A fresh DISTILKIT_HOME: runs, caches and figures of this test only."""

@@ -9,15 +9,16 @@ import nbformat
 import pandas as pd
 import pytest
 from fewer_rows import fewer_rows
-from kernels import SHORT_MEASURING, kernels_run_first
+from kernels import SHORT_MEASURING, forked_kernels, kernels_run_first
 from paths import ROOT
+from toy_models import first_layers
 
 from distilkit.cli.run_notebooks import numbered_notebooks, run_notebooks
 from distilkit.config import SHIPPED
 
 NOTEBOOKS = numbered_notebooks(ROOT / "notebooks")
 
-# Run by every kernel before the first cell: the tiny scale, shorter and with fewer rows.
+# Run by every kernel before the first cell: the tiny scale, shorter, with fewer rows and layers.
 SHORTER = """
 import warnings
 from dataclasses import replace
@@ -25,6 +26,7 @@ import distilkit.config as config
 tiny = config.SCALES["tiny"]
 config.SCALES["tiny"] = replace(
     tiny,
+    teacher=str(config.home() / "teacher"),
     text=str(config.home() / "text"),
     glue=str(config.home() / "glue"),
     tasks=("cola", "mnli", "stsb", "wnli"),
@@ -62,9 +64,10 @@ FIGURES = {
 def executed(tmp_path_factory):
     """The whole sequence, run once in a home of its own: (home, executed notebooks by name)."""
     home = tmp_path_factory.mktemp("home")
+    first_layers(SHIPPED / "teacher", home / "teacher", 2)
     fewer_rows(SHIPPED / "text", home / "text", 80)
     fewer_rows(SHIPPED / "glue", home / "glue", 60)
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, forked_kernels():
         patch.setenv("DISTILKIT_HOME", str(home))
         patch.setenv("IPYTHONDIR", kernels_run_first(home / "ipython", SHORTER + SHORT_MEASURING))
         copies = run_notebooks(NOTEBOOKS, out=home / "executed", scale="tiny")

@@ -12,13 +12,8 @@ import signal
 import socket
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-
-import pytest
-from jupyter_client.provisioning import local_provisioner
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
@@ -96,21 +91,6 @@ def finish_ranks(ranks: list[Forked]) -> tuple[list[int], str]:
     finally:
         for rank in ranks:
             rank.kill()
-
-
-@contextmanager
-def forked_kernels() -> Iterator[None]:
-    """Jupyter's kernels are such processes too: each is forked, and is real in all else."""
-
-    def launch(command: list[str], *, env=None, cwd=None, **_) -> Forked:
-        kernel = Forked(command[1:], env, cwd)
-        while os.getpgid(kernel.pid) != kernel.pid:  # Jupyter kills the group that it finds
-            time.sleep(0.001)
-        return kernel
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(local_provisioner, "launch_kernel", launch)
-        yield
 
 
 def _become(

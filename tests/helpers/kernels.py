@@ -2,7 +2,30 @@
 
 from __future__ import annotations
 
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
+from forked import Forked
+from jupyter_client.provisioning import local_provisioner
+
+
+@contextmanager
+def forked_kernels() -> Iterator[None]:
+    """Kernels are forked from a process that has imported the libraries; else they are real."""
+
+    def launch(command: list[str], *, env=None, cwd=None, **_) -> Forked:
+        kernel = Forked(command[1:], env, cwd)
+        while os.getpgid(kernel.pid) != kernel.pid:  # Jupyter kills the group that it finds
+            time.sleep(0.001)
+        return kernel
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local_provisioner, "launch_kernel", launch)
+        yield
 
 
 def kernels_run_first(folder: Path, code: str) -> str:

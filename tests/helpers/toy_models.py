@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,16 @@ def shake(model: torch.nn.Module, size: float = 0.1) -> None:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * size)
+
+
+def first_layers(checkpoint: Path, folder: Path, layers: int) -> Path:
+    """A copy of a BERT's folder with its first layers alone."""
+    shutil.copytree(checkpoint, folder)
+    model = BertForMaskedLM.from_pretrained(folder)
+    model.bert.encoder.layer = model.bert.encoder.layer[:layers]
+    model.config.num_hidden_layers = layers
+    model.save_pretrained(folder)
+    return folder
 
 
 # of a layer: the matrices that read the heads' outputs and the units' activations
