@@ -17,7 +17,6 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from distilkit.config import TrainingConfig
-from distilkit.data.documents import log
 from distilkit.data.examples import NOT_A_WORD, Examples
 from distilkit.data.task_loss import PADDING, target_logits
 from distilkit.data.tasks import Task
@@ -77,11 +76,6 @@ class TeacherLogits:
         self.places = np.stack([ends - rows, ends], axis=1)  # [examples, 2] rows of the file
         self.shape = (int(rows.sum()), task.outputs)
         sizes = [4 * int(rows[part].sum()) * task.outputs for part in parts]
-        if processes().is_main_process and not self.path.exists():
-            log.info(
-                "%s: the teacher answers %s texts once: %.1f MB on disk in %s, mapped into memory",
-                *(task.name, f"{len(order):,}", sum(sizes) / 1e6, self.path),
-            )
 
         def compute(number: int, bar: tqdm) -> bytes:
             ids = parts[number]

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -54,14 +55,20 @@ def write_missing(
     Raises:
         OSError: the disk is too small, before or during the work; says how much it takes.
     """
-    processes()  # all meet here, which one at the lock could not
+    state = processes()  # all meet here, which one at the lock could not
     folder.mkdir(parents=True, exist_ok=True)
+    file, size = folder / "entries.bin", sum(sizes)
+    if state.is_main_process and not (file.exists() and file.stat().st_size >= size):
+        tqdm.write(
+            f"the teacher runs once: {size / 1e6:.1f} MB on disk in {folder}, mapped into memory",
+            file=sys.stderr,
+        )
     with filelock.FileLock(folder / ".lock"):
         if (done := _intact_parts(folder, sizes)) == len(sizes):
             return
         write_json(folder / "about.json", about)
         bar = tqdm(desc="run the teacher", total=sum(work), initial=sum(work[:done]), leave=False)
-        with bar, eval_mode(teacher, device=processes().device), torch.no_grad():
+        with bar, eval_mode(teacher, device=state.device), torch.no_grad():
             _write(folder, sizes, done, lambda part: compute(part, bar))
 
 
