@@ -89,13 +89,14 @@ sys.exit(main(sys.argv[2:]))
 
 @pytest.fixture(scope="module")
 def given(tmp_path_factory, tokenizer, texts):
-    return teacher_and_text(tmp_path_factory.mktemp("given"), tokenizer, texts * 40)
+    return teacher_and_text(tmp_path_factory.mktemp("given"), tokenizer, texts)
 
 
 @pytest.mark.faults
 @pytest.mark.processes
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs RLIMIT_AS and /proc")
-def test_the_command_ends_with_what_to_try_and_not_with_a_traceback(home, given):
+def test_the_command_ends_with_what_to_try_and_not_with_a_traceback(home, tokenizer, texts):
+    given = teacher_and_text(home, tokenizer, texts * 40)
     sizes = ["--batch-size", "4096", "--micro-batch-size", "4096", "--steps", "2"]
     limited = Forked(["-c", LIMITED, str(ROOT), "distil", *given, *sizes])
     assert limited.wait() == 2, limited.output()
@@ -115,6 +116,25 @@ MOMENTS = {  # where, the how-manieth call
 }
 
 
+def short(given) -> list[str]:
+    return ["distil", *given, "--batch-size", "8", "--micro-batch-size", "4", "--steps", "6"]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory, given) -> tuple[str, list[int]]:
+    """Hash of the weights, and the steps of the rows, of a run that no signal reaches."""
+    home = tmp_path_factory.mktemp("uninterrupted")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DISTILKIT_HOME", str(home))
+        patch.setattr(config, "SCALES", {"tiny": TINY})
+        assert main([*short(given), "--name", "never"]) == 0
+        return ended(Run(home / "runs" / "never"))
+
+
+def ended(run: Run) -> tuple[str, list[int]]:
+    return file_sha256(run.model / "model.safetensors"), [row["step"] for row in run.rows()]
+
+
 @pytest.fixture
 def interruptible():
     """SIGINT as a process has it by itself; what runs these tests may have switched it off."""
@@ -127,7 +147,7 @@ def interruptible():
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_signal_at_any_moment_ends_with_its_status_and_can_be_gone_on_from(
-    home, given, monkeypatch, interruptible, moment, number
+    home, given, uninterrupted, monkeypatch, interruptible, moment, number
 ):
     owner, name, wanted = MOMENTS[moment]
     real, calls = getattr(owner, name), []
@@ -138,25 +158,20 @@ def test_a_signal_at_any_moment_ends_with_its_status_and_can_be_gone_on_from(
             os.kill(os.getpid(), number)
         return real(*arguments, **options)
 
-    command = ["distil", *given, "--batch-size", "8", "--micro-batch-size", "4", "--steps", "6"]
+    command = [*short(given), "--name", "signalled"]
     monkeypatch.setattr(config, "SCALES", {"tiny": TINY})
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, signalled)
         try:
-            status = main([*command, "--name", "signalled"])
+            status = main(command)
         except SystemExit as exit:
             status = exit.code
     assert status == {signal.SIGTERM: 143, signal.SIGINT: 130}[number]
     assert len(calls) >= wanted
     assert not Run(home / "runs" / "signalled").finished
 
-    for name in ("signalled", "never"):
-        assert main([*command, "--name", name]) == 0
-    ours, theirs = (Run(home / "runs" / name) for name in ("signalled", "never"))
-    assert file_sha256(ours.model / "model.safetensors") == file_sha256(
-        theirs.model / "model.safetensors"
-    )
-    assert [row["step"] for row in ours.rows()] == [row["step"] for row in theirs.rows()]
+    assert main(command) == 0
+    assert ended(Run(home / "runs" / "signalled")) == uninterrupted
 
 
 @pytest.mark.faults
