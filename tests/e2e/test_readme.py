@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fewer_rows import fewer_rows
 from paths import ROOT
 
-from distilkit.cli.main import build_parser
-from distilkit.config import SCALES
+from distilkit.cli import run_notebooks
+from distilkit.cli.main import build_parser, main
+from distilkit.config import SCALES, SHIPPED
+from distilkit.data.own_task import task_from
+from distilkit.finetuning import classifier
+from distilkit.models.loading import load_tokenizer
+from distilkit.study import cost
 
 README = ROOT / "README.md"
-FOLDERS = ("", "data", "data/results", "data/tiny/teacher", "distilkit", "distilkit/measure")
-READMES = [ROOT / folder / "README.md" for folder in (*FOLDERS, "figures", "tests")]
+FOLDERS = ("data", "data/results", "data/tiny/make", "data/tiny/teacher", "distilkit")
+READMES = [ROOT / each / "README.md" for each in ("", *FOLDERS, "distilkit/measure", "figures")]
+READMES += [ROOT / "tests" / "README.md"]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PACKAGE_README = ROOT / "distilkit" / "README.md"
 
 
@@ -39,9 +49,23 @@ def test_the_readme_is_short():
     assert len(text.splitlines()) <= 190
 
 
-@pytest.mark.parametrize("path", READMES, ids=relative)
+def text_of(path: Path) -> str:
+    """A Markdown file's text, or that of a notebook's Markdown cells."""
+    if path.suffix == ".md":
+        return path.read_text("utf-8")
+    cells = json.loads(path.read_text("utf-8"))["cells"]
+    return "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+
+
+def test_every_markdown_file_is_checked():
+    listed = ["git", "-C", str(ROOT), "ls-files", "*.md"]
+    files = subprocess.run(listed, capture_output=True, text=True).stdout.split()
+    assert {ROOT / file for file in files} <= set(READMES)
+
+
+@pytest.mark.parametrize("path", [*READMES, *NOTEBOOKS], ids=relative)
 def test_relative_links_lead_somewhere(path):
-    text = path.read_text("utf-8")
+    text = text_of(path)
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         if target.startswith(("http://", "https://")):
             continue
@@ -49,7 +73,7 @@ def test_relative_links_lead_somewhere(path):
         place = path.parent / file if file else path
         assert place.exists(), target
         if heading:
-            headings = re.findall(r"^#+ (.+)$", place.read_text("utf-8"), re.MULTILINE)
+            headings = re.findall(r"^#+ (.+)$", text_of(place), re.MULTILINE)
             anchors = {re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings}
             assert heading in anchors, target
 
@@ -74,11 +98,26 @@ def test_the_readme_has_the_commands_that_matter():
     assert sum("-m distilkit" in command for command in called) >= 6
 
 
-def test_python_blocks_run_as_pasted(home, monkeypatch):
-    """At the tiny scale, with fewer steps; the second block goes on where the first one ends."""
+@pytest.fixture
+def toy_scale(home, monkeypatch):
+    """The tiny scale with two steps, few rows and two tasks, in an empty working folder."""
     tiny = SCALES["tiny"]
-    toy = replace(tiny, distillation=replace(tiny.distillation, steps=2, eval_interval=2))
+    toy = replace(
+        tiny,
+        text=str(fewer_rows(SHIPPED / "text", home / "text", 80)),
+        glue=str(fewer_rows(SHIPPED / "glue", home / "glue", 40)),
+        tasks=("cola", "sst2"),
+        distillation=replace(tiny.distillation, steps=2, eval_interval=2),
+        finetuning=replace(tiny.finetuning, steps=2),
+    )
     monkeypatch.setitem(SCALES, "tiny", toy)
+    monkeypatch.setattr(cost, "TIMED", 1)
+    monkeypatch.chdir(home)
+    return toy
+
+
+def test_python_blocks_run_as_pasted(home, toy_scale):
+    """The second block goes on where the first one ends."""
     examples = blocks(README, "python")
     assert len(examples) == 2
     names: dict = {}
@@ -86,6 +125,39 @@ def test_python_blocks_run_as_pasted(home, monkeypatch):
         exec(compile(example, "README.md", "exec"), names)
     assert len(names["run"].metrics()) > 0
     assert (home / "runs" / "watched" / "result.json").is_file()
+
+
+@pytest.mark.slow
+def test_commands_run_in_their_order(home, toy_scale, monkeypatch):
+    """Each distilkit command of the page, as typed; the rest is pip's, venv's and make's."""
+    monkeypatch.setattr(run_notebooks, "run_notebooks", notebooks_were_run)
+    (home / "my.csv").write_text(
+        "text,team\n"
+        + "".join(f"the cook sold {i} fish,{('north', 'south')[i % 2]}\n" for i in range(40))
+    )
+    own = task_from("my.csv", text_columns="text", label_column="team")
+    classifier(toy_scale.teacher, own, seed=0).save_pretrained("my-classifier")
+    load_tokenizer(toy_scale.teacher).save_pretrained("my-classifier")
+
+    verbs = []
+    for words in commands(README):
+        if "make" in words:
+            target = words[words.index("make") + 1]
+            subprocess.run(["make", "-n", target], cwd=ROOT, check=True, capture_output=True)
+        elif "distilkit" in words and "pip" not in words:
+            verb, *rest = words[words.index("distilkit") + 1 :]
+            assert main([verb, *rest]) == 0, words
+            verbs.append(verb)
+    assert len(verbs) >= 8
+    assert (home / "runs" / "first" / "result.json").is_file()
+    assert (home / "small" / "README.md").is_file()
+    assert (home / "figures" / "tiny" / "report.html").is_file()
+    assert len(list((home / "my-notebooks").glob("*.ipynb"))) == len(NOTEBOOKS)
+
+
+def notebooks_were_run(out: Path, scale: str) -> None:
+    """Stands for the sequence, which `test_notebooks.py` executes."""
+    (SCALES[scale].figures / "results.csv").write_text("arm,macro\nteacher,80\ndistilled,78\n")
 
 
 def test_every_module_has_its_line_in_the_package_readme():
