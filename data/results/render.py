@@ -177,7 +177,7 @@ def teacher_card_table() -> str:
 
 
 def layer_maps() -> pd.DataFrame:
-    """A row a map, best first: scores as cut and after training, means over seeds."""
+    """A row a map, best first: scores untrained and trained, means over seeds."""
     return table("layer_maps").groupby("layers").mean().sort_values("soft_target")
 
 
@@ -194,15 +194,19 @@ def layer_map_table() -> str:
         ]
         for layers, row in maps.iterrows()
     ]
-    header = ["layers", "T²·KL as cut", "T²·KL trained", "MLM accuracy as cut, %", "trained, %"]
+    header = [
+        "layers",
+        "T²·KL untrained",
+        "T²·KL trained",
+        "MLM accuracy untrained, %",
+        "trained, %",
+    ]
     return markdown([*header, "seeds"], rows)
 
 
 def layer_map_answer() -> str:
     maps = layer_maps()
     place = {layers: i + 1 for i, layers in enumerate(maps.index)}
-    best, last, rule = maps.index[0], maps.index[-1], "0-2-5"
-    best_cut = maps.soft_target_cut.idxmin()
     trained = table("layer_maps")
     first = trained[trained.seed == trained.seed.iloc[0]]  # it has all maps
     correlation = {
@@ -211,18 +215,30 @@ def layer_map_answer() -> str:
     }
     within = trained.groupby("layers").soft_target.agg(np.ptp).max()
 
-    def named(layers: str) -> str:
-        return f"{layers.replace('-', ', ')} (T²·KL {maps.soft_target[layers]:.3f})"
-
+    rows = [
+        [
+            label,
+            layers.replace("-", ", "),
+            f"{maps.soft_target_cut[layers]:.3f}",
+            f"{maps.soft_target[layers]:.3f}",
+            str(place[layers]),
+        ]
+        for label, layers in (
+            ("best after training", maps.index[0]),
+            ("best untrained", maps.soft_target_cut.idxmin()),
+            ("the rule's", "0-2-5"),
+            ("worst after training", maps.index[-1]),
+        )
+    ]
+    header = ["map", "layers", "T²·KL untrained", "T²·KL trained", f"rank of {len(maps)}, trained"]
     return "\n".join(
         [
-            f"- Best after training: {named(best)}. Worst: {named(last)}.",
-            f"- The rule's map is number {place[rule]} of {len(maps)}: {named(rule)}.",
-            f"- Best as cut: {best_cut.replace('-', ', ')}. It ends as number {place[best_cut]}.",
-            f"- Rank correlation of the maps as cut and trained: {correlation['soft_target']} by "
-            f"T²·KL, {correlation['masked_accuracy']} by MLM accuracy.",
-            f"- Range over seeds: at most {within:.4f}. Range over maps: "
-            f"{np.ptp(maps.soft_target):.3f}.",
+            markdown(header, rows),
+            "",
+            f"- Rank correlation of the untrained and trained maps: {correlation['soft_target']} "
+            f"by T²·KL, {correlation['masked_accuracy']} by MLM accuracy.",
+            f"- T²·KL differs by up to {np.ptp(maps.soft_target):.3f} between maps, and by at most "
+            f"{within:.4f} between seeds.",
         ]
     )
 
