@@ -63,7 +63,9 @@ def loss_panel(
         raise ValueError(f"ids = {ids.tolist()}: give block numbers from 0 to {len(blocks) - 1}")
     loss_config = loss_config or LossConfig()
     if loss_config.cosine_layers:
-        raise ValueError("loss_config: cosine_layers is not among the three terms")
+        raise ValueError(
+            "loss_config: the panel shows the last layers' cosine: leave out cosine_layers"
+        )
     settings = {
         "weights": [loss_config.kd_weight, loss_config.mlm_weight, loss_config.cosine_weight],
         "shown": "total",

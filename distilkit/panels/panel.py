@@ -89,11 +89,11 @@ class Panel(anywidget.AnyWidget):
             else:
                 raise ValueError(f"this panel has no answer to {request['ask']!r}")
         except Exception as error:  # a notebook does not show the exception of a callback
-            self.send({"error": f"{error}" or type(error).__name__, "asked": request.get("ask")})
+            self.send({"error": f"{error}" or type(error).__name__, "request": request.get("ask")})
 
     def _save(self, request: dict[str, Any], png: bytes) -> tuple[Path, Path]:
         if max(len(png), len(request["svg"])) > _MAX_BYTES:
-            raise ValueError(f"a picture of more than {_MAX_BYTES:,} bytes")
+            raise ValueError(f"a picture of more than {_MAX_BYTES:,} bytes: make it smaller")
         name = "".join(c for c in request["name"] if c.isalnum() or c in "_-") or "panel"
         folder = scale(self.value.get("about", {}).get("scale")).figures
         text = PngInfo()

@@ -36,13 +36,13 @@ function clear(svg, width, height) {
   shape(svg, "rect", { width, height, fill: "white" });
 }
 
-function short(text, most = 14) {
+function formatted(text, most = 14) {
   const letters = [...text]; // not half an emoji
   return letters.length > most ? `${letters.slice(0, most - 1).join("")}…` : text;
 }
 
 // Three significant digits; only what is smaller than a thousandth has an exponent.
-function said(number) {
+function formatted(number) {
   const small = number !== 0 && Math.abs(number) < 1e-3;
   return small ? number.toExponential(1) : String(Number(number.toPrecision(3)));
 }
@@ -55,10 +55,10 @@ function softmax(logits, T) {
   return powers.map((power) => power / sum);
 }
 
-// A slider and a number box with one value. `moved` is called at each change, `told` at the
+// A slider and a number box with one value. `moved` is called at each change, `note` at the
 // last one of a drag, `complain` for an invalid number (and with "" when it is valid again).
 // `set` shows a number without calling them.
-function slider({ label, low, high, value, logarithmic = false, moved, told, complain }) {
+function slider({ label, low, high, value, logarithmic = false, moved, note, complain }) {
   const STEPS = 200;
   const id = `dk-${Math.random().toString(36).slice(2)}`;
   const range = element("input", { type: "range", id, min: 0, max: STEPS, step: 1 });
@@ -71,8 +71,8 @@ function slider({ label, low, high, value, logarithmic = false, moved, told, com
 
   function set(x, { keepBox = false } = {}) {
     range.value = stepOf(x);
-    range.setAttribute("aria-valuetext", `${label} = ${said(x)}`);
-    if (!keepBox) box.value = said(x);
+    range.setAttribute("aria-valuetext", `${label} = ${formatted(x)}`);
+    if (!keepBox) box.value = formatted(x);
   }
   range.addEventListener("input", () => {
     const x = Number(at(range.valueAsNumber).toPrecision(3));
@@ -90,21 +90,21 @@ function slider({ label, low, high, value, logarithmic = false, moved, told, com
     complain("", label);
     moved(x);
   });
-  for (const input of [range, box]) input.addEventListener("change", told);
-  box.addEventListener("keydown", ({ key }) => key === "Enter" && told()); // "change" is on leaving
+  for (const input of [range, box]) input.addEventListener("change", note);
+  box.addEventListener("keydown", ({ key }) => key === "Enter" && note()); // "change" is on leaving
   set(value);
   return { part: element("span", { class: "dk-slider" }, element("label", { for: id }, label), range, box), set };
 }
 
 // The slider for T that the panels share.
-function temperatureSlider({ value, moved, told, complain }) {
+function temperatureSlider({ value, moved, note, complain }) {
   const dial = { label: "temperature T", low: 0.1, high: 20, logarithmic: true };
-  return slider({ ...dial, value, moved, told, complain });
+  return slider({ ...dial, value, moved, note, complain });
 }
 
 // A panel's frame in `el`: controls, a line of text on the picture, the picture, buttons.
 function frame({ el, model, title, name, controls, svg, reset, about }) {
-  const status = element("p", { class: "dk-said", role: "status" });
+  const status = element("p", { class: "dk-status", role: "status" });
   const problem = element("p", { class: "dk-problem", role: "alert" });
   const note = element("span", { class: "dk-note", role: "status" });
   const resetButton = element("button", { type: "button" }, "Reset"); // if there is anything to
@@ -185,8 +185,8 @@ function frame({ el, model, title, name, controls, svg, reset, about }) {
   const heard = (message) => {
     if (message.saved || message.error) clearTimeout(waiting);
     if (message.saved) note.textContent = `saved ${message.saved.join(" and ")}`;
-    if (message.error && message.asked === "save") note.textContent = `not saved: ${message.error}`;
-    else if (message.error) complain(message.error, message.asked);
+    if (message.error && message.request === "save") note.textContent = `not saved: ${message.error}`;
+    else if (message.error) complain(message.error, message.request);
   };
   model.on("msg:custom", heard);
   return { say, complain, guarded, end: () => model.off("msg:custom", heard) };
@@ -194,18 +194,18 @@ function frame({ el, model, title, name, controls, svg, reset, about }) {
 
 // The settings, held by the model: all views of a panel and Python share them.
 function settingsOf(model, take) {
-  let mine = JSON.stringify(model.get("settings"));
+  let current = JSON.stringify(model.get("settings"));
   const changed = () => {
-    const theirs = JSON.stringify(model.get("settings"));
-    if (theirs === mine) return;
-    mine = theirs;
-    take(JSON.parse(theirs));
+    const incoming = JSON.stringify(model.get("settings"));
+    if (incoming === current) return;
+    current = incoming;
+    take(JSON.parse(incoming));
   };
   model.on("change:settings", changed);
   return {
     tell(settings) {
-      mine = JSON.stringify(settings);
-      model.set("settings", JSON.parse(mine)); // a copy, since the model does not notice changes in place
+      current = JSON.stringify(settings);
+      model.set("settings", JSON.parse(current)); // a copy, since the model does not notice changes in place
       model.save_changes();
     },
     end: () => model.off("change:settings", changed),

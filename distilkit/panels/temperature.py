@@ -26,8 +26,8 @@ def temperature_panel(
     """A slider for T from 0.1 to 20 (logarithmic) over bars of softmax(z) and softmax(z / T).
 
     A line of text gives the entropy (nats) and the effective number of classes, exp(entropy). With
-    a student, a second view shows both models at the same T, with KL, T²·KL and the gradient of
-    each with respect to the student's logits. Logits can be edited. Save writes the view as SVG and
+    a student, a second view shows both models at the same T: KL, T²·KL, and the gradients of both
+    with respect to the student's logits. Logits can be edited. Save writes the view as SVG and
     PNG, with T and the logits in their metadata.
 
     Args:

@@ -48,12 +48,12 @@ function render({ model, el }) {
       const held = (validation.step ?? [])
         .map((step, i) => [step, validation[key]?.[i]])
         .filter(([, y]) => Number.isFinite(y));
-      head.textContent = pairs.length ? `${title} ${said(pairs.at(-1)[1])}` : title;
+      head.textContent = pairs.length ? `${title} ${formatted(pairs.at(-1)[1])}` : title;
       end.textContent = `step ${most}`;
       if (!pairs.length) continue;
       const fromZero = key === "learning_rate" || key === "tokens_per_second";
       const [bottom, ceiling] = ends([...pairs, ...held].map(([, y]) => y), fromZero);
-      [high.textContent, low.textContent] = [said(ceiling), said(bottom)];
+      [high.textContent, low.textContent] = [formatted(ceiling), formatted(bottom)];
       const x = (step) => left + (FIELD_W * step) / most;
       const y = (value) => top + FIELD_H * (1 - (value - bottom) / (ceiling - bottom));
       const points = pairs.map(([step, value]) => `${x(step).toFixed(1)} ${y(value).toFixed(1)}`);
@@ -63,31 +63,31 @@ function render({ model, el }) {
     const at = all.length ? `step ${all.at(-1)}${steps ? ` of ${steps}` : ""}` : "no step yet";
     const last = CHARTS.map(([key, title]) => [title, train[key]?.at(-1)])
       .filter(([, value]) => Number.isFinite(value))
-      .map(([title, value]) => `${title} ${said(value)}`);
+      .map(([title, value]) => `${title} ${formatted(value)}`);
     panel.say([`${name}: ${state}, ${at}`, ...last].join(", "));
     stop.disabled = state !== "running";
     if (state !== "running") {
       clearTimeout(waiting);
-      told.textContent = state === "stopping" ? "stopping at the end of this step …" : "";
+      note.textContent = state === "stopping" ? "stopping at the end of this step …" : "";
     }
   }
 
   let waiting;
   const stop = element("button", { type: "button" }, "Stop");
-  const told = element("span", { class: "dk-note", role: "status" });
+  const note = element("span", { class: "dk-note", role: "status" });
   stop.addEventListener("click", () => {
     if (!model.send) return;
     model.send({ ask: "stop" });
-    told.textContent = "asked to stop …";
+    note.textContent = "stopping …";
     const advice = "this front end does not reach a busy kernel: use the notebook's own stop button (■)";
-    waiting = setTimeout(() => (told.textContent = advice), 10_000); // the kernel answers at once
+    waiting = setTimeout(() => (note.textContent = advice), 10_000); // the kernel answers at once
   });
   const panel = frame({
     el,
     model,
     title: "training",
     name: "training_panel",
-    controls: [stop, told],
+    controls: [stop, note],
     svg,
     about: () => {
       const { name, state, train, about } = model.get("value");

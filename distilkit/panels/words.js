@@ -10,7 +10,7 @@ function unpack(text) {
 }
 
 // softmax(z / T) of the first `count` of the ordered logits, over all of them.
-function likeliest(logits, T, count) {
+function mostProbable(logits, T, count) {
   let sum = 0;
   for (const z of logits) sum += Math.exp((z - logits[0]) / T);
   return Array.from(logits.subarray(0, count), (z) => Math.exp((z - logits[0]) / T) / sum);
@@ -25,12 +25,12 @@ function prepare(svg, answers) {
   const columns = answers.map(({ model, words, logits }, k) => {
     const left = k * (width + GAP);
     const most = Math.floor(width / 8.5);
-    shape(svg, "text", { x: left + LABELS, y: 16, fill: INK, "font-size": 13 }, short(model, most));
+    shape(svg, "text", { x: left + LABELS, y: 16, fill: INK, "font-size": 13 }, formatted(model, most));
     const rows = words.map((word, i) => {
       const y = TOP + i * ROW;
       const middle = y + ROW / 2 + 4;
       const name = { x: left + LABELS - 8, y: middle, "text-anchor": "end", fill: INK };
-      shape(shape(svg, "text", name, short(word, 13)), "title", {}, word);
+      shape(shape(svg, "text", name, formatted(word, 13)), "title", {}, word);
       const fill = k ? ORANGE : BLUE;
       const bar = { x: left + LABELS, y: y + 3, width: 0, height: ROW - 6, fill, "data-bar": model };
       return {
@@ -42,7 +42,7 @@ function prepare(svg, answers) {
   });
   return (T) =>
     columns.map(({ model, words, logits, rows, left }) => {
-      const p = likeliest(logits, T, rows.length);
+      const p = mostProbable(logits, T, rows.length);
       rows.forEach(({ bar, amount }, i) => {
         bar.setAttribute("width", p[i] * field);
         amount.setAttribute("x", left + LABELS + p[i] * field + 5);
@@ -53,7 +53,12 @@ function prepare(svg, answers) {
 }
 
 function render({ model, el }) {
-  const { sentences, mask, start, about } = model.get("value");
+  const { sentences, mask, start, about, problem } = model.get("value");
+  if (problem) {
+    const alert = element("p", { class: "dk-problem", role: "alert" }, problem);
+    el.append(element("div", { class: "dk-panel" }, alert));
+    return;
+  }
   let { sentence, answers } = model.get("value");
   let { temperature: T } = model.get("settings");
   const svg = newPicture(WIDTH);
@@ -66,20 +71,20 @@ function render({ model, el }) {
       const best = words.slice(0, 3).map((word, i) => `${word} ${(100 * p[i]).toFixed(0)} %`);
       return `${model}: ${best.join(", ")}`;
     });
-    panel.say(`T = ${said(T)}, “${sentence}”\n${lines.join("\n")}`);
+    panel.say(`T = ${formatted(T)}, “${sentence}”\n${lines.join("\n")}`);
   }
   function restart() {
     draw = prepare(svg, answers);
     show();
   }
-  const told = () => settings.tell({ temperature: T });
+  const note = () => settings.tell({ temperature: T });
   const dial = temperatureSlider({
     value: T,
     moved: (x) => {
       T = x;
       panel.guarded(show)();
     },
-    told,
+    note,
     complain: (...given) => panel.complain(...given),
   });
 
@@ -129,7 +134,7 @@ function render({ model, el }) {
     svg,
     reset: () => {
       take(start);
-      told();
+      note();
       ask(sentences[0]);
     },
     about: () => ({ ...about, T, sentence, answers: seen }),

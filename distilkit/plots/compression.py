@@ -1,4 +1,4 @@
-"""A compressed model beside its teacher: what it answers, and what it costs."""
+"""A compressed model next to its teacher: scores, agreement, size, speed."""
 
 import numpy as np
 import pandas as pd

@@ -25,7 +25,7 @@ def plot_fidelity(groups: pd.DataFrame, examples: pd.DataFrame) -> Figure:
 
     A row is a group with its number of examples, the least agreement on top. Of more than
     :data:`MOST_ROWS` groups the largest are shown. Lines are 95 % intervals; a lead whose interval
-    holds 0 is grey. Right, over all classification: the reliability diagram (Guo et al. 2017,
+    contains 0 is grey. Right, over all classification: the reliability diagram (Guo et al. 2017,
     figure 1) with 95 % intervals of one seed's examples, and below it the share of the answers at
     each confidence.
 
@@ -39,7 +39,7 @@ def plot_fidelity(groups: pd.DataFrame, examples: pd.DataFrame) -> Figure:
     examples = check_table("examples", examples, ["seed", *models])
     filled = groups[groups["n"] > 0]
     if filled.empty:
-        raise ValueError("groups has no group with an example")
+        raise ValueError("groups has no group with an example: pass a table of by_group")
     shown = filled.sort_values("n", ascending=False, kind="stable").head(MOST_ROWS)
     shown = shown.sort_values(["agreement", "n"], ascending=[True, False], kind="stable")
     figure = style.new_figure(style.FULL_IN, max(3.6, 1.15 + 0.165 * len(shown)))
@@ -70,7 +70,7 @@ def _name(key: object) -> str:
 
 
 def _note(groups: pd.DataFrame, shown: pd.DataFrame) -> str:
-    text = "Lines: 95 % intervals (of twenty, one misses); a lead is grey if its own holds 0."
+    text = "Lines: 95 % intervals (of twenty, one misses); a lead is grey if its own contains 0."
     if len(shown) < len(groups):
         text += (
             f" Shown are the {len(shown)} largest of {len(groups)} groups, {shown['n'].sum():,} of "

@@ -81,7 +81,7 @@ def dodge(count: int, reach: float) -> np.ndarray:
 
 
 def estimate(axes: Axes, y: float, value: float, low: float, high: float) -> None:
-    """Draw a dot with its interval; grey where the interval holds 0 or is unknown (NaN)."""
+    """Draw a dot with its interval; grey where the interval contains 0 or is unknown (NaN)."""
     colour = style.BLUE if low > 0 or high < 0 else style.GREY
     if np.isfinite(low):
         axes.plot([low, high], [y, y], color=colour, linewidth=1.6)

@@ -138,3 +138,70 @@ def _group_label(task: str, metric: str | None, width_pt: float) -> str:
 
 def _metric_name(metric: str) -> str:
     return _METRIC_NAMES.get(metric.lower(), metric.replace("_", " "))
+
+
+@style.figure_style()
+def plot_retained(measured: pd.DataFrame, paper: pd.DataFrame) -> Figure:
+    """Plot the retained share of the teacher's score, measured and published, 6.9 in wide.
+
+    Args:
+        measured: as :func:`distilkit.study.arms.retained` gives it; NaN where undefined.
+        paper: as :func:`distilkit.study.paper.retained` gives it; a task that it lacks has no
+            published bar. `SST-2` and `sst2` are the same task.
+    """
+    check_table("measured", measured, ["task", "retained", "low", "high"], unique=["task"])
+    check_table("paper", paper, ["task", "retained"], unique=["task"])
+    low, high = check_range("measured", measured, "retained", "low", "high")
+    check_range("paper", paper, "retained", "retained", "retained")
+    shares = measured["retained"].astype(float)
+    published = paper.set_index(paper["task"].map(_key))["retained"].astype(float)
+    names = [_TASK_NAMES.get(_key(task), str(task)) for task in measured["task"]]
+    is_macro = [name.lower().startswith("macro") for name in names]
+    tasks = is_macro.index(True) if any(is_macro) else len(names)
+    centres, group_pt = _places(len(names), tasks)
+    width = min(0.43, 30 / group_pt)
+
+    figure = style.new_figure(style.FULL_IN, 3.3)
+    axes = figure.subplots()
+    for centre, name, share, *ends in zip(centres, names, shares, low, high, strict=True):
+        _share_bar(axes, centre, -width, share, _MEASURED, group_pt, ends)
+        if _key(name) in published.index:
+            _share_bar(axes, centre, width, published[_key(name)], _PUBLISHED, group_pt)
+    axes.axhline(100, color=style.INK, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0.9)
+    _group_axis(axes, centres, tasks)
+    tops = [100.0, *high[np.isfinite(high)], *published.dropna()]
+    bottoms = [0.0, *low[np.isfinite(low)]]
+    axes.set_ylim(min(bottoms) * 1.05, max(tops) * 1.11)
+    axes.set_xticks(centres, [wrap(name, group_pt - 2, 3) for name in names])
+    axes.set_ylabel("retained, % of the teacher's score")
+    looks = {"measured (whisker: minimum and maximum over seeds)": _MEASURED}
+    looks["published (Sanh et al. 2019)"] = _PUBLISHED
+    parts.legend_above(figure, [parts.swatch(name, **look) for name, look in looks.items()])
+    parts.note_below(figure, " ".join(("Published numbers:", *GLUE_SLIPS)))
+    return style.freeze_layout(figure)
+
+
+def _share_bar(
+    axes: Axes,
+    centre: float,
+    width: float,
+    share: float,
+    look: dict,
+    group_pt: float,
+    ends: Sequence[float] = (0, 0),
+) -> None:
+    """A bar with its value, left of the centre for a negative width; `ends` of its whisker."""
+    x = centre + width / 2
+    if np.isnan(share):
+        return parts.upright_text(axes, x, "undefined")
+    axes.bar(x, share, abs(width), **look)
+    top = max(share, 0)
+    if ends[1] > ends[0]:
+        parts.whisker(axes, [x, x], ends, marker="_")
+        top = max(top, ends[1])
+    place, shift, ha = (centre, top), (np.sign(width), 3), "right" if width < 0 else "left"
+    if abs(width) * group_pt > 27:
+        place, shift, ha = (x, top), (0, 3), "center"
+    look = {"textcoords": "offset points", "bbox": parts.white_box(0.3)}
+    axes.annotate(f"{share:.1f}", place, shift, ha=ha, va="bottom", **look)
+    return None

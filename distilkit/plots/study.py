@@ -20,7 +20,7 @@ def plot_study(scores: pd.DataFrame, arm: str = "distilled") -> Figure:
     """Plot macro-scores (left) and paired differences (right) of a study's arms, 6.9 in wide.
 
     Left: a dot a seed, a bar at the median. Right: `arm` minus the other, seed by seed; the mean
-    with its 95 % t-interval. An interval that holds 0 is grey: these seeds show no difference.
+    with its 95 % t-interval. An interval that contains 0 is grey: these seeds show no difference.
     `scores` are as :func:`distilkit.study.arms.finetune_arms` gives them.
     """
     scores = check_table("scores", scores, ["arm", "seed", "task", "score"])

@@ -107,9 +107,9 @@ def compare_answers(
         Of each model, here ``teacher``: its prediction ``teacher``, ``teacher_confidence``,
         ``teacher_correct``.
 
-        Of both: ``agree``; ``kl``, KL(teacher ‖ student) in nats. In regression, predictions within
-        :data:`TOLERANCE` of the label are right, two within it agree, ``difference`` is their
-        distance, and probabilities and ``kl`` are NaN, as ``difference`` is for classes.
+        Of both: ``agree``; ``kl``, KL(teacher ‖ student) in nats; ``difference``, in regression
+        only. There, predictions within :data:`TOLERANCE` of the label are right, and two within it
+        agree. Probabilities, losses and ``kl`` are NaN.
 
     Raises:
         ValueError: the logits are not one row for each example, or there is no example; a

@@ -5,7 +5,7 @@ out of two"; the authors' script copies 0, 2, 4, 7, 9, 11 of 12. All 924 maps of
 can be scored, for two reasons:
 
 1. The maps are walked as the tree of their prefixes, depth first: a layer is applied once to each
-   prefix, C(n + 1, k) − 1 times in place of k · C(n, k), 1,715 in place of 5,544.
+   prefix. That is C(n + 1, k) − 1 times in place of k · C(n, k).
 2. The teacher's own states serve the prefixes (0), (0, 1), ..., and its outputs all maps. Only the
    last hidden state of a map goes through the head, and of it only the rows that are scored.
 """

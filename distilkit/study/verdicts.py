@@ -35,7 +35,7 @@ def judge(
     1. *not run*: the kit has no value.
     2. *reproduced*: the same quantity at the same dimensions, teacher and tasks, at most `within`
        (relative) from the published one; or the published one lies in the kit's 95 % interval,
-       which does not hold `null`.
+       which does not contain `null`.
     3. *partly*: on the same side of `null` as the published one, with the whole 95 % interval. At
        the same dimensions a single measurement is enough.
     4. *not at this scale*: everything else.
@@ -56,14 +56,14 @@ def judge(
     ends = (low, high) if has_interval else (value,)
     if all(side * (end - null) > 0 for end in ends):
         if same and low <= published <= high:
-            return REPRODUCED, f"the published number is in our interval, clear of {null:.3g}"
+            return REPRODUCED, f"the published number is in the interval, clear of {null:.3g}"
         if same:
             return PARTLY, "the same direction, another size"
         if has_interval:
             return PARTLY, f"the same direction, clear of {null:.3g}"
         return NOT_HERE, "one seed or one measurement has no interval"
     if has_interval and low <= null <= high:
-        return NOT_HERE, f"the interval holds {null:.3g}"
+        return NOT_HERE, f"the interval contains {null:.3g}"
     return NOT_HERE, "not the same direction"
 
 

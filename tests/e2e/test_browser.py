@@ -59,7 +59,7 @@ class View:
 
     def said(self) -> tuple[float, float]:
         """(T, percent of the first class) from the line of text."""
-        text = self.panel.locator(".dk-said").inner_text()
+        text = self.panel.locator(".dk-status").inner_text()
         found = re.match(r"T = ([\d.]+): dog has ([\d.]+) %, entropy ", text)
         return float(found[1]), float(found[2])
 
@@ -242,9 +242,9 @@ def test_a_run_is_watched_stopped_and_goes_on(lab, page):
     page.goto(address("live.ipynb"))
     open_and_run(page)
     panel = page.locator(".dk-panel").first
-    said = panel.locator(".dk-said")
+    said = panel.locator(".dk-status")
     page.wait_for_function(
-        "/live: running, step [1-9]/.test(document.querySelector('.dk-said')?.innerText)"
+        "/live: running, step [1-9]/.test(document.querySelector('.dk-status')?.innerText)"
     )
     first = panel.locator("path[data-curve=mlm]").get_attribute("d")
     page.wait_for_function(
@@ -252,7 +252,7 @@ def test_a_run_is_watched_stopped_and_goes_on(lab, page):
         arg=first,
     )
     panel.get_by_role("button", name="Stop").click()
-    page.wait_for_function("document.querySelector('.dk-said').innerText.includes('stopped')")
+    page.wait_for_function("document.querySelector('.dk-status').innerText.includes('stopped')")
     assert panel.get_by_role("button", name="Stop").is_disabled()
     stopped = int(re.search(r"step (\d+) of 800", said.inner_text())[1])
     assert 0 < stopped < 800
@@ -267,7 +267,7 @@ def test_a_run_is_watched_stopped_and_goes_on(lab, page):
     page.wait_for_timeout(2000)  # what is asked while the kernel clears its queue would be dropped
     page.evaluate("void window.jupyterapp.commands.execute('notebook:run-all-cells')")
     page.wait_for_function(
-        "document.querySelector('.dk-said')?.innerText.includes('finished, step 800 of 800')"
+        "document.querySelector('.dk-status')?.innerText.includes('finished, step 800 of 800')"
     )
     lines = (home / "runs" / "live" / "metrics.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
@@ -286,7 +286,7 @@ def test_two_views_and_python_share_the_settings(lab, page):
     page.goto(address("views.ipynb"))
     open_and_run(page)
     both = (
-        "T => [...document.querySelectorAll('.dk-said')]"
+        "T => [...document.querySelectorAll('.dk-status')]"
         ".filter(e => e.innerText.startsWith(T)).length === 2"
     )
     page.wait_for_function(both, arg="T = 7: dog")

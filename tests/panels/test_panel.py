@@ -118,7 +118,7 @@ def test_save_stays_in_its_folder_whatever_the_name(home):
 def test_a_failure_is_said_in_the_panel(home, request_, buffers, said):
     (sent,) = asks(temperature_panel(LOGITS, LABELS), request_, *buffers)
     assert re.search(said, sent["error"])
-    assert sent["asked"] == request_["ask"]
+    assert sent["request"] == request_["ask"]
     assert not list((home / "figures").rglob("*.svg"))
 
 
@@ -132,7 +132,7 @@ def test_an_answer_changes_the_value_and_its_failure_is_said(home):
     assert asks(panel, {"ask": "root", "number": 9}) == []
     assert (panel.value["root"], panel.value["kept"]) == (3, 1)
     (sent,) = asks(panel, {"ask": "root", "number": -1})
-    assert sent == {"error": "a number of at least 0, please", "asked": "root"}
+    assert sent == {"error": "a number of at least 0, please", "request": "root"}
     assert panel.value["root"] == 3
 
 

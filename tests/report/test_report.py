@@ -85,7 +85,7 @@ def test_the_page_moves_without_a_network(scale, alone):
     assert alone.locator("figure img").count() == 1
     assert alone.locator("figure img").evaluate_all(loaded)
     alone.locator("input[type=number]").fill("5")
-    assert alone.locator(".dk-said").inner_text().startswith("T = 5: dog has ")
+    assert alone.locator(".dk-status").inner_text().startswith("T = 5: dog has ")
     with alone.expect_download() as download:
         alone.get_by_role("button", name="Save").click()
     assert download.value.suggested_filename == "temperature_panel.svg"

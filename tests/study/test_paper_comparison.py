@@ -95,14 +95,14 @@ def plain_interval(values: list[float]) -> tuple[float, float, float]:
             Measurement(-3, "", -7, 1),
             {"same": False, "null": 0},
             NOT_HERE,
-            "the interval holds 0",
+            "the interval contains 0",
         ),
         (
             -3,
             Measurement(1, "", -1, 3),
             {"same": False, "null": 0},
             NOT_HERE,
-            "the interval holds 0",
+            "the interval contains 0",
         ),
         (
             -3,
@@ -116,7 +116,7 @@ def plain_interval(values: list[float]) -> tuple[float, float, float]:
             Measurement(-2, "", -4, 0),
             {"same": False, "null": 0},
             NOT_HERE,
-            "the interval holds 0",
+            "the interval contains 0",
         ),
         (3, Measurement(2, "", 1, 3), {"same": False, "null": 0}, PARTLY, "clear of 0"),
         (97, Measurement(96, "", 93, 99), {"same": False, "null": 100}, PARTLY, "clear of 100"),
@@ -126,14 +126,14 @@ def plain_interval(values: list[float]) -> tuple[float, float, float]:
         # the same world
         (1.63, Measurement(2.0, ""), {"same": True, "null": 1}, PARTLY, "another size"),
         (1.63, Measurement(0.9, ""), {"same": True, "null": 1}, NOT_HERE, "not the same direction"),
-        (-3, Measurement(-4, "", -6, -2), {"same": True, "null": 0}, REPRODUCED, "in our interval"),
+        (-3, Measurement(-4, "", -6, -2), {"same": True, "null": 0}, REPRODUCED, "in the interval"),
         (-3, Measurement(-6, "", -8, -4), {"same": True, "null": 0}, PARTLY, "another size"),
         (
             -3,
             Measurement(-4, "", -9, 1),
             {"same": True, "null": 0},
             NOT_HERE,
-            "the interval holds 0",
+            "the interval contains 0",
         ),
     ],
 )
