@@ -42,7 +42,7 @@ function render({ model, el }) {
   for (const sentence of sentences) {
     let x = 4;
     for (const token of sentence) {
-      const word = formatted(token.word, 18);
+      const word = short(token.word, 18);
       const width = 7.8 * word.length + 10 + (token.fate ? 15 : 0);
       if (x + width > WIDTH - 4) [x, y] = [4, y + LINE_HEIGHT];
       const number = chips.length;
@@ -90,7 +90,7 @@ function render({ model, el }) {
     const token = tokens[chosen];
     const fate = token.fate && `, ${token.fate}; the word was “${token.original}”`;
     shape(detail, "text", { x: 4, y: 12, fill: INK, "font-size": 13 }, `“${token.word}”${fate}`);
-    const losses = terms.map((term, i) => `${NAMES[term]} ${token.losses[i] === null ? "–" : formatted(token.losses[i])}`);
+    const losses = terms.map((term, i) => `${NAMES[term]} ${token.losses[i] === null ? "–" : numberText(token.losses[i])}`);
     shape(detail, "text", { x: 4, y: 30, fill: GREY }, losses.join(" · "));
     ["teacher", "student"].forEach((who, k) => {
       const left = 4 + k * 340;
@@ -98,7 +98,7 @@ function render({ model, el }) {
       token[who].forEach(([word, p], i) => {
         const top = 60 + 20 * i;
         const name = { x: left + 92, y: top + 13, "text-anchor": "end", fill: INK };
-        shape(detail, "text", name, formatted(word, 12));
+        shape(detail, "text", name, short(word, 12));
         const bar = { x: left + 100, y: top + 2, width: 170 * p, height: 14, fill: k ? ORANGE : BLUE };
         shape(detail, "rect", { ...bar, "data-top": who });
         const amount = { x: left + 105 + 170 * p, y: top + 13, fill: INK, "font-size": 11 };
@@ -118,7 +118,7 @@ function render({ model, el }) {
     columns.forEach(([title, amounts, sum], k) => {
       const left = 4 + k * 340;
       const most = Math.max(...amounts, 1e-12);
-      shape(parts, "text", { x: left, y: 12, fill: INK, "font-size": 13 }, `${title} (together ${formatted(sum)})`);
+      shape(parts, "text", { x: left, y: 12, fill: INK, "font-size": 13 }, `${title} (together ${numberText(sum)})`);
       terms.forEach((term, i) => {
         const top = 20 + 22 * i;
         const name = { x: left + 92, y: top + 14, "text-anchor": "end", fill: INK };
@@ -127,7 +127,7 @@ function render({ model, el }) {
         const bar = { x: left + 100, y: top + 2, width: length, height: 16, fill: k ? GREY : BLUE };
         shape(parts, "rect", { ...bar, "data-term": term });
         const amount = { x: left + 105 + length, y: top + 14, fill: INK, "font-size": 11 };
-        shape(parts, "text", amount, formatted(amounts[i]));
+        shape(parts, "text", amount, numberText(amounts[i]));
       });
     });
     const between = [[0, 1], [0, 2], [1, 2]].map(([i, j]) => {
@@ -150,17 +150,17 @@ function render({ model, el }) {
     });
     drawDetail();
     const { values, total } = drawParts();
-    const sum = terms.map((term, i) => `${formatted(weights[i])} · ${formatted(means[i])} (${NAMES[term]})`).join(" + ");
+    const sum = terms.map((term, i) => `${numberText(weights[i])} · ${numberText(means[i])} (${NAMES[term]})`).join(" + ");
     panel.say(
-      `Loss of these ${tokens.length} tokens: ${sum} = ${formatted(values.reduce((a, b) => a + b, 0))}, T = ${temperature}; ` +
-        `its gradient has the length ${formatted(total)}. Chosen: “${tokens[chosen].word}”.`,
+      `Loss of these ${tokens.length} tokens: ${sum} = ${numberText(values.reduce((a, b) => a + b, 0))}, T = ${temperature}; ` +
+        `its gradient has the length ${numberText(total)}. Chosen: “${tokens[chosen].word}”.`,
     );
   }
-  const note = () => settings.tell({ weights, token: chosen, shown });
+  const released = () => settings.tell({ weights, token: chosen, shown });
   function choose(number) {
     chosen = number;
     panel.guarded(show)();
-    note();
+    released();
   }
 
   const dials = terms.map((term, i) =>
@@ -173,7 +173,7 @@ function render({ model, el }) {
         weights[i] = x;
         panel.guarded(show)();
       },
-      note,
+      released,
       complain: (...given) => panel.complain(...given),
     }),
   );
@@ -184,7 +184,7 @@ function render({ model, el }) {
   pick.addEventListener("change", () => {
     shown = pick.value;
     panel.guarded(show)();
-    note();
+    released();
   });
   const colour = element("span", { class: "dk-field" }, element("label", { for: pick.id }, "colour by"), pick);
 
@@ -203,7 +203,7 @@ function render({ model, el }) {
     svg,
     reset: () => {
       take(start);
-      note();
+      released();
     },
     about: () => ({ ...about, weights, T: temperature, token: tokens[chosen], means, products }),
   });

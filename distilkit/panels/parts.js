@@ -36,13 +36,13 @@ function clear(svg, width, height) {
   shape(svg, "rect", { width, height, fill: "white" });
 }
 
-function formatted(text, most = 14) {
+function short(text, most = 14) {
   const letters = [...text]; // not half an emoji
   return letters.length > most ? `${letters.slice(0, most - 1).join("")}…` : text;
 }
 
 // Three significant digits; only what is smaller than a thousandth has an exponent.
-function formatted(number) {
+function numberText(number) {
   const small = number !== 0 && Math.abs(number) < 1e-3;
   return small ? number.toExponential(1) : String(Number(number.toPrecision(3)));
 }
@@ -55,10 +55,10 @@ function softmax(logits, T) {
   return powers.map((power) => power / sum);
 }
 
-// A slider and a number box with one value. `moved` is called at each change, `note` at the
+// A slider and a number box with one value. `moved` is called at each change, `released` at the
 // last one of a drag, `complain` for an invalid number (and with "" when it is valid again).
 // `set` shows a number without calling them.
-function slider({ label, low, high, value, logarithmic = false, moved, note, complain }) {
+function slider({ label, low, high, value, logarithmic = false, moved, released, complain }) {
   const STEPS = 200;
   const id = `dk-${Math.random().toString(36).slice(2)}`;
   const range = element("input", { type: "range", id, min: 0, max: STEPS, step: 1 });
@@ -71,8 +71,8 @@ function slider({ label, low, high, value, logarithmic = false, moved, note, com
 
   function set(x, { keepBox = false } = {}) {
     range.value = stepOf(x);
-    range.setAttribute("aria-valuetext", `${label} = ${formatted(x)}`);
-    if (!keepBox) box.value = formatted(x);
+    range.setAttribute("aria-valuetext", `${label} = ${numberText(x)}`);
+    if (!keepBox) box.value = numberText(x);
   }
   range.addEventListener("input", () => {
     const x = Number(at(range.valueAsNumber).toPrecision(3));
@@ -90,16 +90,16 @@ function slider({ label, low, high, value, logarithmic = false, moved, note, com
     complain("", label);
     moved(x);
   });
-  for (const input of [range, box]) input.addEventListener("change", note);
-  box.addEventListener("keydown", ({ key }) => key === "Enter" && note()); // "change" is on leaving
+  for (const input of [range, box]) input.addEventListener("change", released);
+  box.addEventListener("keydown", ({ key }) => key === "Enter" && released()); // "change" is on leaving
   set(value);
   return { part: element("span", { class: "dk-slider" }, element("label", { for: id }, label), range, box), set };
 }
 
 // The slider for T that the panels share.
-function temperatureSlider({ value, moved, note, complain }) {
+function temperatureSlider({ value, moved, released, complain }) {
   const dial = { label: "temperature T", low: 0.1, high: 20, logarithmic: true };
-  return slider({ ...dial, value, moved, note, complain });
+  return slider({ ...dial, value, moved, released, complain });
 }
 
 // A panel's frame in `el`: controls, a line of text on the picture, the picture, buttons.

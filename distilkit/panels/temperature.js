@@ -54,7 +54,7 @@ function fields(svg, top, labels, titles, ticks) {
   const bottom = top + TOP + labels.length * ROW;
   labels.forEach((label, i) => {
     const y = top + TOP + i * ROW + ROW / 2 + 4;
-    const text = shape(svg, "text", { x: LABELS - 8, y, "text-anchor": "end", fill: INK }, formatted(label));
+    const text = shape(svg, "text", { x: LABELS - 8, y, "text-anchor": "end", fill: INK }, short(label));
     shape(text, "title", {}, label);
   });
   return titles.map((title, k) => {
@@ -65,7 +65,7 @@ function fields(svg, top, labels, titles, ticks) {
       const line = { x1: at(tick), x2: at(tick), y1: top + TOP - 4, y2: bottom };
       shape(svg, "line", { ...line, stroke: tick === 0 ? GREY : LINE });
       const place = { x: at(tick), y: bottom + 15, "text-anchor": "middle", fill: GREY };
-      shape(svg, "text", { ...place, "font-size": 11 }, formatted(tick).replace("-", "−"));
+      shape(svg, "text", { ...place, "font-size": 11 }, numberText(tick).replace("-", "−"));
     }
     return { at, within: (x) => Math.min(Math.max(x, left), left + FIELD) };
   });
@@ -156,7 +156,7 @@ function prepare(svg, labels, teacher, student) {
     const scaled = gradient.map((g) => g * T * T);
     [p, q, gradient, scaled].forEach((values, i) => draw[i](values));
     const largest = Math.max(...gradient.concat(scaled).map(Math.abs));
-    beyond.textContent = largest > limit ? `cut off: up to ${formatted(largest)}` : "";
+    beyond.textContent = largest > limit ? `cut off: up to ${numberText(largest)}` : "";
     return p;
   };
 }
@@ -179,13 +179,13 @@ function render({ model, el }) {
     const best = p.indexOf(Math.max(...p));
     const [now, plain] = [p, softmax(teacher, 1)].map(entropy);
     let text =
-      `T = ${formatted(T)}: ${labels[best]} has ${(100 * p[best]).toFixed(1)} %, entropy ${now.toFixed(2)} nats, ` +
+      `T = ${numberText(T)}: ${labels[best]} has ${(100 * p[best]).toFixed(1)} %, entropy ${now.toFixed(2)} nats, ` +
       `effective number of classes ${Math.exp(now).toFixed(2)} (at T = 1: ${Math.exp(plain).toFixed(2)}).`;
     if (student) {
       const { KL, gradient } = compared;
       text +=
-        `\nKL ${formatted(KL)}, T²·KL ${formatted(T * T * KL)} nats; length of the gradient: ` +
-        `${formatted(norm(gradient))} of KL, ${formatted(T * T * norm(gradient))} of T²·KL.`;
+        `\nKL ${numberText(KL)}, T²·KL ${numberText(T * T * KL)} nats; length of the gradient: ` +
+        `${numberText(norm(gradient))} of KL, ${numberText(T * T * norm(gradient))} of T²·KL.`;
     }
     panel.say(text);
   }
@@ -197,7 +197,7 @@ function render({ model, el }) {
     show();
   }
   // sent to the kernel without waiting for it
-  function note() {
+  function released() {
     if (!problem()) settings.tell({ temperature: T, logits: teacher, student_logits: student });
   }
   function logitsBox(label, logits, changed) {
@@ -207,7 +207,7 @@ function render({ model, el }) {
       changed(numbers(box.value));
       panel.guarded(restart)();
     });
-    box.addEventListener("change", note);
+    box.addEventListener("change", released);
     return { box, part: element("span", { class: "dk-field" }, element("label", { for: id }, label), box) };
   }
 
@@ -217,7 +217,7 @@ function render({ model, el }) {
       T = x;
       panel.guarded(show)();
     },
-    note,
+    released,
     complain: (...given) => panel.complain(...given),
   });
   const boxes = [logitsBox(student ? "teacher's logits" : "logits", teacher, (z) => (teacher = z))];
@@ -238,7 +238,7 @@ function render({ model, el }) {
     svg,
     reset: () => {
       take(start);
-      note();
+      released();
     },
     about: () => ({ ...about, T, labels, logits: teacher, ...(student && { student_logits: student }) }),
   });

@@ -48,12 +48,12 @@ function render({ model, el }) {
       const held = (validation.step ?? [])
         .map((step, i) => [step, validation[key]?.[i]])
         .filter(([, y]) => Number.isFinite(y));
-      head.textContent = pairs.length ? `${title} ${formatted(pairs.at(-1)[1])}` : title;
+      head.textContent = pairs.length ? `${title} ${numberText(pairs.at(-1)[1])}` : title;
       end.textContent = `step ${most}`;
       if (!pairs.length) continue;
       const fromZero = key === "learning_rate" || key === "tokens_per_second";
       const [bottom, ceiling] = ends([...pairs, ...held].map(([, y]) => y), fromZero);
-      [high.textContent, low.textContent] = [formatted(ceiling), formatted(bottom)];
+      [high.textContent, low.textContent] = [numberText(ceiling), numberText(bottom)];
       const x = (step) => left + (FIELD_W * step) / most;
       const y = (value) => top + FIELD_H * (1 - (value - bottom) / (ceiling - bottom));
       const points = pairs.map(([step, value]) => `${x(step).toFixed(1)} ${y(value).toFixed(1)}`);
@@ -63,31 +63,31 @@ function render({ model, el }) {
     const at = all.length ? `step ${all.at(-1)}${steps ? ` of ${steps}` : ""}` : "no step yet";
     const last = CHARTS.map(([key, title]) => [title, train[key]?.at(-1)])
       .filter(([, value]) => Number.isFinite(value))
-      .map(([title, value]) => `${title} ${formatted(value)}`);
+      .map(([title, value]) => `${title} ${numberText(value)}`);
     panel.say([`${name}: ${state}, ${at}`, ...last].join(", "));
     stop.disabled = state !== "running";
     if (state !== "running") {
       clearTimeout(waiting);
-      note.textContent = state === "stopping" ? "stopping at the end of this step …" : "";
+      notice.textContent = state === "stopping" ? "stopping at the end of this step …" : "";
     }
   }
 
   let waiting;
   const stop = element("button", { type: "button" }, "Stop");
-  const note = element("span", { class: "dk-note", role: "status" });
+  const notice = element("span", { class: "dk-note", role: "status" });
   stop.addEventListener("click", () => {
     if (!model.send) return;
     model.send({ ask: "stop" });
-    note.textContent = "stopping …";
+    notice.textContent = "stopping …";
     const advice = "this front end does not reach a busy kernel: use the notebook's own stop button (■)";
-    waiting = setTimeout(() => (note.textContent = advice), 10_000); // the kernel answers at once
+    waiting = setTimeout(() => (notice.textContent = advice), 10_000); // the kernel answers at once
   });
   const panel = frame({
     el,
     model,
     title: "training",
     name: "training_panel",
-    controls: [stop, note],
+    controls: [stop, notice],
     svg,
     about: () => {
       const { name, state, train, about } = model.get("value");

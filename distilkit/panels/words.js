@@ -25,12 +25,12 @@ function prepare(svg, answers) {
   const columns = answers.map(({ model, words, logits }, k) => {
     const left = k * (width + GAP);
     const most = Math.floor(width / 8.5);
-    shape(svg, "text", { x: left + LABELS, y: 16, fill: INK, "font-size": 13 }, formatted(model, most));
+    shape(svg, "text", { x: left + LABELS, y: 16, fill: INK, "font-size": 13 }, short(model, most));
     const rows = words.map((word, i) => {
       const y = TOP + i * ROW;
       const middle = y + ROW / 2 + 4;
       const name = { x: left + LABELS - 8, y: middle, "text-anchor": "end", fill: INK };
-      shape(shape(svg, "text", name, formatted(word, 13)), "title", {}, word);
+      shape(shape(svg, "text", name, short(word, 13)), "title", {}, word);
       const fill = k ? ORANGE : BLUE;
       const bar = { x: left + LABELS, y: y + 3, width: 0, height: ROW - 6, fill, "data-bar": model };
       return {
@@ -71,20 +71,20 @@ function render({ model, el }) {
       const best = words.slice(0, 3).map((word, i) => `${word} ${(100 * p[i]).toFixed(0)} %`);
       return `${model}: ${best.join(", ")}`;
     });
-    panel.say(`T = ${formatted(T)}, “${sentence}”\n${lines.join("\n")}`);
+    panel.say(`T = ${numberText(T)}, “${sentence}”\n${lines.join("\n")}`);
   }
   function restart() {
     draw = prepare(svg, answers);
     show();
   }
-  const note = () => settings.tell({ temperature: T });
+  const released = () => settings.tell({ temperature: T });
   const dial = temperatureSlider({
     value: T,
     moved: (x) => {
       T = x;
       panel.guarded(show)();
     },
-    note,
+    released,
     complain: (...given) => panel.complain(...given),
   });
 
@@ -134,7 +134,7 @@ function render({ model, el }) {
     svg,
     reset: () => {
       take(start);
-      note();
+      released();
       ask(sentences[0]);
     },
     about: () => ({ ...about, T, sentence, answers: seen }),

@@ -12,8 +12,8 @@ from distilkit.plots.checks import check_table
 def plot_against_paper(table: pd.DataFrame, xlabel: str) -> Figure:
     """Plot each row's measured difference as a dot, the published as a diamond, 6.9 in wide.
 
-    An interval that contains 0 is grey: these seeds show no difference. So is a single seed, which has
-    no interval.
+    An interval that contains 0 is grey: these seeds show no difference. A single seed, which has no
+    interval, is grey, too.
 
     Args:
         table: columns ``what, published, measured, low, high`` (points, NaN where unknown): rows of
