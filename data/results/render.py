@@ -285,12 +285,10 @@ def frontier_table(name: str) -> str:
 
 def frontier_answer(name: str, within: float) -> str:
     best, teacher = smallest(name, within)
-    return (
-        f"- Smallest model within {within} points of the teacher: {best.variant}, {best.engine}.\n"
-        f"- Its size: {megabytes(best.size_mb)}, the teacher's in PyTorch: "
-        f"{megabytes(teacher.size_mb)}.\n"
-        f"- It loses {best.lost:.1f} points."
-    )
+    row = [f"{best.variant}, {best.engine}", megabytes(best.size_mb), megabytes(teacher.size_mb)]
+    header = [f"smallest model within {within} points of the teacher", "its size"]
+    header += ["the teacher's, in PyTorch", "points lost"]
+    return markdown(header, [[*row, f"{best.lost:.1f}"]])
 
 
 def int8_change(name: str) -> float:

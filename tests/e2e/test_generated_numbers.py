@@ -50,10 +50,9 @@ def test_the_smallest_model_against_plain_pandas():
     models = table.groupby(["variant", "engine"])[["score", "size_mb"]].mean()
     teacher = models.loc["teacher", "torch fp32"]
     best = models[models.score >= teacher.score - render.TINY_WITHIN].size_mb.idxmin()
-    answer = render.BLOCKS["frontier-answer"]()
-    assert f"{', '.join(best)}." in answer
-    assert f"{models.size_mb[best]:.2f} MB" in answer
-    assert f"loses {teacher.score - models.score[best]:.1f} points" in answer
+    size, teacher_size, lost = cells("frontier-answer", ", ".join(best))
+    assert (size, teacher_size) == (f"{models.size_mb[best]:.2f} MB", f"{teacher.size_mb:.1f} MB")
+    assert lost == f"{teacher.score - models.score[best]:.1f}"
 
 
 def test_values_in_sentences_and_unknown_names():
