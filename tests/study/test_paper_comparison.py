@@ -120,7 +120,7 @@ def plain_interval(values: list[float]) -> tuple[float, float, float]:
         ),
         (3, Measurement(2, "", 1, 3), {"same": False, "null": 0}, PARTLY, "clear of 0"),
         (97, Measurement(96, "", 93, 99), {"same": False, "null": 100}, PARTLY, "clear of 100"),
-        (97, Measurement(98, "", 95, 101), {"same": False, "null": 100}, NOT_HERE, "holds 100"),
+        (97, Measurement(98, "", 95, 101), {"same": False, "null": 100}, NOT_HERE, "contains 100"),
         (-3, Measurement(-3, ""), {"same": False, "null": 0}, NOT_HERE, "has no interval"),
         (-3, Measurement(3, ""), {"same": False, "null": 0}, NOT_HERE, "not the same direction"),
         # the same world
