@@ -40,7 +40,7 @@ _NAMES = {  # module -> its public names
     "plots.cost": "plot_size_speed_accuracy",
     "plots.fidelity": "plot_fidelity",
     "plots.layer_map": "plot_layer_map",
-    "plots.scores": "plot_retained plot_glue_bars",
+    "plots.scores": "plot_glue_bars",
     "plots.study": "plot_study",
     "plots.style": "save_figure",
     "models.fill_mask": "fill_mask",

@@ -53,12 +53,7 @@ function prepare(svg, answers) {
 }
 
 function render({ model, el }) {
-  const { sentences, mask, start, about, problem } = model.get("value");
-  if (problem) {
-    const alert = element("p", { class: "dk-problem", role: "alert" }, problem);
-    el.append(element("div", { class: "dk-panel" }, alert));
-    return;
-  }
+  const { sentences, mask, start, about } = model.get("value");
   let { sentence, answers } = model.get("value");
   let { temperature: T } = model.get("settings");
   const svg = newPicture(WIDTH);

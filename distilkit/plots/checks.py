@@ -15,8 +15,6 @@ def check_table(name: str, table: pd.DataFrame, columns: list[str]) -> pd.DataFr
         raise ValueError(f"{name} lacks {missing}; it has {list(table.columns)}")
     if table.empty:
         raise ValueError(f"{name} has no rows: there is nothing to draw")
-    if unique and (doubled := table.duplicated(unique)).any():
-        raise ValueError(f"{name} has a row twice: {table[doubled].iloc[0][unique].to_dict()}")
     return table
 
 
@@ -26,9 +24,7 @@ def check_vector(name: str, values, at_least: int = 1) -> np.ndarray:
     if vector.ndim != 1 or len(vector) < at_least:
         raise ValueError(f"{name} has shape {vector.shape}; give at least {at_least} in one row")
     if not np.isfinite(vector).all():
-        raise ValueError(
-            f"{name} has {(~np.isfinite(vector)).sum()} values that are not finite: drop them"
-        )
+        raise ValueError(f"{name} has {(~np.isfinite(vector)).sum()} values that are not finite")
     return vector
 
 

@@ -109,7 +109,7 @@ def compare_answers(
 
         Of both: ``agree``; ``kl``, KL(teacher ‖ student) in nats; ``difference``, in regression
         only. There, predictions within :data:`TOLERANCE` of the label are right, and two within it
-        agree. Probabilities, losses and ``kl`` are NaN.
+        agree. Probabilities and ``kl`` are NaN.
 
     Raises:
         ValueError: the logits are not one row for each example, or there is no example; a

@@ -289,9 +289,7 @@ def _steps_in_equal_time(scale: Scale) -> int:
     for arm in NEEDS["mlm_equal_time"]:
         run = Run(_folder(arm, scale))
         if not run.finished:
-            raise RuntimeError(
-                f"{run.name} is not finished: run it first, equal time is measured from it"
-            )
+            raise RuntimeError(f"{run.name} is not finished: run it first, for its time")
         step_seconds[arm] = run.result()["seconds"] / run.result()["steps"]
     steps = step_seconds["distilled"] / step_seconds["mlm_equal_steps"] * run.result()["steps"]
     return max(1, round(steps))

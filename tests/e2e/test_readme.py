@@ -18,8 +18,8 @@ from distilkit.cli.main import build_parser, main
 from distilkit.config import SCALES, SHIPPED
 from distilkit.data.own_task import task_from
 from distilkit.finetuning import classifier
+from distilkit.measure import latency
 from distilkit.models.loading import load_tokenizer
-from distilkit.study import cost
 
 README = ROOT / "README.md"
 FOLDERS = ("data", "data/results", "data/tiny/make", "data/tiny/teacher", "distilkit")
@@ -111,7 +111,7 @@ def toy_scale(home, monkeypatch):
         finetuning=replace(tiny.finetuning, steps=2),
     )
     monkeypatch.setitem(SCALES, "tiny", toy)
-    monkeypatch.setattr(cost, "TIMED", 1)
+    monkeypatch.setattr(latency, "TIMED", 1)
     monkeypatch.chdir(home)
     return toy
 

@@ -119,11 +119,6 @@ FIGURES = {
     "cost_two": lambda: plots.plot_size_speed_accuracy(costs(2)),
     "cost_no_score": lambda: plots.plot_size_speed_accuracy(costs().drop(columns=SCORE_COLUMNS)),
     "cost_one": lambda: plots.plot_size_speed_accuracy(costs(1)),
-    "paper": lambda: plots.plot_retained(shares(), paper.retained()),
-    "paper_three": lambda: plots.plot_retained(shares().iloc[[2, 5, 6]], paper.retained()),
-    "paper_nan": lambda: plots.plot_retained(
-        shares().assign(retained=np.nan, low=np.nan, high=np.nan), paper.retained()
-    ),
     "frontier": lambda: plot_frontier(compressed()),
     "frontier_one_seed": lambda: plot_frontier(compressed((1,))),
     "frontier_shipped": lambda: plot_frontier(pd.read_csv(RESULTS / "frontier.csv")),
@@ -449,29 +444,12 @@ def test_models_without_a_score_stay_out_of_the_score_panel():
     assert len(plots.plot_size_speed_accuracy(costs().assign(score=np.nan)).axes) == 2
 
 
-def test_beside_paper_draws_both_and_says_what_slipped():
-    kept = pd.DataFrame(
-        [("sst2", 98.0, 97, 99), ("cola", np.nan, np.nan, np.nan), ("own", 90, np.nan, np.nan)],
-        columns=["task", "retained", "low", "high"],
-    )
-    figure = plots.plot_retained(kept, paper.retained())
-    heights = [bar.get_height() for bar in bars(figure.axes[0])]
-    np.testing.assert_allclose(heights, [98, 100 * 91.3 / 92.7, 100 * 51.3 / 56.3, 90])
-    text = " ".join(texts_of(figure).split())
-    assert "published (Sanh et al. 2019)" in text
-    assert text.count("undefined") == 1
-    assert all(slip in text for slip in paper.GLUE_SLIPS)
-    hatched = [bar for bar in bars(figure.axes[0]) if bar.get_hatch()]
-    assert [to_hex(bar.get_facecolor()) for bar in hatched] == ["#d9d9d9"] * 2
-
-
 @pytest.mark.slow
 def test_inputs_stay_as_they_were():
     for make, table in (
         (plots.plot_losses, curves()),
         (plots.plot_glue_bars, glue()),
         (plots.plot_size_speed_accuracy, costs()),
-        (lambda t: plots.plot_retained(t, paper.retained()), shares()),
     ):
         before = table.copy()
         make(table)
@@ -510,14 +488,6 @@ EMPTY = pd.DataFrame()
         (lambda: plots.plot_glue_bars(glue().assign(score=0.9)), "times 100"),
         (lambda: plots.plot_size_speed_accuracy(EMPTY), "lacks"),
         (lambda: plots.plot_size_speed_accuracy(costs().assign(size_mb=0.0)), "above 0"),
-        (lambda: plots.plot_size_speed_accuracy(costs().assign(model="a")), "twice"),
-        (lambda: plots.plot_size_speed_accuracy(costs().assign(score=np.inf)), "finite"),
-        (lambda: plots.plot_size_speed_accuracy(costs().assign(score=10)), "between"),
-        (lambda: plots.plot_retained(EMPTY, paper.retained()), "lacks"),
-        (lambda: plots.plot_retained(shares().assign(retained=np.inf), EMPTY), "lacks"),
-        (lambda: plots.plot_retained(shares().assign(retained=np.inf), shares()), "infinite"),
-        (lambda: plots.plot_retained(shares().assign(low=101.0), shares()), "between"),
-        (lambda: plots.plot_retained(shares().assign(task="a"), shares()), "twice"),
     ],
 )  # fmt: skip
 def test_bad_input_is_refused_in_words(call, message):
