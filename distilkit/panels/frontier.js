@@ -72,14 +72,14 @@ function prepare(svg, points, engines) {
     for (const score of grid) {
       shape(svg, "line", { x1: left, x2: left + FIELD, y1: y(score), y2: y(score), stroke: LINE });
       const place = { x: left - 6, y: y(score) + 4, "text-anchor": "end", fill: GREY, "font-size": 11 };
-      if (k === 0) shape(svg, "text", place, said(score));
+      if (k === 0) shape(svg, "text", place, numberText(score));
     }
     const foot = HEIGHT - BOTTOM;
     shape(svg, "line", { x1: left, x2: left + FIELD, y1: foot, y2: foot, stroke: GREY });
     for (const tick of niceTicks(low, high)) {
       shape(svg, "line", { x1: x(tick), x2: x(tick), y1: foot, y2: foot + 4, stroke: GREY });
       const place = { x: x(tick), y: foot + 16, "text-anchor": "middle", fill: GREY, "font-size": 11 };
-      shape(svg, "text", place, said(tick));
+      shape(svg, "text", place, numberText(tick));
     }
     const middle = { x: left + FIELD / 2, y: HEIGHT - 6, "text-anchor": "middle", fill: INK };
     shape(svg, "text", middle, title);
@@ -92,7 +92,7 @@ function prepare(svg, points, engines) {
       const whisker = { x1: x(p[cost]), x2: x(p[cost]), y1: y(p.score_low), y2: y(p.score_high) };
       shape(group, "line", { ...whisker, stroke: fill });
       const made = mark(group, kind, x(p[cost]), y(p.score), { fill });
-      const words = `${p.variant}, ${p.engine}: ${said(p.score)} points, ${said(p[cost])} ${k ? "ms" : "MB"}`;
+      const words = `${p.variant}, ${p.engine}: ${numberText(p.score)} points, ${numberText(p[cost])} ${k ? "ms" : "MB"}`;
       shape(made, "title", {}, words);
       return group;
     });
@@ -148,30 +148,30 @@ function render({ model, el }) {
   let draw, found;
 
   const cost = (p) =>
-    `${p.variant}, ${p.engine}: ${said(p.size_mb)} MB, ${said(p.latency_ms_p50)} ms, ` +
+    `${p.variant}, ${p.engine}: ${numberText(p.size_mb)} MB, ${numberText(p.latency_ms_p50)} ms, ` +
     `${p.score.toFixed(1)} points (${p.lost > 0 ? "−" : "+"}${Math.abs(p.lost).toFixed(1)})`;
   const line = (question, p) => `${question}: ${p ? cost(p) : "no model"}.`;
   function show() {
     found = draw(within, sizeMB);
     panel.say(
       [
-        line(`Smallest within ${said(within)} points of the teacher's ${teacher.toFixed(1)}`, found.smallest),
-        line(`Fastest under ${said(sizeMB)} MB`, found.fastest),
+        line(`Smallest within ${numberText(within)} points of the teacher's ${teacher.toFixed(1)}`, found.smallest),
+        line(`Fastest under ${numberText(sizeMB)} MB`, found.fastest),
         line("Fastest with both", found.both),
       ].join("\n"),
     );
   }
-  const told = () => settings.tell({ within, size_mb: sizeMB });
+  const released = () => settings.tell({ within, size_mb: sizeMB });
   const complain = (...given) => panel.complain(...given);
   const points_lost = slider({
-    ...{ label: "points below the teacher", low: 0, high: most_lost, value: within, told, complain },
+    ...{ label: "points below the teacher", low: 0, high: most_lost, value: within, released, complain },
     moved: (x) => {
       within = x;
       panel.guarded(show)();
     },
   });
   const most_mb = slider({
-    ...{ label: "MB at most", low: sizes[0], high: sizes[1], value: sizeMB, logarithmic: true, told, complain },
+    ...{ label: "MB at most", low: sizes[0], high: sizes[1], value: sizeMB, logarithmic: true, released, complain },
     moved: (x) => {
       sizeMB = x;
       panel.guarded(show)();
@@ -193,7 +193,7 @@ function render({ model, el }) {
     svg,
     reset: () => {
       take(start);
-      told();
+      released();
     },
     about: () => {
       const chosen = Object.entries(found).map(([name, p]) => [name, named(p)]);

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from fewer_rows import fewer_rows
 from paths import ROOT
+from toy_sentence_encoder import save_sentence_encoder
 
 from distilkit.cli import run_notebooks
 from distilkit.cli.main import build_parser, main
@@ -128,7 +129,7 @@ def test_python_blocks_run_as_pasted(home, toy_scale):
 
 
 @pytest.mark.slow
-def test_commands_run_in_their_order(home, toy_scale, monkeypatch):
+def test_commands_run_in_their_order(home, toy_scale, tokenizer, monkeypatch):
     """Each distilkit command of the page, as typed; the rest is pip's, venv's and make's."""
     monkeypatch.setattr(run_notebooks, "run_notebooks", notebooks_were_run)
     (home / "my.csv").write_text(
@@ -138,6 +139,8 @@ def test_commands_run_in_their_order(home, toy_scale, monkeypatch):
     own = task_from("my.csv", text_columns="text", label_column="team")
     classifier(toy_scale.teacher, own, seed=0).save_pretrained("my-classifier")
     load_tokenizer(toy_scale.teacher).save_pretrained("my-classifier")
+    save_sentence_encoder(home, tokenizer).rename("my-embedder")
+    (home / "texts.txt").write_text("".join(f"w{i} w{i + 1} w{i + 2}\n" for i in range(60)))
 
     verbs = []
     for words in commands(README):

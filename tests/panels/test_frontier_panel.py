@@ -79,7 +79,7 @@ def test_sliders_give_the_answers_of_python(table, alone, tmp_path):
     for within, size_mb in ((0, 16), (2.5, 1.2), (4, 3), (8, 16), (17, 0.9)):
         boxes.nth(0).fill(str(within))
         boxes.nth(1).fill(str(size_mb))
-        smallest, fastest, both = alone.locator(".dk-said").inner_text().split("\n")
+        smallest, fastest, both = alone.locator(".dk-status").inner_text().split("\n")
         answers = {
             "smallest": smallest_within(points, within),
             "fastest": fastest_under(points, size_mb),
@@ -99,17 +99,17 @@ def test_sliders_give_the_answers_of_python(table, alone, tmp_path):
     assert ("both", None) in seen
 
     sliders = alone.locator("input[type=range]")
-    before = alone.locator(".dk-said").inner_text()
+    before = alone.locator(".dk-status").inner_text()
     sliders.nth(0).focus()
     alone.keyboard.press("Home")
-    now = alone.locator(".dk-said").inner_text()
+    now = alone.locator(".dk-status").inner_text()
     assert now.startswith("Smallest within 0 points")
     assert now != before
     boxes.nth(1).fill("0.0001")
     assert "MB at most: give a number from" in alone.locator(".dk-problem").inner_text()
     alone.get_by_role("button", name="Reset").click()
     assert alone.locator(".dk-problem").inner_text() == ""
-    assert alone.locator(".dk-said").inner_text().startswith("Smallest within 2 points")
+    assert alone.locator(".dk-status").inner_text().startswith("Smallest within 2 points")
     with alone.expect_download() as caught:
         alone.get_by_role("button", name="Save").click()
     assert caught.value.suggested_filename.startswith("frontier_panel")
