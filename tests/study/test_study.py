@@ -92,7 +92,7 @@ def test_arms_are_what_they_say(studied, toy):
     home, _ = studied
     runs = {arm: Run(home / "runs" / f"study-tiny-{arm}-11") for arm in ARMS}
     loss_config = {arm: run.config()["loss_config"] for arm, run in runs.items() if run.finished}
-    assert set(ARMS) - set(loss_config) == {"teacher", "scratch", "distilled_twice"}
+    assert set(ARMS) - set(loss_config) == {"teacher", "scratch", "distilled_twice", "as_cut"}
     for arm in ("random_init", "first_layers", "last_layers", "every_other"):
         assert loss_config[arm] == loss_config["distilled"]
     assert loss_config["distilled"] == as_json(toy.loss_config)
