@@ -18,18 +18,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 
-from distilkit.compress.embedding_scores import (
-    columns_of,
-    embed,
-    encoded,
-    measure_embeddings,
-    unit,
-)
+from distilkit.compress.embedding_scores import columns_of, embed, encoded, measure_embeddings
 from distilkit.compress.hand_over import check_out, write_folder
 from distilkit.config import SCALES, TrainingConfig
 from distilkit.data.tasks import Task
@@ -106,15 +101,9 @@ def compress_embeddings(
         ranking = rank_layer_maps(teacher, probe, pooling, depth)
         layers = ranking["layers"][0]
         log.info("layers %s: cosine %.3f as cut", layers, ranking["cosine"][0])
-    run = distil_embeddings(
-        student_from_teacher(teacher, layers),
-        teacher,
-        tokenizer,
-        pooling,
-        learnt,
-        training,
-        name=name,
-    )
+    student = student_from_teacher(teacher, layers)
+    given = (student, teacher, tokenizer, pooling, learnt, training)
+    run = distil_embeddings(*given, name=name)
     student, _ = load_model(AutoModel, run.model)
     models = {"teacher": teacher, "student": student.eval()}
     notes = [f"{len(learnt):,} texts without labels to learn from, {len(held_out):,} held out"]
@@ -222,11 +211,11 @@ def rank_layer_maps(
     Returns:
         A row a map of :func:`candidate_maps`, best first: ``layers, cosine``.
     """
-    target = unit(embed(teacher, probe, pooling))
+    target = torch.from_numpy(embed(teacher, probe, pooling))
     rows = []
     for layers in tqdm(candidate_maps(teacher.config.num_hidden_layers, depth), "layer maps"):
-        found = unit(embed(student_from_teacher(teacher, layers), probe, pooling))
-        rows.append({"layers": layers, "cosine": float((found * target).sum(1).mean())})
+        found = torch.from_numpy(embed(student_from_teacher(teacher, layers), probe, pooling))
+        rows.append({"layers": layers, "cosine": float(F.cosine_similarity(found, target).mean())})
     return pd.DataFrame(rows).sort_values("cosine", ascending=False, ignore_index=True)
 
 
