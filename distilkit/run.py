@@ -254,10 +254,8 @@ def open_run(name: str, config: Mapping[str, Any], log_with: str | None = None) 
 def _start_tracker(package: str, path: Path, config: Mapping[str, Any]) -> GeneralTracker:
     """Start accelerate's tracker of that name for the run in `path`, without any rows."""
     if find_spec(package) is None:
-        raise ModuleNotFoundError(
-            f"log_with = {package!r}: {package} is not installed; pip install {package}, or train "
-            "without log_with"
-        )
+        advice = f"pip install {package}, or leave log_with out"
+        raise ModuleNotFoundError(f"log_with = {package!r} is not installed: {advice}")
     kind = LOGGER_TYPE_TO_CLASS[package]
     if package == "tensorboard":  # the rows of an interrupted run would be there twice
         shutil.rmtree(path / package, ignore_errors=True)
@@ -295,10 +293,7 @@ def _same_conditions(run: Run) -> None:
 
 
 def as_json(config: Any) -> dict[str, Any]:
-    """Return a config dataclass as plain JSON values (tuples become lists).
-
-    ``log_with`` is left out: a run is the same run whoever watches it.
-    """
+    """Return a config dataclass as plain JSON values (tuples become lists), without `log_with`."""
     values = {key: value for key, value in asdict(config).items() if key != "log_with"}
     # NumPy's numbers are numbers too, but not JSON's
     return json.loads(json.dumps(values, default=lambda value: value.item()))

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from fewer_rows import fewer_rows
 from paths import ROOT
+from toy_models import first_layers
 
 from distilkit.cli import run_notebooks
 from distilkit.cli.main import build_parser, main
@@ -100,10 +101,12 @@ def test_the_readme_has_the_commands_that_matter():
 
 @pytest.fixture
 def toy_scale(home, monkeypatch):
-    """The tiny scale with two steps, few rows and two tasks, in an empty working folder."""
+    """The tiny scale with two steps, few rows, two tasks and two layers, in a folder of its own."""
     tiny = SCALES["tiny"]
+    first_layers(SHIPPED / "teacher", home / "teacher", 2)
     toy = replace(
         tiny,
+        teacher=str(home / "teacher"),
         text=str(fewer_rows(SHIPPED / "text", home / "text", 80)),
         glue=str(fewer_rows(SHIPPED / "glue", home / "glue", 40)),
         tasks=("cola", "sst2"),
