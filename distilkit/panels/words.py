@@ -37,7 +37,8 @@ def words_panel(
 
     Args:
         models: name -> masked-language model; all of one vocabulary.
-        sentences: to choose from, each with the mask token once; five by default.
+        sentences: to choose from, each with the mask token once; by default those of
+            :data:`SENTENCES` that the tokenizer knows.
         about: more for the saved files' metadata.
 
     Returns:
@@ -51,7 +52,9 @@ def words_panel(
     if not models:
         raise ValueError("models is empty: give at least one")
     mask = tokenizer.mask_token
-    sentences = [text.format(mask=mask) for text in SENTENCES] if sentences is None else sentences
+    if sentences is None:
+        known = [text.format(mask=mask) for text in SENTENCES]
+        sentences = [s for s in known if not _unknown(tokenizer, s)] or [mask]
 
     def answer(request: dict[str, Any]) -> dict[str, Any]:
         return _answers(models, tokenizer, str(request["sentence"]).strip())
@@ -75,15 +78,18 @@ def words_panel(
     return Panel("words.js", value, settings, check=check, still=still, answer=answer)
 
 
-def _check_words(tokenizer: PreTrainedTokenizerBase, sentence: str) -> None:
-    """Refuse unknown words, which the tokenizer silently replaces by [UNK]."""
+def _unknown(tokenizer: PreTrainedTokenizerBase, sentence: str) -> list[str]:
+    """The words that the tokenizer silently replaces by [UNK]."""
     encoded = tokenizer(sentence, return_offsets_mapping=True)
-    unknown = [
+    return [
         sentence[start:end]
         for i, (start, end) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
         if i == tokenizer.unk_token_id
     ]
-    if unknown:
+
+
+def _check_words(tokenizer: PreTrainedTokenizerBase, sentence: str) -> None:
+    if unknown := _unknown(tokenizer, sentence):
         words = ", ".join(repr(word) for word in dict.fromkeys(unknown))
         raise ValueError(f"{words}: unknown to this tokenizer, write another word")
 

@@ -85,11 +85,15 @@ def test_markup_in_a_sentence_or_a_name_is_text(models, tokenizer):
     assert "<w>" not in page
 
 
+def test_sentences_that_the_tokenizer_does_not_know_are_left_out(models, tokenizer):
+    assert words_panel(models, tokenizer).value["sentences"] == ["[MASK]"]
+
+
 def test_wrong_arguments_are_refused(models, tokenizer):
     with pytest.raises(ValueError, match="models is empty"):
         words_panel({}, tokenizer)
     with pytest.raises(ValueError, match="'movie'"):
-        words_panel(models, tokenizer)  # the default sentences: this tokenizer has no such words
+        words_panel(models, tokenizer, ["a [MASK] movie"])
     with pytest.raises(ValueError, match=r"write \[MASK\] once"):
         words_panel(models, tokenizer, ["w1 w2"])
     with pytest.raises(ValueError, match="temperature = 50"):
