@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 LAB_AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 # As distilkit/__init__.py sets it, for kernels and tests that load torch before distilkit
-export GOMP_SPINCOUNT ?= 3000
+export GOMP_SPINCOUNT ?= 300
 
 .PHONY: figures report study test quick check soak lab bench-panels clean
 .DEFAULT_GOAL := figures

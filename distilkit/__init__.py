@@ -16,7 +16,7 @@ if "torch" in _sys.modules:
 else:
     SHORT_SPIN = True
     if "OMP_WAIT_POLICY" not in _os.environ:
-        _os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+        _os.environ.setdefault("GOMP_SPINCOUNT", "300")
 
 # Importing torch, transformers or matplotlib takes seconds: a name is imported when it is first
 # asked for.

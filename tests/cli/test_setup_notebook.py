@@ -23,7 +23,7 @@ print(distilkit.SHORT_SPIN, os.environ.get("GOMP_SPINCOUNT"))
 @pytest.mark.parametrize(
     ("given", "torch_first", "expected"),
     [
-        ({}, False, "True 3000"),
+        ({}, False, "True 300"),
         ({}, True, "False None"),
         ({"GOMP_SPINCOUNT": "5"}, False, "True 5"),
         ({"GOMP_SPINCOUNT": "5"}, True, "True 5"),
