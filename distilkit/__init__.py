@@ -8,9 +8,9 @@ import sys as _sys
 from importlib import import_module as _import_module
 
 # OpenMP's threads spin for milliseconds while they wait for one another. Where another program
-# keeps a core busy, they take it from the very thread that they wait for: steps take 5 times as
-# long. A short spin costs little (tests/measurements/measure_busy.py). torch's OpenMP reads these
-# variables once, when torch is loaded.
+# keeps a core busy, they take it from the very thread that they wait for: a step takes 3 to 5
+# times as long, and half of that with a short spin, which costs little when the machine is quiet
+# (tests/measurements/measure_busy.py). OpenMP reads these variables once, when torch is loaded.
 if "torch" in _sys.modules:
     SHORT_SPIN = bool({"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & _os.environ.keys())
 else:

@@ -39,7 +39,7 @@ def plot_against_paper(table: pd.DataFrame, xlabel: str) -> Figure:
     axes.set_xlabel(xlabel)
     marks = [
         parts.mark("measured, 95 % interval", style.BLUE, "o", linestyle="-"),
-        parts.mark("measured, not clear of 0", style.GREY, "o", linestyle="-"),
+        parts.mark("measured, interval contains 0", style.GREY, "o", linestyle="-"),
         parts.mark("published (Sanh et al. 2019)", style.VERMILLION, "D", markerfacecolor="w"),
     ]
     parts.legend_above(figure, marks)
