@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 # The fast tokenizer works on many texts at once, and needs some 150 bytes a character meanwhile
 DOCUMENTS_AT_ONCE, CHARACTERS_AT_ONCE = 1000, 1_000_000
 PIECE = 100_000  # characters; longer documents are cut in front of a space
+UNBROKEN = 100_000  # characters; so many without a space are cut all the same, to save memory
 # Tokenizers end a token there; byte-level ones (RoBERTa) keep the space with the next word
 _CUT = re.compile(r"(?<=\S) ")
 
@@ -133,9 +134,12 @@ def tokenize(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[n
 
 def _pieces(text: str) -> Iterator[str]:
     start = 0
-    while len(text) - start > PIECE and (cut := _CUT.search(text, start + PIECE)):
-        yield text[start : cut.start()]
-        start = cut.start()
+    while len(text) - start > PIECE:
+        latest = start + PIECE + UNBROKEN
+        space = _CUT.search(text, start + PIECE, latest)
+        end = space.start() if space else latest
+        yield text[start:end]
+        start = end
     yield text[start:]
 
 

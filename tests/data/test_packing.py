@@ -55,13 +55,22 @@ def test_pieces_give_the_tokens_of_the_whole(wordpiece, byte_level, monkeypatch,
     assert np.array_equal(pack(texts, tokenizer, 16), blocks)
 
 
+def test_a_text_without_spaces_is_cut_too(monkeypatch, wordpiece):
+    monkeypatch.setattr(packing, "PIECE", 20)
+    monkeypatch.setattr(packing, "UNBROKEN", 30)
+    text = "山水" * 60 + "x" * 7  # each is a word by itself, wherever the text is cut
+    assert max(map(len, packing._pieces(text))) == 50
+    (ids,) = tokenize([text], wordpiece)
+    assert ids.tolist() == wordpiece(text, add_special_tokens=False)["input_ids"]
+
+
 MEMORY = """
 import sys, resource
 from transformers import BertTokenizerFast
 from distilkit.data.packing import stream_blocks
 tokenizer = BertTokenizerFast.from_pretrained(sys.argv[1])
 def grown(size):
-    text = "the old man " * (size // 12)
+    text = sys.argv[2] * (size // len(sys.argv[2]))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for _ in stream_blocks([text], tokenizer, 64): pass
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
@@ -72,9 +81,10 @@ print(grown(10_000_000) / 10e6)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has another unit elsewhere")
 @pytest.mark.slow
-def test_a_long_document_takes_a_small_multiple_of_its_length(wordpiece, tmp_path):
+@pytest.mark.parametrize("text", ["the old man ", "theoldman"])
+def test_a_long_document_takes_a_small_multiple_of_its_length(wordpiece, tmp_path, text):
     wordpiece.save_pretrained(tmp_path)
-    command = [sys.executable, "-c", MEMORY, str(tmp_path)]
+    command = [sys.executable, "-c", MEMORY, str(tmp_path), text]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     print(done.stdout)
     assert float(done.stdout) < 12  # bytes for each byte; tokenized at once it was 145
