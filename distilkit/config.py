@@ -4,8 +4,6 @@ The defaults are the recipe of the released DistilBERT (Sanh et al. 2019, arXiv 
 section 3, and the authors' training code). Make variants with ``dataclasses.replace``.
 """
 
-from __future__ import annotations
-
 import math
 import os
 from dataclasses import dataclass, field, replace

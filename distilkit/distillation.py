@@ -4,8 +4,6 @@ Sanh et al. 2019 (arXiv 1910.01108), sections 2 and 3. This module forms the los
 loop. Models, tokenizer and blocks are the caller's.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Sequence
 from typing import Any

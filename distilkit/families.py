@@ -4,8 +4,6 @@ One table, by transformers' ``config.model_type``. A family that is not in it is
 list of those that are.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce

@@ -3,8 +3,6 @@
 Devlin et al. 2019, section 4.1; with a teacher as in Sanh et al. 2019, section 4.1.
 """
 
-from __future__ import annotations
-
 import copy
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence

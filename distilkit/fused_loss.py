@@ -10,8 +10,6 @@ forward pass, while the chunk is there: ``d(T²·KL)/dz = T · (softmax(z/T) −
 et al. 2015, equation 2) and ``dCE/dz = softmax(z) − onehot``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 

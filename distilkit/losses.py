@@ -12,8 +12,6 @@ accumulation or several processes a caller gives `count`, the number over *all* 
 the optimizer step, so that the micro-batches' losses add up to the mean over the whole batch.
 """
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

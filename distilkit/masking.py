@@ -4,8 +4,6 @@ As in RoBERTa (Liu et al. 2019, arXiv 1907.11692, section 4.1), which DistilBERT
 tokens are drawn as DistilBERT's training code draws them: rare words more often.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import mmap

@@ -1,7 +1,5 @@
 """Processes, devices and random generators: what every training and measurement shares."""
 
-from __future__ import annotations
-
 import os
 import signal
 import threading

@@ -5,8 +5,6 @@ one layer out of two"; "the token-type embeddings and the pooler are removed whi
 layers is reduced by a factor of 2".
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping, Sequence
 from itertools import pairwise

@@ -17,8 +17,6 @@ micro-batches of a step). `loss(model, batch, counts)` returns named scalars, ``
 each divided by the *step's* counts, so that micro-batches add up to the mean over the whole batch.
 """
 
-from __future__ import annotations
-
 import contextlib
 import signal
 import time

@@ -4,8 +4,6 @@ Nothing trained here is kept. All checks together take less than a minute, apart
 of a teacher that is not in the cache.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 import os

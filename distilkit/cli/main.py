@@ -1,7 +1,5 @@
 """``distilkit VERB``: what the notebooks do, without a notebook."""
 
-from __future__ import annotations
-
 import logging
 import os
 import signal

@@ -1,7 +1,5 @@
 """Verbs that measure: measure, and the benches of a step and of compressed models."""
 
-from __future__ import annotations
-
 from argparse import ArgumentParser, Namespace
 
 

@@ -1,7 +1,5 @@
 """Verbs of the notebooks: run them, copy them, write their report."""
 
-from __future__ import annotations
-
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path

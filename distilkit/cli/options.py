@@ -3,8 +3,6 @@
 Such an option has the destination ``<part>.<field>``: the part is a key of :data:`PARTS`.
 """
 
-from __future__ import annotations
-
 from argparse import ArgumentParser, Namespace, _ActionsContainer
 from dataclasses import fields, replace
 from types import NoneType

@@ -1,7 +1,5 @@
 """The first cell of every notebook: which scale, which versions, which machine."""
 
-from __future__ import annotations
-
 import os
 import warnings
 

@@ -1,7 +1,5 @@
 """Verbs that compare: study, labels, frontier, teacher-quality."""
 
-from __future__ import annotations
-
 from argparse import ArgumentParser, Namespace
 from dataclasses import replace
 from pathlib import Path

@@ -3,8 +3,6 @@
 Nothing trained here is kept.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

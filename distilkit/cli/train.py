@@ -1,7 +1,5 @@
 """Verbs that train: distil, head, layers, finetune."""
 
-from __future__ import annotations
-
 from argparse import ArgumentParser, Namespace
 
 from distilkit.cli.options import (

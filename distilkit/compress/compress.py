@@ -3,8 +3,6 @@
 Cut, distil, score on held-out texts, export, measure, write: each step calls what exists.
 """
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The held-out texts on which teacher and student differ most."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Teacher and student embeddings of the same texts: Spearman on pairs, nearest neighbours."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ The student learns the teacher's embeddings of plain texts (Reimers and Gurevych
 2004.09813, section 2); no labels, no pairs.
 """
 
-from __future__ import annotations
-
 import copy
 import logging
 import tempfile

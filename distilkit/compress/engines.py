@@ -4,8 +4,6 @@ The costs of each: bytes on disk, the time of one pass, and the memory of a proc
 the model. All passes take turns in one process, so a busy machine slows all of them alike.
 """
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -8,8 +8,6 @@ seed on each task and measured in three engines (:mod:`distilkit.compress.engine
 Each training is a run folder, so an interrupted plan resumes.
 """
 
-from __future__ import annotations
-
 import json
 import tempfile
 from collections.abc import Sequence

@@ -3,8 +3,6 @@
 ONNX files lie where optimum and transformers.js look for them.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Mapping

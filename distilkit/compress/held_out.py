@@ -1,7 +1,5 @@
 """Teacher and student on the same held-out examples: scores, their difference, agreement."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

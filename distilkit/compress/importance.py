@@ -6,8 +6,6 @@ the same is the Taylor criterion of Molchanov et al. 2017 (arXiv 1611.06440), se
 pass measures both.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Size and speed against accuracy: one row a model, the Pareto front, the smallest model."""
 
-from __future__ import annotations
-
 import warnings
 
 import numpy as np

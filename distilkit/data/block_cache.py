@@ -4,8 +4,6 @@ Memory does not grow with the text. A killed tokenization resumes after the last
 second process that needs the same blocks waits for the first.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

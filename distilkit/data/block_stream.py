@@ -3,8 +3,6 @@
 Where a text does fit, :mod:`distilkit.data.block_cache` is better: any order, and tokenized once.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from itertools import islice
 

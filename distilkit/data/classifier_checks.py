@@ -3,8 +3,6 @@
 A head whose classes are in another order trains without an error, and teaches the wrong answers.
 """
 
-from __future__ import annotations
-
 import re
 import warnings
 from collections.abc import Sequence

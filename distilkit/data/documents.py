@@ -6,8 +6,6 @@ the first reading. A text without a validation part gives up some documents for 
 every fifty, 500 at most.
 """
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import json

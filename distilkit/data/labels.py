@@ -1,7 +1,5 @@
 """What a column of labels means: the kind of task, the names in order, and the numbers."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 from itertools import chain

@@ -4,8 +4,6 @@ The metric that `evaluate` loads by name is a script of the Hub. These are the s
 SQuAD's with the normalization of the official script (arXiv 1606.05250, section 6.1).
 """
 
-from __future__ import annotations
-
 import re
 import string
 from collections import Counter

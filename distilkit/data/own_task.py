@@ -1,7 +1,5 @@
 """A task from what a person has: a file, a folder, a Hub id, a table in memory."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Mapping, Sequence

@@ -3,8 +3,6 @@
 Liu et al. 2019 (arXiv 1907.11692), sections 4.1 and 4.2, which DistilBERT follows.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple

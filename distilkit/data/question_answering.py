@@ -5,8 +5,6 @@ section 4.2). Two differences from their code: `STRIDE` is the number of tokens 
 share, not the step from one to the next, and a span may be taken from any window that holds it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 

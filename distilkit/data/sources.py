@@ -1,7 +1,5 @@
 """Load what a scale names: teacher, text and tasks, from the Hub or from files."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Hold out rows for validation and test, and count texts that stand on both sides."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

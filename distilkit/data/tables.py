@@ -6,8 +6,6 @@ Every value comes out as Python holds it: text, number, list, or None where ther
 empty field, a JSON null or missing key, a Parquet null, pandas' NaN). Each row knows its place.
 """
 
-from __future__ import annotations
-
 import csv
 import gzip
 import io

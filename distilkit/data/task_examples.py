@@ -1,7 +1,5 @@
 """Encode a task's split as training data for the loop."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

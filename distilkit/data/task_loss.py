@@ -4,8 +4,6 @@ Each term has its own denominator over the optimizer step: the labels that are t
 (labelled or not), the tokens. So an unlabelled example adds to the soft targets alone.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -6,8 +6,6 @@ embedded ``data/tiny/glue`` is. A task of one's own holds its data: see
 :func:`distilkit.data.own_task.task_from`.
 """
 
-from __future__ import annotations
-
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field

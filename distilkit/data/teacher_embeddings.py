@@ -3,8 +3,6 @@
 They are float32, in ``data/cache/embeddings-<key>/``: see :mod:`distilkit.data.teacher_store`.
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict
 
 import numpy as np

@@ -5,8 +5,6 @@ A teacher has no dropout, so its logits depend on the texts alone. They are floa
 a text, [words, C] of its labelled words, [tokens, 2] of a window in question answering.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any

@@ -5,8 +5,6 @@ of each part of entries.bin that is on disk. A killed build resumes after the la
 part is reported and written again.
 """
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """Refusal of a text that its model cannot learn from: unknown words, nothing to mask."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Examples with and without labels: which have one, and both kinds as one training split."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

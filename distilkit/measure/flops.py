@@ -1,7 +1,5 @@
 """FLOPs and memory of a distillation step, known before anything runs."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -4,8 +4,6 @@ Run, not imported: ``python -I process_memory.py MODEL LENGTH THREADS``. So a pr
 file loads ONNX Runtime and NumPy and nothing else, as a small server would.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """How large a model is: parameters, bytes on disk, peak memory of a process. 1 MB is 1e6 bytes."""
 
-from __future__ import annotations
-
 import sys
 import tempfile
 from pathlib import Path

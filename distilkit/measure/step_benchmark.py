@@ -5,8 +5,6 @@ alike, so the ratio of their times is meaningful. Random weights and random toke
 ones do.
 """
 
-from __future__ import annotations
-
 import copy
 import multiprocessing
 import os

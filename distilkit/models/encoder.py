@@ -4,8 +4,6 @@ Many published encoders (sentence embedders, for instance) come without the head
 by soft targets needs. `masked_lm_from_encoder` adds one, `train_head` trains it.
 """
 
-from __future__ import annotations
-
 import copy
 
 from transformers import BertConfig, BertForMaskedLM, BertModel

@@ -1,7 +1,5 @@
 """Predictions of masked-language models for a gap, at a temperature."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import pandas as pd

@@ -1,7 +1,5 @@
 """Classification heads: a new one on a checkpoint, or the one that it was fine-tuned with."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ Download, retries, cache and ``HF_HUB_OFFLINE`` are huggingface_hub's. Added her
 SHA-256 is not the announced one are refused, and every error names the checkpoint and what to do.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path

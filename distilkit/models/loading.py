@@ -5,8 +5,6 @@ The result is transformers' own object. Added here: the download is verified
 traceback, random weights or an empty vocabulary is refused.
 """
 
-from __future__ import annotations
-
 import json
 import pickle
 import warnings

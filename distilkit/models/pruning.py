@@ -8,8 +8,6 @@ gets one attribute more, ``pruned``. Stock ``from_pretrained`` refuses such a fo
 not match); everything in the kit that takes a checkpoint reads it.
 """
 
-from __future__ import annotations
-
 import copy
 import json
 from collections.abc import Mapping, Sequence

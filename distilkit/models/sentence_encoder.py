@@ -3,8 +3,6 @@
 Reimers and Gurevych 2019 (arXiv 1908.10084), section 3. Read and written without their library.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass

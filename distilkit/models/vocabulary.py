@@ -1,7 +1,5 @@
 """Whether a model reads the token ids that a tokenizer writes: by content, not by size."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

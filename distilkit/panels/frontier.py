@@ -5,8 +5,6 @@ MB, and which meets both limits? ``frontier.js`` answers and draws;
 :func:`distilkit.compress.pareto.smallest_within` answers the first question in Python.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any

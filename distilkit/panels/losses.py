@@ -4,8 +4,6 @@
 weights is done in the browser by ``losses.js``.
 """
 
-from __future__ import annotations
-
 import html
 import math
 from collections.abc import Sequence

@@ -4,8 +4,6 @@ Hinton, Vinyals and Dean 2015 (arXiv 1503.02531), section 2: equation 1, and wit
 equations 2 to 4. ``temperature.js`` draws it.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from numbers import Real

@@ -4,8 +4,6 @@ The training loop knows nothing of it. A thread reads the loop's ``metrics.jsonl
 signal of Ctrl-C, and the loop answers with a checkpoint at the end of its step.
 """
 
-from __future__ import annotations
-
 import _thread
 import math
 import signal

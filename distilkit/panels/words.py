@@ -4,8 +4,6 @@ The logits of a sentence are computed once. ``words.js`` applies the temperature
 (Hinton et al. 2015, equation 1, over the whole vocabulary).
 """
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Mapping, Sequence
 from typing import Any

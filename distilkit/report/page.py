@@ -4,8 +4,6 @@ The page needs no network and no kernel: pictures are inside it, the temperature
 that comes from a run or a file is escaped: a name, a label or a result is text, never markup.
 """
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Iterable
 from numbers import Integral

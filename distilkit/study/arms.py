@@ -4,8 +4,6 @@ The paper reports GLUE as "median of 5 runs with different seeds" (Sanh et al. 2
 the scores of all seeds are stored, so that a figure can show the spread.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache

@@ -4,8 +4,6 @@ Confidence is the probability of the predicted class. A classifier is calibrated
 predictions with confidence p is right.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 

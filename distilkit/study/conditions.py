@@ -3,8 +3,6 @@
 A new arm is a line in :data:`ARMS`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any

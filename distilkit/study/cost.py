@@ -1,7 +1,5 @@
 """Estimate what a study will cost before it starts: the time of the open runs."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache

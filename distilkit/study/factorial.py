@@ -4,8 +4,6 @@ A two-way design (:data:`distilkit.study.conditions.FACTORIAL`). Each effect is 
 macro-scores within a seed, so intervals are over seeds.
 """
 
-from __future__ import annotations
-
 import pandas as pd
 
 from distilkit.study.arms import macro_scores, t_interval

@@ -5,8 +5,6 @@ the mean KL(teacher ‖ student). Small models lose some kinds of examples first
 arXiv 1911.05248), so means are taken group by group.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from typing import Any

@@ -4,8 +4,6 @@ Both hold at a share of 0 or 1 and for a single example, and take fractional cou
 seeds. (SciPy's ``binomtest`` takes whole numbers only.)
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 Z = 1.959964  # standard deviations to either side that hold 95 % of a normal distribution

@@ -4,8 +4,6 @@ On labels alone; with a fine-tuned teacher's soft targets on the same texts; and
 targets on all training texts. Every fine-tuning takes the same number of optimizer steps.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace

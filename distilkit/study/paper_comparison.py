@@ -4,8 +4,6 @@ Sizes are counted. Scores and times are read from the files of notebooks and stu
 a value names the command that makes it.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

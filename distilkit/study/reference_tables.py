@@ -1,7 +1,5 @@
 """Tables of long measurements: the user's own if there is one, else the shipped one."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 from distilkit.config import RESULTS, SCALES, Scale

@@ -7,8 +7,6 @@ Ctrl-C ends the workers at once, without a last checkpoint. Finished runs stay f
 resume from their newest checkpoint.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Sequence
 from functools import cache

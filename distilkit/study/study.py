@@ -6,8 +6,6 @@ it, and all arms are fine-tuned on the same tasks with the same seeds, so differ
 Recipes are tuned on validation sets and other seeds.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace

@@ -4,8 +4,6 @@ A student can only keep what its teacher knows. A teacher therefore has to compl
 sentences plausibly, and to score far above its own shape from random weights on the scale's tasks.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

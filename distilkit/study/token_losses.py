@@ -4,8 +4,6 @@ Sanh et al. 2019, section 2, for a small batch, with the formulas of :mod:`disti
 Shapes: B sentences of L tokens, N of them not padding, V vocabulary entries, H hidden size.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The verdict on a published number: the rule, a row of the table, the table as text."""
 
-from __future__ import annotations
-
 import math
 from typing import Any, NamedTuple
 
