@@ -26,12 +26,18 @@ from distilkit.data.classifier_checks import (
 )
 from distilkit.data.examples import NOT_A_WORD, Examples
 from distilkit.data.question_answering import best_answers
-from distilkit.data.task_examples import column_names, task_examples
+from distilkit.data.task_examples import (
+    check_labels,
+    column_names,
+    is_scored,
+    join_unlabelled,
+    labelled,
+    task_examples,
+)
 from distilkit.data.task_loss import TaskLoss, logits_of
 from distilkit.data.tasks import UNLABELLED, Task, get_task, scores
 from distilkit.data.teacher_logits import TeacherLogits, sees_every_text
 from distilkit.data.text_check import check_known
-from distilkit.data.unlabelled import check_labels, is_scored, join_unlabelled, labelled
 from distilkit.families import check_cosine_layers, positions
 from distilkit.losses import at_least_float32
 from distilkit.models.heads import fine_tuned, with_new_head

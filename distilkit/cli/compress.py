@@ -65,7 +65,7 @@ def compress(options: Namespace) -> int:
     if options.task is None and options.data is None:
         raise ValueError("what is the model for? Give --task or --data")
 
-    from distilkit.cli.task_doctor import print_checks, task_doctor
+    from distilkit.cli.doctor import print_checks, task_doctor
     from distilkit.compress.compress import compress as run
     from distilkit.compress.compress import student_of
     from distilkit.compress.hand_over import check_out

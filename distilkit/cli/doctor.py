@@ -1,4 +1,4 @@
-"""Checks before a long run: do teacher, tokenizer, text, student and machine fit the plan?
+"""Checks before a long run: of the plan of a distillation, and of a fine-tuning on a task.
 
 Nothing trained here is kept. All checks together take less than a minute, apart from the download
 of a teacher that is not in the cache.
@@ -9,9 +9,10 @@ import math
 import os
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx
 import numpy as np
@@ -19,30 +20,36 @@ import pandas as pd
 import psutil
 import torch
 from huggingface_hub import constants
-from transformers import (
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from distilkit.checkpoint import KEEP
-from distilkit.config import MLM_ONLY, Scale, home
+from distilkit.config import MLM_ONLY, Scale, TrainingConfig, home
+from distilkit.data.classifier_checks import check_teacher
 from distilkit.data.documents import about_how_many
+from distilkit.data.examples import Examples
 from distilkit.data.packing import pack
 from distilkit.data.sources import load_teacher, load_text
+from distilkit.data.task_examples import task_examples
+from distilkit.data.tasks import Task, chance_score
 from distilkit.data.text_check import UNKNOWN_AT_MOST, count_tokens
 from distilkit.distillation import LanguageModelLoss, losses_on
 from distilkit.families import positions
+from distilkit.finetuning import classifier, fine_tuned_on, input_length, predict, score_of
 from distilkit.masking import MaskedBlocks
 from distilkit.measure.flops import step_bytes
 from distilkit.measure.latency import gradient_step, time_micro_batches
 from distilkit.measure.size import parameter_count
 from distilkit.models.hub import local_path
+from distilkit.models.loading import load_tokenizer
+from distilkit.models.vocabulary import check_vocabulary, own_tokenizer
 from distilkit.processes import processes, to_device
 from distilkit.student import student_from_teacher
-from distilkit.training_loop import steps_per_epoch
+from distilkit.study.cost import finetuning_seconds
+from distilkit.training_loop import steps_per_epoch, total_steps
 
 HUB_SECONDS = 10  # the Hub's deadline
 DOCUMENTS = 400  # of the text that are read
+FEW = 500  # examples of a task that are read
 OVERFIT_STEPS, OVERFIT_SECONDS = 40, 15
 OVERFIT_RATIO = 0.7  # largest ratio of a repeated batch's last loss to its first
 TRIAL_SECONDS = 10  # a whole micro-batch is tried if it is expected to take no longer
@@ -178,9 +185,8 @@ def _memory(plan: Plan, micro_batch_bytes: float | None) -> Check:
     device, size = processes().device, plan.scale.distillation.micro_batch_size
     if micro_batch_bytes is None:
         needed = step_bytes(plan.teacher, plan.student, size, plan.scale.length)
-    else:  # weights, gradients and AdamW's two moments come on top
-        weights = 16 * parameter_count(plan.student) + 4 * parameter_count(plan.teacher)
-        needed = weights + micro_batch_bytes
+    else:
+        needed = _weight_bytes(plan.student, plan.teacher) + micro_batch_bytes
     free = free_memory(device)
     if needed < math.inf:
         measurement = f"about {needed / _GIB:.1f} GiB for a micro-batch of {size}, "
@@ -188,6 +194,11 @@ def _memory(plan: Plan, micro_batch_bytes: float | None) -> Check:
         measurement = f"a micro-batch of {size} was tried and does not fit: "
     measurement += f"{free / _GIB:.1f} GiB free on {device.type}"
     return Check("memory", measurement, needed < free)
+
+
+def _weight_bytes(trained: PreTrainedModel, teacher: PreTrainedModel | None) -> int:
+    """Count the weights of both models; gradients and AdamW's two moments of the trained one."""
+    return 16 * parameter_count(trained) + (4 * parameter_count(teacher) if teacher else 0)
 
 
 def _disk(plan: Plan) -> Check:
@@ -256,3 +267,101 @@ def _blocks_per_epoch(plan: Plan) -> int | None:
         return plan.scale.stream
     documents = about_how_many(plan.scale.text)
     return None if documents is None else round(len(plan.train) * max(1.0, documents / DOCUMENTS))
+
+
+def task_doctor(
+    task: Task,
+    checkpoint: str,
+    training: TrainingConfig,
+    *,
+    teacher: str | None = None,
+    cut: Callable[[PreTrainedModel], PreTrainedModel] | None = None,
+    unlabelled: Any = None,
+    max_length: int | None = None,
+) -> pd.DataFrame:
+    """Check a fine-tuning on a task; a row a :class:`Check`.
+
+    Args:
+        task: with its data.
+        checkpoint: to fine-tune with a new head.
+        teacher: a checkpoint that is fine-tuned on the task.
+        cut: makes the student out of the teacher, in place of `checkpoint`.
+    """
+    checks = [Check("data", note, True) for note in task.notes]
+    tokenizer, models, what = load_tokenizer(checkpoint), {}, "model"
+    try:
+        if teacher is not None:
+            what = "teacher"
+            models["teacher"] = fine_tuned_on(teacher, task).to(processes().device)
+            what = "model"
+        if cut is not None:
+            models["model"] = cut(models["teacher"])
+        else:
+            models["model"] = classifier(checkpoint, task, training.seed).to(processes().device)
+            check_vocabulary(models["model"], tokenizer)
+        length = input_length(models.values(), max_length, task.max_length)
+    except (TypeError, ValueError) as error:
+        return pd.DataFrame([*checks, Check(what, str(error), False)], columns=Check._fields)
+    model, teaching_model = models["model"], models.get("teacher")
+    million = parameter_count(model) / 1e6
+    kind = f"{type(model).__name__}, {million:.1f} million parameters, {task.outputs} outputs"
+    rows = _few(task.data["train"])
+    few = task_examples(rows, task, tokenizer, max_length=length, seed=0)
+    checks += [Check("model", kind, True), _inputs(task, few, tokenizer, length)]
+    if teaching_model is not None:
+        checks.append(_teacher(task, teaching_model, tokenizer, length))
+    needed, free = _weight_bytes(model, teaching_model), free_memory(processes().device)
+    sizes = f"{needed / _GIB:.1f} GiB and the activations, {free / _GIB:.1f} GiB free"
+    checks.append(Check("memory", sizes, needed < free))
+    texts = len(task.data["train"]) + (0 if unlabelled is None else len(unlabelled))
+    examples = texts * len(few) // len(rows)  # a passage may have several windows
+    seconds = finetuning_seconds(task, model, teaching_model, few, examples, training)
+    steps = total_steps(examples, training)
+    duration = f"{steps:,} steps of {training.batch_size}: {seconds / 60:,.1f} minutes"
+    checks.append(Check("time", duration, True))
+    return pd.DataFrame(checks, columns=Check._fields)
+
+
+def print_checks(table: pd.DataFrame) -> bool:
+    """Print a line a check; return whether all are good."""
+    for check, measurement, good in table.itertuples(index=False):
+        print(f"{'good' if good else 'BAD '}  {check}: {measurement}")
+    return bool(table.good.all())
+
+
+def _few(split: Any) -> Any:
+    return split.select(range(min(FEW, len(split))))
+
+
+def _inputs(
+    task: Task, examples: Examples, tokenizer: PreTrainedTokenizerBase, length: int
+) -> Check:
+    """Count the texts that are cut, and the tokens that the vocabulary does not have."""
+    ids = np.concatenate(examples.input_ids)
+    unknown = float(np.mean(ids == tokenizer.unk_token_id))
+    cut = float(np.mean(examples.lengths >= length))
+    may_be = "have another window" if task.on_spans else "may be cut"
+    measurement = (
+        f"median {np.median(examples.lengths):.0f} tokens; {cut:.0%} reach {length} and {may_be}; "
+        f"{unknown:.1%} of the tokens are unknown"
+    )
+    return Check("texts", measurement, unknown <= UNKNOWN_AT_MOST)
+
+
+def _teacher(task: Task, teacher: Any, tokenizer: Any, length: int) -> Check:
+    split = next((task.data[s] for s in task.validation if s in task.data), None)
+    if split is None or "label" not in split.column_names:
+        return Check("teacher", "no labelled validation examples to measure it on", True)
+    try:
+        own = own_tokenizer(teacher, tokenizer) or tokenizer
+        examples = task_examples(_few(split), task, own, max_length=length, seed=0)
+        logits, labels = predict(teacher, examples)
+        score = score_of(task, logits, labels)[task.score]
+        if not task.on_words:
+            check_teacher(task, teacher, logits, labels, score)
+    except ValueError as error:
+        return Check("teacher", str(error), False)
+    chance = chance_score(task, labels)
+    shown = "undefined" if score is None else f"{score:.3f}"
+    measurement = f"{task.score} {shown}, a constant answer {chance:.3f} ({len(labels)} examples)"
+    return Check("teacher", measurement, (score or 0.0) > chance)

@@ -26,12 +26,11 @@ def _doctor_options(parser: ArgumentParser) -> None:
 
 def doctor(options: Namespace) -> int:
     """Check teacher, text, tasks and machine before a training (less than a minute)."""
-    from distilkit.cli.task_doctor import print_checks
+    from distilkit.cli.doctor import doctor as examine
+    from distilkit.cli.doctor import print_checks
 
     chosen = chosen_scale(options)
     if options.data is None and options.task is None:
-        from distilkit.cli.doctor import doctor as examine
-
         if options.checkpoint is not None:
             raise ValueError("--checkpoint: give the task, --task or --data, too")
         table = examine(chosen)
@@ -41,7 +40,7 @@ def doctor(options: Namespace) -> int:
 
 
 def _doctor_of_task(options: Namespace, chosen: Scale) -> pd.DataFrame:
-    from distilkit.cli.task_doctor import task_doctor
+    from distilkit.cli.doctor import task_doctor
     from distilkit.data.sources import load_task
 
     if options.checkpoint is None:
@@ -51,11 +50,7 @@ def _doctor_of_task(options: Namespace, chosen: Scale) -> pd.DataFrame:
     unlabelled = unlabelled_texts(options, task)
     task = replace(task, data=load_task(chosen, task))
     return task_doctor(
-        task,
-        options.checkpoint,
-        chosen.finetuning,
-        teacher=teacher,
-        unlabelled=unlabelled,
+        task, options.checkpoint, chosen.finetuning, teacher=teacher, unlabelled=unlabelled
     )
 
 

@@ -61,7 +61,7 @@ def _head_options(parser: ArgumentParser) -> None:
 def head(options: Namespace) -> None:
     """Give an encoder an MLM head and train it: a teacher for distil --teacher."""
     from distilkit.data.sources import check_plan, load_blocks, load_encoder
-    from distilkit.models.encoder import masked_lm_from_encoder, train_head
+    from distilkit.models.heads import masked_lm_from_encoder, train_head
 
     chosen = chosen_scale(options)
     encoder, tokenizer = load_encoder(chosen)

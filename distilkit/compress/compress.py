@@ -24,9 +24,8 @@ from distilkit.compress.held_out import (
 )
 from distilkit.compress.onnx_export import onnx_predict, onnx_session
 from distilkit.config import FinetuneLossConfig, TrainingConfig
-from distilkit.data.task_examples import task_examples
+from distilkit.data.task_examples import is_scored, task_examples
 from distilkit.data.tasks import Task
-from distilkit.data.unlabelled import is_scored
 from distilkit.finetuning import answers, fine_tuned_on, finetune, input_length, predict
 from distilkit.models.loading import load_tokenizer
 from distilkit.processes import seeded

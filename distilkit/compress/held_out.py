@@ -7,8 +7,8 @@ import numpy as np
 from scipy.special import softmax
 from scipy.stats import bootstrap, pearsonr
 
+from distilkit.data.task_examples import is_scored
 from distilkit.data.tasks import Task
-from distilkit.data.unlabelled import is_scored
 from distilkit.study.calibration import expected_calibration_error
 from distilkit.study.intervals import matched_interval
 

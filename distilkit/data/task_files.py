@@ -1,21 +1,33 @@
-"""Load a task's splits: from a folder, from GLUE's own download, or from the Hub."""
+"""Load a task's splits: from a folder, from GLUE's own download, or from the Hub.
 
-from __future__ import annotations
+GLUE's own files (https://gluebenchmark.com/tasks) are ``SST-2/train.tsv``, ``dev.tsv`` and so on,
+with the columns that they have there. A row of them without all its fields, as QQP has some, is
+left out of training and validation, as `datasets` does.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from distilkit.data.glue_files import load_official, official_folder
 from distilkit.data.question_answering import first_answer
-from distilkit.data.tables import read_parquet, read_table, split_files
+from distilkit.data.tables import Table, read_parquet, read_table, split_files
 from distilkit.data.tasks import UNLABELLED, Task, get_task
 from distilkit.models.hub import local_path
 
-if TYPE_CHECKING:
-    from datasets import DatasetDict
+# Task -> its texts in the order of `Task.columns`, and its label, in GLUE's own files
+COLUMNS = {
+    "cola": ("3", "1"),  # train and dev have no header
+    "mnli": ("sentence1", "sentence2", "gold_label"),
+    "mrpc": ("#1 String", "#2 String", "Quality"),
+    "qnli": ("question", "sentence", "label"),
+    "qqp": ("question1", "question2", "is_duplicate"),
+    "rte": ("sentence1", "sentence2", "label"),
+    "sst2": ("sentence", "label"),
+    "stsb": ("sentence1", "sentence2", "score"),
+    "wnli": ("sentence1", "sentence2", "label"),
+}
 
 
 def load(name: str | Task, source: str | Path) -> Mapping[str, Any]:
@@ -57,8 +69,8 @@ def load_splits(
     splits: Sequence[str],
     columns: Sequence[str],
     hub: tuple[str, ...],
-) -> DatasetDict:
-    """Load a data set from ``<source>/<name>/<split>.parquet``, or from the Hub.
+) -> Any:
+    """Load a `DatasetDict` from ``<source>/<name>/<split>.parquet``, or from the Hub.
 
     Args:
         splits: required; others are loaded if they are there.
@@ -137,3 +149,61 @@ def _check_examples(task: Task, data: Any, where: str) -> None:
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         raise ValueError(f"{where}: label {labels[row]:g} in row {row}; labels are {allowed}")
+
+
+def official_folder(source: Path, task: Task) -> Path | None:
+    """Return the folder of the task's own download below `source`, if it is there."""
+    folder = source / task.title
+    return folder if task.name in COLUMNS and (folder / "train.tsv").is_file() else None
+
+
+def load_official(folder: Path, task: Task) -> Mapping[str, Any]:
+    """Load a task's downloaded files, with the columns and label numbers of ``nyu-mll/glue``.
+
+    Raises:
+        ValueError: a column or label that is not the task's, with file and line.
+    """
+    import datasets
+
+    splits = {}
+    for split, files in split_files(folder)[0].items():
+        if not (split == "train" or split in (*task.validation, *task.test)):
+            continue
+        bare = task.name == "cola" and split != "test"
+        table = read_table(files[0], header=not bare)
+        splits[split] = datasets.Dataset.from_dict(_columns(table, task, split))
+    return datasets.DatasetDict(splits)
+
+
+def _columns(table: Table, task: Task, split: str) -> dict[str, list[Any]]:
+    *texts, label = COLUMNS[task.name]
+    if task.name == "cola" and split == "test":
+        texts = ["sentence"]
+    if absent := [name for name in texts if name not in table.columns]:
+        raise ValueError(f"{table.where}: no column {absent[0]!r}, only {', '.join(table.columns)}")
+    tested = split in task.test
+    rows = [
+        row
+        for row in range(len(table))
+        if tested or all(table.columns[name][row] is not None for name in (*texts, label))
+    ]
+    columns: dict[str, list[Any]] = {
+        name: [table.columns[there][row] or "" for row in rows]
+        for name, there in zip(task.columns, texts, strict=True)
+    }
+    if not tested:
+        columns["label"] = [_label(table, row, label, task) for row in rows]
+    return columns
+
+
+def _label(table: Table, row: int, column: str, task: Task) -> int | float:
+    value = table.columns[column][row]
+    if value in task.labels:
+        return task.labels.index(value)
+    try:
+        return float(value) if task.regression else int(value)
+    except ValueError:
+        allowed = ", ".join(task.labels) or "numbers"
+        raise ValueError(
+            f"{table.place(row)}, column {column!r} holds {value!r}; labels are {allowed}"
+        ) from None

@@ -1,15 +1,20 @@
-"""Classification heads: a new one on a checkpoint, or the one that it was fine-tuned with."""
+"""Heads: a new classifier's or MLM head on a checkpoint, or the one it was fine-tuned with."""
 
+import copy
 import re
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from transformers import BertConfig, BertForMaskedLM, BertModel, PreTrainedModel
 from transformers.utils import logging as hf_logging
 
+from distilkit.config import LossConfig, TrainingConfig
+from distilkit.distillation import distil
+from distilkit.masking import MaskedBlocks
 from distilkit.models.loading import load_model
 from distilkit.processes import seeded
+from distilkit.run import Run
 
 HEAD = ("classifier.", "pre_classifier.", "score.", "qa_outputs.")  # names of a head's weights
 POOLERS = re.compile(r"pooler\.|^head\.")  # what a head reads; a checkpoint may have it, or not
@@ -80,3 +85,46 @@ def fine_tuned(kind: type, checkpoint: str | Path) -> PreTrainedModel:
     if "For" in saved and saved.partition("For")[2] != purpose:
         raise ValueError(f"{checkpoint} was saved as a {saved}: its head is not for {purpose}")
     return model
+
+
+def masked_lm_from_encoder(encoder: BertModel, seed: int) -> BertForMaskedLM:
+    """A BertForMaskedLM around a copy of an encoder; the head's weights are new and untrained.
+
+    The decoder is tied to the encoder's word embeddings, as in BERT; the pooler is left out.
+
+    Raises:
+        TypeError: the encoder is of another class.
+    """
+    if type(encoder) is not BertModel:
+        raise TypeError(
+            f"an MLM head can be given to a BertModel, not to a {type(encoder).__name__}"
+        )
+    with seeded(seed):
+        model = BertForMaskedLM(BertConfig.from_dict(encoder.config.to_dict()))
+    state = {k: v for k, v in encoder.state_dict().items() if not k.startswith("pooler.")}
+    model.bert.load_state_dict(state)
+    model.tie_weights()
+    return model.to(encoder.dtype).eval()
+
+
+def train_head(
+    model: BertForMaskedLM,
+    blocks: MaskedBlocks,
+    training: TrainingConfig,
+    *,
+    name: str,
+    validation: MaskedBlocks | None = None,
+) -> Run:
+    """Train a new MLM head, with all weights, while every hidden state is held to its start.
+
+    Learning without forgetting (Li and Hoiem 2016, arXiv 1606.09282), on hidden states: by MLM only
+    the encoder would forget before the head can predict.
+
+    The model stays as it is; arguments as for :func:`distilkit.distillation.pretrain`.
+    """
+    same = tuple((layer, layer) for layer in range(model.config.num_hidden_layers + 1))
+    loss_config = LossConfig(kd_weight=0.0, mlm_weight=1.0, cosine_weight=5.0, cosine_layers=same)
+    before = copy.deepcopy(model)
+    return distil(
+        model, before, blocks, training, name=name, loss_config=loss_config, validation=validation
+    )

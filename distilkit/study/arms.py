@@ -15,8 +15,8 @@ from transformers import PreTrainedTokenizerBase
 
 from distilkit.config import Scale, home
 from distilkit.data.sources import load_task
+from distilkit.data.task_examples import is_scored
 from distilkit.data.tasks import Task, get_task
-from distilkit.data.unlabelled import is_scored
 from distilkit.finetuning import classifier, fine_tuned_on, finetune
 from distilkit.run import Run
 from distilkit.study.run_parallel import run_parallel

@@ -16,8 +16,8 @@ import pandas as pd
 from distilkit.checkpoint import write_atomically
 from distilkit.config import Scale, TrainingConfig
 from distilkit.data.sources import fewer_examples, load_task, load_tokenizer
+from distilkit.data.task_examples import is_scored
 from distilkit.data.tasks import Task, get_task
-from distilkit.data.unlabelled import is_scored
 from distilkit.finetuning import classifier, fine_tuned_on, finetune
 from distilkit.run import Run, run_folder
 from distilkit.study.arms import POINTS, run_name

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from toy_models import small_bert
 
-from distilkit.cli.task_doctor import task_doctor
+from distilkit.cli.doctor import task_doctor
 from distilkit.compress.compress import compress
 from distilkit.config import FinetuneLossConfig, TrainingConfig
 from distilkit.data.own_task import task_from, unlabelled_from

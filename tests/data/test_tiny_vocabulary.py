@@ -15,7 +15,7 @@ from transformers import (
 )
 from vocabulary import commonest_pieces, cut_vocabulary
 
-from distilkit.models.encoder import masked_lm_from_encoder
+from distilkit.models.heads import masked_lm_from_encoder
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 LETTERS = [mark + c for mark in ("", "##") for c in "abcdefghijklmnopqrstuvwxyz"]

@@ -6,9 +6,14 @@ import datasets
 import numpy as np
 import pytest
 
-from distilkit.data.task_examples import task_examples
+from distilkit.data.task_examples import (
+    check_labels,
+    is_scored,
+    join_unlabelled,
+    labelled,
+    task_examples,
+)
 from distilkit.data.tasks import TASKS, Task
-from distilkit.data.unlabelled import check_labels, is_scored, join_unlabelled, labelled
 
 TEXT = ("text",)
 TOPIC = Task("topic", "Topic", TEXT, ("a", "b"))

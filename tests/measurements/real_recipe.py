@@ -36,7 +36,7 @@ from distilkit.data.task_files import load
 from distilkit.data.tasks import get_task
 from distilkit.masking import MaskedBlocks
 from distilkit.measure.latency import compare
-from distilkit.models.encoder import masked_lm_from_encoder, train_head
+from distilkit.models.heads import masked_lm_from_encoder, train_head
 from distilkit.student import default_layers, random_student_like, student_from_teacher
 from distilkit.study.arms import macro_scores
 

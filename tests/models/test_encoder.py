@@ -13,7 +13,7 @@ from transformers import (
     DistilBertModel,
 )
 
-from distilkit.models.encoder import masked_lm_from_encoder
+from distilkit.models.heads import masked_lm_from_encoder
 
 TEXT = "w1 w2 w3 w2"
 

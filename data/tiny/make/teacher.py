@@ -41,7 +41,7 @@ from distilkit.data.documents import read_texts
 from distilkit.data.packing import pack
 from distilkit.distillation import distil
 from distilkit.masking import MaskedBlocks
-from distilkit.models.encoder import masked_lm_from_encoder, train_head
+from distilkit.models.heads import masked_lm_from_encoder, train_head
 from distilkit.processes import seeded
 from distilkit.run import Run
 
