@@ -25,12 +25,13 @@ from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 from distilkit.compress.embedding_scores import columns_of, embed, encoded, measure_embeddings
 from distilkit.compress.hand_over import check_out, write_folder
 from distilkit.config import SCALES, TrainingConfig
+from distilkit.data.examples import Examples
 from distilkit.data.tasks import Task
-from distilkit.data.teacher_embeddings import teacher_embeddings
+from distilkit.data.teacher_store import store_folder, write_missing
 from distilkit.finetuning import input_length
 from distilkit.models.loading import load_model
 from distilkit.models.sentence_encoder import Pooling, embeddings_of, load_sentence_encoder
-from distilkit.processes import processes
+from distilkit.processes import processes, to_device
 from distilkit.run import Run, as_json, fingerprint, open_run, teacher_entry
 from distilkit.student import default_layers, student_from_teacher
 from distilkit.training_loop import train
@@ -41,6 +42,8 @@ PROBE = 500  # texts that choose the layer map
 MOST_MAPS = 60  # more are not tried
 HELD_OUT = 1000  # texts at most, a tenth of all
 LEAST_TEXTS = 20
+PART = 1024  # embeddings that are written and hashed together
+READ_AT_ONCE = 64  # texts, by the teacher
 
 _BATCH = {"batch_size": 64, "micro_batch_size": 64}
 TRAINING = replace(SCALES["base"].finetuning, epochs=3, learning_rate=5e-4, **_BATCH)
@@ -231,3 +234,31 @@ def candidate_maps(teacher_layers: int, depth: int | None = None) -> list[tuple[
         tuple(sum(size + (i in chosen) for i in range(end)) for end in range(steps + 1))
         for chosen in combinations(range(steps), longer)
     ]
+
+
+def teacher_embeddings(
+    teacher: PreTrainedModel, examples: Examples, pooling: Pooling
+) -> np.ndarray:
+    """Return embeddings [N, H] of texts, stored once for every student and seed.
+
+    They are float32, in ``data/cache/embeddings-<key>/`` (:mod:`distilkit.data.teacher_store`).
+    Batches are neighbouring texts, so texts should stand in the order of their length, the longest
+    first: what does not fit into memory then fails at once.
+    """
+    about = {"teacher": fingerprint(teacher), "texts": examples.digest(), **asdict(pooling)}
+    folder = store_folder("embeddings", about)
+    parts = [range(len(examples))[i : i + PART] for i in range(0, len(examples), PART)]
+    width, counts = teacher.config.hidden_size, [len(part) for part in parts]
+
+    def compute(number: int, bar: tqdm) -> bytes:
+        content = b""
+        for i in range(0, counts[number], READ_AT_ONCE):
+            ids = list(parts[number][i : i + READ_AT_ONCE])
+            batch = to_device(examples.batch(0, ids), teacher.device)
+            content += embeddings_of(teacher, batch, pooling).cpu().numpy().tobytes()
+            bar.update(len(ids))
+        return content
+
+    write_missing(folder, about, [4 * width * n for n in counts], compute, teacher, counts)
+    shape = (len(examples), width)
+    return np.memmap(folder / "entries.bin", np.float32, mode="r", shape=shape)

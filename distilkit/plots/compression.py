@@ -15,10 +15,8 @@ _COSTS = ["size_mb", "latency_ms_p50"]
 def plot_compression(table: pd.DataFrame) -> Figure:
     """Plot score or agreement, size and latency of teacher and student, 6.9 in wide.
 
-    Args:
-        table: of :func:`distilkit.compress.compress.compress`: a row for each model and engine,
-            with ``model, engine, agreement, size_mb, latency_ms_p50`` and, where there are labels,
-            ``difference, low, high``, as shares.
+    `table` is that of :func:`distilkit.compress.compress.compress`; without ``difference, low,
+    high`` (shares) the agreement is shown.
     """
     check_table("table", table, ["model", "engine", "agreement", *_COSTS])
     rows = -np.arange(len(table))
@@ -29,7 +27,6 @@ def plot_compression(table: pd.DataFrame) -> Figure:
         for y, row in zip(rows, table.itertuples(), strict=True):
             points = (100 * value for value in (row.difference, row.low, row.high))
             parts.estimate(answers, y, *points)
-        answers.axvline(0, color=style.GREY, linewidth=0.8)
         low, high = 100 * table["low"].min(), 100 * table["high"].max()
         answers.set_xlim(1.1 * min(low, -1), 1.1 * max(high, 1))  # at least a point to each side
         answers.set_title("Score less the teacher's")
@@ -48,7 +45,6 @@ def plot_compression(table: pd.DataFrame) -> Figure:
     size.set_title("Weights on disk")
     speed.set_title("One text, median")
     names = [f"{row.model}, {row.engine}" for row in table.itertuples()]
-    answers.set_yticks(rows, names)
     for axes in (answers, size, speed):
-        parts.row_chart(axes, len(table))
+        parts.row_chart(axes, names, zero=axes is answers and "difference" in table)
     return figure

@@ -16,14 +16,12 @@ _SCORE = ["score", "score_low", "score_high"]
 def plot_size_speed_accuracy(table: pd.DataFrame) -> Figure:
     """Plot size, latency and, where there are scores, score against latency, 6.9 in wide.
 
-    Each bar carries its value and, in brackets, its ratio to the first row's. Below it stand the
-    parameters, or the throughput. In the third panel the area of a bubble is the model's size, its
-    filling that of the model's bars, and its whisker runs from `score_low` to `score_high`.
+    Each bar carries its value and, in brackets, its ratio to the first row's. In the third panel
+    the area of a bubble is the model's size; its whisker runs from `score_low` to `score_high`.
 
     Args:
-        table: one row a model, columns `model`, `parameters`, `size_mb`, `latency_ms_p50`,
-            `latency_ms_p95`, `throughput_per_s`, all above 0, and, if known, `score`, `score_low`,
-            `score_high`. A model without a score (NaN) is left out of the third panel.
+        table: of :func:`distilkit.measure.latency.compare`, and, if known, columns `score`,
+            `score_low` and `score_high`.
     """
     check_table("table", table, ["model", *_COSTS])
     for column in _COSTS:

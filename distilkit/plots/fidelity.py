@@ -23,15 +23,13 @@ _LOOKS = {
 def plot_fidelity(groups: pd.DataFrame, examples: pd.DataFrame) -> Figure:
     """Plot agreement and the teacher's lead by group (left), calibration (right), 6.9 in wide.
 
-    A row is a group with its number of examples, the least agreement on top. Of more than
-    :data:`MOST_ROWS` groups the largest are shown. Lines are 95 % intervals; a lead whose interval
-    contains 0 is grey. Right, over all classification: the reliability diagram (Guo et al. 2017,
-    figure 1) with 95 % intervals of one seed's examples, and below it the share of the answers at
-    each confidence.
+    A row is a group, the least agreement on top; of many the :data:`MOST_ROWS` largest are shown.
+    Lines are 95 % intervals. Right, over all classification: the reliability diagram (Guo et al.
+    2017, figure 1), and below it the share of the answers at each confidence.
 
     Args:
-        groups: as :func:`distilkit.study.fidelity.by_group` gives them.
-        examples: as :func:`distilkit.study.fidelity.compare_runs` gives them.
+        groups: of :func:`distilkit.study.fidelity.by_group`.
+        examples: of :func:`distilkit.study.fidelity.compare_runs`.
     """
     spans = [f"{name}_{end}" for name in ("gap", "agreement") for end in ("low", "high")]
     groups = check_table("groups", groups, ["n", "gap", "agreement", *spans])

@@ -24,8 +24,7 @@ def plot_frontier(table: pd.DataFrame) -> Figure:
     """Plot score against size and latency, a colour an engine, a marker a variant, 6.9 in wide.
 
     Whiskers are the range over seeds. A thin line joins the engines of a variant. The step line is
-    the Pareto front: no model lies to its left and above it. `table` is as
-    :func:`distilkit.compress.frontier.run_frontier` returns it.
+    the Pareto front. `table` is that of :func:`distilkit.compress.frontier.run_frontier`.
     """
     points = frontier_points(table)
     figure = style.new_figure(style.FULL_IN, 4.0)

@@ -12,13 +12,9 @@ from distilkit.plots.checks import check_table
 def plot_against_paper(table: pd.DataFrame, xlabel: str) -> Figure:
     """Plot each row's measured difference as a dot, the published as a diamond, 6.9 in wide.
 
-    An interval that contains 0 is grey: these seeds show no difference. A single seed, which has no
-    interval, is grey, too.
-
-    Args:
-        table: columns ``what, published, measured, low, high`` (points, NaN where unknown): rows of
-            :func:`distilkit.study.paper_comparison.compare_with_paper` or ``compare_ablation``.
-        xlabel: what is subtracted from what.
+    An interval that contains 0 is grey: these seeds show no difference. So is a single seed, which
+    has no interval. `table` holds rows of
+    :func:`distilkit.study.paper_comparison.compare_with_paper` or ``compare_ablation``, in points.
     """
     table = check_table("table", table, ["what", "published", "measured", "low", "high"])
     rows = -np.arange(len(table))
@@ -32,10 +28,7 @@ def plot_against_paper(table: pd.DataFrame, xlabel: str) -> Figure:
         else:
             place = {"xycoords": ("axes fraction", "data"), "va": "center", "color": style.GREY}
             axes.annotate("not run", (0.02, y), **place)
-    axes.axvline(0, color=style.INK, linewidth=0.8)
-    axes.set_yticks(rows, [what.split(":")[0] for what in table["what"]])
-    axes.set_ylim(rows[-1] - 0.6, 0.6)
-    parts.row_chart(axes, len(table))
+    parts.row_chart(axes, [what.split(":")[0] for what in table["what"]], zero=True)
     axes.set_xlabel(xlabel)
     marks = [
         parts.mark("measured, 95 % interval", style.BLUE, "o", linestyle="-"),

@@ -60,12 +60,16 @@ def value_grid(axes: Axes, axis: str = "y") -> None:
     axes.tick_params(axis=axis, length=0)
 
 
-def row_chart(axes: Axes, rows: int) -> None:
-    """Style an axes with values along x and a row at y = 0, -1, ...: thin lines between rows."""
+def row_chart(axes: Axes, names: list[str], zero: bool = False) -> None:
+    """Name the rows at y = 0, -1, ..., with thin lines between them and, if wanted, at x = 0."""
+    axes.set_yticks(-np.arange(len(names)), names)
+    axes.set_ylim(0.5 - len(names), 0.6)
     axes.tick_params(axis="y", length=0)
     value_grid(axes, "x")
-    for row in range(1, rows):
+    for row in range(1, len(names)):
         axes.axhline(0.5 - row, color=style.PALE, linewidth=0.5, zorder=0.5)
+    if zero:
+        axes.axvline(0, color=style.INK, linewidth=0.8)
 
 
 def whisker(axes: Axes, x, y, marker: str = "") -> None:

@@ -36,13 +36,9 @@ _TASK_NAMES = {_key(task): task for task in GLUE_TASKS}
 def plot_glue_bars(scores: pd.DataFrame) -> Figure:
     """Plot scores per task as grouped bars, the macro-scores apart at the right, 6.9 in wide.
 
-    A bar is the median over seeds, a whisker their minimum and maximum, a dot one seed. A score of
-    NaN is undefined (for instance a correlation with a constant) and gets a word in place of a bar.
-    A macro-score is the mean over tasks; it is undefined for a seed that lacks a task.
-
-    Args:
-        scores: as :func:`distilkit.study.arms.finetune_arms` gives them, -100 to 100 or NaN. Arms
-            and tasks appear in the table's order.
+    A bar is the median over seeds, a whisker their minimum and maximum, a dot one seed. An
+    undefined score (NaN) gets a word in place of a bar. `scores` are those of
+    :func:`distilkit.study.arms.finetune_arms`.
     """
     scores = check_table("scores", scores, ["arm", "seed", "task", "metric", "score"])
     scores = scores.astype({"score": float})

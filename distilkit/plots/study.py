@@ -1,4 +1,4 @@
-"""The study: scores and differences of the arms, table 4, the effect of T."""
+"""The studies: scores and differences of the arms, the factorial design, label efficiency."""
 
 from collections.abc import Mapping
 
@@ -9,24 +9,35 @@ from matplotlib.figure import Figure
 from distilkit.plots import parts, style
 from distilkit.plots.checks import check_table
 from distilkit.plots.text import wrap
-from distilkit.study.arms import macro_scores, paired_difference
+from distilkit.study.arms import macro_scores, paired_difference, t_interval
+from distilkit.study.factorial import LAYERS, factorial_effects, factorial_scores
+from distilkit.study.label_efficiency import (
+    ALL_TEXTS,
+    LABELS,
+    SAME_TEXTS,
+    TEACHER,
+    best_learning_rates,
+)
 
+_ARM = "distilled"  # whose differences from the others are shown
 _DOTS = {"linestyle": "", "markersize": 3.2}
 _BAR = {"color": style.INK, "linewidth": 1.6}
 
 
 @style.figure_style()
-def plot_study(scores: pd.DataFrame, arm: str = "distilled") -> Figure:
+def plot_study(scores: pd.DataFrame) -> Figure:
     """Plot macro-scores (left) and paired differences (right) of a study's arms, 6.9 in wide.
 
-    Left: a dot a seed, a bar at the median. Right: `arm` minus the other, seed by seed; the mean
-    with its 95 % t-interval. An interval that contains 0 is grey: these seeds show no difference.
-    `scores` are as :func:`distilkit.study.arms.finetune_arms` gives them.
+    Left: a dot a seed, a bar at the median. Right: the distilled arm minus the other, seed by seed:
+    the mean with its 95 % t-interval, grey where that contains 0. `scores` are those of
+    :func:`distilkit.study.arms.finetune_arms`.
     """
     scores = check_table("scores", scores, ["arm", "seed", "task", "score"])
     arms = list(dict.fromkeys(scores["arm"]))
-    if arm not in arms or len(arms) < 2:
-        raise ValueError(f"scores holds the arms {arms}: {arm!r} and at least one other are needed")
+    if _ARM not in arms or len(arms) < 2:
+        raise ValueError(
+            f"scores holds the arms {arms}: {_ARM!r} and at least one other are needed"
+        )
     macros = macro_scores(scores)
     figure = style.new_figure(style.FULL_IN, 0.9 + 0.3 * len(arms))
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1, 1))
@@ -36,20 +47,17 @@ def plot_study(scores: pd.DataFrame, arm: str = "distilled") -> Figure:
         if not len(values):
             left.annotate("undefined", (0.02, -row), xycoords=("axes fraction", "data"))
             continue
-        colour = style.BLUE if name == arm else style.GREY
+        colour = style.BLUE if name == _ARM else style.GREY
         left.plot(values, parts.dodge(len(values), 0.18) - row, marker="o", color=colour, **_DOTS)
         left.plot([np.median(values)] * 2, [-row - 0.32, -row + 0.32], **_BAR)
-        if name != arm:
-            difference = paired_difference(scores, arm, name)
+        if name != _ARM:
+            difference = paired_difference(scores, _ARM, name)
             parts.estimate(right, -row, difference["mean"], difference["low"], difference["high"])
             parts.signed_value(right, difference["mean"], -row)
-    right.axvline(0, color=style.INK, linewidth=0.8)
-    left.set_yticks(-np.arange(len(arms)), [wrap(name, 90) for name in arms])
-    left.set_ylim(-len(arms) + 0.5, 0.6)
     for axes in (left, right):
-        parts.row_chart(axes, len(arms))
+        parts.row_chart(axes, [wrap(name, 90) for name in arms], zero=axes is right)
     left.set_xlabel("macro-score (points)")
-    right.set_xlabel(f"{arm} minus the other (points)")
+    right.set_xlabel(f"{_ARM} minus the other (points)")
     seeds = macros.groupby("arm")["seed"].nunique()
     count = f"{seeds.max()}" if seeds.nunique() == 1 else f"{seeds.min()} to {seeds.max()}"
     words = "seed" if count == "1" else "seeds"
@@ -59,22 +67,19 @@ def plot_study(scores: pd.DataFrame, arm: str = "distilled") -> Figure:
 
 
 @style.figure_style()
-def plot_differences(
-    studies: Mapping[str, pd.DataFrame], control: str, arm: str = "distilled"
-) -> Figure:
-    """Plot `arm` minus `control` for each task: a dot a seed, a bar at the mean, 6.9 in wide.
+def plot_differences(studies: Mapping[str, pd.DataFrame], control: str) -> Figure:
+    """Plot the distilled arm minus `control` for each task, 6.9 in wide: dots are seeds.
 
-    Args:
-        studies: label -> scores, as :func:`distilkit.study.arms.finetune_arms` gives them; one or
-            two, drawn one above the other. Tasks are those of the first.
+    `studies` are one or two, label -> scores (:func:`distilkit.study.arms.finetune_arms`), drawn
+    one above the other. Tasks are those of the first.
     """
     lanes = []
     for name, scores in studies.items():
         scores = check_table(name, scores, ["arm", "seed", "task", "score"])
-        if missing := {arm, control} - set(scores["arm"]):
+        if missing := {_ARM, control} - set(scores["arm"]):
             raise ValueError(f"{name} has no arm {', '.join(sorted(missing))}")
         wide = scores.pivot(index=["task", "seed"], columns="arm", values="score")
-        lanes.append((wide[arm] - wide[control]).dropna())
+        lanes.append((wide[_ARM] - wide[control]).dropna())
     tasks = list(dict.fromkeys(next(iter(studies.values()))["task"]))
     figure = style.new_figure(style.FULL_IN, 1.0 + 0.3 * len(tasks))
     axes = figure.subplots()
@@ -86,11 +91,110 @@ def plot_differences(
             y = up - row
             axes.plot(values, [y] * len(values), marker=marker, color=colour, **_DOTS)
             axes.plot([values.mean()] * 2, [y - 0.17, y + 0.17], **_BAR)
-    axes.axvline(0, color=style.INK, linewidth=0.8)
-    axes.set_yticks(-np.arange(len(tasks)), tasks)
-    axes.set_ylim(-len(tasks) + 0.5, 0.5)
-    parts.row_chart(axes, len(tasks))
-    axes.set_xlabel(f"{arm} minus {control} (points); dots: seeds, bar: mean")
+    parts.row_chart(axes, tasks, zero=True)
+    axes.set_xlabel(f"{_ARM} minus {control} (points); dots: seeds, bar: mean")
     marks = [parts.mark(name, *look) for name, look in zip(studies, looks, strict=True)]
+    parts.legend_above(figure, marks)
+    return style.freeze_layout(figure)
+
+
+_LOOKS = {"copied": (style.BLUE, "o"), "random": (style.ORANGE, "s")}
+_SHOWN = {  # (effect, layers) -> its row
+    ("copying", "both"): "copied minus random layers",
+    ("triple loss − MLM", "copied"): "triple loss minus MLM,\nlayers copied",
+    ("triple loss − MLM", "random"): "triple loss minus MLM,\nlayers random",
+}
+
+
+@style.figure_style()
+def plot_factorial(scores: pd.DataFrame) -> Figure:
+    """Plot macro-scores by objective and initialisation, and three effects, 6.9 in wide.
+
+    Left: a dot a seed, lines through the means; the teacher's mean is dashed. Right: mean and 95 %
+    t-interval, paired by seed. `scores` have all arms of
+    :data:`distilkit.study.conditions.FACTORIAL`.
+    """
+    scores = check_table("scores", scores, ["arm", "seed", "task", "score"])
+    cells = factorial_scores(scores)
+    figure = style.new_figure(style.FULL_IN, 2.9)
+    left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
+    objectives = list(cells["copied"])
+    for shift, layers in zip((-0.07, 0.07), LAYERS, strict=True):
+        colour, marker = _LOOKS[layers]
+        x = np.arange(len(objectives)) + shift
+        left.plot(x, cells[layers].mean(), color=colour, linewidth=1.4)
+        for place, objective in zip(x, objectives, strict=True):
+            values = cells[layers][objective].to_numpy()
+            dots = place + parts.dodge(len(values), 0.06)
+            left.plot(dots, values, marker, color=colour, markersize=3.2)
+        top = cells[layers].iloc[:, -1].max()
+        look = {"textcoords": "offset points", "color": colour, "ha": "right"}
+        left.annotate(f"layers {layers}", (x[-1] + 0.2, top), (0, 4), **look)
+    if "teacher" in set(scores["arm"]):
+        macros = macro_scores(scores)
+        level = macros.loc[macros["arm"] == "teacher", "score"].mean()
+        left.axhline(level, color=style.GREY, linewidth=0.9, linestyle="--")
+        look = {"textcoords": "offset points", "color": style.GREY}
+        left.annotate("teacher", (-0.3, level), (0, 2), **look)
+    left.set_xticks(range(len(objectives)), [o.replace(" ", "\n") for o in objectives])
+    left.set_xlim(-0.4, len(objectives) - 0.6)
+    left.set_xlabel("objective of the pretraining")
+    left.set_ylabel("macro-score (points)")
+    parts.value_grid(left)
+    effects = factorial_effects(scores).set_index(["effect", "layers"])
+    for row, cell in enumerate(_SHOWN):
+        effect = effects.loc[cell]
+        parts.estimate(right, -row, effect["mean"], effect["low"], effect["high"])
+        parts.signed_value(right, effect["mean"], -row)
+    parts.row_chart(right, list(_SHOWN.values()), zero=True)
+    right.set_xlabel("difference (points)")
+    seeds = int(effects["seeds"].max())
+    right.set_title(f"Mean and 95 % interval, {seeds} seeds", fontsize=style.TEXT_PT)
+    return style.freeze_layout(figure)
+
+
+_WAYS = {  # way -> its name, colour, marker
+    ALL_TEXTS: ("labels, and soft targets on all texts", style.BLUE, "o"),
+    SAME_TEXTS: ("labels, and soft targets on the same texts", style.ORANGE, "s"),
+    LABELS: ("labels alone", style.GREY, "D"),
+}
+
+
+@style.figure_style()
+def plot_label_efficiency(table: pd.DataFrame) -> Figure:
+    """Plot scores against the number of labels, a panel a task, 6.9 in wide.
+
+    Lines are means over seeds, bands their 95 % t-intervals; with one seed there is no band. The
+    teacher, fine-tuned on all labels, is a dashed line. `table` is that of
+    :func:`distilkit.study.label_efficiency.label_efficiency`.
+    """
+    needed = ["task", "way", "labels", "learning_rate", "validation", "score"]
+    table = check_table("table", table, needed)
+    tasks = list(dict.fromkeys(table["task"]))
+    figure = style.new_figure(style.FULL_IN, 2.9)
+    for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
+        rows = table[table["task"] == task]
+        teacher = rows.loc[rows["way"] == TEACHER, "score"].mean()
+        axes.axhline(teacher, color=style.INK, linewidth=0.9, linestyle="--")
+        look = {"textcoords": "offset points", "ha": "left", "va": "bottom"}
+        axes.annotate("teacher", (-0.3, teacher), (0, 1), **look)
+        students = best_learning_rates(rows[rows["way"] != TEACHER])
+        counts = sorted(students["labels"].unique())
+        for way, (_, colour, marker) in _WAYS.items():
+            curve = students[students["way"] == way].groupby("labels")["score"]
+            found = pd.DataFrame({count: t_interval(values) for count, values in curve}).T
+            x = [counts.index(count) for count in found.index]
+            axes.plot(x, found["mean"], f"{marker}-", color=colour, markersize=4)
+            if np.isfinite(found["low"]).any():
+                band = {"color": colour, "alpha": 0.18, "linewidth": 0}
+                axes.fill_between(x, found["low"], found["high"], **band)
+        axes.set_xticks(range(len(counts)), [f"{count:,}" for count in counts])
+        axes.set_xlim(-0.4, len(counts) - 0.6)
+        axes.margins(y=0.12)
+        axes.set_title(task, fontsize=style.TEXT_PT)
+        axes.set_xlabel("labels")
+        parts.value_grid(axes)
+    figure.axes[0].set_ylabel("test score (points)")
+    marks = [parts.mark(name, colour, marker) for name, colour, marker in _WAYS.values()]
     parts.legend_above(figure, marks)
     return style.freeze_layout(figure)

@@ -33,10 +33,7 @@ INK, GREY, PALE = _STYLE["text.color"], _STYLE["axes.edgecolor"], "#D9D9D9"
 
 @contextmanager
 def figure_style() -> Iterator[None]:
-    """Matplotlib's defaults plus this style inside; the user's settings again outside.
-
-    Also a decorator: ``@figure_style()``.
-    """
+    """Set matplotlib's defaults plus this style; the user's settings return. Also a decorator."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE)
@@ -77,15 +74,8 @@ def save_figure(figure: Figure, name: str, folder, **metadata) -> tuple[Path, Pa
     """Write `<folder>/<name>.svg` and `<folder>/<name>.png` (300 dpi); return the two paths.
 
     The same figure gives the same bytes in every process: no date and no software version go in.
-    Both files are rendered before either is written.
-
-    Args:
-        **metadata: what the figure was made from (scale, seed, commit, run ...). The PNG gets one
-            text entry a key, the SVG keywords `key: value`. Characters that XML forbids are
-            dropped, and so is a None value.
-
-    Raises:
-        ValueError: for other characters in a name or a metadata key than the files can hold.
+    `metadata` says what it was made from (scale, seed, commit, run ...). The PNG gets a text entry
+    a key, the SVG keywords `key: value`. A None value is left out.
     """
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise ValueError(f"figure name {name!r}: use letters, digits, '_' and '-' only")

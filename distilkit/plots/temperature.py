@@ -25,12 +25,7 @@ def plot_temperatures(
     """Plot softmax(logits / T) as bars, one panel a temperature, 6.9 in wide.
 
     Above each panel stand T, the entropy in nats and the effective number of classes,
-    exp(entropy). T = 1, the plain softmax, is drawn darker.
-
-    Args:
-        logits: [C], C at least 2.
-        temperatures: above 0.
-        labels: C names for the bars; by default the index of the class.
+    exp(entropy). T = 1 is drawn darker. `labels` are C names for the bars of `logits` [C].
     """
     logits = check_vector("logits", logits, at_least=2)
     temperatures = check_vector("temperatures", temperatures)
@@ -94,7 +89,6 @@ def plot_one_hot_and_soft(
         probabilities: [C], the teacher's softmax at `temperature`, or its C largest entries.
         target: index of the true word in `probabilities`.
         labels: the C words.
-        temperature: T of the teacher's softmax.
     """
     p = check_vector("probabilities", probabilities, at_least=2)
     if (p < 0).any() or p.sum() > 1 + 1e-3:

@@ -19,13 +19,9 @@ _VALIDATION |= {"markeredgecolor": "white", "markeredgewidth": 0.6}
 def plot_losses(metrics: pd.DataFrame, validation: pd.DataFrame | None = None) -> Figure:
     """Plot the terms of the loss over training, a panel each with its own axis, 6.9 in wide.
 
-    Thin: each logged value. Thick, from 20 logged values on: a centred running mean over about a
-    twentieth of them. Diamonds: validation.
-
-    Args:
-        metrics: columns `step` (optimizer step, rising) and `soft_target`, `mlm`, `cosine`
-            (unweighted). A term that is missing or NaN throughout gets no panel.
-        validation: the same columns, any of the terms.
+    Thin: each logged value. Thick, from 20 logged values on: a centred running mean. Diamonds:
+    validation. Both tables are those of :meth:`distilkit.run.Run.metrics`. A term that is missing
+    or NaN throughout gets no panel.
     """
     check_table("metrics", metrics, ["step"])
     terms = [t for t in LOSS_TERMS if t in metrics.columns and not metrics[t].isna().all()]

@@ -16,7 +16,7 @@ from toy_models import assert_same, small_bert, state_of
 from toy_sentence_encoder import reference, save_sentence_encoder
 from transformers import AutoModel
 
-import distilkit.data.teacher_embeddings as cache
+import distilkit.compress.embeddings as compression
 from distilkit import checkpoint
 from distilkit.cli.main import main
 from distilkit.compress.embedding_scores import embed, encoded, nearest, shared
@@ -26,10 +26,10 @@ from distilkit.compress.embeddings import (
     distil_embeddings,
     embedding_loss,
     rank_layer_maps,
+    teacher_embeddings,
 )
 from distilkit.config import TrainingConfig
 from distilkit.data.own_task import task_from
-from distilkit.data.teacher_embeddings import teacher_embeddings
 from distilkit.models.sentence_encoder import Pooling, load_sentence_encoder
 from distilkit.run import Run
 from distilkit.student import default_layers, student_from_teacher
@@ -170,18 +170,18 @@ def test_a_killed_training_ends_the_same(home, folder, texts, monkeypatch):
     with pytest.raises(Killed):
         distil_embeddings(*given, name="killed")
     monkeypatch.setattr(checkpoint, "save", save)
-    monkeypatch.setattr(cache, "embeddings_of", lambda *_: asked.append(1))
+    teacher.register_forward_hook(lambda *_: asked.append(1))
     resumed = distil_embeddings(*given, name="killed")
     assert not asked  # the teacher's embeddings are on disk
     assert_same(*(state_of(AutoModel.from_pretrained(run.model)) for run in (whole, resumed)))
 
 
 def test_stored_embeddings(home, folder, texts, monkeypatch):
-    monkeypatch.setattr(cache, "PART", 32)
+    monkeypatch.setattr(compression, "PART", 32)
     teacher, tokenizer, pooling = load_sentence_encoder(folder)
     examples = encoded(texts, tokenizer, pooling)
     expected = embed(teacher, examples, pooling)
-    embeddings_of, passes = cache.embeddings_of, []
+    embeddings_of, passes = compression.embeddings_of, []
 
     def counted(*given):
         if len(passes) == 3:
@@ -189,7 +189,7 @@ def test_stored_embeddings(home, folder, texts, monkeypatch):
         passes.append(1)
         return embeddings_of(*given)
 
-    monkeypatch.setattr(cache, "embeddings_of", counted)
+    monkeypatch.setattr(compression, "embeddings_of", counted)
     with pytest.raises(Killed):
         teacher_embeddings(teacher, examples, pooling)
     passes.clear()

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from distilkit.plots.factorial import plot_factorial
+from distilkit.plots.study import plot_factorial
 from distilkit.study.conditions import ARMS, FACTORIAL
 from distilkit.study.factorial import factorial_effects
 

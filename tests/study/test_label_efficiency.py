@@ -11,7 +11,7 @@ from fewer_rows import fewer_rows
 
 from distilkit.config import SCALES, SHIPPED
 from distilkit.data.sources import load_teacher
-from distilkit.plots.label_efficiency import plot_label_efficiency
+from distilkit.plots.study import plot_label_efficiency
 from distilkit.run import Run
 from distilkit.student import student_from_teacher
 from distilkit.study.label_efficiency import (
