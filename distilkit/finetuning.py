@@ -134,7 +134,10 @@ def finetune(
 
     task = get_task(task)
     run = Run(run_folder(name))
-    loss_config = check_loss_config(loss_config, teacher)
+    if teacher is not None:
+        loss_config = loss_config or FinetuneLossConfig()
+    elif loss_config is not None:
+        raise ValueError("a loss with soft targets needs teacher=..., fine-tuned on the task")
     models = (model,) if teacher is None else (model, teacher)
     max_length = input_length(models, max_length, task.max_length)
     for each, who in zip(models, ("model", "teacher"), strict=False):
@@ -179,7 +182,7 @@ def finetune(
         "max_length": max_length,
         "keep_model": keep_model,
     }
-    loss = task_loss(task, teacher, loss_config)
+    loss = TaskLoss(task, teacher, loss_config)
     if loss_config is not None and loss_config.cosine_weight > 0:
         loss.add_projections(model, training.seed)
     with open_run(name, config, training.log_with) as run:
@@ -206,15 +209,6 @@ def finetune(
             result = {"kind": "finetune", "task": task.name, **summary, "scores": scores_by_split}
             run.finish(result | measured)
     return run
-
-
-def check_loss_config(
-    loss_config: FinetuneLossConfig | None, teacher: PreTrainedModel | None
-) -> FinetuneLossConfig | None:
-    """Return the loss configuration, by default 0.5 each with a teacher; refuse it without."""
-    if teacher is None and loss_config is not None:
-        raise ValueError("a loss with soft targets needs teacher=..., fine-tuned on the task")
-    return FinetuneLossConfig() if loss_config is None and teacher is not None else loss_config
 
 
 def _check_cosine(
@@ -329,15 +323,6 @@ def input_length(models: Iterable[PreTrainedModel], wanted: int | None, default:
     if wanted < LEAST_LENGTH:
         raise ValueError(f"max_length = {wanted}: give at least {LEAST_LENGTH}")
     return wanted
-
-
-def task_loss(
-    task: Task,
-    teacher: PreTrainedModel | None = None,
-    loss_config: FinetuneLossConfig | None = None,
-) -> TaskLoss:
-    """Return the loss for the loop: see :class:`distilkit.data.task_loss.TaskLoss`."""
-    return TaskLoss(task, teacher, loss_config)
 
 
 def predict(model: PreTrainedModel, examples: Examples, batch_size: int = 64) -> tuple[Any, Any]:

@@ -23,6 +23,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from distilkit import finetuning
 from distilkit.config import FinetuneLossConfig, TrainingConfig
 from distilkit.data.task_examples import task_examples
+from distilkit.data.task_loss import TaskLoss
 from distilkit.data.tasks import TASKS, Task
 from distilkit.finetuning import (
     answers,
@@ -33,7 +34,6 @@ from distilkit.finetuning import (
     finetune,
     predict,
     score_of,
-    task_loss,
 )
 from distilkit.run import Run
 from distilkit.student import student_from_teacher
@@ -250,7 +250,7 @@ def test_the_loss_is_the_plain_formula(tokenizer):
         shake(model, 0.3)
     data = task_examples(columns, TASKS["sst2"], tokenizer, max_length=64, seed=0)
     loss_config = FinetuneLossConfig(label_weight=0.3, kd_weight=0.6, temperature=3.0)
-    loss = task_loss(TASKS["sst2"], teacher, loss_config)
+    loss = TaskLoss(TASKS["sst2"], teacher, loss_config)
     counts = {"labels": 13, "targets": 13, "tokens": 1}
     with torch.no_grad():
         parts = [
@@ -277,7 +277,7 @@ def test_the_regression_loss_is_the_plain_formula(tokenizer):
     batch = data.batch(0, np.arange(9))
     options = {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids")}
     with torch.no_grad():
-        found = task_loss(TASKS["stsb"], teacher, FinetuneLossConfig())(
+        found = TaskLoss(TASKS["stsb"], teacher, FinetuneLossConfig())(
             student, batch, batch["counts"]
         )
         z, y = student(**options).logits.squeeze(1), teacher(**options).logits.squeeze(1)

@@ -27,7 +27,7 @@ from distilkit.compress.hand_over import check_out, write_folder
 from distilkit.config import SCALES, TrainingConfig
 from distilkit.data.examples import Examples
 from distilkit.data.tasks import Task
-from distilkit.data.teacher_store import store_folder, write_missing
+from distilkit.data.teacher_store import cache_folder, write_missing
 from distilkit.finetuning import input_length
 from distilkit.models.loading import load_model
 from distilkit.models.sentence_encoder import Pooling, embeddings_of, load_sentence_encoder
@@ -246,7 +246,7 @@ def teacher_embeddings(
     first: what does not fit into memory then fails at once.
     """
     about = {"teacher": fingerprint(teacher), "texts": examples.digest(), **asdict(pooling)}
-    folder = store_folder("embeddings", about)
+    folder = cache_folder("embeddings", about)
     parts = [range(len(examples))[i : i + PART] for i in range(0, len(examples), PART)]
     width, counts = teacher.config.hidden_size, [len(part) for part in parts]
 

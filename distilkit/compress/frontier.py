@@ -29,8 +29,9 @@ from distilkit.compress.importance import head_and_unit_importance, least_import
 from distilkit.compress.onnx_export import agreement, check_packages, onnx_session
 from distilkit.config import Scale, TrainingConfig
 from distilkit.data.examples import Examples
-from distilkit.data.sources import fewer_examples, load_blocks, load_teacher, load_tokenizer
+from distilkit.data.sources import fewer_examples, load_blocks, load_teacher
 from distilkit.data.task_examples import task_examples
+from distilkit.data.task_loss import TaskLoss
 from distilkit.data.tasks import Task, get_task
 from distilkit.distillation import distil
 from distilkit.families import positions
@@ -41,10 +42,9 @@ from distilkit.finetuning import (
     finetune,
     input_length,
     score_of,
-    task_loss,
 )
 from distilkit.measure.size import parameter_count
-from distilkit.models.loading import load_model
+from distilkit.models.loading import load_model, load_tokenizer
 from distilkit.models.pruning import layers_of, prune
 from distilkit.run import Run, run_folder
 from distilkit.student import default_layers, student_from_teacher
@@ -196,7 +196,7 @@ def _fine_tune(plan: Plan, variant: str, task: str | Task, seed: int) -> None:
             checkpoint = folders[scale.seeds.index(seed) % len(folders)]
     finetune(
         classifier(checkpoint, task, seed),
-        load_tokenizer(scale),
+        load_tokenizer(scale.teacher),
         task,
         plan.splits(task),
         replace(scale.finetuning, seed=seed),
@@ -207,7 +207,7 @@ def _fine_tune(plan: Plan, variant: str, task: str | Task, seed: int) -> None:
 def _prune_and_recover(
     plan: Plan, unpruned: str, variant: str, keep_ratio: float, task: str | Task, seed: int
 ) -> None:
-    data, tokenizer = plan.splits(task), load_tokenizer(plan.scale)
+    data, tokenizer = plan.splits(task), load_tokenizer(plan.scale.teacher)
     runs = [plan.run(v, task, seed) for v in ("teacher", unpruned)]
     teacher, student = (fine_tuned_model(run, task) for run in runs)
     finetune(
@@ -235,7 +235,7 @@ def pruned_student(
     """
     first = data["train"].select(range(min(IMPORTANCE_EXAMPLES, len(data["train"]))))
     examples = encoded(student, tokenizer, task, first)
-    importance = head_and_unit_importance(student, examples, task_loss(get_task(task)))
+    importance = head_and_unit_importance(student, examples, TaskLoss(get_task(task)))
     cut = least_important(importance, heads_kept=keep_ratio, units_kept=keep_ratio)
     return prune(student, *cut)
 
@@ -258,7 +258,7 @@ def _measure(plan: Plan, variant: str, task: str | Task, seed: int) -> list[dict
         return json.loads(stored.read_text())
     known, model, data = get_task(task), fine_tuned_model(run, task), plan.splits(task)
     split, metric = list(data)[-1], known.score
-    held_out = encoded(model, load_tokenizer(plan.scale), task, data[split])
+    held_out = encoded(model, load_tokenizer(plan.scale.teacher), task, data[split])
     layers, several = layers_of(model), known.kind == "multi_label_classification"
     common = {
         "variant": variant,

@@ -18,8 +18,8 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from distilkit.checkpoint import write_json
-from distilkit.config import home
 from distilkit.data.packing import stream_blocks
+from distilkit.data.teacher_store import cache_folder
 
 _FORMAT = 3  # changes with what is written
 
@@ -39,14 +39,10 @@ def cached_blocks(
 
     Returns:
         [blocks, L], mapped from the file, read-only; uint16 if the vocabulary fits, else int32.
-
-    Raises:
-        ValueError: as :func:`distilkit.data.packing.stream_blocks` does.
     """
     meaning = {"format": _FORMAT, "source": source, "length": length}
     meaning["tokenizer"] = tokenizer_digest(tokenizer)
-    key = hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()[:20]
-    folder = home() / "data" / "cache" / f"blocks-{key}"
+    folder = cache_folder("blocks", meaning)
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "blocks.bin"
     with filelock.FileLock(folder / ".lock"):
@@ -58,7 +54,7 @@ def cached_blocks(
 
 
 def _type(tokenizer: PreTrainedTokenizerBase) -> type:
-    """Two bytes a token hold any vocabulary up to 65,536 entries: BERT's and RoBERTa's."""
+    """Two bytes a token hold a vocabulary of up to 65,536 entries: BERT's and RoBERTa's."""
     return np.uint16 if len(tokenizer) <= 1 << 16 else np.int32
 
 

@@ -19,9 +19,14 @@ class BlockStream:
     """The first `blocks` blocks of a text, indexed like an array [blocks, L].
 
     Memory holds one window of blocks. Going back, as a new epoch does, reads the text from its
-    beginning again, and so does a resumed run, up to its place. Each process reads, tokenizes and
+    beginning again; so does a resumed run, up to its place. Each process reads, tokenizes and
     indexes its own share of the documents. The first `group` block numbers are those of process 0,
     the next of process 1, and so on in turn, as the loop distributes micro-batches.
+
+    Args:
+        blocks: how many make an epoch, rounded down to a multiple of `world · group`.
+        group: the micro-batch size.
+        rank, world: which process of how many.
     """
 
     def __init__(
@@ -35,12 +40,6 @@ class BlockStream:
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        """
-        Args:
-            blocks: how many make an epoch, rounded down to a multiple of `world · group`.
-            group: the micro-batch size.
-            rank, world: which process of how many.
-        """
         self._turn = world * group
         if blocks < self._turn:
             raise ValueError(
@@ -59,7 +58,7 @@ class BlockStream:
         return self.shape[0]
 
     def permutation(self, random: np.random.Generator) -> np.ndarray:
-        """The block numbers, shuffled within each window, every process's own in turn."""
+        """Return the block numbers, shuffled within each window, every process's own in turn."""
         own = len(self) // self.world
         numbers = [
             start + random.permutation(min(self._share, own - start))
@@ -70,7 +69,7 @@ class BlockStream:
         return (at * self._turn + turns * self.group + row).ravel()
 
     def __getitem__(self, ids: Sequence[int] | np.ndarray) -> np.ndarray:
-        """The blocks of these numbers, [len(ids), L]."""
+        """Return the blocks of these numbers, [len(ids), L]."""
         ids = np.asarray(ids, dtype=np.int64)
         if (ids % self._turn // self.group != self.rank).any():
             raise ValueError(

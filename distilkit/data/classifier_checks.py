@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedModel
 
+from distilkit.data.task_examples import column_names
 from distilkit.data.tasks import Task, chance_score
 
 MOST_EXAMPLES = 2000  # that a teacher is measured on
@@ -82,17 +83,12 @@ def _plain(name: Any) -> str:
 
 
 def check_teacher(
-    task: Task,
-    teacher: PreTrainedModel,
-    answers: Any,
-    labels: Any,
-    score: float | None,
+    task: Task, teacher: PreTrainedModel, answers: Any, labels: Any, score: float | None
 ) -> None:
     """Compare a teacher's measured answers with a constant answer and with another class order.
 
-    Args:
-        answers, labels: on held-out examples, as :func:`distilkit.data.tasks.scores` takes them.
-        score: the task's, of these answers; None where undefined.
+    Answers and labels are of held-out examples (:func:`distilkit.data.tasks.scores`); the score is
+    theirs, None where undefined.
 
     Raises:
         ValueError: the answers fit the labels better in another order, or on another scale; or a
@@ -170,6 +166,5 @@ def _check_scale(task: Task, answers: np.ndarray, labels: np.ndarray) -> None:
 
 def rows_of(split: Any, rows: Sequence[int]) -> dict[str, list[Any]]:
     """Return some rows of a split, column by column."""
-    names = getattr(split, "column_names", None) or list(split)
-    columns = {name: split[name][:] for name in names}
+    columns = {name: split[name][:] for name in column_names(split)}
     return {name: [values[i] for i in rows] for name, values in columns.items()}

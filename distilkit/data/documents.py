@@ -43,16 +43,9 @@ def open_text(source: str | Path, *, stream: bool = False) -> tuple[Text, Text]:
 
     Args:
         source: a file (.txt: a document a line; .jsonl: an object with a `text` a line; either may
-            be .gz; .parquet: a column `text`), a folder of such files, or a dataset of the Hub as
-            ``id`` or ``id:config`` (a column `text`). The parts ``train`` and ``validation`` of a
-            folder (:func:`text_files`) or dataset are taken as they are. What a folder holds
-            besides is logged.
+            be .gz; .parquet: a column `text`), a folder of such files (:func:`text_files`), or a
+            dataset of the Hub as ``id`` or ``id:config`` (a column `text`).
         stream: read a Hub dataset over the network as it is needed; nothing is stored.
-
-    Raises:
-        FileNotFoundError: no such file, or a folder without any.
-        ValueError: a file of another kind, no `text`, a `stream` of local files, or an ambiguous
-            folder (:func:`text_files`).
     """
     path = local_path(source)
     if path is None:
@@ -71,7 +64,7 @@ def open_text(source: str | Path, *, stream: bool = False) -> tuple[Text, Text]:
 
 
 def _text_of(files: list[Path]) -> Text:
-    """The documents of local files, in order; known by the files' names and contents."""
+    """Read the documents of local files, in order; known by the files' names and contents."""
 
     told = False
 
@@ -91,7 +84,7 @@ def _text_of(files: list[Path]) -> Text:
 
 
 def _account(rows: Counter[str]) -> str:
-    """What was read, in words: files, documents, rows skipped."""
+    """Say what was read: files, documents, rows skipped."""
     account = f"{rows['documents']:,} documents in {rows['files']:,} file(s)"
     skipped = [f"{rows[why]:,} {why}" for why in ("empty", "without text") if rows[why]]
     return account + (f"; rows skipped: {', '.join(skipped)}" if skipped else "")
@@ -110,10 +103,6 @@ def text_files(source: str | Path) -> tuple[list[Path], list[Path]]:
     A folder with files called ``train`` and ``validation`` (or ``train-00000-of-00002``, as the Hub
     names them) has a held-out part, and its ``test`` files are left out. Otherwise all is training,
     apart from hidden files and :data:`NO_TEXTS`.
-
-    Raises:
-        FileNotFoundError: no such file, or a folder without any.
-        ValueError: a folder with ``train`` and ``validation`` that holds text of another name.
     """
     source = Path(source)
     files = [source]
@@ -138,7 +127,7 @@ def text_files(source: str | Path) -> tuple[list[Path], list[Path]]:
 
 
 def _kind(file: Path) -> str:
-    """The one of :data:`FILES` that the name ends in, or nothing."""
+    """Return the one of :data:`FILES` that the name ends in, or nothing."""
     name = file.name.lower()
     return next((kind for kind in FILES if name.endswith(kind)), "")
 
@@ -165,12 +154,7 @@ def read_texts(path: str | Path) -> list[str]:
 def read_file(path: Path, rows: Counter[str] | None = None) -> Iterator[str]:
     """Yield the documents of a local file that hold more than white space.
 
-    Args:
-        rows: counts ``files``, ``documents``, and the rows skipped: ``empty``, ``without text``.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is of another kind, damaged (with the line), or no row has a `text`.
+    `rows` counts ``files``, ``documents``, and the rows skipped: ``empty``, ``without text``.
     """
     _check_file(path)
     rows = Counter() if rows is None else rows
@@ -206,14 +190,14 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 def _line_not_utf8(path: Path) -> int:
-    """The number of the first such line; what the decoder says is a place in its buffer."""
+    """Find the number of the first such line; the decoder names a place in its buffer."""
     with _opened(path, errors="surrogateescape") as file:
         bad = (i for i, line in enumerate(file, 1) if _half_character(line) is not None)
         return next(bad)
 
 
 def _half_character(text: str) -> int | None:
-    """Where the text holds one half of a surrogate pair, which UTF-8 cannot; None if nowhere."""
+    """Find one half of a surrogate pair, which UTF-8 cannot hold; None if there is none."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -283,7 +267,7 @@ def _rows(path: Path) -> Iterator[str | None]:
 
 
 def _rows_at_once(metadata: Any) -> int:
-    """So many rows of a Parquet file that they fit :data:`_BYTES_AT_ONCE`, by its largest group."""
+    """Count the rows that fit :data:`_BYTES_AT_ONCE`, by the file's largest group of rows."""
     groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
     row_bytes = max((group.total_byte_size / max(1, group.num_rows) for group in groups), default=1)
     return int(min(_ROWS_AT_ONCE, max(1, _BYTES_AT_ONCE // max(1, row_bytes))))

@@ -17,7 +17,20 @@ if TYPE_CHECKING:
 
 
 class Examples:
-    """Encoded texts and their labels."""
+    """Encoded texts and their labels.
+
+    Args:
+        encoded: ``input_ids`` and ``token_type_ids``, a list of numbers for each example.
+        labels: [examples, ...]; or one [tokens] for each example, NOT_A_WORD where no word begins.
+            An example (or word) without a label has -1, or NaN if labels are real.
+        pad_id: what fills the shorter texts of a batch.
+        seed: of the order.
+        words: for each example with labels on words, the labels [words] of all its words, and the
+            numbers of those that the tokens hold.
+        passages: where the windows of question answering, the examples here, come from; labels are
+            [windows, 2].
+        teacher: the same texts in the ids of a teacher's tokenizer, and that tokenizer.
+    """
 
     def __init__(
         self,
@@ -30,19 +43,6 @@ class Examples:
         passages: Passages | None = None,
         teacher: tuple[Mapping[str, Any], PreTrainedTokenizerBase] | None = None,
     ) -> None:
-        """
-        Args:
-            encoded: ``input_ids`` and ``token_type_ids``, a list of numbers for each example.
-            labels: [examples, ...]; or one [tokens] for each example, NOT_A_WORD where no word
-                begins. An example (or word) without a label has -1, or NaN if labels are real.
-            pad_id: what fills the shorter texts of a batch.
-            seed: of the order.
-            words: for each example with labels on words, the labels [words] of all its words, and
-                the numbers of those that the tokens hold.
-            passages: where the windows of question answering, the examples here, come from; labels
-                are [windows, 2].
-            teacher: the same texts in the ids of a teacher's tokenizer, and that tokenizer.
-        """
         self.input_ids = [np.asarray(ids, dtype=np.int64) for ids in encoded["input_ids"]]
         self.token_type_ids = [np.asarray(t, dtype=np.int64) for t in encoded["token_type_ids"]]
         self.labels, self.words, self.passages = labels, words, passages
@@ -106,11 +106,11 @@ class Examples:
         """Return a micro-batch, the same in every epoch.
 
         Returns:
-            ``input_ids``, ``attention_mask``, ``token_type_ids``: [B, L], L the longest text of
-            this batch. ``labels``: [N, ...], N = B examples; or N words, with their positions
-            ``rows`` [N] in [B · L]. ``teacher``: the three inputs in the teacher's ids, if they are
-            others. ``counts``: ``examples`` B, ``tokens``, ``targets`` N, and how many of them
-            have a label, ``labels``.
+            ``input_ids``, ``attention_mask``, ``token_type_ids``: [B, L], L the longest text here.
+            ``labels``: [N, ...], N = B examples; or N words, with their positions ``rows`` [N] in
+            [B · L]. ``teacher``: the three inputs in the teacher's ids, if they are others.
+            ``counts``: ``examples`` B, ``tokens``, ``targets`` N, and ``labels``, how many of these
+            have a label.
         """
         inputs = self._inputs(ids)
         batch: dict[str, Any] = {k: torch.from_numpy(array) for k, array in inputs.items()}

@@ -52,8 +52,8 @@ def task_from(
         data: a .csv, .tsv, .jsonl or .parquet file (each also .gz); a folder with ``train``,
             ``validation`` and ``test`` files; a Hub id; a `datasets` object; a pandas DataFrame;
             or a mapping of split to one of these. One table is split 80/10/10: by `seed`, with
-            the same share of each class. Where only the validation is missing, it is a tenth of
-            the training rows.
+            the same share of each class. A validation split that is missing is a tenth of the
+            training rows.
         text_columns: the column with the texts, by default ``text``; two for pairs. Numbers from
             0 on, as for `label_column`, if a .csv or .tsv has no header. Lists of words make a
             token classification.

@@ -20,18 +20,10 @@ _CUT = re.compile(r"(?<=\S) ")
 
 
 def pack(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, length: int) -> np.ndarray:
-    """Blocks of `length` tokens: ``[CLS] text … [SEP] text … [SEP]``, nothing lost.
+    """Pack texts into [blocks, L], int32: ``[CLS] text … [SEP] text … [SEP]``, nothing lost.
 
     Documents follow one another with a [SEP] between; a block ends wherever `length` ends it. The
-    last block is filled with [PAD].
-
-    Args:
-        texts: documents.
-        tokenizer: with [CLS], [SEP] and [PAD].
-        length: L, tokens in a block with [CLS] and the last [SEP].
-
-    Returns:
-        [blocks, L], int32.
+    last block is filled with [PAD]. `length` counts [CLS] and the last [SEP].
 
     Raises:
         ValueError: no text, `length` below 8, or a tokenizer without those tokens.
@@ -48,7 +40,7 @@ def pack(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, length: int) 
 
 
 class Part(NamedTuple):
-    """Some blocks of a stream, and what it takes to go on after them."""
+    """Some blocks of a stream, and what it takes to continue after them."""
 
     blocks: np.ndarray  # [some, L], int32
     documents: int  # so many of the texts have been read
@@ -64,11 +56,9 @@ def stream_blocks(
     documents: int = 0,
     carry: Sequence[int] = (),
 ) -> Iterator[Part]:
-    """The blocks of :func:`pack` part by part, in memory that does not grow with the text.
+    """Yield the blocks of :func:`pack` part by part, in memory that does not grow with the text.
 
-    Args:
-        texts, tokenizer, length: as for :func:`pack`.
-        documents, carry: of the part after which to go on; `texts` start behind it.
+    `documents` and `carry` are those of the part after which to continue; `texts` start behind it.
     """
     cls, sep, pad = tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id
     if None in (cls, sep, pad):
@@ -108,11 +98,11 @@ def stream_blocks(
 
 
 def tokenize(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[np.ndarray]:
-    """Token ids of each text, [tokens] int32, without special tokens.
+    """Return the token ids of each text, [tokens] int32, without special tokens.
 
     A text is tokenized in pieces of about :data:`PIECE` characters, so that a long one takes no
-    more memory than many short ones. The ids are those of the whole. A text without spaces, where
-    nothing can be cut, is one piece.
+    more memory than many short ones. The ids are those of the whole, unless a text has no spaces to
+    be cut at (:data:`UNBROKEN`).
     """
     ids: list[list[np.ndarray]] = [[] for _ in texts]
     pieces = ((at, piece) for at, text in enumerate(texts) for piece in _pieces(text))
@@ -142,7 +132,7 @@ def _pieces(text: str) -> Iterator[str]:
 
 
 def _some(texts: Iterator[Any]) -> list[Any]:
-    """The next documents, or (number, piece): so many, or fewer if long, but at least one."""
+    """Take the next documents, or (number, piece): so many, or fewer if long, but at least one."""
     some, characters = [], 0
     for text in texts:
         some.append(text)

@@ -42,10 +42,6 @@ def windows(
     Returns:
         The encoded windows; [windows, 2], the first and last token of the answer: 0, 0 if another
         window holds it, -1, -1 without a label; and where they come from.
-
-    Raises:
-        ValueError: a slow tokenizer, a question that leaves the passage no room, or an answer that
-            does not stand where it says.
     """
     if not getattr(tokenizer, "is_fast", False):
         raise ValueError(
@@ -98,11 +94,8 @@ def windows(
 def best_answers(passages: Passages, logits: Sequence[np.ndarray]) -> list[str]:
     """Return the most probable span of each passage over all its windows, as text.
 
-    Args:
-        logits: [windows], each [tokens, 2] of start and end; padding may follow.
-
-    Returns:
-        [examples] texts; "" where no window allows a span.
+    `logits` are [windows], each [tokens, 2] of start and end; padding may follow. The text is ""
+    where no window allows a span.
     """
     best = [(-np.inf, "")] * len(passages.texts)
     for example, characters, padded in zip(
@@ -129,12 +122,8 @@ def best_answers(passages: Passages, logits: Sequence[np.ndarray]) -> list[str]:
 def first_answer(passage: str, label: Any, where: str) -> tuple[int, int] | None:
     """Return the characters [start, end) of the answer that is trained on; None without one.
 
-    Args:
-        label: ``{"text": [...], "answer_start": [...]}``, as in SQuAD on the Hub.
-        where: the example's place, for a message.
-
-    Raises:
-        ValueError: the answer does not stand where it says.
+    `label` is ``{"text": [...], "answer_start": [...]}``, as in SQuAD on the Hub; `where` is the
+    example's place. ValueError if the answer does not stand where it says.
     """
     if not isinstance(label, Mapping) or not {"text", "answer_start"} <= set(label):
         raise ValueError(

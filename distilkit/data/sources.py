@@ -15,24 +15,17 @@ from distilkit.data.tasks import Task
 from distilkit.data.text_check import FEW_TOKENS, check_tokens, count_tokens
 from distilkit.families import positions
 from distilkit.masking import MaskedBlocks, masking_weights
-from distilkit.models import loading
-from distilkit.models.loading import load_model
+from distilkit.models.loading import load_model, load_tokenizer
 from distilkit.processes import processes
 from distilkit.run import run_folder
-
-
-def load_tokenizer(scale: Scale) -> PreTrainedTokenizerBase:
-    """Load the teacher's tokenizer."""
-    return loading.load_tokenizer(scale.teacher)
 
 
 def load_teacher(scale: Scale) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load the scale's teacher, in eval mode and float32, and its tokenizer.
 
-    Raises:
-        ValueError: the checkpoint lacks weights: transformers would draw a random head.
+    ValueError if the checkpoint lacks weights: transformers would draw a random head.
     """
-    tokenizer = load_tokenizer(scale)
+    tokenizer = load_tokenizer(scale.teacher)
     teacher, info = load_model(AutoModelForMaskedLM, scale.teacher)
     if any(name.startswith("discriminator_predictions.") for name in info["unexpected_keys"]):
         raise ValueError(
@@ -50,15 +43,14 @@ def load_teacher(scale: Scale) -> tuple[PreTrainedModel, PreTrainedTokenizerBase
 def load_encoder(scale: Scale) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load the encoder that the scale names as its teacher, without a head, and its tokenizer.
 
-    Raises:
-        ValueError: the checkpoint has a masked-word head already.
+    ValueError if the checkpoint has a masked-word head already.
     """
     encoder, info = load_model(AutoModel, scale.teacher)
     if any(name.startswith("cls.predictions.") for name in info["unexpected_keys"]):
         raise ValueError(
             f"{scale.teacher} has a masked-word head already: distil --teacher takes it as it is"
         )
-    return encoder.eval(), load_tokenizer(scale)
+    return encoder.eval(), load_tokenizer(scale.teacher)
 
 
 def load_text(scale: Scale) -> tuple[Text, Text]:
@@ -72,11 +64,7 @@ def load_blocks(
     """Load the scale's text as blocks for the loop: for training, and held out.
 
     A text is tokenized once, into ``data/cache/``; a streamed text as it is read. The numbers of
-    tokens and the share of [UNK] are logged.
-
-    Raises:
-        ValueError: the tokenizer does not know the text (:mod:`distilkit.data.text_check`), or what
-            :func:`distilkit.data.documents.open_text` raises.
+    tokens and the share of [UNK] are logged. ValueError if the tokenizer does not know the text.
     """
     train, held_out = load_text(scale)
     validation = cached_blocks(held_out.read, tokenizer, scale.length, source=held_out.identity())
@@ -127,13 +115,8 @@ def check_plan(
 ) -> None:
     """Check what needs no text, before time is spent on it.
 
-    Args:
-        models: that will read the blocks.
-        name: of the run.
-
-    Raises:
-        ValueError: no name of a run, a tokenizer that lacks a special token or has more entries
-            than a model, or blocks longer than a model's positions.
+    ValueError for no name of a run, a tokenizer that lacks a special token or has more entries than
+    one of `models`, or blocks longer than the positions of one.
     """
     if name is not None:
         run_folder(name)
@@ -163,11 +146,7 @@ def load_task(scale: Scale, name: str | Task) -> Mapping[str, Any]:
 
 
 def fewer_examples(train: Any, count: int | None) -> Any:
-    """Select `count` training examples, the same for every seed and model; None: all.
-
-    Raises:
-        ValueError: fewer than one.
-    """
+    """Select `count` training examples, the same for every seed and model; None: all."""
     if count is None:
         return train
     if count < 1:

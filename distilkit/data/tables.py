@@ -58,11 +58,6 @@ def read_splits(data: Any, *, header: bool = True) -> tuple[dict[str, Table], li
 
     Returns:
         The tables, and what there is to say, in sentences. Data in one part is called "train".
-
-    Raises:
-        FileNotFoundError: no such file, or a folder without data files.
-        ValueError: a file that cannot be read, with the line; an ambiguous folder.
-        TypeError: data of another kind.
     """
     if _is(data, "datasets", "DatasetDict") or isinstance(data, Mapping):
         tables = {}
@@ -155,7 +150,7 @@ def _joined(parts: list[Table]) -> Table:
 
 
 def _is(data: Any, package: str, kind: str) -> bool:
-    """Whether `data` is such an object; the package is not imported for the question."""
+    """Tell whether `data` is such an object, without importing the package for it."""
     module = sys.modules.get(package)
     return module is not None and isinstance(data, getattr(module, kind))
 
@@ -339,7 +334,7 @@ def _from_hub(name: str) -> dict[str, Table]:
 
 
 def _value(value: Any) -> Any:
-    """Return a value with one sign for "nothing": None; arrays as lists."""
+    """Return a value with one sign for "nothing", None, and with arrays as lists."""
     if hasattr(value, "tolist"):  # NumPy's numbers and arrays
         value = value.tolist()
     if isinstance(value, tuple):

@@ -1,4 +1,4 @@
-"""Encode a task's split as training data for the loop."""
+"""Encode a task's split as training data for the loop; which of its examples have a label."""
 
 from typing import Any
 
@@ -28,10 +28,6 @@ def task_examples(
         max_length: longer inputs are cut, the longer text of a pair first; passages into windows.
         seed: of the order.
         teacher_tokenizer: of a teacher that reads other token ids. Only where texts have labels.
-
-    Raises:
-        ValueError: a tokenizer that cannot tell words from tokens, or what
-            :func:`distilkit.data.question_answering.windows` raises.
     """
     # sliced first: a Column of datasets hands out its rows one by one, fifty times slower
     texts = [list(data[column][:]) for column in task.columns]
@@ -129,10 +125,9 @@ def labelled(task: Task, split: Any) -> np.ndarray:
 
 
 def is_scored(task: Task, split: Any, name: str) -> bool:
-    """Whether a split has labels to be scored on; GLUE's test sets have none.
+    """Tell whether a split has labels to be scored on; GLUE's test sets have none.
 
-    Raises:
-        ValueError: some examples have a label and others have none.
+    ValueError if some examples have a label and others have none.
     """
     known = labelled(task, split)
     if known.any() and not known.all() and not task.on_words:
@@ -171,17 +166,13 @@ def check_labels(task: Task, examples: Examples, split: str) -> None:
     if task.on_spans:
         return  # compared with the passage already
     for values in examples.targets if task.on_words else [examples.labels]:
+        allowed = "finite numbers, 0 or 1 for each of several labels"
         if task.regression:
             wrong = np.isinf(values)
         elif task.kind == "multi_label_classification":
             wrong = ~(np.isin(values, (0, 1)) | np.isnan(values))
         else:
+            allowed = f"0 to {task.outputs - 1}, or {UNLABELLED} for none"
             wrong = (values < UNLABELLED) | (values >= task.outputs)
         if wrong.any():
-            raise ValueError(
-                f"{task.name}, {split}: label {values[wrong][0]}: give 0 to {task.outputs - 1}, "
-                f"or {UNLABELLED} for none"
-                if not (task.regression or task.kind == "multi_label_classification")
-                else f"{task.name}, {split}: label {values[wrong][0]}: give finite numbers, 0 or 1 "
-                "for each of several labels"
-            )
+            raise ValueError(f"{task.name}, {split}: label {values[wrong][0]}: give {allowed}")

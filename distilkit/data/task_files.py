@@ -33,14 +33,9 @@ COLUMNS = {
 def load(name: str | Task, source: str | Path) -> Mapping[str, Any]:
     """Load a task's splits as `datasets` objects; a task of one's own has them already.
 
-    Args:
-        source: a folder that holds ``<task>/<split>.parquet`` (or its shards, as a clone from the
-            Hub has them, or GLUE's or SQuAD's own download), or a Hub id such as ``nyu-mll/glue``
-            (a task with a Hub data set of its own comes from there).
-
-    Raises:
-        ValueError: unknown task; columns, texts or labels that are not the task's.
-        FileNotFoundError: no training or no validation file.
+    `source` is a folder that holds ``<task>/<split>.parquet`` (or its shards, as a clone from the
+    Hub has them, or GLUE's or SQuAD's own download), or a Hub id such as ``nyu-mll/glue``. A task
+    with a Hub data set of its own comes from there.
     """
     task = get_task(name)
     if task.data is not None:
@@ -77,10 +72,6 @@ def load_splits(
         columns: required in each of `splits`.
         hub: arguments of ``datasets.load_dataset``. If the first is not `source`, the data set has
             its own place on the Hub, and may be missing in the folder.
-
-    Raises:
-        ValueError: a split or column is missing.
-        FileNotFoundError: the folder, or a file of it, is missing.
     """
     import datasets
 
@@ -158,11 +149,7 @@ def official_folder(source: Path, task: Task) -> Path | None:
 
 
 def load_official(folder: Path, task: Task) -> Mapping[str, Any]:
-    """Load a task's downloaded files, with the columns and label numbers of ``nyu-mll/glue``.
-
-    Raises:
-        ValueError: a column or label that is not the task's, with file and line.
-    """
+    """Load a task's downloaded files, with the columns and label numbers of ``nyu-mll/glue``."""
     import datasets
 
     splits = {}

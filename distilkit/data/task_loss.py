@@ -42,13 +42,10 @@ class TaskLoss(nn.Module):
     def forward(
         self, model: PreTrainedModel, batch: dict[str, Any], counts: dict[str, int]
     ) -> dict[str, Tensor]:
-        """Return ``loss`` and its terms for a micro-batch, each divided by the step's counts.
+        """Return ``loss`` and its terms for a micro-batch, each divided by the step's `counts`.
 
-        Args:
-            model: the student.
-            batch: as :meth:`distilkit.data.examples.Examples.batch` makes it; with
-                ``teacher_logits`` (:mod:`distilkit.data.teacher_logits`) the teacher is not run.
-            counts: denominators, over all micro-batches of the step.
+        `batch` is one of :meth:`distilkit.data.examples.Examples.batch`. With ``teacher_logits``
+        (:mod:`distilkit.data.teacher_logits`) in it the teacher is not run.
         """
         c, teacher = self.loss_config, self._teacher[0]
         aligned = teacher is not None and c.cosine_weight > 0
@@ -132,11 +129,7 @@ def binary_soft_target_loss(
 ) -> Tensor:
     """``T² · Σ over rows of the mean over labels of KL(σ(t / T) ‖ σ(s / T)) / count``.
 
-    Args:
-        student_logits, teacher_logits: [N, C], a Bernoulli distribution each; no gradient flows to
-            the teacher's.
-        temperature: T of both sigmoids, above 0.
-        count: the denominator.
+    The logits are [N, C], a Bernoulli distribution each; no gradient flows to the teacher's.
     """
     check_temperature(temperature)
     s = at_least_float32(student_logits) / temperature

@@ -108,9 +108,8 @@ def get_task(task: str | Task) -> Task:
 def scores(name: str | Task, predictions: Any, labels: Any) -> dict[str, float | None]:
     """Compute the task's metrics through `evaluate`, offline; None where one is undefined.
 
-    Predictions and labels by the task's kind: class numbers [examples]; 0 or 1 [examples, labels];
-    reals [examples]; a list of class numbers for each sentence; a text for each question, as
-    prediction, and a list of acceptable ones.
+    Predictions and labels by the task's kind are those of
+    :class:`distilkit.data.metrics.TaskMetric`.
     """
     from distilkit.data.metrics import TaskMetric  # `evaluate` is needed only here
 

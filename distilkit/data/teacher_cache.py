@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from distilkit.config import LossConfig, TrainingConfig
-from distilkit.data.teacher_store import store_folder, write_missing
+from distilkit.data.teacher_store import cache_folder, write_missing
 from distilkit.families import mlm_head
 from distilkit.masking import MaskedBlocks
 from distilkit.run import fingerprint
@@ -39,14 +39,12 @@ def cached_teacher(
 ) -> TeacherCache:
     """Compute the teacher's hidden states for each block that a training will see, or find them.
 
-    Args:
-        teacher: returned to its own mode and device.
-        loss_config: of the training; checked.
-        build: False for a finished run, which needs the key only.
+    The teacher returns to its own mode and device. `build` is False for a finished run, which needs
+    the key only.
 
     Raises:
         ValueError: a cache cannot serve this loss or text, or the states do not fit into float16.
-        OSError: the disk is too small, before or during the build; says how much it takes.
+        OSError: the disk is too small, before or during the build.
     """
     mlm_head(teacher)  # raises TypeError for a model without one
     _check_servable(loss_config or LossConfig())
@@ -75,17 +73,19 @@ def cached_teacher(
 
 
 class TeacherCache:
-    """Source of batches in place of its :class:`MaskedBlocks`, with the teacher's hidden states."""
+    """Source of batches in place of its :class:`MaskedBlocks`, with the teacher's hidden states.
+
+    Made by :func:`cached_teacher`: states of `width` for `entries` blocks.
+    """
 
     def __init__(
         self, blocks: MaskedBlocks, about: dict[str, Any], width: int, entries: int
     ) -> None:
-        """Made by :func:`cached_teacher`: states of `width` for `entries` blocks."""
         self.source, self.about, self.entries = blocks, about, entries
         self.blocks, self.tokenizer, self.weights = blocks.blocks, blocks.tokenizer, blocks.weights
         self.shape = (entries, blocks.blocks.shape[1], width)  # entries, L, H
         self.entry_bytes = 2 * self.shape[1] * width
-        self.path = store_folder("teacher", about)
+        self.path = cache_folder("teacher", about)
         self.key = self.path.name.removeprefix("teacher-")
         self._places: dict[int, np.ndarray] = {}
 
@@ -140,7 +140,7 @@ def _check_servable(loss_config: LossConfig) -> None:
 
 
 def _seen(blocks: MaskedBlocks, training: TrainingConfig) -> int:
-    """The number of blocks that a training sees, those of two epochs counted twice."""
+    """Count the blocks that a training sees, those of two epochs twice."""
     size = len(blocks)
     epochs, steps = divmod(total_steps(size, training), steps_per_epoch(size, training))
     return epochs * size + min(steps * training.batch_size, size)

@@ -18,7 +18,7 @@ from distilkit.config import TrainingConfig
 from distilkit.data.examples import NOT_A_WORD, Examples
 from distilkit.data.task_loss import PADDING, target_logits
 from distilkit.data.tasks import Task
-from distilkit.data.teacher_store import store_folder, write_missing
+from distilkit.data.teacher_store import cache_folder, write_missing
 from distilkit.processes import processes, to_device
 from distilkit.run import fingerprint
 from distilkit.training_loop import in_bf16, total_steps
@@ -34,21 +34,15 @@ def sees_every_text(examples: Examples, training: TrainingConfig) -> bool:
 
 
 class TeacherLogits:
-    """Source of batches in place of its :class:`Examples`, with the teacher's logits."""
+    """Source of batches in place of its :class:`Examples`, with the teacher's logits.
+
+    They are computed, or found, when it is made. The teacher, fine-tuned on the task, returns to
+    its own mode and device; its precision is the training's.
+    """
 
     def __init__(
         self, examples: Examples, task: Task, teacher: PreTrainedModel, training: TrainingConfig
     ) -> None:
-        """Compute the logits, or find them.
-
-        Args:
-            teacher: fine-tuned on the task; returned to its own mode and device.
-            training: its precision is the teacher's.
-
-        Raises:
-            FloatingPointError: a logit is not finite.
-            OSError: the disk is too small, before or during the work; says how much it takes.
-        """
         self.examples, self.task = examples, task
         bf16 = in_bf16(training.precision)
         about = {
@@ -57,7 +51,7 @@ class TeacherLogits:
             "examples": examples.digest(),
             "bf16": bf16,
         }
-        self.path = store_folder("logits", about)
+        self.path = cache_folder("logits", about)
         lengths = (examples.teacher or examples).lengths
         order = np.argsort(-lengths, kind="stable")
         cuts = [0]

@@ -26,7 +26,7 @@ from distilkit.config import home
 from distilkit.processes import eval_mode, processes
 
 
-def store_folder(kind: str, about: Mapping[str, Any]) -> Path:
+def cache_folder(kind: str, about: Mapping[str, Any]) -> Path:
     """Return the folder of what `about` describes: ``data/cache/<kind>-<key>``."""
     key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:20]
     return home() / "data" / "cache" / f"{kind}-{key}"
@@ -42,12 +42,12 @@ def write_missing(
 ) -> None:
     """Compute and write the parts that are not on disk, or are damaged there.
 
-    One process does it; others that want the same wait.
+    One process does it; others that want the same wait. The teacher is in eval mode and on
+    accelerate's device meanwhile.
 
     Args:
         sizes: bytes of each part.
         compute: part -> its content; moves the bar on by the part's work.
-        teacher: in eval mode and on accelerate's device meanwhile, then as it was.
         work: what the bar counts, for each part.
 
     Raises:

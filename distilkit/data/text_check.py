@@ -37,13 +37,9 @@ def count_tokens(blocks: np.ndarray, tokenizer: PreTrainedTokenizerBase) -> Toke
 
 
 def check_tokens(counts: TokenCounts, text: str, teacher: str) -> None:
-    """Check that the teacher's tokenizer knows the text.
+    """Raise ValueError if over :data:`UNKNOWN_AT_MOST` is [UNK], or no token can be masked.
 
-    Args:
-        text, teacher: names, for the error.
-
-    Raises:
-        ValueError: more than :data:`UNKNOWN_AT_MOST` is [UNK], or no token can be masked.
+    `text` and `teacher` are names, for the error.
     """
     if counts.unknown_share > UNKNOWN_AT_MOST:
         raise ValueError(
@@ -59,15 +55,7 @@ def check_tokens(counts: TokenCounts, text: str, teacher: str) -> None:
 
 
 def check_known(ids: Sequence[np.ndarray], tokenizer: PreTrainedTokenizerBase, task: str) -> None:
-    """Check that the tokenizer knows the texts of a task.
-
-    Args:
-        ids: [tokens] of each text.
-        task: its name, for the error.
-
-    Raises:
-        ValueError: more than :data:`UNKNOWN_AT_MOST` is [UNK].
-    """
+    """Raise ValueError if over :data:`UNKNOWN_AT_MOST` of a task's texts, as ids, is [UNK]."""
     tokens = np.concatenate(ids)
     share = float(np.mean(tokens == tokenizer.unk_token_id))
     if len(tokens) >= FEW_TOKENS and share > UNKNOWN_AT_MOST:

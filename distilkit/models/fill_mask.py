@@ -28,10 +28,6 @@ def fill_mask(
 
     Returns:
         A row per sentence, a column per model: ``"good 31 %, great 12 %, ..."``.
-
-    Raises:
-        ValueError: a sentence without the mask token or with several, or a temperature of 0 or
-            below.
     """
     answers = {}
     for name, model in models.items():
@@ -43,11 +39,7 @@ def fill_mask(
 def mask_logits(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sentence: str
 ) -> torch.Tensor:
-    """The logits at the gap, [V], on the CPU.
-
-    Raises:
-        ValueError: a sentence without the mask token or with several, or one that is too long.
-    """
+    """Return the logits at the gap of a sentence with one mask token, [V], on the CPU."""
     if sentence.count(tokenizer.mask_token) != 1:
         raise ValueError(f"{sentence!r}: write {tokenizer.mask_token} once, where the word is")
     longest = min(tokenizer.model_max_length, positions(model))
@@ -61,7 +53,7 @@ def mask_logits(
 
 
 def pieces(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[str]:
-    """The tokens' texts; a vocabulary that was padded to a round number has ids without one."""
+    """Return the tokens' texts; a vocabulary padded to a round number has ids without one."""
     tokens = tokenizer.convert_ids_to_tokens(list(ids))
     return [token or f"#{i}" for token, i in zip(tokens, ids, strict=True)]
 

@@ -24,13 +24,10 @@ HEAD_SCALE = 0.02 * 768  # standard deviation of a new head's weights, times the
 def with_new_head(kind: type, checkpoint: str | Path, seed: int, **config: Any) -> PreTrainedModel:
     """Load a checkpoint in float32 as an auto class of transformers, with a new head from `seed`.
 
-    A head that the checkpoint has, of the same size or another, is left out; its pooler stays.
-    The head's weights are normal with standard deviation ``0.02 · 768 / width``: BERT's 0.02 at
-    BERT-base's width. At a width of 192, with 0.02, the logits hardly differ between inputs, and a
-    short fine-tuning does not make up for it.
-
-    Raises:
-        ValueError: the checkpoint lacks weights other than the head's.
+    A head that the checkpoint has is left out; its pooler stays. The head's weights are normal with
+    standard deviation ``0.02 · 768 / width``: BERT's 0.02 at BERT-base's width. At a width of 192,
+    with 0.02, the logits hardly differ between inputs, and a short fine-tuning does not make up for
+    it. ValueError if the checkpoint lacks weights other than the head's.
     """
     verbosity = hf_logging.get_verbosity()
     hf_logging.set_verbosity_error()  # its table of missing weights is checked below instead
@@ -61,9 +58,7 @@ def with_new_head(kind: type, checkpoint: str | Path, seed: int, **config: Any) 
 def fine_tuned(kind: type, checkpoint: str | Path) -> PreTrainedModel:
     """Load a fine-tuned checkpoint in float32, as a teacher or to measure it.
 
-    Raises:
-        ValueError: it lacks weights: transformers would draw a random head; or its head is one
-            for another purpose.
+    ValueError if it lacks weights, which transformers would draw at random, or has another head.
     """
     model, info = load_model(kind, checkpoint)
     missing = info["missing_keys"]
@@ -88,12 +83,11 @@ def fine_tuned(kind: type, checkpoint: str | Path) -> PreTrainedModel:
 
 
 def masked_lm_from_encoder(encoder: BertModel, seed: int) -> BertForMaskedLM:
-    """A BertForMaskedLM around a copy of an encoder; the head's weights are new and untrained.
+    """Put a new MLM head on a copy of an encoder, so that it can be a teacher.
 
-    The decoder is tied to the encoder's word embeddings, as in BERT; the pooler is left out.
-
-    Raises:
-        TypeError: the encoder is of another class.
+    Many published encoders (sentence embedders, for instance) come without this head.
+    :func:`train_head` trains it. The decoder is tied to the encoder's word embeddings, as in BERT;
+    the pooler is left out.
     """
     if type(encoder) is not BertModel:
         raise TypeError(
@@ -118,9 +112,8 @@ def train_head(
     """Train a new MLM head, with all weights, while every hidden state is held to its start.
 
     Learning without forgetting (Li and Hoiem 2016, arXiv 1606.09282), on hidden states: by MLM only
-    the encoder would forget before the head can predict.
-
-    The model stays as it is; arguments as for :func:`distilkit.distillation.pretrain`.
+    the encoder would forget before the head can predict. `model` is not changed; arguments as for
+    :func:`distilkit.distillation.pretrain`.
     """
     same = tuple((layer, layer) for layer in range(model.config.num_hidden_layers + 1))
     loss_config = LossConfig(kd_weight=0.0, mlm_weight=1.0, cosine_weight=5.0, cosine_layers=same)

@@ -23,11 +23,9 @@ _FILE_SUFFIXES = {".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet", ".gz", 
 def local_path(source: str | Path) -> Path | None:
     """Return the file or folder at `source`, ``~`` expanded; None for a name on the Hub.
 
-    What is on this disk goes before the Hub. Every door that takes either asks here.
-
-    Raises:
-        FileNotFoundError: nothing is there, and `source` is written like a path: absolute, from
-            ``.``, ``..`` or ``~``, of three parts or more, or with the suffix of a file.
+    What is on this disk comes before the Hub. FileNotFoundError if nothing is there and `source` is
+    written like a path: absolute, from ``.``, ``..`` or ``~``, of three parts or more, or with the
+    suffix of a file.
     """
     path = Path(os.path.expanduser(source))  # unlike Path.expanduser, leaves ~nobody as it is
     given = str(source).strip()

@@ -15,8 +15,9 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from distilkit.families import PRUNED
 from distilkit.models.hub import fetch, local_path
-from distilkit.models.pruning import is_pruned, read_pruned
+from distilkit.models.pruning import read_pruned
 
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 
@@ -28,20 +29,22 @@ def load_model(
 
     A pruned model, which ``from_pretrained`` cannot read, is read by
     :func:`distilkit.models.pruning.read_pruned`. Weights whose names begin like one of `new` may
-    have another shape than the checkpoint's; they are then drawn at random.
-
-    Raises:
-        ValueError: the weights cannot be read, have other shapes than config.json says, or are
-            not finite.
-        OSError: what :func:`distilkit.models.hub.fetch` raises, and a folder without a model.
+    have another shape than the checkpoint's; they are then drawn at random. ValueError if weights
+    cannot be read, have other shapes than config.json says, or are not finite.
     """
     folder = fetch(checkpoint)
     if not (folder / "config.json").is_file():
         inside = folder / "model" / "config.json"  # the folder of a run
         what = f"give {inside.parent}" if inside.is_file() else "give one by save_pretrained"
         raise FileNotFoundError(f"{checkpoint} is a folder without a model (config.json): {what}")
-    _refuse_pruned_heads(checkpoint, folder)
-    if is_pruned(folder):
+    config = config_of(folder)
+    if config.get("pruned_heads"):  # version 5 would read it, and prune nothing
+        raise ValueError(
+            f"{checkpoint}: its heads were pruned by transformers 4 (config.json has "
+            "pruned_heads), which version 5 cannot read. Give the model before pruning; "
+            "distilkit.prune removes heads from it"
+        )
+    if PRUNED in config:
         model, missing, unexpected = read_pruned(kind, folder, new=new, **options)
         return model, {"missing_keys": missing, "unexpected_keys": unexpected}
     try:
@@ -78,31 +81,27 @@ def _other_shapes(checkpoint: str | Path) -> str:
     )
 
 
-def _refuse_pruned_heads(checkpoint: str | Path, folder: Path) -> None:
-    """Refuse a model that transformers 4 pruned: version 5 reads its config and prunes nothing."""
+def config_of(folder: Path) -> dict[str, Any]:
+    """Read config.json; empty if it cannot be read, which transformers says in its own words."""
     try:
         config = json.loads((folder / "config.json").read_bytes())
     except (OSError, ValueError):
-        return  # transformers raises the error
-    if isinstance(config, dict) and config.get("pruned_heads"):
-        raise ValueError(
-            f"{checkpoint}: its heads were pruned by transformers 4 (config.json has "
-            "pruned_heads), which version 5 cannot read. Give the model before pruning; "
-            "distilkit.prune removes heads from it"
-        )
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Tell whether a folder holds a vocabulary; without one transformers makes an empty one."""
+    return any(file for pattern in VOCABULARIES for file in folder.glob(pattern))
 
 
 def load_tokenizer(checkpoint: str | Path) -> PreTrainedTokenizerBase:
-    """Load the checkpoint's tokenizer.
+    """Load the checkpoint's tokenizer; FileNotFoundError if it holds none.
 
-    Warns:
-        UserWarning: it lower-cases, and its vocabulary is that of a cased model.
-
-    Raises:
-        FileNotFoundError: it holds none; transformers would make one without words.
+    Warns if it lower-cases and its vocabulary is that of a cased model.
     """
     folder = fetch(checkpoint)
-    if not any(file for pattern in VOCABULARIES for file in folder.glob(pattern)):
+    if not has_tokenizer(folder):
         raise FileNotFoundError(
             f"{checkpoint} holds no tokenizer ({', '.join(VOCABULARIES)}): copy it there from the "
             "model it belongs to"
@@ -119,7 +118,7 @@ def load_tokenizer(checkpoint: str | Path) -> PreTrainedTokenizerBase:
 
 
 def _unreachable(tokenizer: PreTrainedTokenizerBase) -> int:
-    """How many entries have a capital that the tokenizer lower-cases; 0 if below 1 %."""
+    """Count the entries with a capital that the tokenizer lower-cases; 0 if below 1 %."""
     normalizer = getattr(getattr(tokenizer, "backend_tokenizer", None), "normalizer", None)
     if normalizer is None or normalizer.normalize_str("A") != "a":
         return 0

@@ -9,7 +9,6 @@ not match); everything in the kit that takes a checkpoint reads it.
 """
 
 import copy
-import json
 from collections.abc import Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
@@ -24,8 +23,6 @@ from transformers import AutoConfig, PreTrainedModel
 
 from distilkit.families import BERT_TO_DISTILBERT, PRUNED
 from distilkit.processes import seeded
-
-SHAPES = PRUNED  # of the config: {"heads": [left in each layer], "units": [likewise]}
 
 _HEADS = (
     *("Model", "ForMaskedLM", "ForQuestionAnswering"),
@@ -71,8 +68,7 @@ class Layer(NamedTuple):
 def layers_of(model: PreTrainedModel) -> list[Layer]:
     """List the layers of a BERT, DistilBERT or RoBERTa, first to last.
 
-    Raises:
-        TypeError: another class, or a model whose matrices are no plain ones (int8, adapters).
+    TypeError for another class, or matrices that are no plain ones (int8, adapters).
     """
     if _CLASSES.get(type(model).__name__) is not type(model):
         raise TypeError(
@@ -109,10 +105,6 @@ def prune(
     Args:
         model: a BERT, DistilBERT or RoBERTa with any head or none; not changed.
         heads, units: to remove: layer -> heads or units, all numbered from 0.
-
-    Raises:
-        TypeError: a model that cannot be pruned.
-        ValueError: a layer, head or unit that the model does not have, or that is named twice.
     """
     layers = layers_of(model)
     left_heads = _left("heads", heads or {}, [layer.heads for layer in layers])
@@ -120,14 +112,6 @@ def prune(
     pruned = copy.deepcopy(model)
     _cut(pruned, left_heads, left_units)
     return pruned
-
-
-def is_pruned(folder: Path) -> bool:
-    """Whether the checkpoint in a folder says that it is a pruned model."""
-    try:
-        return SHAPES in _config(folder)
-    except ValueError:
-        return False  # transformers raises the error
 
 
 def read_pruned(
@@ -143,16 +127,7 @@ def read_pruned(
     Returns:
         The model, in float32 and eval mode; names of weights that the file lacks; names of weights
         that only the file has.
-
-    Raises:
-        ValueError: not a pruned model, or damaged: config and weights cannot be read, do not fit
-            each other or are not finite.
     """
-    if SHAPES not in _config(folder):
-        raise ValueError(
-            f"{folder} is no pruned model (its config.json has no {SHAPES!r}): load it with "
-            "from_pretrained"
-        )
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, **options)
         config.dtype = torch.float32
@@ -183,7 +158,7 @@ def read_pruned(
     for name, value in fitting.items():
         if value.shape != own[name].shape:
             raise ValueError(
-                f"{folder}: {name} is {list(value.shape)}, by config.json ({SHAPES!r}) it has to "
+                f"{folder}: {name} is {list(value.shape)}, by config.json ({PRUNED!r}) it has to "
                 f"be {list(own[name].shape)}: the two files do not belong together"
             )
         if not torch.isfinite(value).all():
@@ -197,11 +172,9 @@ def read_pruned(
 def cut_to_config(model: PreTrainedModel) -> None:
     """Cut a new model, in place, to the numbers of heads and units in its config.
 
-    Raises:
-        TypeError: a model that cannot be pruned.
-        ValueError: the config lacks these numbers, or they are not possible.
+    ValueError if the config lacks these numbers, or they are not possible.
     """
-    layers, shapes, left = layers_of(model), getattr(model.config, SHAPES, None), []
+    layers, shapes, left = layers_of(model), getattr(model.config, PRUNED, None), []
     for part in ("heads", "units"):
         counts = shapes.get(part) if isinstance(shapes, dict) else None
         most = [getattr(layer, part) for layer in layers]
@@ -211,7 +184,7 @@ def cut_to_config(model: PreTrainedModel) -> None:
             or not all(type(n) is int and 0 <= n <= m for n, m in zip(counts, most, strict=True))
         ):
             raise ValueError(
-                f"the config's {SHAPES!r} must hold {part!r}, {len(most)} numbers from 0 to "
+                f"the config's {PRUNED!r} must hold {part!r}, {len(most)} numbers from 0 to "
                 f"{max(most, default=0)}, and holds {counts!r}"
             )
         left.append([range(count) for count in counts])
@@ -238,7 +211,7 @@ def _cut(
         if hasattr(layer.attention, "all_head_size"):
             layer.attention.all_head_size = len(of_heads)
     left = {"heads": [layer.heads for layer in layers], "units": [layer.units for layer in layers]}
-    setattr(model.config, SHAPES, left)
+    setattr(model.config, PRUNED, left)
 
 
 def _select(linear: nn.Linear, dim: int, kept: Sequence[int]) -> None:
@@ -272,14 +245,3 @@ def _left(what: str, removed: Mapping[int, Sequence[int]], counts: Sequence[int]
             raise ValueError(f"{what}: layer {layer} names one twice: {sorted(some)}")
     gone = [set(removed.get(layer, ())) for layer in range(len(counts))]
     return [[i for i in range(n) if i not in out] for n, out in zip(counts, gone, strict=True)]
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
-    try:
-        config = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:  # JSON's and Unicode's errors are ValueErrors
-        raise ValueError(f"{path} cannot be read ({error})") from error
-    if not isinstance(config, dict):
-        raise ValueError(f"{path} is damaged: a {type(config).__name__} in place of an object")
-    return config

@@ -40,8 +40,7 @@ class Pooling:
 def pool(hidden: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
     """Return embeddings [B, H], in float32 or more, of hidden states [B, L, H].
 
-    Args:
-        mask: [B, L], 0 at padding, which stands on the right.
+    `mask` is [B, L], 0 at padding, which stands on the right.
     """
     hidden, is_real = at_least_float32(hidden), mask.unsqueeze(-1) > 0  # B, L, 1
     if pooling.mode == "cls":
@@ -69,10 +68,8 @@ def load_sentence_encoder(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Pooling]:
     """Load a sentence-transformers checkpoint: the encoder in float32, tokenizer, pooling.
 
-    Raises:
-        FileNotFoundError: there is no modules.json.
-        ValueError: other modules than a Transformer, Pooling by mean, max or [CLS], and Normalize;
-            a text is changed before it is tokenized; weights are missing.
+    ValueError for other modules than a Transformer, Pooling by mean, max or [CLS], and Normalize;
+    for a text that is changed before it is tokenized; for missing weights.
     """
     folder = fetch(checkpoint)
     if not (folder / MODULES).is_file():
@@ -117,10 +114,7 @@ def save_modules(
 ) -> None:
     """Add to a folder with an encoder and its tokenizer what sentence-transformers reads.
 
-    Any version reads these files.
-
-    Args:
-        settings: the checkpoint whose prompts and similarity hold for this model too.
+    `settings` is the checkpoint whose prompts and similarity hold for this model too.
     """
     types = ["Transformer", "Pooling", *(["Normalize"] if pooling.normalize else [])]
     modules = []
@@ -139,7 +133,7 @@ def save_modules(
 
 
 def _mode(checkpoint: str | Path, config: dict[str, Any]) -> str:
-    """The pooling mode, as newer files name it."""
+    """Return the pooling mode, as newer files name it."""
     named = config.get("pooling_mode")
     if named is None:  # older files have a switch for each mode
         old = {f"pooling_mode_{name}": mode for mode, name in _MODES.items()}
@@ -154,7 +148,7 @@ def _mode(checkpoint: str | Path, config: dict[str, Any]) -> str:
 
 
 def _json(file: Path) -> Any:
-    """The content of a JSON file; an empty object if there is none."""
+    """Return the content of a JSON file; an empty object if there is none."""
     if not file.is_file():
         return {}
     try:

@@ -7,7 +7,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 from transformers import PreTrainedTokenizerBase
 
-from distilkit.models.loading import VOCABULARIES, load_tokenizer
+from distilkit.models.loading import has_tokenizer, load_tokenizer
 
 _SPECIAL = ("pad_token_id", "unk_token_id", "cls_token_id", "sep_token_id", "mask_token_id")
 
@@ -39,9 +39,7 @@ def saved_tokenizer(model: Any) -> PreTrainedTokenizerBase | None:
             folder = Path(snapshot_download(name, local_files_only=True))
         except (LocalEntryNotFoundError, HFValidationError):
             return None  # a folder that is gone
-    if not any(file for pattern in VOCABULARIES for file in folder.glob(pattern)):
-        return None
-    return load_tokenizer(folder)
+    return load_tokenizer(folder) if has_tokenizer(folder) else None
 
 
 def check_vocabulary(model: Any, tokenizer: PreTrainedTokenizerBase, who: str = "model") -> None:
@@ -73,10 +71,8 @@ def own_tokenizer(
     """Return the teacher's tokenizer if the teacher reads other ids; None if it reads the same.
 
     Without `teacher_tokenizer` it is the one saved with the teacher. If none is, the teacher is
-    taken to read the ids of `tokenizer`, as far as its embeddings reach.
-
-    Raises:
-        ValueError: the teacher does not read the ids of the tokenizer that would be used.
+    taken to read the ids of `tokenizer`, as far as its embeddings reach. ValueError if it does not
+    read the ids of the tokenizer that would be used.
     """
     if teacher_tokenizer is not None:
         check_vocabulary(teacher, teacher_tokenizer, "teacher")

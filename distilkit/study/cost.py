@@ -12,9 +12,10 @@ from transformers.utils import logging as hf_logging
 from distilkit.config import MLM_ONLY, FinetuneLossConfig, Scale, TrainingConfig
 from distilkit.data.sources import load_blocks, load_task, load_teacher
 from distilkit.data.task_examples import task_examples
+from distilkit.data.task_loss import TaskLoss
 from distilkit.data.tasks import Task, get_task
 from distilkit.distillation import LanguageModelLoss
-from distilkit.finetuning import classifier, input_length, task_loss
+from distilkit.finetuning import classifier, input_length
 from distilkit.measure import latency
 from distilkit.measure.latency import training_seconds
 from distilkit.processes import processes
@@ -121,9 +122,9 @@ def finetuning_seconds(
     `examples` are some of them, for the loop; the teacher is on its device and in eval mode.
     """
     steps = total_steps(count, training)
-    alone = training_seconds(model, task_loss(task), examples, training, steps)
+    alone = training_seconds(model, TaskLoss(task), examples, training, steps)
     if teacher is None:
         return alone
-    loss = task_loss(task, teacher, FinetuneLossConfig())
+    loss = TaskLoss(task, teacher, FinetuneLossConfig())
     epochs = max(1.0, steps * training.batch_size / count)  # the teacher answers in one of them
     return alone + (training_seconds(model, loss, examples, training, steps) - alone) / epochs

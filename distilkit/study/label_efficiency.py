@@ -15,10 +15,11 @@ import pandas as pd
 
 from distilkit.checkpoint import write_atomically
 from distilkit.config import Scale, TrainingConfig
-from distilkit.data.sources import fewer_examples, load_task, load_tokenizer
+from distilkit.data.sources import fewer_examples, load_task
 from distilkit.data.task_examples import is_scored
 from distilkit.data.tasks import Task, get_task
 from distilkit.finetuning import classifier, fine_tuned_on, finetune
+from distilkit.models.loading import load_tokenizer
 from distilkit.run import Run, run_folder
 from distilkit.study.arms import POINTS, run_name
 from distilkit.study.run_parallel import run_parallel
@@ -122,7 +123,7 @@ def _run(
     name: str,
     **more: Any,
 ) -> Run:
-    tokenizer = load_tokenizer(scale)
+    tokenizer = load_tokenizer(scale.teacher)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*no training example has a label")  # it is meant
         return finetune(

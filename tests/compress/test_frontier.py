@@ -36,10 +36,11 @@ from distilkit.compress.frontier import (
 from distilkit.compress.pareto import frontier_points
 from distilkit.config import SCALES, SHIPPED
 from distilkit.data.own_task import task_from
-from distilkit.data.sources import load_task, load_tokenizer
+from distilkit.data.sources import load_task
 from distilkit.data.tasks import Task
 from distilkit.finetuning import classifier, predict
 from distilkit.measure.size import bytes_on_disk
+from distilkit.models.loading import load_tokenizer
 from distilkit.models.pruning import layers_of
 from distilkit.run import Run, fingerprint
 from distilkit.student import student_from_teacher
@@ -121,7 +122,7 @@ def test_scores_and_agreement_are_of_the_whole_validation_set(made, toy, monkeyp
     home, table = made
     monkeypatch.setenv("DISTILKIT_HOME", str(home))
     scale, _ = toy
-    tokenizer = load_tokenizer(scale)
+    tokenizer = load_tokenizer(scale.teacher)
     for task, variant in (("sst2", "1 layer, 50 % kept"), ("stsb", "teacher")):
         slug = {"1 layer, 50 % kept": "1-layer-50-kept"}.get(variant, variant)
         run = Run(home / "runs" / f"frontier-tiny-{slug}-{task}-3")
@@ -184,7 +185,7 @@ def test_a_second_call_only_reads(made, toy, monkeypatch):
 def test_nothing_is_cut_from_the_control(toy, home):
     scale, students = toy
     model = classifier(students[1], "sst2", 0)
-    data, tokenizer = load_task(scale, "sst2"), load_tokenizer(scale)
+    data, tokenizer = load_task(scale, "sst2"), load_tokenizer(scale.teacher)
     same = pruned_student(model, tokenizer, "sst2", data, keep_ratio=1.0)
     weights = same.state_dict()
     assert all(weights[name].equal(value) for name, value in model.state_dict().items())
@@ -204,7 +205,7 @@ def test_what_matters_least_goes(toy, home):
     layer = layers_of(model)[0]
     layer.out_of_heads.weight.data[:, : layer.head_size] = 0
     data = load_task(scale, "sst2")
-    cut = pruned_student(model, load_tokenizer(scale), "sst2", data, keep_ratio=0.75)
+    cut = pruned_student(model, load_tokenizer(scale.teacher), "sst2", data, keep_ratio=0.75)
     assert [one.heads for one in layers_of(cut)] == [3]
     kept = layers_of(cut)[0].into_heads[0].weight
     assert kept.equal(layer.into_heads[0].weight[layer.head_size :])
@@ -300,7 +301,7 @@ def test_wrong_input_is_refused_before_anything_is_trained(toy, home, monkeypatc
 def test_its_own_students_are_a_half_a_third_and_a_sixth(monkeypatch, toy, tmp_path):
     scale, _ = toy
     small_bert(6).save_pretrained(tmp_path)
-    load_tokenizer(scale).save_pretrained(tmp_path)
+    load_tokenizer(scale.teacher).save_pretrained(tmp_path)
     asked = []
     monkeypatch.setattr(frontier, "run_parallel", lambda _, items, __: asked.extend(items) or "abc")
     found = frontier._distilled(replace(scale, teacher=str(tmp_path)), "mine")
@@ -336,5 +337,5 @@ def test_words_and_answers_are_measured_too(home, toy, kind):
     assert rows[1]["same_answer"] == 1
     assert all(0 <= row["same_answer"] <= 1 for row in rows)
     model = fine_tuned_model(plan.run("1 layer", task, 3), task)
-    cut = pruned_student(model, load_tokenizer(scale), task, task.data, 0.5)
+    cut = pruned_student(model, load_tokenizer(scale.teacher), task, task.data, 0.5)
     assert [layer.heads for layer in layers_of(cut)] == [2]

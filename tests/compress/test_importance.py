@@ -18,9 +18,9 @@ from distilkit.compress.importance import Cut, Importance, head_and_unit_importa
 from distilkit.config import FinetuneLossConfig, LossConfig
 from distilkit.data.examples import Examples
 from distilkit.data.packing import pack
+from distilkit.data.task_loss import TaskLoss
 from distilkit.data.tasks import get_task
 from distilkit.distillation import LanguageModelLoss
-from distilkit.finetuning import task_loss
 from distilkit.masking import MaskedBlocks
 from distilkit.models.pruning import prune
 from distilkit.student import student_from_teacher
@@ -95,7 +95,7 @@ def assert_is_the_mean_slope(importance: Importance, model: nn.Module, losses, u
 )
 def test_a_classifiers_importance_is_the_mean_slope_of_the_loss(kind, batch_size):
     model, examples = classifier(kind), some_examples()
-    loss = task_loss(get_task("sst2"))
+    loss = TaskLoss(get_task("sst2"))
 
     def losses(model: nn.Module) -> torch.Tensor:
         """Each example alone, its share of the mean over five."""
@@ -137,7 +137,7 @@ def test_a_layer_that_works_in_chunks_has_the_same_scores():
     model, examples, loss = (
         classifier(BertForSequenceClassification),
         some_examples(),
-        task_loss(get_task("sst2")),
+        TaskLoss(get_task("sst2")),
     )
     expected = head_and_unit_importance(model, examples, loss, batch_size=1)
     for layer in model.bert.encoder.layer:
@@ -158,7 +158,7 @@ def test_nothing_of_the_model_changes():
     modes = [module.training for module in model.modules()]
     random = torch.get_rng_state()
     with torch.no_grad():  # the caller's, who only measures
-        head_and_unit_importance(model, some_examples(), task_loss(get_task("sst2")))
+        head_and_unit_importance(model, some_examples(), TaskLoss(get_task("sst2")))
     assert torch.equal(torch.get_rng_state(), random)
     assert [module.training for module in model.modules()] == modes
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -180,7 +180,7 @@ def test_after_an_error_the_model_is_as_it_was():
 
 
 def test_a_frozen_model_has_an_importance_too():
-    model, loss = classifier(BertForSequenceClassification), task_loss(get_task("sst2"))
+    model, loss = classifier(BertForSequenceClassification), TaskLoss(get_task("sst2"))
     expected = head_and_unit_importance(model, some_examples(), loss)
     found = head_and_unit_importance(model.requires_grad_(False), some_examples(), loss)
     assert all(map(torch.equal, found.heads, expected.heads))
@@ -195,7 +195,7 @@ def test_what_nothing_reads_is_found_and_goes_first():
             for layer, indices in dead[which].items():
                 for i in indices:
                     matrix(model, layer, which)[:, i * size : (i + 1) * size] = 0
-    examples, loss = some_examples(), task_loss(get_task("sst2"))
+    examples, loss = some_examples(), TaskLoss(get_task("sst2"))
     importance = head_and_unit_importance(model, examples, loss)
     for which in (0, 1):
         for layer, scores in enumerate(importance[which]):
@@ -211,7 +211,7 @@ def test_what_nothing_reads_is_found_and_goes_first():
 
 
 def test_a_pruned_models_importance_has_its_shape():
-    model, loss = classifier(BertForSequenceClassification), task_loss(get_task("sst2"))
+    model, loss = classifier(BertForSequenceClassification), TaskLoss(get_task("sst2"))
     pruned = prune(model, {0: [0, 1, 2], 1: [1]}, {1: range(UNITS)})
     importance = head_and_unit_importance(pruned, some_examples(), loss)
     assert [len(scores) for scores in importance.heads] == [0, 2]
@@ -223,7 +223,7 @@ def test_a_pruned_models_importance_has_its_shape():
 
 def test_soft_targets_can_be_the_loss():
     model, teacher = (classifier(BertForSequenceClassification) for _ in range(2))
-    loss = task_loss(get_task("sst2"), teacher, FinetuneLossConfig(label_weight=0.0, kd_weight=1.0))
+    loss = TaskLoss(get_task("sst2"), teacher, FinetuneLossConfig(label_weight=0.0, kd_weight=1.0))
     importance = head_and_unit_importance(model, some_examples(), loss)
     for scores in importance.heads + importance.units:  # at equality the divergence has no slope
         assert scores.abs().max() < 1e-12
@@ -233,7 +233,7 @@ def test_soft_targets_can_be_the_loss():
 
 
 def test_what_cannot_be_measured_is_refused():
-    model, loss = classifier(BertForSequenceClassification), task_loss(get_task("sst2"))
+    model, loss = classifier(BertForSequenceClassification), TaskLoss(get_task("sst2"))
     none = Examples(
         {"input_ids": [], "token_type_ids": []}, np.zeros(0, dtype=int), pad_id=0, seed=0
     )

@@ -22,13 +22,13 @@ from distilkit.data.own_task import task_from, unlabelled_from
 from distilkit.data.question_answering import best_answers
 from distilkit.data.task_examples import task_examples
 from distilkit.data.task_files import load
+from distilkit.data.task_loss import TaskLoss
 from distilkit.data.tasks import TASKS, scores
 from distilkit.finetuning import (
     classifier,
     evaluate_task,
     fine_tuned_on,
     finetune,
-    task_loss,
 )
 
 SQUAD = TASKS["squad"]
@@ -162,7 +162,7 @@ def test_the_loss_is_the_authors(checkpoint, tokenizer):
     assert not batch["attention_mask"].all()
     config = FinetuneLossConfig(0.3, 0.7, 2.0)
     parts = [examples.batch(0, some) for some in (ids[:3], ids[3:])]  # of unequal size
-    losses = [task_loss(SQUAD, teacher, config)(student, part, batch["counts"]) for part in parts]
+    losses = [TaskLoss(SQUAD, teacher, config)(student, part, batch["counts"]) for part in parts]
     found = {name: sum(part[name].item() for part in losses) for name in losses[0]}
     cross, soft = [], []
     for row, n in enumerate(examples.lengths[ids]):

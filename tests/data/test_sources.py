@@ -21,10 +21,10 @@ from distilkit.data.sources import (
     load_task,
     load_teacher,
     load_text,
-    load_tokenizer,
 )
 from distilkit.measure import latency
 from distilkit.measure.size import parameter_count
+from distilkit.models.loading import load_tokenizer
 from distilkit.run import Run
 from distilkit.student import student_from_teacher
 
@@ -32,7 +32,7 @@ TINY = SCALES["tiny"]
 
 
 def test_the_tiny_scale_has_text_blocks_and_tasks(home):
-    tokenizer = load_tokenizer(TINY)
+    tokenizer = load_tokenizer(TINY.teacher)
     texts, held_out = (list(text.read()) for text in load_text(TINY))
     assert (len(texts), len(held_out)) == (2500, 200)
     assert not set(texts) & set(held_out)

@@ -176,7 +176,7 @@ def test_a_signal_at_any_moment_ends_with_its_status_and_can_be_gone_on_from(
 
 @pytest.mark.faults
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("name", ["fingerprint", "task_loss", "predict"])
+@pytest.mark.parametrize("name", ["fingerprint", "TaskLoss", "predict"])
 def test_a_signal_while_fine_tuning_or_its_evaluation(
     home, given, tmp_path, texts, monkeypatch, interruptible, name, number
 ):
@@ -205,7 +205,7 @@ def test_a_signal_while_fine_tuning_or_its_evaluation(
         return told
 
     with monkeypatch.context() as patch:
-        patch.setattr(finetuning, name, in_the_second_step if name == "task_loss" else signalled)
+        patch.setattr(finetuning, name, in_the_second_step if name == "TaskLoss" else signalled)
         try:
             status = main([*command, "--name", "signalled"])
         except SystemExit as exit:

@@ -29,9 +29,10 @@ def seconds_a_step(steps: int) -> dict[str, float]:
     from distilkit.config import SCALES, FinetuneLossConfig
     from distilkit.data.sources import load_blocks, load_task, load_teacher
     from distilkit.data.task_examples import task_examples
+    from distilkit.data.task_loss import TaskLoss
     from distilkit.data.tasks import get_task
     from distilkit.distillation import LanguageModelLoss
-    from distilkit.finetuning import classifier, task_loss
+    from distilkit.finetuning import classifier
     from distilkit.measure.latency import gradient_step, time_micro_batches
     from distilkit.student import student_from_teacher
 
@@ -53,7 +54,7 @@ def seconds_a_step(steps: int) -> dict[str, float]:
     heads = [classifier(tiny.teacher, task, seed).eval() for seed in (1, 2)]
     kinds = {
         "distillation": (student, loss, batches),
-        "fine-tuning": (heads[0].train(), task_loss(task, heads[1], FinetuneLossConfig()), texts),
+        "fine-tuning": (heads[0].train(), TaskLoss(task, heads[1], FinetuneLossConfig()), texts),
     }
     found = {}
     for kind, (model, of_model, given) in kinds.items():

@@ -333,11 +333,11 @@ def shapes(heads, units):
 
 LAYER_0 = "distilbert.transformer.layer.0."
 DAMAGED = {
-    "no sidecar": (edit(pruned=None), "no pruned model .*: load it with from_pretrained"),
-    "no config": (lambda f: (f / "config.json").unlink(), "config.json cannot be read"),
-    "config cut": (lambda f: os.truncate(f / "config.json", 50), "config.json cannot be read"),
-    "config a list": (lambda f: (f / "config.json").write_text("[1]"), "a list in place of an"),
-    "config no text": (lambda f: (f / "config.json").write_bytes(b"\xff\xfe{"), "cannot be read"),
+    "no sidecar": (edit(pruned=None), "makes no pruned model"),
+    "no config": (lambda f: (f / "config.json").unlink(), "makes no pruned model"),
+    "config cut": (lambda f: os.truncate(f / "config.json", 50), "makes no pruned model"),
+    "config a list": (lambda f: (f / "config.json").write_text("[1]"), "makes no pruned model"),
+    "config no text": (lambda f: (f / "config.json").write_bytes(b"\xff\xfe{"), "makes no pruned"),
     "sidecar a word": (edit(pruned="yes"), "'pruned' must hold 'heads', 3 numbers from 0 to 4"),
     "no units": (edit(pruned={"heads": [2, 4, 1]}), "must hold 'units', 3 numbers from 0 to 20"),
     "a layer too few": (shapes([2, 4], [17, 1, 20]), r"and holds \[2, 4\]"),
@@ -384,7 +384,7 @@ def test_nothing_there_and_a_whole_model(tmp_path):
     with pytest.raises(FileNotFoundError, match="no file or folder at"):
         load_model(BertForMaskedLM, tmp_path / "nowhere")
     whole(BertForMaskedLM).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="is no pruned model"):
+    with pytest.raises(ValueError, match="makes no pruned model"):
         read_pruned(BertForMaskedLM, tmp_path)
 
 

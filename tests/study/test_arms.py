@@ -13,8 +13,8 @@ from scipy import stats
 from toy_models import small_bert
 
 from distilkit import config, finetuning
-from distilkit.data import sources
 from distilkit.data.own_task import task_from
+from distilkit.models.loading import load_tokenizer
 from distilkit.run import Run
 from distilkit.study import arms
 from distilkit.study.arms import (
@@ -100,7 +100,7 @@ def test_a_sweep_is_complete_and_a_second_one_trains_nothing(home, monkeypatch):
     chosen = replace(
         chosen, tasks=("wnli", "stsb"), seeds=(1, 2), finetuning=replace(chosen.finetuning, steps=2)
     )
-    tokenizer = sources.load_tokenizer(chosen)
+    tokenizer = load_tokenizer(chosen.teacher)
     small_bert(1, vocab_size=len(tokenizer)).save_pretrained(home / "a")
     small_bert(1, vocab_size=len(tokenizer), seed=1).save_pretrained(home / "b")
     found = finetune_arms({"a": home / "a", "b": home / "b"}, tokenizer, chosen)
@@ -123,7 +123,7 @@ def test_test_split_is_another_number_and_the_other_split_is_not_looked_at(home)
     chosen = config.scale("tiny")
     few = replace(chosen.finetuning, steps=2)
     chosen = replace(chosen, tasks=("mnli",), seeds=(1,), finetuning=few)
-    tokenizer = sources.load_tokenizer(chosen)
+    tokenizer = load_tokenizer(chosen.teacher)
     small_bert(1, vocab_size=len(tokenizer)).save_pretrained(home / "a")
     scores = {}
     for split in ("validation", "test"):
@@ -181,7 +181,7 @@ def test_tasks_of_ones_own_take_part_under_their_names(home, tokenizer):
     training = replace(chosen.finetuning, steps=2)
     chosen = replace(chosen, tasks=(tags, ner, "wnli"), seeds=(1,), finetuning=training)
     small_bert(1, vocab_size=5000).save_pretrained(home / "a")
-    tokenizer = sources.load_tokenizer(chosen)
+    tokenizer = load_tokenizer(chosen.teacher)
     both = {"teacher": home / "a", "student": home / "a"}
     found = finetune_arms(both, tokenizer, chosen, keep=("teacher",), with_teacher=("student",))
     assert found.set_index(["arm", "task"]).metric.to_dict() == {

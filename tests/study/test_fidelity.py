@@ -16,6 +16,7 @@ from distilkit.data import sources
 from distilkit.data.task_examples import task_examples
 from distilkit.data.tasks import TASKS
 from distilkit.finetuning import score_of
+from distilkit.models.loading import load_tokenizer
 from distilkit.plots.fidelity import MOST_ROWS, plot_fidelity
 from distilkit.plots.style import FULL_IN
 from distilkit.run import Run
@@ -209,7 +210,7 @@ def swept(tmp_path_factory):
         tiny = config.scale("tiny")
         few = replace(tiny.finetuning, steps=3)
         scale = replace(tiny, tasks=("mnli", "stsb", "wnli"), seeds=(1, 2), finetuning=few)
-        tokenizer = sources.load_tokenizer(scale)
+        tokenizer = load_tokenizer(scale.teacher)
         for arm, seed in (("teacher", 0), ("distilled", 1)):
             small_bert(1, vocab_size=len(tokenizer), seed=seed).save_pretrained(home / arm)
         arms = {arm: home / arm for arm in ("teacher", "distilled")}
