@@ -56,11 +56,8 @@ def save(
 ) -> Path:
     """Write a checkpoint of `step` into `folder` and remove all but the newest :data:`KEEP`.
 
-    `tensors` are named tensors by file stem, `state` is written as JSON.
-
-    Raises:
-        OSError: it could not be written (a full disk); says where, how large it is and how much
-            is free. What was there before is as it was.
+    `tensors` are named tensors by file stem, `state` is written as JSON. OSError if it could not be
+    written (a full disk): what was there before is intact.
     """
     try:
         return _save(folder, step, tensors, state)
@@ -113,7 +110,7 @@ def _save(
 
 
 def load_newest(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]] | None:
-    """The newest intact checkpoint as ``(tensors, state)``; damaged ones are named in a warning."""
+    """Return the newest intact checkpoint as ``(tensors, state)``; warn of damaged ones."""
     from safetensors.torch import load_file
 
     for checkpoint in _newest_first(folder):
@@ -137,7 +134,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _fault(checkpoint: Path) -> str | None:
-    """What is wrong with a checkpoint, or None."""
+    """Say what is wrong with a checkpoint, or return None."""
     try:
         manifest = json.loads((checkpoint / "manifest.json").read_text(encoding="utf-8"))
         for name, sha256 in manifest.items():

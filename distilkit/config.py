@@ -300,11 +300,7 @@ SCALES = {
 
 
 def scale(name: str | None = None) -> Scale:
-    """Return the scale `name`, by default the one in ``DISTILKIT_SCALE``, or ``tiny``.
-
-    Raises:
-        ValueError: there is no scale of that name.
-    """
+    """Return the scale `name`, by default the one in ``DISTILKIT_SCALE``, or ``tiny``."""
     name = name or os.environ.get("DISTILKIT_SCALE") or "tiny"
     if name not in SCALES:
         raise ValueError(

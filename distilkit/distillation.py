@@ -71,13 +71,11 @@ def pretrain(
         model: BertForMaskedLM, DistilBertForMaskedLM, ...; not changed.
         blocks: training text, or another source of its batches
             (:class:`distilkit.data.teacher_cache.TeacherCache`).
-        training: how long, in which batches, with which AdamW.
         name: of the run's folder.
-        loss_config: weights of the three terms, temperature, which tokens.
-        teacher: needed if `loss_config` asks for one. It gets no gradients, and returns to its own
-            mode and device.
+        teacher: needed if `loss_config` has a term for it. It gets no gradients, and returns to its
+            own mode and device.
         validation: held-out text; its losses are logged under masks that never change.
-        extra_loss: further terms, added to the loss as they are.
+        extra_loss: further terms, added to the loss without a weight.
 
     Raises:
         ValueError: the loss needs a teacher and there is none, or models and text do not fit.
@@ -155,13 +153,10 @@ class LanguageModelLoss(nn.Module):
     def forward(
         self, model: PreTrainedModel, batch: dict[str, Any], counts: dict[str, int]
     ) -> dict[str, Tensor]:
-        """Return ``loss`` and its terms for a micro-batch.
+        """Return ``loss`` and its terms for a micro-batch, each divided by the step's `counts`.
 
-        Args:
-            model: the student.
-            batch: as :meth:`distilkit.masking.MaskedBlocks.batch` makes it. If it holds
-                ``teacher_hidden`` [N, H'], the teacher's last hidden states, no teacher runs.
-            counts: denominators, over all micro-batches of the step.
+        `batch` is one of :meth:`distilkit.masking.MaskedBlocks.batch`. If it holds the teacher's
+        last hidden states, ``teacher_hidden`` [N, H'], no teacher runs.
         """
         c, rows = self.loss_config, batch["rows"]
         inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
@@ -214,9 +209,6 @@ def losses_on(
     The masks are those of epoch 0, so that steps and students compare. Measured on the
     accelerator, if there is one; the models return to their devices. Several processes, which call
     this together, share the blocks.
-
-    Raises:
-        ValueError: the loss needs a teacher and there is none, or they do not fit.
     """
     check_fit(model, teacher, loss_config, blocks)
     if _needs_projections(model, teacher, loss_config):
@@ -265,11 +257,7 @@ def _hidden_rows(
 ) -> list[Tensor]:
     """Return hidden states of the selected tokens, each [N, H], before any vocabulary projection.
 
-    Args:
-        model: of any family; its head is not run.
-        inputs: ``input_ids`` and ``attention_mask``, each [B, L].
-        rows: [N], flat positions in [B · L].
-        layers: hidden states to return; 0 is the embeddings, -1 the last layer.
+    `rows` are flat positions in [B · L]. Of `layers` 0 is the embeddings, -1 the last layer.
     """
     deep = any(layer != -1 for layer in layers)
     out = model.base_model(**inputs, output_hidden_states=deep)

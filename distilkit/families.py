@@ -100,11 +100,7 @@ def family_of(model: Any) -> Family | None:
 
 
 def student_class(teacher: PreTrainedModel) -> type[PreTrainedModel]:
-    """Return the class of a teacher's students: its own, but DistilBERT for a BERT.
-
-    Raises:
-        TypeError: another architecture, or another head.
-    """
+    """Return the class of a teacher's students: its own, but DistilBERT for a BERT."""
     name, family = type(teacher).__name__, family_of(teacher)
     for head in (*HEADS, ENCODER) if family else ():
         # transformers imports a model's module when its class is first named
@@ -118,11 +114,7 @@ def student_class(teacher: PreTrainedModel) -> type[PreTrainedModel]:
 
 
 def mlm_head(model: PreTrainedModel) -> Head:
-    """Return a model's MLM head, cut where the vocabulary begins.
-
-    Raises:
-        TypeError: the model has no MLM head, or is of a family that is not in the table.
-    """
+    """Return a model's MLM head, cut where the vocabulary begins; TypeError if it has none."""
     family = family_of(model)
     try:
         decoder = model.get_submodule(family.decoder)

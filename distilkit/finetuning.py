@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import transformers
 from accelerate.utils import gather_object
 from torch import Tensor
@@ -44,7 +45,7 @@ from distilkit.models.heads import fine_tuned, with_new_head
 from distilkit.models.vocabulary import check_vocabulary, own_tokenizer
 from distilkit.processes import eval_mode, processes, to_device
 from distilkit.run import Run, as_json, fingerprint, open_run, run_folder, teacher_entry
-from distilkit.training_loop import evaluate, train
+from distilkit.training_loop import train
 
 LEAST_LENGTH = 8  # tokens: two sentences, [CLS] and [SEP] twice
 
@@ -75,8 +76,7 @@ def classifier(checkpoint: str | Path, task: str | Task, seed: int) -> PreTraine
 def fine_tuned_on(checkpoint: str | Path, task: str | Task) -> PreTrainedModel:
     """Load a classifier that was fine-tuned on a task, as a teacher or to measure it.
 
-    Raises:
-        ValueError: it lacks weights, or its head is not of this task.
+    ValueError if it lacks weights, or its head is not of this task.
     """
     task = get_task(task)
     model = fine_tuned(_head_class(task), checkpoint)
@@ -111,7 +111,6 @@ def finetune(
 
     Args:
         model: a classifier with the task's labels; not changed.
-        tokenizer: the model's.
         data: its splits (:func:`distilkit.data.task_files.load`). Training examples without a label
             (-1, NaN or no column ``label``) need a teacher.
         teacher: a classifier fine-tuned on this task, for soft targets as well as the labels; it
@@ -239,7 +238,7 @@ def _training_split(
     unlabelled: Any,
     loss_config: FinetuneLossConfig | None,
 ) -> Any:
-    """The training examples, followed by the unlabelled ones; no loss config is no teacher."""
+    """Return the training examples, followed by the unlabelled ones."""
     if "train" not in data:
         raise ValueError(f"the data of {task.name} has no 'train', only {', '.join(data)}")
     split = data["train"]
@@ -276,7 +275,7 @@ def _teacher_scores(
     data: Mapping[str, Any],
     max_length: int,
 ) -> Scores:
-    """The teacher's scores on at most 2,000 validation examples; refuses one that answers wrongly.
+    """Score the teacher on at most 2,000 validation examples; refuse one that answers wrongly.
 
     Measured before hours are spent on its soft targets.
     """
@@ -370,14 +369,11 @@ def by_example(
     batches = [by_length[i : i + batch_size] for i in range(0, len(by_length), batch_size)]
     state, device = processes(), next(model.parameters()).device
 
-    def measure(model: PreTrainedModel) -> dict[int, np.ndarray]:
-        found = {}
+    found: dict[int, np.ndarray] = {}
+    with eval_mode(model), torch.no_grad():
         for ids in batches[state.process_index :: state.num_processes]:
             batch = to_device(examples.batch(0, ids), device)
             found |= zip(ids, at_least_float32(outputs(batch)).cpu().numpy(), strict=True)
-        return found
-
-    found = evaluate(model, measure)
     for others in gather_object([found]):
         found |= others
     return [found[i] for i in range(len(examples))]
@@ -391,10 +387,7 @@ def evaluate_task(
     *,
     max_length: int | None = None,
 ) -> dict[str, float | None]:
-    """Return a classifier's metrics on one split, between -1 and 1; None where undefined.
-
-    `max_length` is by default what :func:`finetune` takes.
-    """
+    """Return a classifier's metrics on one split, between -1 and 1; None where undefined."""
     task = get_task(task)
     check_classifier(model, task, "classifier")
     check_vocabulary(model, tokenizer)
@@ -437,7 +430,7 @@ def answers(task: Task, logits: Any) -> Any:
 
 
 def _known(task: Task, logits: Any, labels: Any) -> tuple[Any, Any]:
-    """The predictions, and the labels of :func:`predict`; words without a label left out."""
+    """Return predictions, and the labels of :func:`predict`, without words that have no label."""
     if not task.on_words:
         return answers(task, logits), labels
     known = [own != UNLABELLED for own in labels]

@@ -192,7 +192,6 @@ def fused_triple_loss(
             first.
         student_head: the student's MLM head (:func:`distilkit.families.mlm_head`).
         targets: [M], the original tokens of the masked rows.
-        loss_config: weights, temperature, which tokens.
         teacher_hidden, teacher_head: [N, H'] and head of the teacher, the same rows; only where
             the loss needs a teacher.
         cosine_pairs: hidden states (student's, teacher's), each [N, H''], that the cosine term
@@ -202,9 +201,6 @@ def fused_triple_loss(
 
     Returns:
         The weighted sum (differentiable) and its unweighted terms (for the log: detached).
-
-    Raises:
-        ValueError: the teacher is missing, the rows do not match, or the vocabularies differ.
     """
     n, m = len(student_hidden), len(targets)
     if m > n:

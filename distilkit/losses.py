@@ -34,7 +34,7 @@ class TripleLoss(NamedTuple):
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """Softmax, KL and cosine lose digits in half precision; float64 stays what it is."""
+    """Return `x` in float32: softmax, KL and cosine lose digits in half; float64 stays."""
     return x if x.dtype == torch.float64 else x.float()
 
 
@@ -61,14 +61,8 @@ def _mean(per_row: Tensor, count: float | None) -> Tensor:
 def softmax_with_temperature(logits: Tensor, temperature: float) -> Tensor:
     """``p_i = exp(z_i / T) / Σ_j exp(z_j / T)`` (Hinton et al. 2015, equation 1).
 
-    T > 1 smooths, T = 1 is the plain softmax, T < 1 sharpens. At inference T = 1.
-
-    Args:
-        logits: [..., V].
-        temperature: T, above 0.
-
-    Returns:
-        [..., V] in float32 (float64 for float64 logits), summing to 1 over the last axis.
+    T > 1 smooths, T = 1 is the plain softmax, T < 1 sharpens. At inference T = 1. Logits [..., V]
+    of any precision give float32 (float64 for float64).
     """
     check_temperature(temperature)
     return F.softmax(at_least_float32(logits) / temperature, dim=-1)
@@ -89,11 +83,7 @@ def soft_target_loss(
     Args:
         student_logits: [N, V]; padding and unwanted tokens already left out.
         teacher_logits: [N, V]; no gradient flows to it.
-        temperature: T of both softmaxes, above 0.
         count: the denominator, N by default.
-
-    Returns:
-        Scalar; 0 for N = 0.
     """
     check_temperature(temperature)
     _check_same_shape("soft_target_loss", student_logits, teacher_logits)
@@ -106,13 +96,8 @@ def soft_target_loss(
 def mlm_loss(logits: Tensor, targets: Tensor, *, count: float | None = None) -> Tensor:
     """Cross-entropy with a one-hot target at the masked tokens (Devlin et al. 2019, 3.1).
 
-    Args:
-        logits: [N, V].
-        targets: [N] token ids; rows with -100 are left out, of the mean too.
-        count: the denominator, by default the number of rows with a target.
-
-    Returns:
-        Scalar; 0 if no row has a target.
+    `targets` are [N] token ids of the `logits` [N, V]. Rows with -100 are left out, of `count` too:
+    the denominator, by default the number of rows with a target.
     """
     if logits.shape[:-1] != targets.shape:
         raise ValueError(
@@ -129,17 +114,10 @@ def mlm_loss(logits: Tensor, targets: Tensor, *, count: float | None = None) -> 
 def cosine_loss(
     student_hidden: Tensor, teacher_hidden: Tensor, *, count: float | None = None
 ) -> Tensor:
-    """``mean over rows of 1 − cos(student, teacher)`` of the last layers' hidden states.
+    """``mean over rows of 1 − cos(student, teacher)`` of hidden states [N, H].
 
-    PyTorch's cosine embedding loss with target 1, as in the authors' code.
-
-    Args:
-        student_hidden: [N, H].
-        teacher_hidden: [N, H]; no gradient flows to it.
-        count: the denominator, N by default.
-
-    Returns:
-        Scalar; 0 for N = 0.
+    PyTorch's cosine embedding loss with target 1, as in the authors' code. No gradient flows to the
+    teacher; `count` is the denominator, N by default.
     """
     _check_same_shape("cosine_loss", student_hidden, teacher_hidden)
     student, teacher = at_least_float32(student_hidden), at_least_float32(teacher_hidden.detach())
@@ -161,12 +139,6 @@ def triple_loss(
         student_hidden, teacher_hidden: [N, H], the last layers' hidden states.
         targets: [N], the original token where masked, -100 elsewhere.
         loss_config: weights, temperature, which tokens; the paper's by default.
-
-    Returns:
-        The weighted sum and its unweighted terms.
-
-    Raises:
-        ValueError: the rows do not match.
     """
     loss_config = loss_config or LossConfig()
     rows = student_logits.shape[:1]

@@ -29,7 +29,7 @@ def in_pieces(blocks: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def give_back(blocks: np.ndarray) -> None:
-    """Pages of a mapped file count as this process's memory once they are read; let them go.
+    """Release the pages of a mapped file, which count as this process's memory once they are read.
 
     The system keeps them in its cache while there is room, so that reading them again is cheap.
     """
@@ -41,16 +41,9 @@ def give_back(blocks: np.ndarray) -> None:
 def masking_weights(
     blocks: np.ndarray, vocab_size: int, special_ids: Sequence[int], smoothing: float = SMOOTHING
 ) -> np.ndarray:
-    """Return masking weights by word: ``max(count, 1)^-smoothing``, 0 for special tokens.
+    """Return masking weights [V] by word: ``max(count, 1)^-smoothing``, 0 for `special_ids`.
 
-    Args:
-        blocks: [blocks, L] the corpus whose counts are used.
-        vocab_size: V.
-        special_ids: never masked.
-        smoothing: 0.7 is the authors'; 0 masks all words alike.
-
-    Returns:
-        [V], float64.
+    Counts are those of `blocks`. A smoothing of 0.7 is the authors'; 0 masks all words alike.
     """
     counts = np.zeros(vocab_size, dtype=np.int64)
     for some in in_pieces(blocks):  # `bincount` makes a wider copy
@@ -87,14 +80,11 @@ def uniform(seed: int, epoch: int, sample_ids: np.ndarray, length: int, stream: 
 def choose_masked(
     blocks: np.ndarray, weights: np.ndarray, seed: int, epoch: int, sample_ids: np.ndarray
 ) -> np.ndarray:
-    """Choose 15 % of each block's non-special tokens, drawn by weight.
+    """Choose 15 % of each block's non-special tokens, drawn by weight; [B, L], bool.
 
     Weighted draws without replacement as an exponential race (Efraimidis & Spirakis 2006): each
     token gets a time Exp(weight), and the earliest 15 % win. The number is fixed for a block, so
     micro-batches of full blocks have equal denominators.
-
-    Returns:
-        [B, L], bool.
     """
     weight = weights[blocks]  # B, L
     with np.errstate(divide="ignore"):
@@ -114,7 +104,17 @@ def choose_masked(
 
 
 class MaskedBlocks:
-    """Blocks as data for the loop; order and masks are functions of (seed, epoch, id)."""
+    """Blocks as data for the loop; order and masks are functions of (seed, epoch, id).
+
+    Args:
+        blocks: [blocks, L] token ids, as :func:`pack` makes them; an array, a map of a file
+            (:func:`distilkit.data.block_cache.cached_blocks`), or a
+            :class:`distilkit.data.block_stream.BlockStream`, which needs `weights`.
+        tokenizer: whose special tokens are never masked, and whose [MASK] is put in.
+        seed: of the order and of the masks.
+        smoothing: see :func:`masking_weights`.
+        weights: [V] masking weights of another corpus (validation uses those of training).
+    """
 
     def __init__(
         self,
@@ -125,16 +125,6 @@ class MaskedBlocks:
         smoothing: float = SMOOTHING,
         weights: np.ndarray | None = None,
     ) -> None:
-        """
-        Args:
-            blocks: [blocks, L] token ids, as :func:`pack` makes them; an array, a map of a file
-                (:func:`distilkit.data.block_cache.cached_blocks`), or a
-                :class:`distilkit.data.block_stream.BlockStream`, which needs `weights`.
-            tokenizer: whose special tokens are never masked, and whose [MASK] is put in.
-            seed: of the order and of the masks.
-            smoothing: see :func:`masking_weights`.
-            weights: [V] masking weights of another corpus (validation uses those of training).
-        """
         if tokenizer.mask_token_id is None:
             raise ValueError("the tokenizer has no [MASK] token")
         if len(blocks.shape) != 2 or not len(blocks):

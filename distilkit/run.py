@@ -41,12 +41,12 @@ from distilkit.processes import processes
 if TYPE_CHECKING:
     import pandas as pd
 
-# What a run's digits depend on beside its configuration, by the names of environment.json.
+# What a run's digits depend on besides its configuration, by the names of environment.json.
 EXACT = (
     *("torch", "transformers", "accelerate", "numpy"),
     *("device", "instructions", "torch_threads", "processes"),
 )
-ALLOW_INEXACT = "DISTILKIT_ALLOW_INEXACT"  # environment variable: 1 to go on all the same
+ALLOW_INEXACT = "DISTILKIT_ALLOW_INEXACT"  # environment variable: 1 resumes all the same
 
 # What config.json held before the settings were renamed; none of these names is in use today.
 OLD_KEYS = {"objective", "task_objective"}
@@ -89,7 +89,7 @@ class Run:
         return self.path / "checkpoints"
 
     def config(self) -> dict[str, Any]:
-        """What was asked; :class:`OldRun` if it has keys that were renamed since."""
+        """Read what was asked; :class:`OldRun` if it has keys that were renamed since."""
         config = _read(self.path / "config.json")
         training = config.get("training")
         old = OLD_KEYS & config.keys()
@@ -106,7 +106,7 @@ class Run:
         return _read(self.path / "environment.json")
 
     def result(self) -> dict[str, Any]:
-        """What came out; FileNotFoundError with the run's name if it is not finished."""
+        """Read what came out; FileNotFoundError with the run's name if it is not finished."""
         if not self.finished:
             raise FileNotFoundError(f"run {self.name!r} is not finished: {self.path}")
         if (self.path / "config.json").is_file():
@@ -120,7 +120,7 @@ class Run:
         self._track(row)
 
     def rows(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl; a last line cut off by a crash is left out."""
+        """Read the lines of metrics.jsonl; a last line cut off by a crash is left out."""
         path = self.path / "metrics.jsonl"
         if not path.is_file():
             return []
@@ -132,13 +132,13 @@ class Run:
         return rows
 
     def metrics(self, split: str = "train") -> pd.DataFrame:
-        """The logged rows of one split ("train" or "validation") as a table, one row a step."""
+        """Tabulate the logged rows of one split ("train" or "validation"), one row a step."""
         import pandas as pd
 
         return pd.DataFrame([row for row in self.rows() if row["split"] == split])
 
     def truncate_metrics(self, step: int) -> None:
-        """Forget what was logged after `step`: a resumed run writes it again."""
+        """Remove what was logged after `step`: a resumed run writes it again."""
         kept = [row for row in self.rows() if row["step"] <= step]
         content = "".join(json.dumps(row) + "\n" for row in kept).encode()
         write_atomically(self.path / "metrics.jsonl", content)
@@ -161,7 +161,7 @@ class Run:
         write_atomically(path, safetensors.numpy.save(dict(logits)))
 
     def predictions(self) -> dict[str, np.ndarray]:
-        """The logits [examples or words, C] of each split that a model was scored on."""
+        """Read the logits [examples or words, C] of each split that a model was scored on."""
         self.result()  # says so if it is not finished
         path = self.path / "predictions.safetensors"
         if not path.is_file():
@@ -181,7 +181,7 @@ class Run:
 
 
 def run_folder(name: str) -> Path:
-    """``runs/<name>`` under :func:`distilkit.config.home`; ValueError if it is no name."""
+    """Return ``runs/<name>`` under :func:`distilkit.config.home`; ValueError if it is no name."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ValueError(
             f"run name {name!r}: give 1 to 100 letters, digits, '.', '_' or '-', the first of them "
@@ -195,21 +195,16 @@ def run_folder(name: str) -> Path:
 
 @contextmanager
 def open_run(name: str, config: Mapping[str, Any], log_with: str | None = None) -> Iterator[Run]:
-    """The run folder `name` for writing: new, or to go on with, or finished (then only read it).
+    """Open the run folder `name`: new, to be resumed, or finished (then only read it).
 
     The same name with another config is refused, so that nothing is mixed or overwritten. Of
-    several processes, which open it together, process 0 alone holds it and may write.
-
-    Args:
-        name: of the folder in ``runs/``.
-        config: what makes two runs the same.
-        log_with: the tracker that shows the metrics (:class:`TrainingConfig`); not a part of
-            `config`.
+    several processes, which open it together, process 0 alone holds it and may write. `log_with`,
+    the tracker that shows the metrics, is not a part of `config`.
 
     Raises:
         ModuleNotFoundError: the tracker's package is not installed.
         ValueError: no name, another config, or an unfinished run that began under other conditions
-            (:data:`EXACT`); with ``DISTILKIT_ALLOW_INEXACT=1`` it goes on, and environment.json
+            (:data:`EXACT`); with ``DISTILKIT_ALLOW_INEXACT=1`` it resumes, and environment.json
             says so.
         RunBusy: another process is writing there.
     """
@@ -267,12 +262,12 @@ def _start_tracker(package: str, path: Path, config: Mapping[str, Any]) -> Gener
 
 
 def _same_conditions(run: Run) -> None:
-    """Refuse to go on where the digits would change, unless the user says that it may."""
+    """Refuse to resume where the digits would change, unless the user allows it."""
     if run.finished:
         return
     here = environment()
     if not any(run.checkpoints.glob("step-*")):
-        write_json(run.path / "environment.json", here)  # it begins anew
+        write_json(run.path / "environment.json", here)  # it begins again
         return
     began = run.environment()
     different = [
@@ -285,7 +280,7 @@ def _same_conditions(run: Run) -> None:
     if os.environ.get(ALLOW_INEXACT, "") not in ("1", "true"):
         raise ValueError(
             f"run {run.name!r} began with {'; '.join(different)}: it would not end bit for bit as "
-            "one that was never interrupted. Go on as it began (threads: OMP_NUM_THREADS), or all "
+            "one that was never interrupted. Resume as it began (threads: OMP_NUM_THREADS), or all "
             f"the same with --allow-inexact (in Python: os.environ[{ALLOW_INEXACT!r}] = '1')"
         )
     began["inexact"] = [*began.get("inexact", []), different]
@@ -317,7 +312,7 @@ def teacher_entry(teacher: PreTrainedModel | None) -> dict[str, str] | None:
 
 
 def runs() -> pd.DataFrame:
-    """All runs, one row each: name, finished, and the scalars of its result."""
+    """Tabulate all runs, one row each: name, finished, and the scalars of its result."""
     import pandas as pd
 
     rows = []
@@ -336,7 +331,7 @@ def runs() -> pd.DataFrame:
 
 
 def environment() -> dict[str, Any]:
-    """Where a run took place: commit, versions, machine. No environment variables, no secrets."""
+    """Describe where a run takes place: commit, versions, machine; no environment variables."""
     device = processes().device
     cuda = device.type == "cuda"
     return {
@@ -357,7 +352,7 @@ def environment() -> dict[str, Any]:
 
 
 def commit() -> str:
-    """The commit of the kit's own code, "+changes" if edited since; "unknown" outside git."""
+    """Return the commit of the kit's code, "+changes" if edited since; "unknown" outside git."""
     if CHECKOUT is None:  # git would answer for a repository around the environment
         return "unknown"
     folder = Path(__file__).resolve().parent
@@ -378,7 +373,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _object(text: bytes | str, path: Path) -> dict[str, Any]:
-    """A JSON object of a run folder; ValueError with the file's name if it is none."""
+    """Parse a JSON object of a run folder; ValueError with the file's name if it is none."""
     try:
         value = json.loads(text)
     except ValueError as error:  # JSON's and Unicode's
@@ -393,7 +388,7 @@ def _damaged(path: Path, why: Any) -> str:
 
 
 def _difference(there: Any, here: Any, name: str = "") -> list[str]:
-    """What differs between two configs, as ``key: value there, value here`` lines."""
+    """List what differs between two configs, as ``key: value there, value here``."""
     if isinstance(there, dict) and isinstance(here, dict):
         keys = there.keys() | here.keys()
         if "sha256" in keys:  # a teacher that was moved is the same teacher

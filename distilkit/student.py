@@ -31,13 +31,9 @@ _EPS = 1e-12  # of DistilBERT's layer norms; not in its config, so a teacher mus
 def default_layers(teacher_layers: int, student_layers: int | None = None) -> tuple[int, ...]:
     """Return the default layer map: evenly spaced from the first layer to the last.
 
-    Layer i of k is teacher layer ``round(i · (n − 1) / (k − 1))``. For 12 -> 6 this is (0, 2, 4, 7,
-    9, 11), the authors' map. Halves, which 12 -> 6 does not have, are rounded down: for 6 -> 3 it
-    is (0, 2, 5), since what a lower layer does is harder to do without.
-
-    Args:
-        teacher_layers: n.
-        student_layers: k, by default half of n (rounded down, at least 1).
+    Layer i of k is teacher layer ``round(i · (n − 1) / (k − 1))``; k is by default half of n. For
+    12 -> 6 this is (0, 2, 4, 7, 9, 11), the authors' map. Halves, which 12 -> 6 does not have, are
+    rounded down: for 6 -> 3 it is (0, 2, 5), since what a lower layer does is harder to do without.
     """
     n = teacher_layers
     k = max(1, n // 2) if student_layers is None else student_layers
@@ -54,8 +50,7 @@ def named_layer_maps(
     """Return the layer maps with a name: the default, every second layer, the first, the last.
 
     For 12 -> 6 the default is the authors', and is called so. "Every second" is there where the
-    student has half of the teacher's layers or more. Two names may mean the same map. Arguments
-    are those of :func:`default_layers`.
+    student has half of the teacher's layers or more. Two names may mean the same map.
     """
     n, default = teacher_layers, default_layers(teacher_layers, student_layers)
     k = len(default)
@@ -85,11 +80,7 @@ def check_layers(layers: Sequence[int], teacher_layers: int) -> tuple[int, ...]:
 
 
 def check_teacher(teacher: PreTrainedModel) -> type[PreTrainedModel]:
-    """Return the class of the teacher's students.
-
-    Raises:
-        TypeError, ValueError: it can have none; says why.
-    """
+    """Return the class of the teacher's students; TypeError or ValueError if it can have none."""
     of_student = student_class(teacher)
     if hasattr(teacher.config, PRUNED):
         raise ValueError("the teacher is pruned: make the student first, then prune the student")
@@ -123,10 +114,6 @@ def student_from_teacher(
 
     Returns:
         A student in eval mode, with the teacher's kind of head, device and dtype.
-
-    Raises:
-        TypeError: the teacher is of another family, or has another head.
-        ValueError: `layers` is no layer map of the teacher, or :func:`check_teacher` refuses it.
     """
     of_student, c = check_teacher(teacher), teacher.config
     if layers is None:
@@ -173,7 +160,7 @@ def student_from_teacher(
 
 
 def _with_layers(teacher: PreTrainedModel, layers: tuple[int, ...]) -> PreTrainedModel:
-    """The same model with these layers only; what layers share is copied like the rest."""
+    """Copy the model with these layers only; what layers share is copied like the rest."""
     family, config = family_of(teacher), copy.deepcopy(teacher.config)
     if family.needs_layer_0 and layers[0] != 0:
         raise ValueError(
@@ -240,10 +227,7 @@ def _check_can_be_distilbert(c) -> None:
 
 
 def random_student_like(student: torch.nn.Module, seed: int) -> torch.nn.Module:
-    """Return a model of the same class and shape with random weights (paper, table 4).
-
-    The global generator is left as it was.
-    """
+    """Return a model of the same class and shape with random weights (paper, table 4)."""
     if hasattr(student.config, PRUNED):
         raise ValueError("the student is pruned: give the student that it was pruned from")
     with seeded(seed):

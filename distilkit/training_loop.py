@@ -66,9 +66,8 @@ def train(
 
     Args:
         model: a Hugging Face model; afterwards in eval mode, on accelerate's device.
-        data: the examples (see the module's docstring).
-        loss: the loss (likewise). If it is a module, its own parameters are trained too.
-        training: how long, in which batches, with which AdamW.
+        data, loss: see the module's docstring. If the loss is a module, its own parameters are
+            trained too.
         run: an open run (:func:`distilkit.run.open_run`); metrics and checkpoints go there.
         validate: called by all processes with the model in eval mode, without gradients; what
             it returns is logged.
@@ -212,7 +211,8 @@ def train(
                         }
                     )
             if validates:
-                values = evaluate(model, validate)
+                with eval_mode(model), torch.no_grad():
+                    values = validate(model)
                 if accelerator.is_main_process:
                     run.log({"step": done, "split": "validation", **values})
             stop = stop or (bool(caught) and world == 1)
@@ -282,12 +282,6 @@ def in_bf16(precision: str) -> bool:
         # a GPU that is too old for bfloat16 emulates it, slower than it computes in float32
         return gpu and torch.cuda.is_bf16_supported(including_emulation=False)
     return precision == "bf16"
-
-
-def evaluate(model: nn.Module, measure: Callable[[nn.Module], Any]) -> Any:
-    """Return `measure(model)`, run in eval mode without gradients; modes are restored."""
-    with eval_mode(model), torch.no_grad():
-        return measure(model)
 
 
 class _LossModule(nn.Module):

@@ -43,7 +43,6 @@ from distilkit.run import Run, open_run
 from distilkit.student import student_from_teacher
 from distilkit.training_loop import (
     NonFiniteLoss,
-    evaluate,
     learning_rate,
     parameter_groups,
     steps_per_epoch,
@@ -948,16 +947,6 @@ def test_validation_does_not_disturb_training(home):
         fit(model, Points(), squared_error, training, name=f"v{every}", validate=validate)
         ends.append(state_of(model))
     assert_same(*ends)
-
-
-def test_evaluate_restores_the_mode():
-    for training in (True, False):
-        model = net().train(training)
-        assert evaluate(model, lambda m: (m.training, torch.is_grad_enabled())) == (False, False)
-        assert model.training is training
-        with pytest.raises(ZeroDivisionError):
-            evaluate(model, lambda _: 1 / 0)
-        assert model.training is training
 
 
 def test_what_train_returns(home):

@@ -28,9 +28,8 @@ from distilkit.distillation import check_fit
 from distilkit.families import Head, family_of, mlm_head
 from distilkit.losses import at_least_float32
 from distilkit.masking import MaskedBlocks
-from distilkit.processes import to_device
+from distilkit.processes import eval_mode, to_device
 from distilkit.student import check_teacher, default_layers, named_layer_maps
-from distilkit.training_loop import evaluate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -155,8 +154,7 @@ def _score(
     sums: dict[LayerMap, tuple[float, int]] = {}  # KL, and masked words that were found
     rows_scored = masked = 0
 
-    def measure(teacher: PreTrainedModel) -> None:
-        nonlocal rows_scored, masked
+    with eval_mode(teacher), torch.no_grad():
         head, depth = mlm_head(teacher), teacher.config.num_hidden_layers
         starts = range(0, len(blocks), size)
         bar = tqdm(total=comb(depth, student_layers) * len(starts), desc="layer maps", unit="pass")
@@ -181,8 +179,6 @@ def _score(
                 sums[layers] = kl_before + kl, hits_before + hits
                 bar.update()
         bar.close()
-
-    evaluate(teacher, measure)
     return {
         layers: {
             "soft_target": temperature**2 * kl / max(rows_scored, 1),
