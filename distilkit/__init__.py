@@ -18,8 +18,7 @@ else:
     if "OMP_WAIT_POLICY" not in _os.environ:
         _os.environ.setdefault("GOMP_SPINCOUNT", "300")
 
-# Importing torch, transformers or matplotlib takes seconds: a name is imported when it is first
-# asked for.
+# Importing torch, transformers or matplotlib takes seconds: a name is imported on first use.
 _NAMES = {  # module -> its public names
     "config": "MLM_ONLY FinetuneLossConfig LossConfig Scale TrainingConfig home scale",
     "losses": "cosine_loss mlm_loss soft_target_loss softmax_with_temperature triple_loss",

@@ -40,7 +40,7 @@ def write_atomically(path: Path, content: bytes) -> Path:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that replaces it, flushed to disk, if the block succeeds."""
+    """Yield a temporary file that replaces `path`, flushed to disk, if the block succeeds."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
@@ -102,7 +102,7 @@ def _save(
     os.rename(temporary, final)
     _fsync(folder)
     for later in _newest_first(folder):
-        if later.name > final.name:  # damaged too, or the run would have gone on from there
+        if later.name > final.name:  # damaged too, or the run would have resumed from there
             shutil.rmtree(later)
     for old in _newest_first(folder)[KEEP:]:
         shutil.rmtree(old)

@@ -20,8 +20,8 @@ def processes() -> PartialState:
     On CPU (no accelerator, or ``accelerate launch --cpu``) the processes talk through gloo.
     accelerate by itself would leave each of them alone.
     """
-    told = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
-    return PartialState(cpu=told or not torch.accelerator.is_available())
+    on_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
+    return PartialState(cpu=on_cpu or not torch.accelerator.is_available())
 
 
 def to_device(batch: dict[str, Any], device: torch.device | str) -> dict[str, Any]:

@@ -321,7 +321,7 @@ def runs() -> pd.DataFrame:
         try:
             run.config()
             result = run.result() if run.finished else {}
-        except ValueError as error:  # said in full by whoever asks for this run
+        except ValueError as error:  # in full where this run is opened
             state = "old: delete the folder" if isinstance(error, OldRun) else "damaged"
             rows.append({"run": run.name, "finished": state})
             continue

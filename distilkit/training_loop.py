@@ -313,7 +313,7 @@ def _is_async(device: torch.device) -> bool:
 def _agree(
     parts: list[Batch], weights: list[int], stop: bool, accelerator: Accelerator
 ) -> tuple[dict[str, int], bool]:
-    """Return the step's denominators over all processes, and whether any is told to stop."""
+    """Return the step's denominators over all processes, and whether any has to stop."""
     names = sorted(parts[0]["counts"])
     counted = [part["counts"] for part, weight in zip(parts, weights, strict=True) if weight]
     sums = [sum(int(counts[name]) for counts in counted) for name in names]

@@ -17,13 +17,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from transformers import (
-    AutoModelForMaskedLM,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokenizerBase
 
-from distilkit.checkpoint import write_atomically, write_json
+from distilkit.checkpoint import write_json
 from distilkit.compress.engines import TORCH, engine_costs, export_engines
 from distilkit.compress.importance import head_and_unit_importance, least_important
 from distilkit.compress.onnx_export import agreement, check_packages, onnx_session
@@ -48,7 +44,7 @@ from distilkit.models.loading import load_model, load_tokenizer
 from distilkit.models.pruning import layers_of, prune
 from distilkit.run import Run, run_folder
 from distilkit.student import default_layers, student_from_teacher
-from distilkit.study.arms import POINTS, train_and_measured
+from distilkit.study.arms import POINTS, train_and_measured, write_table
 from distilkit.study.run_parallel import run_parallel
 
 # Shares of heads and units that remain after pruning; 1 is the control.
@@ -309,9 +305,7 @@ def _write(out: Path, rows: list[dict[str, Any]], costs: pd.DataFrame) -> pd.Dat
     # JSON has no NaN: rows hold None, which becomes NaN here
     numbers = ("score", "same_answer", "largest_difference")
     table = table.astype(dict.fromkeys(numbers, float))[list(COLUMNS)]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(out, table.round(4).to_csv(index=False).encode())
-    return table
+    return write_table(table, out)
 
 
 def fine_tuned_model(run: Run, task: str | Task) -> PreTrainedModel:

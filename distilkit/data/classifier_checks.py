@@ -87,8 +87,8 @@ def check_teacher(
 ) -> None:
     """Compare a teacher's measured answers with a constant answer and with another class order.
 
-    Answers and labels are of held-out examples (:func:`distilkit.data.tasks.scores`); the score is
-    theirs, None where undefined.
+    Answers and labels are of held-out examples (:func:`distilkit.data.tasks.scores`), and so is
+    the score, None where undefined.
 
     Raises:
         ValueError: the answers fit the labels better in another order, or on another scale; or a

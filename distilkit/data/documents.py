@@ -66,15 +66,15 @@ def open_text(source: str | Path, *, stream: bool = False) -> tuple[Text, Text]:
 def _text_of(files: list[Path]) -> Text:
     """Read the documents of local files, in order; known by the files' names and contents."""
 
-    told = False
+    is_logged = False
 
     def texts() -> Iterator[str]:
-        nonlocal told
+        nonlocal is_logged
         rows: Counter[str] = Counter()
         for file in files:
             yield from read_file(file, rows)
-        if not told:
-            told = True
+        if not is_logged:
+            is_logged = True
             log.info("%s: %s", files[0] if len(files) == 1 else files[0].parent, _account(rows))
 
     def documents(rank: int = 0, world: int = 1) -> Iterator[str]:

@@ -48,7 +48,7 @@ def load_encoder(scale: Scale) -> tuple[PreTrainedModel, PreTrainedTokenizerBase
     encoder, info = load_model(AutoModel, scale.teacher)
     if any(name.startswith("cls.predictions.") for name in info["unexpected_keys"]):
         raise ValueError(
-            f"{scale.teacher} has a masked-word head already: distil --teacher takes it as it is"
+            f"{scale.teacher} has a masked-word head already: distil --teacher takes it"
         )
     return encoder.eval(), load_tokenizer(scale.teacher)
 

@@ -45,7 +45,7 @@ class Task:
     test: tuple[str, ...] = ("test",)
     hub: str | None = None  # its own data set on the Hub; None: a configuration of GLUE's
     max_length: int = 128  # tokens, unless the caller or the model says fewer
-    # Of a task of one's own: its splits; their SHA-256, by which two tasks are told apart; and what
+    # Of a task of one's own: its splits; their SHA-256, which differs between tasks; and what
     # was read, in sentences
     data: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
     digest: str = ""

@@ -102,7 +102,7 @@ class TeacherCache:
     def batch(self, epoch: int, ids: np.ndarray) -> dict[str, Any]:
         """:meth:`MaskedBlocks.batch`, and ``teacher_hidden`` [N, H] of its rows."""
         batch = self.source.batch(epoch, ids)
-        # opened anew for every batch: no process holds pages that it has read
+        # opened again for every batch: no process holds pages that it has read
         file = np.memmap(self.path / "entries.bin", np.float16, mode="r", shape=self.shape)
         hidden = torch.from_numpy(file[self._entries_of(epoch, ids)])  # B, L, H
         return batch | {"teacher_hidden": hidden.flatten(0, 1)[batch["rows"]]}

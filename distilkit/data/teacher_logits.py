@@ -93,7 +93,7 @@ class TeacherLogits:
         """:meth:`Examples.batch`, and ``teacher_logits`` as the loss takes them."""
         batch = self.examples.batch(epoch, ids)
         batch.pop("teacher", None)  # the inputs of a teacher with other ids
-        # opened anew for every batch: no process holds pages that it has read
+        # opened again for every batch: no process holds pages that it has read
         file = np.memmap(self.path / "entries.bin", np.float32, mode="r", shape=self.shape)
         each = [file[first:end] for first, end in self.places[ids]]
         if self.task.on_spans:

@@ -143,7 +143,7 @@ def read_pruned(
     except (SafetensorError, OSError) as error:
         raise ValueError(
             f"{folder}: its weights cannot be read ({type(error).__name__}: {error}). Give a "
-            "folder with model.safetensors as save_pretrained writes it, or fetch it anew"
+            "folder with model.safetensors as save_pretrained writes it, or fetch it again"
         ) from error
 
     prefix = f"{model.base_model_prefix}."  # of the encoder's names where there is a head

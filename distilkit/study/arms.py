@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
+from distilkit.checkpoint import write_atomically
 from distilkit.config import Scale, home
 from distilkit.data.sources import load_task
 from distilkit.data.task_examples import is_scored
@@ -38,7 +39,7 @@ def finetune_arms(
     """Fine-tune each arm on each of the scale's tasks with each of its seeds.
 
     Every fine-tuning is a run ``<prefix><scale>-<arm>-<task>-<seed>``, so an interrupted sweep
-    resumes. Fine-tuned weights are deleted unless asked for: a sweep would fill the disk.
+    resumes. Fine-tuned weights are deleted but for those of `keep`: a sweep would fill the disk.
 
     Args:
         arms: arm -> a checkpoint for ``from_pretrained`` (folder or Hub id).
@@ -54,7 +55,7 @@ def finetune_arms(
         A row per arm, seed and task: ``arm, seed, task, metric, score, train_seconds``. Scores in
         points (-100 to 100), for MNLI on the matched set. A correlation with constant answers
         counts as 0, as in scikit-learn: such a model must not drop out of a comparison. On a CPU
-        runs go on in parallel; their ``train_seconds`` overlap.
+        runs are parallel; their ``train_seconds`` overlap.
 
     Raises:
         ValueError: before anything is trained: no such split, or one without labels (GLUE's own
@@ -73,13 +74,10 @@ def finetune_arms(
     plan = [(task, arm, seed) for task in scale.tasks for arm in arms for seed in scale.seeds]
     for second in (False, True):  # the teacher's fine-tunings come first
         part = [each for each in plan if (each[1] in with_teacher) == second]
-        calls = [
-            (*each, arms[each[1]], tokenizer, scale, split, prefix, each[1] in keep, second)
-            for each in part
-        ]
-        names = [run_name(prefix, scale, *each) for each in part]
-        if all(Run(home() / "runs" / name).finished for name in names):  # only to be read
-            results = [_finetuned(*call) for call in calls]
+        common = (tokenizer, scale, split, prefix)
+        calls = [(*each, arms[each[1]], each[1] in keep, second, *common) for each in part]
+        if all(Run(home() / "runs" / run_name(prefix, scale, *each)).finished for each in part):
+            results = [_finetuned(*call) for call in calls]  # only read
         else:
             results = run_parallel(_finetuned, calls, "fine-tune")
         rows |= zip(part, results, strict=True)
@@ -87,7 +85,7 @@ def finetune_arms(
 
 
 def run_name(prefix: str, scale: Scale, task: str | Task, arm: str, seed: int) -> str:
-    """The name of the run in which :func:`finetune_arms` fine-tunes an arm."""
+    """Name the run in which :func:`finetune_arms` fine-tunes an arm."""
     return f"{prefix}{scale.name}-{arm}-{task}-{seed}"
 
 
@@ -96,14 +94,14 @@ def _finetuned(
     arm: str,
     seed: int,
     checkpoint: str | Path,
+    keep: bool,
+    with_teacher: bool,
     tokenizer: PreTrainedTokenizerBase,
     scale: Scale,
     split: str,
     prefix: str,
-    keep: bool,
-    with_teacher: bool,
 ) -> dict[str, Any]:
-    """One row of the table of :func:`finetune_arms`."""
+    """Make one row of the table of :func:`finetune_arms`."""
     data = train_and_measured(split, task, scale)
     teacher = None
     if with_teacher:
@@ -134,7 +132,7 @@ def _finetuned(
 
 @lru_cache(maxsize=1)
 def train_and_measured(split: str, task: str | Task, scale: Scale) -> dict[str, Any]:
-    """The training examples of a task and those that it is scored on, which come last.
+    """Load the training examples of a task and those that it is scored on, which come last.
 
     The last task stays in memory for the next arm and seed.
     """
@@ -148,8 +146,15 @@ def train_and_measured(split: str, task: str | Task, scale: Scale) -> dict[str, 
     return {name: splits[name] for name in ("train", measured)}
 
 
+def write_table(table: pd.DataFrame, out: Path) -> pd.DataFrame:
+    """Write a table of scores as csv, four digits each; return it."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(out, table.round(4).to_csv(index=False).encode())
+    return table
+
+
 def macro_scores(scores: pd.DataFrame, *, without: tuple[str, ...] = ()) -> pd.DataFrame:
-    """``arm, seed, score``: the mean over tasks, NaN if any task's score is.
+    """Tabulate ``arm, seed, score``: the mean over tasks, NaN if any task's score is.
 
     `without` leaves tasks out, as GLUE's own authors advise for WNLI, where the paper's models sit
     at the majority class.
@@ -159,7 +164,7 @@ def macro_scores(scores: pd.DataFrame, *, without: tuple[str, ...] = ()) -> pd.D
 
 
 def results_table(scores: pd.DataFrame) -> pd.DataFrame:
-    """Median over seeds for each arm and task, and the macro-score, as a table to print.
+    """Tabulate the median over seeds for each arm and task, and of the macro-score.
 
     Columns: the tasks, ``macro``, ``macro without wnli`` (if WNLI is there), and the macro's
     ``low`` and ``high`` over seeds.
@@ -177,7 +182,7 @@ def results_table(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def retained(scores: pd.DataFrame, student: str, teacher: str) -> pd.DataFrame:
-    """The student's score in percent of the teacher's, seed by seed.
+    """Give the student's score in percent of the teacher's, seed by seed.
 
     Columns ``task, retained, low, high`` (median, lowest and highest over seeds), a row per task
     and one for the macro-score. NaN where the teacher's score is below

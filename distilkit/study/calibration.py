@@ -12,7 +12,7 @@ DRAWS = 200  # of a calibrated classifier's predictions
 
 
 def reliability(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS) -> pd.DataFrame:
-    """The numbers of a reliability diagram (section 2: acc and conf of a bin).
+    """Tabulate the numbers of a reliability diagram (section 2: acc and conf of a bin).
 
     Args:
         confidence: [n], probabilities of the predicted classes.
@@ -21,9 +21,6 @@ def reliability(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS) -
 
     Returns:
         A row a bin: ``low, high, n, confidence, accuracy``; NaN in a bin without answers.
-
-    Raises:
-        ValueError: a confidence that is no probability.
     """
     confidence, correct = _checked(confidence, correct)
     edges, bin_of = np.linspace(0, 1, bins + 1), _bin_of(confidence, bins)
@@ -52,8 +49,8 @@ def expected_calibration_error(
     return float(np.abs(gaps).sum() / len(confidence))
 
 
-def calibrated_error(confidence: np.ndarray, bins: int = BINS) -> float:
-    """The expected calibration error of a calibrated classifier with these confidences.
+def calibrated_error(confidence: np.ndarray) -> float:
+    """Estimate the error of a calibrated classifier with these confidences.
 
     The mean over :data:`DRAWS` draws in which each prediction is right with its own confidence
     (Bröcker and Smith 2007, "consistency resampling"): the baseline of the error above.
@@ -61,7 +58,7 @@ def calibrated_error(confidence: np.ndarray, bins: int = BINS) -> float:
     confidence = np.asarray(confidence, np.float64)
     random = np.random.default_rng(0)
     draws = (random.random(len(confidence)) < confidence for _ in range(DRAWS))
-    return float(np.mean([expected_calibration_error(confidence, drawn, bins) for drawn in draws]))
+    return float(np.mean([expected_calibration_error(confidence, drawn) for drawn in draws]))
 
 
 def calibration_table(examples: pd.DataFrame) -> pd.DataFrame:

@@ -55,7 +55,7 @@ class Cost:
 
 
 def readable(seconds: float) -> str:
-    """``45 min``, ``2 h 05 min``; at least a minute."""
+    """Write a duration as ``45 min`` or ``2 h 05 min``; at least a minute."""
     minutes = max(1, round(seconds / 60))
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
@@ -95,7 +95,7 @@ def study_cost(scale: Scale, steps: Sequence[Step], planned: int | None = None) 
 def _finetuning_seconds(
     scale: Scale, task: str | Task, with_teacher: bool, of_teacher: bool
 ) -> float:
-    """The duration of one fine-tuning, of the teacher or of a student."""
+    """Estimate the time of one fine-tuning, of the teacher or of a student."""
     description, training = get_task(task), scale.finetuning
     teacher, tokenizer = load_teacher(scale)
     teaching_model = classifier(scale.teacher, task, 0)

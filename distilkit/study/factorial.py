@@ -15,11 +15,8 @@ LAYERS = ("copied", "random")
 def factorial_scores(scores: pd.DataFrame) -> pd.DataFrame:
     """Return macro-scores in points: a row a seed, columns (layers, objective).
 
-    Args:
-        scores: as :func:`distilkit.study.arms.finetune_arms` gives them.
-
-    Raises:
-        ValueError: an arm of the design is missing.
+    `scores` are those of :func:`distilkit.study.arms.finetune_arms`; ValueError if an arm of the
+    design is missing.
     """
     macros = macro_scores(scores).pivot(index="seed", columns="arm", values="score")
     arms = {(layers, o): FACTORIAL[o][i] for i, layers in enumerate(LAYERS) for o in FACTORIAL}
@@ -31,11 +28,10 @@ def factorial_scores(scores: pd.DataFrame) -> pd.DataFrame:
 def factorial_effects(scores: pd.DataFrame) -> pd.DataFrame:
     """Return effects in points of macro-score, each with its 95 % t-interval over seeds.
 
-    Returns:
-        ``effect, layers, mean, low, high, seeds``. ``copying``: copied minus random layers, the
-        mean over objectives. ``<objective> − none`` and ``triple loss − MLM``: for copied and for
-        random layers, their mean (``both``, the main effect), and random minus copied
-        (``interaction``).
+    Columns ``effect, layers, mean, low, high, seeds``. ``copying``: copied minus random layers, the
+    mean over objectives. ``<objective> − none`` and ``triple loss − MLM``: for copied and for
+    random layers, their mean (``both``, the main effect), and random minus copied
+    (``interaction``).
     """
     cells = factorial_scores(scores)
     found = [("copying", "both", (cells["copied"] - cells["random"]).mean(axis=1))]

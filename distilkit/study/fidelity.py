@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from distilkit.config import Scale, home
 from distilkit.data.examples import Examples
 from distilkit.data.sources import load_task
-from distilkit.data.task_examples import task_examples
+from distilkit.data.task_examples import column_names, task_examples
 from distilkit.data.tasks import Task, get_task
 from distilkit.run import Run
 from distilkit.study.arms import run_name
@@ -39,13 +39,8 @@ def compare_runs(
 ) -> pd.DataFrame:
     """Compare the stored predictions of two arms of :func:`distilkit.study.arms.finetune_arms`.
 
-    Args:
-        scale: tasks and seeds.
-        tokenizer: of both arms.
-        teacher, student: the arms.
-
-    Returns:
-        The tables of :func:`compare_answers`, concatenated, with a column ``seed``.
+    `tokenizer` is that of both arms. Returns the tables of :func:`compare_answers`, concatenated,
+    with a column ``seed``.
 
     Raises:
         FileNotFoundError: a run is missing, unfinished, or has no predictions.
@@ -72,7 +67,7 @@ def compare_runs(
 def _examples_of(
     run: Run, data: Any, description: Task, tokenizer: PreTrainedTokenizerBase, split: str
 ) -> Examples:
-    """The examples as the run read them; ValueError if they have changed since."""
+    """Encode the examples as the run read them; ValueError if they have changed since."""
     config = run.config()
     examples = task_examples(data, description, tokenizer, max_length=config["max_length"], seed=0)
     if examples.digest() != config["data"].get(split):
@@ -103,15 +98,9 @@ def compare_answers(
         ``length`` (thirds of the split by tokens, equal values together).
 
         Of each model, here ``teacher``: its prediction ``teacher``, ``teacher_confidence``,
-        ``teacher_correct``.
-
-        Of both: ``agree``; ``kl``, KL(teacher ‖ student) in nats; ``difference``, in regression
-        only. There, predictions within :data:`TOLERANCE` of the label are right, and two within it
-        agree. Probabilities and ``kl`` are NaN.
-
-    Raises:
-        ValueError: the logits are not one row for each example, or there is no example; a
-            task with several labels an example.
+        ``teacher_correct``. Of both: ``agree``; ``kl``, KL(teacher ‖ student) in nats;
+        ``difference``, in regression only. There, predictions within :data:`TOLERANCE` of the label
+        are right, and two within it agree; probabilities and ``kl`` are NaN.
     """
     description = get_task(task)
     if description.kind not in ("single_label_classification", "regression"):
@@ -124,12 +113,13 @@ def compare_answers(
             f"{task}: logits {teacher.shape} of the teacher and {student.shape} of the student for "
             f"{shape[0]} examples of {shape[1]} class(es): give [examples, C] of both"
         )
-    columns = getattr(data, "column_names", None) or list(data)
     texts = [list(data[column][:]) for column in description.columns]
     table = pd.DataFrame({"task": str(task), "example": np.arange(len(examples)), "text": texts[0]})
     table["text_pair"] = texts[1] if len(texts) > 1 else ""
     table["label"] = _named(description, examples.labels)
-    table["phenomenon"] = list(data["phenomenon"][:]) if "phenomenon" in columns else None
+    table["phenomenon"] = (
+        list(data["phenomenon"][:]) if "phenomenon" in column_names(data) else None
+    )
     table["phenomenon"] = table["phenomenon"].astype(object)
     negated = [[bool(_NEGATION.search(text)) for text in column] for column in texts]
     table["negation"] = np.any(negated, axis=0)
@@ -166,13 +156,13 @@ def _values(description: Task, logits: np.ndarray, labels: np.ndarray) -> dict[s
 
 
 def _named(description: Task, values: np.ndarray) -> np.ndarray:
-    """The names of classes, or numbers; as objects, since both share a column."""
+    """Return the names of classes, or numbers; as objects, since both share a column."""
     names = [float(v) if description.regression else description.labels[int(v)] for v in values]
     return np.array(names, dtype=object)
 
 
 def by_group(examples: pd.DataFrame, by: str | Sequence[str]) -> pd.DataFrame:
-    """Accuracy and agreement, group by group.
+    """Average accuracy and agreement, group by group.
 
     Args:
         examples: as :func:`compare_runs` gives them; rows without a value in `by` are left out.

@@ -10,7 +10,7 @@ Z = 1.959964  # standard deviations to either side that hold 95 % of a normal di
 
 
 def share_interval(share: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The score interval of a share of `n` examples (Wilson 1927); NaN where n is 0."""
+    """Return the score interval of a share of `n` examples (Wilson 1927); NaN where n is 0."""
     share, n = np.asarray(share, np.float64), np.asarray(n, np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         centre = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
@@ -21,10 +21,11 @@ def share_interval(share: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.nda
 def matched_interval(
     first: np.ndarray, second: np.ndarray, n: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The interval of ``first − second`` for two models on the same examples; NaN where n is 0.
+    """Return the interval of ``first − second`` for two models on the same examples.
 
-    `first` and `second` are the shares of the `n` examples that only that model has right. Wald's,
-    after half an example was added to each of the four cells (Agresti and Min 2005, "Wald+2").
+    `first` and `second` are the shares of the `n` examples that only that model has right; NaN
+    where n is 0. Wald's, after half an example was added to each of the four cells (Agresti and Min
+    2005, "Wald+2").
     """
     n = np.asarray(n, np.float64)
     b, c = n * np.asarray(first, np.float64), n * np.asarray(second, np.float64)

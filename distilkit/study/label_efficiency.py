@@ -8,12 +8,11 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from distilkit.checkpoint import write_atomically
 from distilkit.config import Scale, TrainingConfig
 from distilkit.data.sources import fewer_examples, load_task
 from distilkit.data.task_examples import is_scored
@@ -21,13 +20,36 @@ from distilkit.data.tasks import Task, get_task
 from distilkit.finetuning import classifier, fine_tuned_on, finetune
 from distilkit.models.loading import load_tokenizer
 from distilkit.run import Run, run_folder
-from distilkit.study.arms import POINTS, run_name
+from distilkit.study.arms import POINTS, run_name, write_table
 from distilkit.study.run_parallel import run_parallel
 from distilkit.training_loop import total_steps
 
 LABELS, SAME_TEXTS, ALL_TEXTS = WAYS = ("labels", "soft_targets", "soft_targets_all_texts")
 TEACHER = "teacher"  # fine-tuned on all labels
 COUNTS = (0, 16, 64, 256, None)  # labels; None: all
+
+
+class Plan(NamedTuple):
+    """What all trainings share."""
+
+    scale: Scale
+    student: str | Path
+    examples: int | None  # of each task's training set; None: all
+    name: str  # prefix of the runs
+
+    def run_name(self, task: str | Task, arm: str, seed: int) -> str:
+        return run_name(f"{self.name}-", self.scale, task, arm, seed)
+
+    def splits(self, task: str | Task) -> dict[str, Any]:
+        """Training, validation and test set; the last one is reported."""
+        task, splits = get_task(task), load_task(self.scale, task)
+        data = {"train": fewer_examples(splits["train"], self.examples)}
+        for split in (task.validation[0], task.test[0]):
+            if split in splits and is_scored(task, splits[split], split):
+                data[split] = splits[split]
+        if task.validation[0] not in data:
+            raise ValueError(f"{task}: no labelled validation set to choose learning rates on")
+        return data
 
 
 def label_efficiency(
@@ -58,20 +80,17 @@ def label_efficiency(
         ``task, seed, way, labels, learning_rate, metric, validation, score``: a row each, in
         points; ``score`` on the test set, or, where that has no labels, on the validation set.
         The teacher's rows have the way "teacher".
-
-    Raises:
-        ValueError: no labelled validation set, or a count above the number of examples.
     """
     rates = tuple(learning_rates or (scale.finetuning.learning_rate * f for f in (1, 0.5)))
+    plan = Plan(scale, student, examples, name)
     grid = [(task, seed) for task in scale.tasks for seed in scale.seeds]
     for task in scale.tasks:
-        available = len(_splits(scale, task, examples)[0]["train"])
+        available = len(plan.splits(task)["train"])
         if too_many := [count for count in counts if (count or 0) > available]:
             raise ValueError(f"{task} has {available:,} training examples, not {too_many[0]:,}")
-    of_teacher = [(scale, *at, examples, name) for at in grid]
-    rows = run_parallel(_teacher, of_teacher, "teachers")
+    rows = run_parallel(_teacher, [(plan, *at) for at in grid], "teachers")
     calls = [
-        (scale, student, task, seed, way, count, rate, examples, name)
+        (plan, task, seed, way, count, rate)
         for task, seed in grid
         for count in counts
         for way in (WAYS if count != 0 else (ALL_TEXTS,))
@@ -79,10 +98,7 @@ def label_efficiency(
         if (way, count) != (ALL_TEXTS, None)  # no text is left: the same as SAME_TEXTS
     ]
     rows += run_parallel(_student, calls, "fine-tune")
-    table = pd.DataFrame(rows)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(out, table.round(4).to_csv(index=False).encode())
-    return table
+    return write_table(pd.DataFrame(rows), out)
 
 
 def best_learning_rates(table: pd.DataFrame) -> pd.DataFrame:
@@ -101,85 +117,23 @@ def best_learning_rates(table: pd.DataFrame) -> pd.DataFrame:
     return table.merge(best, on=keys)
 
 
-def _splits(scale: Scale, task: str | Task, examples: int | None) -> tuple[dict[str, Any], str]:
-    """Training, validation and test set; and the name of the one to report."""
-    task, splits = get_task(task), load_task(scale, task)
-    data = {"train": fewer_examples(splits["train"], examples)}
-    for split in (task.validation[0], task.test[0]):
-        if split in splits and is_scored(task, splits[split], split):
-            data[split] = splits[split]
-    if task.validation[0] not in data:
-        raise ValueError(f"{task}: no labelled validation set to choose learning rates on")
-    return data, list(data)[-1]
-
-
-def _run(
-    scale: Scale,
-    checkpoint: str | Path,
-    task: str | Task,
-    seed: int,
-    data: dict[str, Any],
-    training: TrainingConfig,
-    name: str,
-    **more: Any,
-) -> Run:
-    tokenizer = load_tokenizer(scale.teacher)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*no training example has a label")  # it is meant
-        return finetune(
-            classifier(checkpoint, task, seed),
-            tokenizer,
-            task,
-            data,
-            replace(training, seed=seed),
-            name=name,
-            **more,
-        )
-
-
-def _row(run: Run, task: str | Task, reported: str, **about: Any) -> dict[str, Any]:
-    task, scores = get_task(task), run.result()["scores"]
-    points = [
-        POINTS * (scores[split][task.score] or 0.0) for split in (task.validation[0], reported)
-    ]
-    return {
-        "task": str(task),
-        **about,
-        "metric": task.score,
-        "validation": points[0],
-        "score": points[1],
-    }
-
-
-def _teacher(
-    scale: Scale, task: str | Task, seed: int, examples: int | None, name: str
-) -> dict[str, Any]:
-    data, reported = _splits(scale, task, examples)
-    own = run_name(f"{name}-", scale, task, TEACHER, seed)
-    run = _run(scale, scale.teacher, task, seed, data, scale.finetuning, own)
-    rate = scale.finetuning.learning_rate
-    about = {"way": TEACHER, "labels": len(data["train"]), "learning_rate": rate}
-    return _row(run, task, reported, seed=seed, **about)
+def _teacher(plan: Plan, task: str | Task, seed: int) -> dict[str, Any]:
+    data, training = plan.splits(task), plan.scale.finetuning
+    scores = _fine_tune(plan, plan.scale.teacher, task, seed, TEACHER, data, training)
+    about = {"task": str(task), "seed": seed, "way": TEACHER, "labels": len(data["train"])}
+    return {**about, "learning_rate": training.learning_rate, **scores}
 
 
 def _student(
-    scale: Scale,
-    student: str | Path,
-    task: str | Task,
-    seed: int,
-    way: str,
-    count: int | None,
-    rate: float,
-    examples: int | None,
-    name: str,
+    plan: Plan, task: str | Task, seed: int, way: str, count: int | None, rate: float
 ) -> dict[str, Any]:
-    data, reported = _splits(scale, task, examples)
+    data = plan.splits(task)
     train = data["train"]
     count = len(train) if count is None else count
     order = np.random.default_rng(seed).permutation(len(train))
     more: dict[str, Any] = {"keep_model": False}
     if way != LABELS:
-        teacher = Run(run_folder(run_name(f"{name}-", scale, task, TEACHER, seed)))
+        teacher = Run(run_folder(plan.run_name(task, TEACHER, seed)))
         more["teacher"] = fine_tuned_on(teacher.model, task)
     if count == 0:
         data["train"] = train.remove_columns("label")
@@ -187,9 +141,37 @@ def _student(
         data["train"] = train.select(order[:count])
         if way == ALL_TEXTS:
             more["unlabelled"] = train.select(order[count:])
-    steps = total_steps(len(train), scale.finetuning)  # whatever the number of labels
-    training = replace(scale.finetuning, learning_rate=rate, steps=steps)
-    own = run_name(f"{name}-", scale, task, f"{way}-{count}-{rate:g}", seed)
-    run = _run(scale, student, task, seed, data, training, own, **more)
-    about = {"way": way, "labels": count, "learning_rate": rate}
-    return _row(run, task, reported, seed=seed, **about)
+    steps = total_steps(len(train), plan.scale.finetuning)  # whatever the number of labels
+    training = replace(plan.scale.finetuning, learning_rate=rate, steps=steps)
+    arm = f"{way}-{count}-{rate:g}"
+    scores = _fine_tune(plan, plan.student, task, seed, arm, data, training, **more)
+    about = {"task": str(task), "seed": seed, "way": way, "labels": count, "learning_rate": rate}
+    return {**about, **scores}
+
+
+def _fine_tune(
+    plan: Plan,
+    checkpoint: str | Path,
+    task: str | Task,
+    seed: int,
+    arm: str,
+    data: dict[str, Any],
+    training: TrainingConfig,
+    **more: Any,
+) -> dict[str, Any]:
+    """Fine-tune a checkpoint, or read the finished run; return what a row says of its scores."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*no training example has a label")  # it is meant
+        run = finetune(
+            classifier(checkpoint, task, seed),
+            load_tokenizer(plan.scale.teacher),
+            task,
+            data,
+            replace(training, seed=seed),
+            name=plan.run_name(task, arm, seed),
+            **more,
+        )
+    task, scores = get_task(task), run.result()["scores"]
+    reported = {"validation": task.validation[0], "score": list(data)[-1]}
+    points = {name: POINTS * (scores[split][task.score] or 0.0) for name, split in reported.items()}
+    return {"metric": task.score, **points}

@@ -59,11 +59,6 @@ def score_layer_maps(
         A row a map, best first: ``layers``; ``name`` (:func:`label_of`); ``soft_target``,
         T²·KL(teacher ‖ student) in nats, the mean over the tokens where the KD loss counts;
         ``masked_accuracy``, a share; ``rank`` by soft_target, from 1.
-
-    Raises:
-        TypeError: the teacher has no masked-word head, no student can be made from it, or its
-            layers take different inputs.
-        ValueError: the teacher has fewer layers than that, or does not fit the probe.
     """
     import pandas as pd
 
@@ -88,12 +83,12 @@ def score_layer_maps(
 
 
 def label_of(layers: LayerMap, names: dict[str, LayerMap]) -> str:
-    """All names of a map, or ""."""
+    """Join all names of a map, or ""."""
     return ", ".join(name for name, named in names.items() if named == layers)
 
 
 def probe_of(blocks: MaskedBlocks, tokens: int = PROBE_TOKENS) -> MaskedBlocks:
-    """The first blocks of a text, about `tokens` tokens, masked independently of a run's seed."""
+    """Take the first blocks of a text, about `tokens` tokens, masked independently of a run."""
     first = np.arange(min(len(blocks), max(1, tokens // blocks.blocks.shape[1])))
     return MaskedBlocks(blocks.blocks[first], blocks.tokenizer, seed=0, weights=blocks.weights)
 
@@ -127,7 +122,7 @@ def teacher_pass(teacher: PreTrainedModel, inputs: dict[str, Any]) -> TeacherPas
 def states_of_maps(
     passed: TeacherPass, student_layers: int, prefix: LayerMap = (), hidden: Tensor | None = None
 ) -> Iterator[tuple[LayerMap, Tensor]]:
-    """``(layers, last hidden state [B, L, H])`` of every map, in lexicographic order.
+    """Yield ``(layers, last hidden state [B, L, H])`` of every map, in lexicographic order.
 
     A walk through the tree of prefixes: no more than `student_layers` states are held at once.
     """
@@ -148,7 +143,7 @@ def states_of_maps(
 def _score(
     teacher: PreTrainedModel, blocks: MaskedBlocks, student_layers: int, loss_config: LossConfig
 ) -> dict[LayerMap, dict[str, float]]:
-    """Both scores of every map."""
+    """Measure both scores of every map."""
     check_fit(teacher, None, MLM_ONLY, blocks)
     temperature, size = loss_config.temperature, max(1, BATCH_TOKENS // blocks.blocks.shape[1])
     sums: dict[LayerMap, tuple[float, int]] = {}  # KL, and masked words that were found
@@ -189,7 +184,7 @@ def _score(
 
 
 def _log_softmax(hidden: Tensor, rows: Tensor, head: Head, temperature: float) -> Tensor:
-    """The logarithm of the softmax at T of the selected tokens of [B, L, H]: [N, V]."""
+    """Return the log-softmax at T of the selected tokens of [B, L, H]: [N, V]."""
     selected = hidden.flatten(0, 1).index_select(0, rows)
     logits = head.decoder(head.transform(selected))
     return F.log_softmax(at_least_float32(logits) / temperature, dim=-1)

@@ -34,8 +34,7 @@ def _table(name: str, index: str | None = "model") -> pd.DataFrame:
 def glue_scores() -> pd.DataFrame:
     """GLUE dev scores (points, median of 5 runs), PAPER Table 1.
 
-    Index: `BERT-base`, `DistilBERT`. Columns: `macro_stated` (as printed), the nine tasks
-    and `macro_computed` (mean of the nine).
+    Columns: `macro_stated` (as printed), the nine tasks and `macro_computed` (their mean).
     """
     table = _table("glue")
     return table.assign(macro_computed=table[list(GLUE_TASKS)].mean(axis=1))
@@ -44,8 +43,7 @@ def glue_scores() -> pd.DataFrame:
 def retained() -> pd.DataFrame:
     """The share of BERT-base's score that DistilBERT retains, percent, computed from Table 1.
 
-    Columns: `task`, `retained`. Rows: the nine tasks, `macro` (ratio of the two means over nine
-    tasks) and `macro without WNLI` (over eight).
+    Rows: the nine tasks, `macro` (ratio of the two means) and `macro without WNLI`.
     """
     tasks = glue_scores()[list(GLUE_TASKS)]
     without = tasks.drop(columns="WNLI").mean(axis=1)

@@ -16,11 +16,7 @@ def load_reference_table(scale: Scale, name: str) -> tuple[pd.DataFrame, Scale, 
     """Load a study's or a frontier's table, with its scale and a sentence about its origin.
 
     It is ``figures/<scale>/<name>.csv``; where that is missing ``data/results/<name>.csv`` with the
-    tiny scale, whatever `scale` is.
-
-    Args:
-        scale: of the notebook.
-        name: "study" (nine tasks), "parts" (three tasks, more arms) or "frontier".
+    tiny scale. `name` is "study" (nine tasks), "parts" (three tasks, more arms) or "frontier".
     """
     own = scale.figures / f"{name}.csv"
     if own.is_file():

@@ -17,7 +17,6 @@ import pandas as pd
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from distilkit.checkpoint import write_atomically
 from distilkit.config import Scale, TrainingConfig, home
 from distilkit.data.sources import load_blocks, load_task, load_teacher
 from distilkit.data.teacher_cache import cached_teacher
@@ -25,11 +24,7 @@ from distilkit.distillation import pretrain
 from distilkit.processes import processes
 from distilkit.run import Run, as_json
 from distilkit.student import named_layer_maps, random_student_like, student_from_teacher
-from distilkit.study.arms import (
-    finetune_arms,
-    run_name,
-    train_and_measured,
-)
+from distilkit.study.arms import finetune_arms, run_name, train_and_measured, write_table
 from distilkit.study.conditions import ARMS, NEEDS, SEEDS, check_arm
 from distilkit.study.cost import Step, readable, study_cost
 from distilkit.study.run_parallel import run_parallel
@@ -110,11 +105,11 @@ def run_study(
         )
         parts.append(table[table.arm.isin(arms)])
         report_time_left("fine-tune", seed)
-    return _write_table(pd.concat(parts, ignore_index=True), out)
+    return write_table(pd.concat(parts, ignore_index=True), out)
 
 
 def measured_split(scale: Scale) -> str:
-    """ "test" where the tasks lie in a folder and all test sets have labels, else "validation"."""
+    """Name "test" where the tasks lie in a folder and test sets have labels, else "validation"."""
     if not Path(scale.glue).is_dir():
         return "validation"
     try:
@@ -128,9 +123,8 @@ def measured_split(scale: Scale) -> str:
 def join_studies(files: Sequence[Path], *, out: Path) -> pd.DataFrame:
     """Concatenate the tables of the parts of one study.
 
-    Raises:
-        ValueError: a file is not the table of a study; a score is in two rows; or an arm lacks a
-            seed or task that others have.
+    ValueError if a file is not the table of a study, a score is in two rows, or an arm lacks a seed
+    or task that others have.
     """
     parts = [pd.read_csv(file) for file in files]
     for file, part in zip(files, parts, strict=True):
@@ -148,13 +142,7 @@ def join_studies(files: Sequence[Path], *, out: Path) -> pd.DataFrame:
             f"{arm}, seed {seed}, {task} is missing, and {len(missing) - 1} other scores: join "
             "parts with the same seeds and tasks"
         )
-    return _write_table(table, out)
-
-
-def _write_table(table: pd.DataFrame, out: Path) -> pd.DataFrame:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(out, table.round({"score": 4}).to_csv(index=False).encode())
-    return table
+    return write_table(table, out)
 
 
 def study_steps(
@@ -162,13 +150,8 @@ def study_steps(
 ) -> list[Step]:
     """List the trainings that these arms, and those in :data:`NEEDS`, still need.
 
-    Args:
-        scales: of each seed.
-        arms: names in :data:`ARMS`.
-        finished: include finished trainings.
-
-    Raises:
-        ValueError: a run of that name was begun with another training, or other examples.
+    `finished` includes finished trainings. ValueError if a run of that name was begun with another
+    training, or other examples.
     """
 
     @cache
@@ -223,7 +206,7 @@ def _check_begun(run: Run, training: TrainingConfig, examples: int | None) -> No
 
 
 def _finetuned(arms: Sequence[str]) -> tuple[str, ...]:
-    """The arms to fine-tune: these, and the teacher where one needs it for its soft targets."""
+    """List the arms to fine-tune: these, and the teacher where one needs its soft targets."""
     teacher = ("teacher",) if any(ARMS[arm].finetuning_teacher for arm in arms) else ()
     return tuple(dict.fromkeys((*teacher, *arms)))
 
@@ -233,8 +216,7 @@ def arm_checkpoint(
 ) -> tuple[str | Path, PreTrainedTokenizerBase]:
     """Pretrain the model of an arm with the seed in ``scale.distillation``, unless that is done.
 
-    Returns:
-        (folder or Hub id, tokenizer).
+    Return (folder or Hub id, tokenizer).
     """
     check_arm(arm)
     condition = ARMS[arm]
@@ -282,7 +264,7 @@ def _folder(arm: str, scale: Scale) -> Path:
 
 
 def _steps_in_equal_time(scale: Scale) -> int:
-    """The number of MLM-only steps that take as long as the distillation, timed alike, took."""
+    """Count the MLM-only steps that take as long as the distillation took."""
     step_seconds = {}
     for arm in NEEDS["mlm_equal_time"]:
         run = Run(_folder(arm, scale))

@@ -51,7 +51,7 @@ def teacher_quality(scale: Scale) -> dict[str, Any]:
 
 
 def _above_chance(scores: pd.DataFrame, scale: Scale) -> list[str]:
-    """Tasks whose median score is more than two standard errors above a constant answer's."""
+    """List tasks whose median score is over two standard errors above a constant answer's."""
     above = []
     for name, score in scores.groupby("task", sort=False).score.median().items():
         task = get_task(name)

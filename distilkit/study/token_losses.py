@@ -18,9 +18,9 @@ TERMS = ("soft_target", "mlm", "cosine")
 
 
 def rows_of(model: PreTrainedModel, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-    """Logits [N, V] and last hidden states [N, H] of the non-pad tokens, masked ones first; on CPU.
+    """Return logits [N, V] and last hidden states [N, H] of the non-pad tokens, on the CPU.
 
-    `batch` is one of :meth:`distilkit.masking.MaskedBlocks.batch`.
+    The masked ones come first. `batch` is one of :meth:`distilkit.masking.MaskedBlocks.batch`.
     """
     attention = batch["attention_mask"]
     out = model(
@@ -33,7 +33,7 @@ def rows_of(model: PreTrainedModel, batch: Mapping[str, Any]) -> tuple[Tensor, T
 
 
 def targets_of(batch: Mapping[str, Any]) -> Tensor:
-    """[N]: the original token at the masked rows, which come first, and -100 elsewhere."""
+    """Return [N]: the original token at the masked rows, which come first, -100 elsewhere."""
     targets = torch.full((len(batch["rows"]),), IGNORE)
     targets[: len(batch["targets"])] = batch["targets"]
     return targets
@@ -45,11 +45,10 @@ def token_losses(
     batch: Mapping[str, Any],
     loss_config: LossConfig,
 ) -> dict[str, Tensor]:
-    """The three unweighted terms at each token, of models in eval mode; [N, V] is held in memory.
+    """Return ``soft_target``, ``mlm``, ``cosine``, unweighted, at each token: [B, L] each.
 
-    Returns:
-        ``soft_target``, ``mlm``, ``cosine``: [B, L] each, NaN where a term does not count. The mean
-        over the other tokens is the term of the triple loss.
+    NaN where a term does not count. The mean over the other tokens is the term of the triple loss.
+    Models are in eval mode; [N, V] is held in memory.
     """
     with torch.no_grad():
         s, s_hidden = rows_of(student, batch)
@@ -83,11 +82,11 @@ def gradient_products(
     batch: Mapping[str, Any],
     loss_config: LossConfig,
 ) -> Tensor:
-    """The inner products of the three terms' gradients with respect to the student's parameters.
+    """Return the inner products of the terms' gradients by the student's parameters.
 
-    Returns G, [3, 3], float64, in the order of :data:`TERMS`. With weights w, the gradient of the
+    They are G, [3, 3], float64, in the order of :data:`TERMS`. With weights w, the gradient of the
     triple loss has the length sqrt(wᵀ G w); the length of term i's alone is sqrt(G_ii), the cosine
-    between two is G_ij / sqrt(G_ii G_jj). ``.grad`` stays as it was.
+    between two is G_ij / sqrt(G_ii G_jj). ``.grad`` is not changed.
     """
     parameters = [p for p in student.parameters() if p.requires_grad]
     with torch.no_grad():

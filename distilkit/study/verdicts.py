@@ -28,7 +28,7 @@ def judge(
     null: float | None = None,
     within: float = COUNTS_WITHIN,
 ) -> tuple[str, str]:
-    """The verdict on a published number and the reason. The first rule that holds:
+    """Judge a published number; return the verdict and the reason. The first rule that holds:
 
     1. *not run*: the kit has no value.
     2. *reproduced*: the same quantity at the same dimensions, teacher and tasks, at most `within`
@@ -76,13 +76,10 @@ def verdict_row(
     command: str = "",
     **rule: Any,
 ) -> dict[str, Any]:
-    """A row of the table of :func:`distilkit.study.paper_comparison.compare_with_paper`.
+    """Make a row of the table of :func:`distilkit.study.paper_comparison.compare_with_paper`.
 
-    Args:
-        source: figure, table or section of the paper.
-        difference: what is not as in the paper.
-        command: how to get a value.
-        **rule: as for :func:`judge`.
+    `difference` says what is not as in the paper, `command` how to get a value; the rest of `rule`
+    is for :func:`judge`.
     """
     verdict, why = judge(published, measurement, **rule)
     if verdict == NOT_RUN:
