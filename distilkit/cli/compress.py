@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distilkit.cli.options import HELP, add_fields, add_training, chosen_scale, given
+from distilkit.cli.options import HELP, add_fields, add_scale, add_training, chosen_scale, given
 from distilkit.cli.task_options import (
     add_task,
     as_columns,
@@ -14,7 +15,7 @@ from distilkit.cli.task_options import (
     plain_texts,
     unlabelled_texts,
 )
-from distilkit.config import GLUE_TASKS, SCALES, FinetuneLossConfig
+from distilkit.config import GLUE_TASKS, FinetuneLossConfig
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -28,8 +29,7 @@ def _compress_options(parser: ArgumentParser) -> None:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--depth", type=int, help="layers of the student (default: half)")
     which.add_argument("--layers", type=int, nargs="+", help="teacher layers to copy, 0-based")
-    parser.add_argument("--scale", help=f"{', '.join(SCALES)} (default: DISTILKIT_SCALE or tiny)")
-    add_fields(parser, "scale", "glue")
+    add_scale(parser, "glue")
     parser.add_argument("--max-length", type=int, help="tokens (default: 128)")
     parser.add_argument("--name", help="of the run folder (default: the new folder's)")
     parser.add_argument("--licence", help="of the teacher, for the model card")
@@ -51,8 +51,6 @@ def _compress_options(parser: ArgumentParser) -> None:
 
 def compress(options: Namespace) -> int:
     """Cut a model's layers, distil, measure, and write a folder to hand over."""
-    from dataclasses import replace as changed
-
     from distilkit.models.sentence_encoder import is_sentence_encoder
 
     if is_sentence_encoder(options.checkpoint):
@@ -78,7 +76,7 @@ def compress(options: Namespace) -> int:
     check_out(options.out, name)
     task = chosen_task(options, options.checkpoint)
     if task.data is None:
-        task = changed(task, data=load_task(chosen, task))
+        task = replace(task, data=load_task(chosen, task))
     unlabelled = unlabelled_texts(options, task)
     checks = task_doctor(
         task,
@@ -109,9 +107,7 @@ def compress(options: Namespace) -> int:
 
 
 def _compress_embeddings(options: Namespace) -> int:
-    """The same of a sentence-transformers model, which learns from texts alone."""
-    from dataclasses import replace
-
+    """Compress a sentence-transformers model, which learns from texts alone."""
     from distilkit.compress.embeddings import TRAINING, compress_embeddings
     from distilkit.data.own_task import task_from
 

@@ -59,7 +59,7 @@ def _exit_at_sigterm():
 
 
 def build_parser() -> ArgumentParser:
-    """The parser of all verbs."""
+    """Build the parser of all verbs."""
     parser = ArgumentParser(prog="distilkit", description=__doc__)
     parser.add_argument("--traceback", action="store_true", help="show where an error arose")
     parser.add_argument(

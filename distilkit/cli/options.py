@@ -60,7 +60,7 @@ def add_fields(parser: _ActionsContainer, part: str, *names: str) -> None:
 
 
 def _reading(hint: Any, name: str) -> dict[str, Any]:
-    """How argparse reads a value of this type."""
+    """Say how argparse reads a value of this type."""
     if NoneType in get_args(hint):  # None is the value of an option that is not given
         hint = next(each for each in get_args(hint) if each is not NoneType)
     if hint is bool:
@@ -90,7 +90,7 @@ def add_training(parser: ArgumentParser, part: str, title: str = "training") -> 
 
 
 def given(options: Namespace, part: str) -> dict[str, Any]:
-    """The fields of a part that the command line sets, and their values."""
+    """Return the fields of a part that the command line sets, and their values."""
     values = {
         name.removeprefix(f"{part}."): tuple(value) if isinstance(value, list) else value
         for name, value in vars(options).items()
@@ -102,7 +102,7 @@ def given(options: Namespace, part: str) -> dict[str, Any]:
 
 
 def chosen_scale(options: Namespace) -> Scale:
-    """The scale with every field that the command line sets."""
+    """Return the scale with every field that the command line sets."""
     chosen = scale(options.scale)
     for part in ("distillation", "finetuning", "loss_config"):
         config = replace(getattr(chosen, part), **given(options, part))

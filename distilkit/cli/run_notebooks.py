@@ -51,13 +51,9 @@ def run_notebooks(
 ) -> list[Path]:
     """Execute notebooks in order, by default the numbered ones; return the copies in `out`.
 
-    An earlier copy is replaced. Progress goes to `stream`, by default stderr.
-
-    Raises:
-        NotebookFailed: a cell raises or loses its kernel.
-        ValueError: before anything runs, if a copy would replace a source.
-        KeyboardInterrupt, SystemExit: Ctrl-C, and SIGTERM (143), stop the kernel and save the
-            executed part first.
+    An earlier copy is replaced. Progress goes to `stream`, by default stderr. Ctrl-C, and SIGTERM
+    (exit status 143), stop the kernel and save the executed part first. NotebookFailed if a cell
+    raises or loses its kernel.
     """
     paths = numbered_notebooks() if notebooks is None else notebooks
     for path in paths:
@@ -79,7 +75,7 @@ def run_notebooks(
 
 
 def numbered_notebooks(folder: Path | None = None) -> list[Path]:
-    """The notebooks of a folder whose names start with two digits and ``_``, in their order."""
+    """List the notebooks of a folder whose names start with two digits and ``_``, in order."""
     folder = resource("notebooks") if folder is None else folder
     numbered = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
     if not numbered:
@@ -106,7 +102,7 @@ def _is_executed(cell: NotebookNode) -> bool:
 
 
 def _progress_bar(cells: int, first: str, stream: TextIO) -> tqdm:
-    """A bar over all code cells on a terminal; in a log or a pipe a line each time it is drawn."""
+    """Make a bar over all code cells on a terminal; a line each time it is drawn in a log."""
     live = stream.isatty() and os.environ.get("TERM") != "dumb"
     bar = "{bar} " if live else ""
     return tqdm(

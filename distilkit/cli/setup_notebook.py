@@ -14,11 +14,7 @@ from distilkit.run import commit
 
 
 def setup_notebook(name: str | None = None) -> Scale:
-    """Print scale, versions and machine, and return the scale.
-
-    Args:
-        name: of the scale; by default ``DISTILKIT_SCALE``, or ``tiny``.
-    """
+    """Print scale, versions and machine; return the scale `name`, by default the current one."""
     chosen = scale(name)
     # Loading and saving a small model needs no progress bar in a notebook
     transformers.utils.logging.disable_progress_bar()
@@ -36,7 +32,7 @@ def setup_notebook(name: str | None = None) -> Scale:
 
 
 def _threads() -> str:
-    """The number of threads; one less on a busy machine whose threads may spin.
+    """Describe the number of threads; use one less on a busy machine whose threads may spin.
 
     In Colab and VS Code torch may be loaded before distilkit could say how its threads wait.
     """
@@ -52,5 +48,5 @@ def _threads() -> str:
 
 
 def provenance(chosen: Scale) -> dict[str, str]:
-    """Scale, seed and commit, for the metadata of a saved figure."""
+    """Return scale, seed and commit, for the metadata of a saved figure."""
     return {"scale": chosen.name, "seed": str(chosen.distillation.seed), "commit": commit()}

@@ -45,11 +45,7 @@ def add_task(parser: ArgumentParser, names: str, *, required: bool) -> None:
 
 
 def chosen_task(options: Namespace, teacher: str | None) -> Task:
-    """Return the task of the options; its labels are in the order of the teacher's, if named.
-
-    Raises:
-        ValueError: options of one's own data with a task of the table.
-    """
+    """Return the task of the options; its labels are in the order of the teacher's, if named."""
     from distilkit.data.own_task import task_from
     from distilkit.data.tasks import get_task
 
@@ -83,11 +79,7 @@ def unlabelled_texts(options: Namespace, task: Task) -> Any:
 
 
 def plain_texts(options: Namespace) -> list[str]:
-    """Return the texts of ``--data`` and ``--unlabelled``; two columns are not pairs.
-
-    Raises:
-        ValueError: neither is given.
-    """
+    """Return the texts of ``--data`` and ``--unlabelled``; two columns are not pairs."""
     from distilkit.compress.embedding_scores import TEXTS
     from distilkit.data.own_task import task_from, unlabelled_from
 

@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from distilkit.compress.engines import FILES, FP32, INT8, TORCH, engine_costs
+from distilkit.compress.engines import costs_of_text, each_engine
 from distilkit.compress.hand_over import check_out, write_folder
 from distilkit.compress.held_out import (
     agreement,
@@ -22,7 +21,7 @@ from distilkit.compress.held_out import (
     paired_difference,
     score_function,
 )
-from distilkit.compress.onnx_export import onnx_predict, onnx_session
+from distilkit.compress.onnx_export import onnx_predict
 from distilkit.config import FinetuneLossConfig, TrainingConfig
 from distilkit.data.task_examples import is_scored, task_examples
 from distilkit.data.tasks import Task
@@ -30,9 +29,6 @@ from distilkit.finetuning import answers, fine_tuned_on, finetune, input_length,
 from distilkit.models.loading import load_tokenizer
 from distilkit.processes import seeded
 from distilkit.student import default_layers, student_from_teacher
-
-TIMED_PASSES = 50
-STUDENT_FILES = "1"  # the second model of engine_costs
 
 
 def compress(
@@ -72,10 +68,6 @@ def compress(
         held-out split), ``difference`` from the teacher with its 95 % interval ``low, high``,
         ``agreement`` with the teacher in PyTorch, ``calibration_error``, and the costs of
         :func:`distilkit.compress.engines.engine_costs`.
-
-    Raises:
-        ValueError: before anything is trained: layers that are not the teacher's, data that does
-            not fit it, a folder with other files.
     """
     out = Path(out).expanduser()
     name = name or out.name
@@ -101,7 +93,7 @@ def compress(
     with tempfile.TemporaryDirectory(prefix="distilkit-compress-") as folder:
         table = measure(teacher, student, tokenizer, task, Path(folder), length)
         about = {"checkpoint": str(checkpoint), "layers": tuple(layers), "max_length": length}
-        files = Path(folder) / STUDENT_FILES
+        files = Path(folder) / "1"  # of the second model
         write_folder(out, student, tokenizer, files, table, task, run, about, licence)
     return table
 
@@ -128,31 +120,27 @@ def measure(
     folder: Path,
     max_length: int,
 ) -> pd.DataFrame:
-    """Score and time teacher and student in each engine; see :func:`compress`.
-
-    The exported files are left in `folder`. Latencies are those of a text of median length.
-    """
+    """Score and time teacher and student in each engine; the files are exported to `folder`."""
     split = held_out(task)
     scored = is_scored(task, task.data[split], split)
     examples = task_examples(task.data[split], task, tokenizer, max_length=max_length, seed=0)
     models = {"teacher": teacher, "student": student}
-    typical = int(np.median(examples.lengths))
-    costs = engine_costs(models, folder, length=typical, runs=TIMED_PASSES, memory=False)
-    rows, reference = [], None
-    for number, (name, model) in enumerate(models.items()):
-        predicted, labels = predict(model, examples)
-        logits = {TORCH: predicted}
-        for engine in (FP32, INT8):
-            session = onnx_session(folder / f"{number}" / FILES[engine], torch.get_num_threads())
-            logits[engine] = onnx_predict(session, examples)
-        for engine, values in logits.items():
-            given = answers(task, values)
-            reference = given if reference is None else reference  # the teacher's, in PyTorch
-            row: dict[str, Any] = {"model": name, "engine": engine, "split": split}
-            if scored:
-                row["score"] = score_function(task, given, labels)(np.arange(len(labels)))
-                row |= paired_difference(task, given, reference, labels)
-            row["agreement"] = agreement(task, given, reference)
-            row["calibration_error"] = calibration(task, values, reference)
-            rows.append(row)
+    costs = costs_of_text(models, examples, folder)
+    rows, reference, labels = [], None, examples.targets
+    in_engines = each_engine(
+        models,
+        folder,
+        lambda model: predict(model, examples)[0],
+        lambda session: onnx_predict(session, examples),
+    )
+    for row, values in in_engines:
+        given = answers(task, values)
+        reference = given if reference is None else reference  # the teacher's, in PyTorch
+        row["split"] = split
+        if scored:
+            row["score"] = score_function(task, given, labels)(np.arange(len(labels)))
+            row |= paired_difference(task, given, reference, labels)
+        row["agreement"] = agreement(task, given, reference)
+        row["calibration_error"] = calibration(task, values, reference)
+        rows.append(row)
     return pd.DataFrame(rows).merge(costs, on=["model", "engine"])

@@ -46,7 +46,7 @@ def disagreements(
 
 
 def _distances(task: Task, teacher: Any, student: Any) -> np.ndarray:
-    """[examples]; of words and spans from the answers, of all else from the logits."""
+    """Return [examples]; of words and spans from the answers, of all else from the logits."""
     if task.on_spans:
         return np.array([float(a != b) for a, b in zip(teacher, student, strict=True)])
     if task.on_words:
@@ -59,7 +59,7 @@ def _distances(task: Task, teacher: Any, student: Any) -> np.ndarray:
 
 
 def _shown(task: Task, answer: Any) -> Any:
-    """An answer or a label in the task's words."""
+    """Return an answer or a label in the task's words."""
     if task.on_spans:
         return answer
     if task.regression:

@@ -9,16 +9,15 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from distilkit.compress.engines import ENGINES, FILES, TORCH, engine_costs
+from distilkit.compress.engines import costs_of_text, each_engine
 from distilkit.compress.held_out import paired_difference, score_function
-from distilkit.compress.onnx_export import onnx_logits, onnx_session
+from distilkit.compress.onnx_export import onnx_logits
 from distilkit.data.examples import Examples
 from distilkit.data.task_examples import column_names, task_examples
 from distilkit.data.tasks import Task
 from distilkit.finetuning import by_example
 from distilkit.models.sentence_encoder import Pooling, embeddings_of, pool
 
-TIMED_PASSES = 50
 NEIGHBOURS = 10  # of each text
 # A text's target is a row of numbers: the teacher's embedding
 TEXTS = Task("texts", "Texts", ("text",), (), "regression")
@@ -38,9 +37,9 @@ def embed(model: PreTrainedModel, examples: Examples, pooling: Pooling) -> np.nd
     return np.stack(by_example(model, examples, lambda b: embeddings_of(model, b, pooling), 64))
 
 
-def embed_onnx(file: Path, examples: Examples, pooling: Pooling) -> np.ndarray:
-    """Return the embeddings [N, H] of an ONNX file, one text at a time."""
-    session, rows = onnx_session(file, torch.get_num_threads()), []
+def embed_onnx(session: Any, examples: Examples, pooling: Pooling) -> np.ndarray:
+    """Return the embeddings [N, H] of an open ONNX file, one text at a time."""
+    rows = []
     for batch in (examples.batch(0, [i]) for i in range(len(examples))):
         hidden = torch.from_numpy(onnx_logits(session, batch))
         rows.append(pool(hidden, batch["attention_mask"], pooling)[0].numpy())
@@ -55,42 +54,36 @@ def measure_embeddings(
     pairs: Task | None,
     folder: Path,
 ) -> pd.DataFrame:
-    """Score and time encoders in each engine; the first is the teacher.
+    """Score and time encoders in each engine, exported to `folder`; the first is the teacher.
 
-    The exported files are left in `folder`, in a folder "0", "1", ... for each model. See
-    :func:`distilkit.compress.embeddings.compress_embeddings` for the table.
+    See :func:`distilkit.compress.embeddings.compress_embeddings` for the table.
     """
     firsts, seconds, labels = columns_of(pairs)
     examples = encoded([*texts, *firsts, *seconds], tokenizer, pooling)
     parts = np.cumsum([len(texts), len(firsts)])
-    typical = int(np.median(examples.lengths))
-    costs = engine_costs(models, folder, length=typical, runs=TIMED_PASSES, memory=False)
-    rows: list[dict[str, Any]] = []
-    reference: tuple[Any, Any] | None = None
-    for number, (name, model) in enumerate(models.items()):
-        for engine in ENGINES:
-            if engine == TORCH:
-                found = embed(model, examples, pooling)
-            else:
-                found = embed_onnx(folder / f"{number}" / FILES[engine], examples, pooling)
-            held_out, first, second = np.split(unit(found), parts)
-            given = nearest(held_out), (first * second).sum(1)
-            reference = reference or given  # the teacher's, in PyTorch
-            row: dict[str, Any] = {"model": name, "engine": engine, "split": "held-out"}
-            if pairs is not None:
-                row["score"] = score_function(SPEARMAN, given[1], labels)(np.arange(len(labels)))
-                row |= paired_difference(SPEARMAN, given[1], reference[1], labels)
-            row["agreement"] = shared(given[0], reference[0])
-            rows.append(row)
+    costs = costs_of_text(models, examples, folder)
+    rows, reference = [], None
+    in_engines = each_engine(
+        models,
+        folder,
+        lambda model: embed(model, examples, pooling),
+        lambda session: embed_onnx(session, examples, pooling),
+    )
+    for row, found in in_engines:
+        held_out, first, second = np.split(unit(found), parts)
+        given = nearest(held_out), (first * second).sum(1)
+        reference = reference or given  # the teacher's, in PyTorch
+        row["split"] = "held-out"
+        if pairs is not None:
+            row["score"] = score_function(SPEARMAN, given[1], labels)(np.arange(len(labels)))
+            row |= paired_difference(SPEARMAN, given[1], reference[1], labels)
+        row["agreement"] = shared(given[0], reference[0])
+        rows.append(row)
     return pd.DataFrame(rows).merge(costs, on=["model", "engine"])
 
 
 def columns_of(pairs: Task | None) -> tuple[list[str], list[str], np.ndarray]:
-    """Return the two texts of all pairs and their scores; nothing is trained on any split.
-
-    Raises:
-        ValueError: not two columns of texts with a number each.
-    """
+    """Return the two texts of all pairs and their scores; nothing is trained on any split."""
     if pairs is None:
         return [], [], np.empty(0)
     splits = list((pairs.data or {}).values())

@@ -65,30 +65,22 @@ def compress_embeddings(
     """Distil a sentence-embedding model into one with fewer layers, and write it to a folder.
 
     The training is the run `name`; interrupted, it resumes. `out` is a sentence-transformers model
-    with ONNX files in float32 and int8, the table and a model card.
+    with ONNX files in float32 and int8, the table and a model card. Arguments and columns that are
+    not explained here are those of :func:`distilkit.compress.compress.compress`.
 
     Args:
         checkpoint: Hub id or folder of a sentence-transformers model: the teacher.
         texts: to learn from; some are held out. Those of `pairs` are left out.
-        out: a folder that is not there yet, or an earlier one of the same run.
-        training: how long, in which batches.
         pairs: a regression on pairs of texts (:func:`distilkit.data.own_task.task_from`), to score
             teacher and student; all its rows.
         layers, depth: teacher layers to copy; or their number (by default half), which are then
             chosen by :func:`rank_layer_maps`.
         max_length: tokens; by default the teacher's.
-        name: of the run; by default the folder's.
-        licence: of the teacher, for the card; by default what the teacher's card says.
 
     Returns:
-        A row for teacher and student in each engine: ``model, engine``; ``score`` (Spearman on the
-        pairs), ``difference`` from the teacher with its 95 % interval ``low, high``;
-        ``agreement``, the share of the ten nearest neighbours of a held-out text that are the
-        teacher's; and the costs of :func:`distilkit.compress.engines.engine_costs`.
-
-    Raises:
-        ValueError: before anything is trained: a checkpoint, layers, texts or pairs that do not
-            serve, a folder with other files.
+        A row for teacher and student in each engine. ``score`` is Spearman on the pairs,
+        ``agreement`` the share of the ten nearest neighbours of a held-out text that are the
+        teacher's.
     """
     out = Path(out).expanduser()
     name = name or out.name
@@ -120,11 +112,7 @@ def compress_embeddings(
 
 
 def divide(texts: Sequence[str], pairs: Task | None) -> tuple[list[str], list[str]]:
-    """Return the texts to learn from and those held out, each text once, shuffled by seed 0.
-
-    Raises:
-        ValueError: too few texts, or pairs without scores.
-    """
+    """Return the texts to learn from and those held out, each text once, shuffled by seed 0."""
     first, second, _ = columns_of(pairs)
     scored = {*first, *second}
     left = [text for text in dict.fromkeys(texts) if text.strip() and text not in scored]
@@ -150,13 +138,9 @@ def distil_embeddings(
 ) -> Run:
     """Train a copy of the student on the teacher's embeddings of texts.
 
-    The loss is 1 − cosine where embeddings are normalised, else the squared error; there is no
-    dropout. A finished run of this name and configuration is returned at once, an unfinished one
-    resumes.
-
-    Args:
-        student: an encoder of the teacher's width that reads its tokens; not changed.
-        pooling: of both.
+    The loss is :func:`embedding_loss`; there is no dropout. A finished run of this name and
+    configuration is returned at once, an unfinished one resumes. The student is an encoder of the
+    teacher's width that reads its tokens.
     """
     longest_first = sorted(texts, key=len, reverse=True)  # the teacher's batches need that
     examples = encoded(longest_first, tokenizer, pooling, training.seed)
@@ -205,12 +189,8 @@ def rank_layer_maps(
 ) -> pd.DataFrame:
     """Rank layer maps by the mean cosine of the student's embeddings, as cut, and the teacher's.
 
-    Args:
-        probe: some texts (:func:`distilkit.compress.embedding_scores.encoded`).
-        depth: of the student; by default half of the teacher's.
-
-    Returns:
-        A row a map of :func:`candidate_maps`, best first: ``layers, cosine``.
+    `probe` holds some texts (:func:`distilkit.compress.embedding_scores.encoded`). Returns a row a
+    map of :func:`candidate_maps`, best first: ``layers, cosine``.
     """
     target = torch.from_numpy(embed(teacher, probe, pooling))
     rows = []

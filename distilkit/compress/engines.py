@@ -8,15 +8,17 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from transformers import PreTrainedModel
 
 from distilkit.compress.onnx_export import export_onnx, onnx_logits, onnx_session, quantize_onnx
+from distilkit.data.examples import Examples
 from distilkit.measure import process_memory
 from distilkit.measure.latency import random_inputs, random_pair, ready, take_turns
 from distilkit.measure.size import BYTES_PER_MB, bytes_on_disk, parameter_count
@@ -24,6 +26,7 @@ from distilkit.measure.size import BYTES_PER_MB, bytes_on_disk, parameter_count
 TORCH, FP32, INT8 = ENGINES = ("torch fp32", "onnx fp32", "onnx int8")
 # as optimum and transformers.js call them
 FILES = {FP32: "model.onnx", INT8: "model_quantized.onnx"}
+TIMED_PASSES = 50
 
 
 def export_engines(model: PreTrainedModel, folder: str | Path) -> dict[str, Path]:
@@ -47,7 +50,7 @@ def engine_costs(
 
     Args:
         models: name -> a classifier or encoder in float32 on the CPU.
-        folder: receives the exported models.
+        folder: receives the exported models, in a folder "0", "1", ... for each.
         length: tokens of the text, no padding.
         runs, warmup: timed passes of each, and untimed passes before them.
         memory: also start a process for each (some seconds each).
@@ -56,9 +59,6 @@ def engine_costs(
         A row for each model and engine: ``model, engine, parameters, size_mb, latency_ms_p50,
         latency_ms_p95, faster`` (median over turns of the first row's time over this row's, with
         its quartiles ``faster_low`` and ``faster_high``), ``memory_mib, length, threads``.
-
-    Raises:
-        ValueError: no models, a count below 1, or more tokens than a model accepts.
     """
     if not models or min(length, threads, runs) < 1:
         raise ValueError(
@@ -93,6 +93,34 @@ def engine_costs(
     return pd.DataFrame(rows)
 
 
+def costs_of_text(
+    models: Mapping[str, PreTrainedModel], examples: Examples, folder: Path
+) -> pd.DataFrame:
+    """Measure the costs of a text of median length, without a process for each model."""
+    typical = int(np.median(examples.lengths))
+    return engine_costs(models, folder, length=typical, runs=TIMED_PASSES, memory=False)
+
+
+def each_engine(
+    models: Mapping[str, PreTrainedModel],
+    folder: Path,
+    in_torch: Callable[[PreTrainedModel], Any],
+    in_onnx: Callable[[Any], Any],
+) -> Iterator[tuple[dict[str, Any], Any]]:
+    """Yield the start of a row, and the outputs, of each model in each engine.
+
+    `folder` holds what :func:`engine_costs` exported; `in_onnx` takes a session.
+    """
+    for number, (name, model) in enumerate(models.items()):
+        for engine in ENGINES:
+            if engine == TORCH:
+                found = in_torch(model)
+            else:
+                file = folder / f"{number}" / FILES[engine]
+                found = in_onnx(onnx_session(file, torch.get_num_threads()))
+            yield {"model": name, "engine": engine}, found
+
+
 def bench_compression(*, runs: int = 20) -> pd.DataFrame:
     """Measure BERT-base and its 6-layer student, random weights, in each engine at 128 tokens.
 
@@ -105,13 +133,10 @@ def bench_compression(*, runs: int = 20) -> pd.DataFrame:
 
 
 def resident_mib(model: str | Path, *, length: int, threads: int = 1) -> float:
-    """Resident memory in MiB of a new process that loads a model and runs five passes.
+    """Measure the resident memory in MiB of a new process that loads a model and runs five passes.
 
     A folder of ``save_pretrained`` is run by PyTorch; an ``.onnx`` file by ONNX Runtime, in a
     process that never loads PyTorch.
-
-    Raises:
-        ValueError: that process failed.
     """
     command = [sys.executable, "-I", process_memory.__file__, str(model), str(length), str(threads)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
@@ -124,7 +149,7 @@ def resident_mib(model: str | Path, *, length: int, threads: int = 1) -> float:
 def _one_pass(
     model: PreTrainedModel, engine: str, file: Path, length: int, threads: int
 ) -> Callable[[], Any]:
-    """One pass over a text of random tokens; call it while the model is in eval mode."""
+    """Return one pass over a text of random tokens; the model has to be in eval mode."""
     inputs = random_inputs(model, 1, length)  # [1, L]
     if engine == TORCH:
         return lambda: model(**inputs)

@@ -139,7 +139,7 @@ def run_frontier(
 
 
 def _distilled(scale: Scale, name: str) -> Students:
-    """Students of a half, a third and a sixth of the layers; finished runs are reused."""
+    """Distil students of a half, a third and a sixth of the layers; finished runs are reused."""
     teacher, _ = load_teacher(scale)
     layers = teacher.config.num_hidden_layers
     depths = sorted({max(1, layers // part) for part in (2, 3, 6)}, reverse=True)
@@ -165,7 +165,7 @@ def _distil(scale: Scale, depth: int, name: str) -> str:
 
 
 def _by_depth(scale: Scale, students: Sequence[str | Path]) -> Students:
-    """The given students, grouped by their number of layers, deepest first."""
+    """Group the given students by their number of layers, deepest first."""
     teacher, _ = load_teacher(scale)
     groups: dict[int, list[str]] = {}
     for checkpoint in students:
@@ -226,8 +226,8 @@ def pruned_student(
 ) -> PreTrainedModel:
     """Remove the heads and units of a fine-tuned student that matter least to its loss on the task.
 
-    The student stays as it is; `keep_ratio` is the share of heads, and of units, that remain. The
-    first thousand training examples measure the importance.
+    `keep_ratio` is the share of heads, and of units, that remain. The first thousand training
+    examples measure the importance. The student is not changed.
     """
     first = data["train"].select(range(min(IMPORTANCE_EXAMPLES, len(data["train"]))))
     examples = encoded(student, tokenizer, task, first)
@@ -237,7 +237,7 @@ def pruned_student(
 
 
 def recovery(finetuning: TrainingConfig) -> TrainingConfig:
-    """The short training after pruning: a third of a fine-tuning."""
+    """Return the short training after pruning: a third of a fine-tuning."""
     if finetuning.steps is not None:
         return replace(finetuning, steps=max(1, round(RECOVERY * finetuning.steps)))
     return replace(finetuning, epochs=max(1, round(RECOVERY * finetuning.epochs)))
@@ -247,7 +247,7 @@ def recovery(finetuning: TrainingConfig) -> TrainingConfig:
 
 
 def _measure(plan: Plan, variant: str, task: str | Task, seed: int) -> list[dict[str, Any]]:
-    """A row for each engine: scores, and the difference of its answers from PyTorch's."""
+    """Make a row for each engine: scores, and the difference of its answers from PyTorch's."""
     run = plan.run(variant, task, seed)
     stored = run.path / "frontier.json"
     if stored.is_file():
@@ -291,7 +291,7 @@ def _measure(plan: Plan, variant: str, task: str | Task, seed: int) -> list[dict
 
 
 def _costs(plan: Plan, variants: Sequence[str]) -> pd.DataFrame:
-    """Size, latency and memory of each variant and engine, for the first task and seed."""
+    """Measure size, latency and memory of each variant and engine, for the first task and seed."""
     task, seed = plan.scale.tasks[0], plan.scale.seeds[0]
     models = {v: fine_tuned_model(plan.run(v, task, seed), task) for v in variants}
     length = min(LENGTH, plan.scale.length, *(positions(model) for model in models.values()))
@@ -309,7 +309,7 @@ def _write(out: Path, rows: list[dict[str, Any]], costs: pd.DataFrame) -> pd.Dat
 
 
 def fine_tuned_model(run: Run, task: str | Task) -> PreTrainedModel:
-    """The classifier of a finished fine-tuning on a task, pruned or not."""
+    """Load the classifier of a finished fine-tuning on a task, pruned or not."""
     run.result()  # raises if the run is not finished
     return fine_tuned_on(run.model, task).eval()
 
@@ -317,6 +317,6 @@ def fine_tuned_model(run: Run, task: str | Task) -> PreTrainedModel:
 def encoded(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: str | Task, split: Any
 ) -> Examples:
-    """A split of a task, encoded as the model was fine-tuned."""
+    """Encode a split of a task as the model was fine-tuned."""
     longest = input_length((model,), None, get_task(task).max_length)
     return task_examples(split, get_task(task), tokenizer, max_length=longest, seed=0)

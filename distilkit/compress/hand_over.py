@@ -150,13 +150,13 @@ def model_card(
 
 
 def _name_of(folder: Path) -> str:
-    """The name of a checkpoint's folder; of a run's `model`, the run's."""
+    """Name a checkpoint by its folder; a run's `model` by the run."""
     folder = folder.resolve()
     return folder.parent.name if folder.name == "model" else folder.name
 
 
 def _card_of(folder: Path) -> dict[str, Any]:
-    """The metadata of a checkpoint's card; empty without one."""
+    """Return the metadata of a checkpoint's card; empty without one."""
     if not (folder / "README.md").is_file():
         return {}
     return ModelCard.load(folder / "README.md", ignore_metadata_errors=True).data.to_dict()

@@ -25,9 +25,7 @@ def held_out(task: Task) -> str:
 def score_function(task: Task, predicted: Any, labels: Any) -> Callable[[np.ndarray], float]:
     """Return the task's score as a function of the examples [n] that it is computed on.
 
-    Args:
-        predicted: as :func:`distilkit.finetuning.answers` gives them.
-        labels: likewise.
+    `predicted` and `labels` are as :func:`distilkit.finetuning.answers` gives them.
     """
     from distilkit.data.metrics import METRICS, answer_scores, entity_counts
 
@@ -61,10 +59,6 @@ def paired_difference(
     ``low`` and ``high`` are percentiles of the paired bootstrap (Efron 1979): each of
     :data:`DRAWS` draws takes the same examples, with replacement, for both. Where all draws of an
     accuracy are equal, they are those of :func:`distilkit.study.intervals.matched_interval`.
-
-    Args:
-        student, teacher: predictions (:func:`distilkit.finetuning.answers`) on the same examples.
-        labels: of those examples.
     """
     if student is teacher:
         return {"difference": 0.0, "low": 0.0, "high": 0.0}

@@ -48,10 +48,6 @@ def head_and_unit_importance(
         data: examples as the training loop takes them, their first epoch; a thousand are enough.
         loss: likewise; its teacher in eval mode and on the model's device.
         batch_size: examples a pass; affects memory and speed, not the result.
-
-    Raises:
-        TypeError: a model that cannot be pruned.
-        ValueError: no examples, or scores that are not finite.
     """
     if not len(data):
         raise ValueError("no examples to measure the importance on")
@@ -90,12 +86,7 @@ def least_important(
     are removed, as in Michel et al. 2019, section 4. The best head and the best unit of each layer
     always remain. Unlike there, scores are not divided by the l2 norm of their layer: all of them
     are changes of the same loss, and an unimportant layer would count as much as an important one.
-
-    Args:
-        heads_kept, units_kept: above 0, at most 1; the number that remains is rounded.
-
-    Raises:
-        ValueError: a share outside that range, or scores that are not finite.
+    The shares are above 0, at most 1; the number that remains is rounded.
     """
     return Cut(
         _least("heads_kept", importance.heads, heads_kept),

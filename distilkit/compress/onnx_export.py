@@ -51,11 +51,8 @@ def export_onnx(model: PreTrainedModel, file: str | Path) -> Path:
     the output is ``logits`` [B, C], of tokens [B, L, C], float32; of a question answerer there are
     two, ``start_logits`` and ``end_logits`` [B, L]. That of an encoder without a head is
     ``last_hidden_state`` [B, L, H], which sentence-transformers, optimum and transformers.js pool.
-    The file is written atomically.
-
-    Raises:
-        ValueError: weights in another precision, on another device, or of 2 GB and more.
-        ImportError: ``onnx`` or ``onnxscript`` is missing.
+    The file is written atomically. ValueError for weights in another precision, on another device,
+    or of 2 GB and more.
     """
     check_packages("onnx", "onnxscript")
     import onnx
@@ -107,14 +104,8 @@ def quantize_onnx(file: str | Path, out: str | Path) -> Path:
 
     Weights get a scale for each output channel, embedding tables one scale each. The formats are
     ONNX Runtime's defaults (signed weights, unsigned activations): exact sums on processors with
-    VNNI instructions; on older x86 processors sums may saturate.
-
-    `out` is written atomically, `file` stays.
-
-    Raises:
-        FileNotFoundError: `file` does not exist.
-        ValueError: it is not an ONNX file.
-        ImportError: ``onnx`` or ``onnxruntime`` is missing.
+    VNNI instructions; on older x86 processors sums may saturate. `out` is written atomically,
+    `file` stays.
     """
     check_packages("onnx", "onnxruntime")
     import onnx
@@ -143,11 +134,6 @@ def onnx_session(file: str | Path, threads: int = 1) -> onnxruntime.InferenceSes
 
     Operations run one after another, and waiting threads do not spin, which would slow other models
     measured in turns with this one.
-
-    Raises:
-        FileNotFoundError: `file` does not exist.
-        ValueError: fewer than one thread, or a file that ONNX Runtime cannot read.
-        ImportError: ``onnxruntime`` is missing.
     """
     check_packages("onnxruntime")
     import onnxruntime
@@ -190,9 +176,6 @@ def agreement(
     """Compare the answers of a file with the model's on each example.
 
     A float32 file differs by rounding only; int8 changes some answers.
-
-    Raises:
-        ValueError: no examples, or a different number of outputs.
     """
     if not len(examples):
         raise ValueError("no examples to compare on: give at least one")

@@ -10,7 +10,7 @@ _COSTS = ["size_mb", "latency_ms_p50", "latency_ms_p95", "memory_mib", "paramete
 
 
 def frontier_points(table: pd.DataFrame) -> pd.DataFrame:
-    """One row for each variant and engine: its mean macro-score over seeds, and its costs.
+    """Make one row for each variant and engine: its mean macro-score over seeds, and its costs.
 
     The table is that of :func:`distilkit.compress.frontier.run_frontier`.
 
@@ -20,9 +20,6 @@ def frontier_points(table: pd.DataFrame) -> pd.DataFrame:
         the costs (means), ``same_answer`` (mean share of PyTorch's arg-max) and
         ``largest_difference`` (maximum, of a logit). A model with an undefined score (NaN: the
         correlation of constant answers) is left out, with a warning.
-
-    Raises:
-        ValueError: an empty table, one without the teacher, or infinite scores.
     """
     keys = ["variant", "engine"]
     if not len(table) or np.isinf(table["score"]).any():
@@ -58,7 +55,7 @@ def pareto_front(points: pd.DataFrame, cost: str) -> np.ndarray:
 
 
 def smallest_within(points: pd.DataFrame, within: float) -> pd.Series | None:
-    """The smallest model that loses at most `within` points to the teacher in PyTorch.
+    """Find the smallest model that loses at most `within` points to the teacher in PyTorch.
 
     Among equally small ones the fastest; None if every model loses more.
     """

@@ -19,15 +19,12 @@ STORED_PER_ATTENTION = 2.25
 
 
 def flops_per_token(teacher: Any, student: Any, length: int, share_of_rows: float = 1.0) -> float:
-    """Floating-point operations of a step per token (2 a multiply-add), as torch counts them.
+    """Count the floating-point operations of a step per token (2 a multiply-add), as torch does.
 
     The forward pass of the teacher, forward and backward of the student, both built on the meta
-    device. Only matrix products are counted: no embeddings, norms, softmax or optimizer.
-
-    Args:
-        teacher, student: configurations of masked language models.
-        share_of_rows: share of tokens that the vocabulary head sees: 1 for soft targets at all
-            tokens, else the share of masked ones.
+    device from their configurations. Only matrix products are counted: no embeddings, norms,
+    softmax or optimizer. `share_of_rows` is the share of tokens that the vocabulary head sees: 1
+    for soft targets at all tokens, else the share of masked ones.
     """
 
     def count(config: Any, backward: bool) -> float:
@@ -49,14 +46,11 @@ def flops_per_token(teacher: Any, student: Any, length: int, share_of_rows: floa
 def step_bytes(
     teacher: PreTrainedModel, student: PreTrainedModel, batch_size: int, length: int
 ) -> float:
-    """Bytes that teacher, student and a micro-batch occupy at once, in float32.
+    """Estimate the bytes that teacher, student and a micro-batch occupy at once, in float32.
 
     Weights of both; the student's gradients and AdamW's two moments; what its layers store for the
     backward pass; the head's chunk of logits of both models and its gradient of the projection.
-    The libraries themselves (some hundred MB) come on top.
-
-    Args:
-        teacher, student: masked language models; the meta device will do.
+    The libraries themselves (some hundred MB) come on top. The models may be on the meta device.
     """
     config, tokens = student.config, batch_size * length
     width, vocabulary = config.hidden_size, config.vocab_size

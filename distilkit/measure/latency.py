@@ -51,9 +51,6 @@ def time_passes(
         runs: timed passes of each.
         warmup: untimed passes a model before them (allocator, kernel selection, caches).
         threads: torch's intra-op threads, restored afterwards; None leaves the number unchanged.
-
-    Raises:
-        ValueError: no models, a count below 1, or a length beyond a model's positions.
     """
     if not isinstance(models, Mapping) or not models:
         raise ValueError('no models to measure: pass a mapping such as {"student": student}')
@@ -70,7 +67,7 @@ def time_passes(
 
 
 def random_pair() -> dict[str, PreTrainedModel]:
-    """BERT-base and its student, classifiers with random weights: speed needs no training."""
+    """Return BERT-base and its student, classifiers with random weights."""
     teacher = BertForSequenceClassification(BertConfig(num_labels=1)).eval()
     return {"teacher": teacher, "student": student_from_teacher(teacher)}
 
@@ -85,7 +82,7 @@ def compare(
     batch_size: int = 32,
     throughput_runs: int = 5,
 ) -> pd.DataFrame:
-    """One row a model: its size, its latency at batch size 1, its throughput at `batch_size`.
+    """Make one row a model: its size, its latency at batch size 1, its throughput at `batch_size`.
 
     Columns: model, parameters, size_mb (1e6 bytes), latency_ms_p50, latency_ms_p95,
     throughput_per_s (examples), threads, length (tokens).
@@ -112,13 +109,10 @@ def compare(
     return pd.DataFrame(rows)
 
 
-# ---- parts that other benchmarks share
-
-
 def take_turns(
     passes: Mapping[str, Callable[[], Any]], *, runs: int, warmup: int
 ) -> dict[str, list[float]]:
-    """Seconds of every timed call by name; the calls take turns: a, b, a, b, ...
+    """Time every call, the calls taking turns: a, b, a, b, ...; name -> seconds.
 
     A call must return only when its work is done; its result is freed after the clock has stopped.
     """
@@ -136,7 +130,7 @@ def take_turns(
 
 @contextmanager
 def ready(models: Iterable[nn.Module], threads: int | None) -> Iterator[None]:
-    """Eval mode, inference mode and a fixed number of threads; restores all of it on exit."""
+    """Set eval mode, inference mode and a number of threads; restore all of it on exit."""
     threads_before = torch.get_num_threads()
     try:
         if threads is not None:
@@ -149,7 +143,7 @@ def ready(models: Iterable[nn.Module], threads: int | None) -> Iterator[None]:
 
 
 def random_inputs(model: nn.Module, batch_size: int, length: int) -> dict[str, Tensor]:
-    """input_ids and attention_mask, both [B, L], on the model's device; the same at every call.
+    """Draw input_ids and attention_mask, [B, L], on the model's device; the same at every call.
 
     The ids come from the upper part of the vocabulary: a WordPiece vocabulary keeps its special and
     unused entries at the front (bert-base-uncased: the first 999).
@@ -168,9 +162,6 @@ def synchronize(device: torch.device | str) -> None:
         torch.accelerator.synchronize(device)
 
 
-# ---- micro-batches of a training
-
-
 class Timing(NamedTuple):
     """The time of one micro-batch."""
 
@@ -183,11 +174,9 @@ def time_micro_batches(
 ) -> list[Timing]:
     """Call `step` with each micro-batch and time the calls, one by one.
 
-    The first call of a process is slower: discard it, or call once before.
-
-    Args:
-        batches: on `device` already, so that no copy is timed.
-        device: a GPU works asynchronously, so it is synchronised before each reading of the clock.
+    The first call of a process is slower: discard it, or call once before. Batches are on `device`
+    already, so that no copy is timed. A GPU works asynchronously, so it is synchronised before each
+    reading of the clock.
     """
     timings = []
     for batch in batches:
@@ -202,7 +191,7 @@ def time_micro_batches(
 def gradient_step(
     model: nn.Module, loss: Callable[..., dict[str, Any]], precision: str
 ) -> Callable[[Mapping[str, Any]], None]:
-    """The forward and backward pass of a micro-batch, as the training loop runs it.
+    """Return the forward and backward pass of a micro-batch, as the training loop runs it.
 
     The model is on its device and in training mode; loss and precision as for the loop.
     """
@@ -243,11 +232,8 @@ def training_seconds(
     return steps * float(-(-training.batch_size // size) * of_pass + of_update)
 
 
-# ---- internals
-
-
 def _forward(model: nn.Module, batch_size: int, length: int) -> Callable[[], Any]:
-    """One forward pass over the same batch at every call, until the device has finished."""
+    """Return a pass over the same batch at every call, until the device has finished."""
     inputs = random_inputs(model, batch_size, length)
     device = inputs["input_ids"].device
 

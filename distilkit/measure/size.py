@@ -27,12 +27,9 @@ def parameter_count(model: nn.Module) -> int:
 
 
 def bytes_on_disk(model: PreTrainedModel) -> int:
-    """Bytes of the weights that `save_pretrained` writes (all `*.safetensors` shards).
+    """Count the bytes of the weights that `save_pretrained` writes (all `*.safetensors` shards).
 
     Saves to a temporary folder, which is removed; model and config stay unchanged.
-
-    Raises:
-        ValueError: a model without `save_pretrained`, or without weights (meta device).
     """
     if not isinstance(model, PreTrainedModel):
         raise ValueError(

@@ -68,22 +68,17 @@ class Work:
         return LossConfig(restrict_kd_to_mask=self.tokens == "masked")
 
 
-# ---- the three variants
-
-
 def textbook_loss(
     student: PreTrainedModel,
     teacher: PreTrainedModel,
     batch: dict[str, Any],
     loss_config: LossConfig,
 ) -> Tensor:
-    """The triple loss as it is usually written: the reference for time and memory.
+    """Compute the triple loss as textbooks write it: the reference for time and memory.
 
     Both models compute logits for all tokens. Boolean masks, expanded over the vocabulary, select
-    from them; softmax and losses see all selected rows.
-
-    The batch has ``input_ids`` and ``labels`` [B, L], -100 where nothing is masked, and
-    ``attention_mask`` [B, L] or None.
+    from them; softmax and losses see all selected rows. The batch has ``input_ids`` and ``labels``
+    [B, L], -100 where nothing is masked, and ``attention_mask`` [B, L] or None.
     """
     labels, temperature, mask = batch["labels"], loss_config.temperature, batch["attention_mask"]
     mask = torch.ones_like(labels) if mask is None else mask
@@ -116,7 +111,7 @@ def textbook_loss(
 def make_step(
     variant: str, student: PreTrainedModel, teacher: PreTrainedModel, loss_config: LossConfig
 ) -> Step:
-    """One optimizer step as a function of the batch; returns the loss without a device sync."""
+    """Return one optimizer step as a function of the batch; its loss without a device sync."""
     training, textbook = TrainingConfig(), variant == "textbook"
     optimizer = torch.optim.AdamW(
         parameter_groups(student, training.weight_decay),
@@ -143,11 +138,8 @@ def make_step(
     return step
 
 
-# ---- models and batches
-
-
 def load_pair(work: Work) -> tuple[PreTrainedModel, PreTrainedModel]:
-    """Teacher and student; random weights for a key of WIDTHS, else the checkpoint's."""
+    """Load teacher and student; random weights for a key of WIDTHS, else the checkpoint's."""
     if work.width in WIDTHS:
         layers, width, heads, _ = WIDTHS[work.width]
         config = BertConfig(
@@ -165,7 +157,7 @@ def load_pair(work: Work) -> tuple[PreTrainedModel, PreTrainedModel]:
 
 
 def batches(work: Work, vocabulary: int) -> Iterator[dict[str, Any]]:
-    """Endless micro-batches of random tokens, with what training and the textbook's loss need."""
+    """Yield micro-batches of random tokens, with what training and the textbook's loss need."""
     number = 0
     while True:
         batch = _random_batch(work, vocabulary, number)
@@ -177,7 +169,7 @@ def batches(work: Work, vocabulary: int) -> Iterator[dict[str, Any]]:
 
 
 def _random_batch(work: Work, vocabulary: int, number: int) -> dict[str, Any]:
-    """What `MaskedBlocks.batch` returns, of random tokens: full blocks, 15 % masked."""
+    """Make what `MaskedBlocks.batch` returns, of random tokens: full blocks, 15 % masked."""
     random = torch.Generator().manual_seed(number)
     shape = (work.batch_size, work.length)
     ids = torch.randint(min(1000, vocabulary // 2), vocabulary, shape, generator=random)
@@ -193,11 +185,8 @@ def _random_batch(work: Work, vocabulary: int, number: int) -> dict[str, Any]:
     }
 
 
-# ---- measuring
-
-
 def variants(device: str) -> list[str]:
-    """The variants to measure; bfloat16 only where it is not emulated."""
+    """List the variants to measure; bfloat16 only where it is not emulated."""
     if device == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
@@ -208,9 +197,7 @@ def variants(device: str) -> list[str]:
 def bench_step(works: Sequence[Work], *, steps: int = 10) -> pd.DataFrame:
     """Measure each work in new processes; a row for each work and variant.
 
-    Args:
-        works: what to measure.
-        steps: timed turns, each one step of each variant; two more turns warm up.
+    `steps` are timed turns, each one step of each variant; two more turns warm up.
 
     Returns:
         Columns ``work``, ``variant``, ``tokens_per_s`` (median), ``cpu_s_per_ktok`` (processor
@@ -218,9 +205,6 @@ def bench_step(works: Sequence[Work], *, steps: int = 10) -> pd.DataFrame:
         the device's memory), ``share_of_peak`` (FLOPs a second over those of a matrix product in
         the same precision), ``ratio_to_textbook`` (of times, median over turns; ``ratio_low`` and
         ``ratio_high``: quartiles), ``mflop_per_token``, ``steps`` and the work's settings.
-
-    Raises:
-        ValueError: fewer than one step, or a work with an unknown width.
     """
     if steps < 1:
         raise ValueError(f"steps = {steps}: give at least 1")
@@ -253,7 +237,7 @@ def _start_worker(parent: int) -> None:
 
 
 def _time_turns(work: Work, steps: int) -> list[dict[str, Any]]:
-    """A row for each variant: median times, and ratios to the textbook turn by turn."""
+    """Make a row for each variant: median times, and ratios to the textbook turn by turn."""
     torch.set_num_threads(work.threads)
     teacher, student = load_pair(work)
     names = variants(work.device)
@@ -297,7 +281,7 @@ def _time_turns(work: Work, steps: int) -> list[dict[str, Any]]:
 
 
 def _matmul_flops(device: str, precision: str) -> float:
-    """FLOPs a second of one large matrix product, as the library computes it."""
+    """Measure FLOPs a second of one large matrix product, as the library computes it."""
     side = MATMUL[device]
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
@@ -306,7 +290,7 @@ def _matmul_flops(device: str, precision: str) -> float:
 
 
 def _peak_memory_mib(work: Work, variant: str) -> float | None:
-    """Peak memory of this process, or of its GPU, after two steps."""
+    """Measure the peak memory of this process, or of its GPU, after two steps."""
     torch.set_num_threads(work.threads)
     teacher, student = load_pair(work)
     step = make_step(variant, student, teacher, work.loss_config)

@@ -22,20 +22,11 @@ _COLUMNS += ["size_mb", "latency_ms_p50", "latency_ms_p95", "memory_mib"]
 def frontier_panel(
     table: pd.DataFrame, *, within: float = 2.0, about: dict[str, Any] | None = None
 ) -> Panel:
-    """Score against size and latency, and a slider for each question.
+    """Show score against size and latency, with a slider for each question.
 
-    Args:
-        table: as :func:`distilkit.compress.frontier.run_frontier` returns it.
-        within: first value: points below the teacher.
-        about: more for the saved files' metadata.
-
-    Returns:
-        A widget; ``panel.settings`` holds ``within`` and ``size_mb``, ``panel.value`` the points
-        and the sliders' ends.
-
-    Raises:
-        ValueError: what :func:`distilkit.compress.pareto.frontier_points` raises, or a number
-            outside its slider.
+    `table` is that of :func:`distilkit.compress.frontier.run_frontier`; `within` the first value of
+    the points below the teacher; `about` more for the saved files' metadata. ``panel.settings`` of
+    the widget holds ``within`` and ``size_mb``, ``panel.value`` the points and the sliders' ends.
     """
     points = frontier_points(table)
     most_lost = float(max(5, math.ceil(points["lost"].max())))

@@ -35,7 +35,7 @@ def loss_panel(
     epoch: int = 0,
     about: dict[str, Any] | None = None,
 ) -> Panel:
-    """Blocks of text, token by token: masked, kept or replaced, with the losses at each token.
+    """Show blocks of text token by token: masked, kept or replaced, with the losses of each.
 
     A chosen token shows the five most probable words of teacher and student. Three sliders set the
     weights. Each term's share of the total, the norm of its gradient with respect to the student's
@@ -52,9 +52,6 @@ def loss_panel(
     Returns:
         A widget; ``panel.value`` holds all that is shown, ``panel.settings`` the ``weights``, the
         chosen ``token`` and the term that sets the colours.
-
-    Raises:
-        ValueError: for a missing block, a weight above 10, or a loss of more than three terms.
     """
     ids = np.asarray(ids, dtype=np.int64)
     if not len(ids) or ids.min() < 0 or ids.max() >= len(blocks):
@@ -92,13 +89,13 @@ def loss_panel(
 
 
 def _largest(sentences: list[list[dict[str, Any]]]) -> int:
-    """Index of the token with the largest MLM loss."""
+    """Return the index of the token with the largest MLM loss."""
     tokens = [token for sentence in sentences for token in sentence]
     return max(range(len(tokens)), key=lambda i: tokens[i]["losses"][1] or 0.0)
 
 
 def _batch(blocks: MaskedBlocks, epoch: int, ids: np.ndarray) -> dict[str, Any]:
-    """A micro-batch as in training, cut to the first tokens of each block."""
+    """Make a micro-batch as in training, cut to the first tokens of each block."""
     batch = blocks.batch(epoch, ids)
     length = batch["input_ids"].shape[1]
     if length <= MAX_TOKENS:
@@ -126,7 +123,7 @@ def _sentences(
     each: dict[str, Tensor],
     tokenizer: PreTrainedTokenizerBase,
 ) -> list[list[dict[str, Any]]]:
-    """Each token as plain JSON: word, fate, losses, the most probable words of both models."""
+    """Describe each token as JSON: word, fate, losses, the most probable words of both models."""
     ids = batch["input_ids"]
     originals = dict(zip(batch["rows"].tolist(), batch["targets"].tolist(), strict=False))
     probable = {}

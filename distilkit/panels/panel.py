@@ -108,7 +108,7 @@ class Panel(anywidget.AnyWidget):
         )
 
     def to_html(self) -> str:
-        """The panel in its present state, for a page without kernel and network."""
+        """Return the panel in its present state, for a page without kernel and network."""
         place = f"dk-{secrets.token_hex(8)}"
         state = {"value": self.value, "settings": self.settings}
         state = json.dumps(state).replace("<", "\\u003c")  # no "</script>" in a label
@@ -128,7 +128,7 @@ class Panel(anywidget.AnyWidget):
 
 
 def figure_html(figure: StyledFigure, description: str) -> str:
-    """A figure as an image in HTML, the ``still`` of a panel."""
+    """Return a figure as an image in HTML, the ``still`` of a panel."""
     png, size = figure._repr_png_()
     return (
         f'<img alt="{html.escape(description)}" width="{size["width"]}" '

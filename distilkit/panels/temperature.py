@@ -21,24 +21,13 @@ def temperature_panel(
     temperature: float = 2.0,
     about: dict[str, Any] | None = None,
 ) -> Panel:
-    """A slider for T from 0.1 to 20 (logarithmic) over bars of softmax(z) and softmax(z / T).
+    """Show a slider for T from 0.1 to 20 (logarithmic) over bars of softmax(z) and softmax(z / T).
 
     A line of text gives the entropy (nats) and the effective number of classes, exp(entropy). With
     a student, a second view shows both models at the same T: KL, T²·KL, and the gradients of both
     with respect to the student's logits. Logits can be edited. Save writes the view as SVG and
-    PNG, with T and the logits in their metadata.
-
-    Args:
-        logits: [C], finite; the teacher's, if there is a student.
-        student_logits: [C], finite.
-        about: more for the saved files' metadata, for instance ``provenance(scale)``.
-
-    Returns:
-        A widget; ``panel.settings`` holds ``temperature``, ``logits`` and ``student_logits`` and
-        can be assigned.
-
-    Raises:
-        ValueError: for lengths that differ, or numbers that are not finite or outside the slider.
+    PNG, with T, the logits and `about` in their metadata. All logits are [C], finite.
+    ``panel.settings`` holds ``temperature``, ``logits`` and ``student_logits`` and can be assigned.
     """
     labels = [str(label) for label in labels]
     settings = {
@@ -69,7 +58,7 @@ def _check(settings: dict[str, Any], labels: list[str]) -> None:
 
 
 def _still(settings: dict[str, Any], labels: list[str]) -> str:
-    """The picture where no script runs: softmax(z) and softmax(z / T)."""
+    """Draw the picture where no script runs: softmax(z) and softmax(z / T)."""
     temperatures = (1.0, settings["temperature"])
     figure = plot_temperatures(settings["logits"], temperatures, labels)
     return figure_html(figure, f"softmax of {labels} at T = 1 and T = {temperatures[1]:g}")

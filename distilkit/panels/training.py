@@ -33,13 +33,9 @@ class Stopped(KeyboardInterrupt):
 def training_view(name: str, *, about: dict[str, Any] | None = None) -> Iterator[Panel]:
     """Draw the run `name` while it trains inside: ``with training_view("r"): distil(...)``.
 
-    Stop ends the run after its step with a checkpoint, like the notebook's own stop button. Running
-    the cell again resumes from there. The panel is displayed at once; `about` goes into the
+    Stop ends the run after its step with a checkpoint, like the notebook's own stop button, and
+    raises :class:`Stopped`. Running the cell again resumes from there. `about` goes into the
     metadata of a saved picture.
-
-    Raises:
-        ValueError: if `name` is no valid name of a run.
-        Stopped: in place of the loop's KeyboardInterrupt.
     """
     from IPython.display import display
 
@@ -100,7 +96,7 @@ def training_view(name: str, *, about: dict[str, Any] | None = None) -> Iterator
 
 
 def panel_value(run: Run, state: str, about: dict[str, Any] | None = None) -> dict[str, Any]:
-    """What the panel draws of a run: curves as lists of at most :data:`MAX_POINTS` each."""
+    """Return what the panel draws of a run: curves of at most :data:`MAX_POINTS` points."""
     rows = run.rows()
     parts = {}
     for split in ("train", "validation"):
@@ -113,7 +109,7 @@ def panel_value(run: Run, state: str, about: dict[str, Any] | None = None) -> di
 
 
 def _steps(run: Run) -> int | None:
-    """Optimizer steps of the whole run; None before its start."""
+    """Return the optimizer steps of the whole run; None before its start."""
     if not (run.path / "config.json").is_file():
         return None
     config = run.config()

@@ -31,7 +31,7 @@ def words_panel(
     temperature: float = 1.0,
     about: dict[str, Any] | None = None,
 ) -> Panel:
-    """A sentence to choose or to type, and each model's most probable words for its gap at T.
+    """Show a sentence to choose or to type, and each model's most probable words for its gap at T.
 
     Args:
         models: name -> masked-language model; all of one vocabulary.
@@ -41,11 +41,7 @@ def words_panel(
 
     Returns:
         A widget; ``panel.value`` holds ``sentence`` and the models' ``answers``,
-        ``panel.settings`` the ``temperature``.
-
-    Raises:
-        ValueError: for no model, a temperature outside the slider, or one of `sentences` without
-            the mask token or with unknown words. Errors in typed sentences show in the panel.
+        ``panel.settings`` the ``temperature``. Errors in typed sentences show in the panel.
     """
     if not models:
         raise ValueError("models is empty: give at least one")
@@ -54,11 +50,11 @@ def words_panel(
         known = [text.format(mask=mask) for text in SENTENCES]
         sentences = [s for s in known if not _unknown(tokenizer, s)] or [mask]
 
-    def answer(request: dict[str, Any]) -> dict[str, Any]:
-        return _answers(models, tokenizer, str(request["sentence"]).strip())
-
     for sentence in sentences:
         _check_words(tokenizer, sentence)
+
+    def answer(request: dict[str, Any]) -> dict[str, Any]:
+        return _answers(models, tokenizer, str(request["sentence"]).strip())
 
     def check(settings: dict[str, Any]) -> None:
         check_slider("temperature", settings["temperature"], LOWEST, HIGHEST)
@@ -77,7 +73,7 @@ def words_panel(
 
 
 def _unknown(tokenizer: PreTrainedTokenizerBase, sentence: str) -> list[str]:
-    """The words that the tokenizer silently replaces by [UNK]."""
+    """List the words that the tokenizer silently replaces by [UNK]."""
     encoded = tokenizer(sentence, return_offsets_mapping=True)
     return [
         sentence[start:end]
@@ -95,7 +91,7 @@ def _check_words(tokenizer: PreTrainedTokenizerBase, sentence: str) -> None:
 def _answers(
     models: Mapping[str, PreTrainedModel], tokenizer: PreTrainedTokenizerBase, sentence: str
 ) -> dict[str, Any]:
-    """Each model's most probable words, and all its logits [V] in descending order as base64."""
+    """List each model's most probable words, and its logits [V], descending, as base64."""
     _check_words(tokenizer, sentence)
     answers = []
     for name, model in models.items():

@@ -19,24 +19,14 @@ from distilkit.config import SHIPPED, Scale, home
 from distilkit.panels.temperature import temperature_panel
 from distilkit.plots.style import SAVE_DPI, SCREEN_DPI
 from distilkit.run import Run, commit, environment
-from distilkit.study import paper
+from distilkit.study import paper, verdicts
 from distilkit.study.arms import paired_difference, results_table
 from distilkit.study.paper_comparison import compare_with_paper
 from distilkit.study.reference_tables import load_reference_table
 from distilkit.study.study import measured_split
-from distilkit.study.verdicts import (
-    COUNTS_WITHIN,
-    NOT_HERE,
-    NOT_RUN,
-    PARTLY,
-    REPRODUCED,
-    SCORES_WITHIN,
-    as_text,
-    tally,
-)
 
 EXAMPLE = {"dog": 6.0, "wolf": 4.5, "fox": 3.0, "cat": 2.0, "car": -2.0}  # logits of notebook 1
-_MARKS = {REPRODUCED: "●", PARTLY: "◐", NOT_HERE: "○", NOT_RUN: "–"}
+_MARKS = dict(zip(verdicts.VERDICTS, "●◐○–", strict=True))
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent),
     autoescape=True,
@@ -47,11 +37,7 @@ _TEMPLATES = jinja2.Environment(
 
 
 def write_report(scale: Scale) -> Path:
-    """Write ``figures/<scale>/report.html``, and each table as ``report_*.csv`` and ``.tex``.
-
-    Raises:
-        FileNotFoundError: the notebooks have not been run at this scale.
-    """
+    """Write ``figures/<scale>/report.html``, and each table as ``report_*.csv`` and ``.tex``."""
     folder = scale.figures
     if not (folder / "results.csv").is_file():
         advice = f"run the notebooks at the scale {scale.name} first (python -m distilkit figures)"
@@ -71,7 +57,7 @@ def write_report(scale: Scale) -> Path:
         scale=scale,
         tables=[(caption, _shown(table).to_html(**as_html)) for caption, table in tables.values()],
         source=paper.PAPER,
-        tally=tally(comparison),
+        tally=verdicts.tally(comparison),
         paper_table=paper_table(comparison),
         figures=[_figure(path) for path in sorted(folder.glob("*.png"))],
         panel=panel.to_html(),
@@ -83,24 +69,24 @@ def write_report(scale: Scale) -> Path:
 def paper_table(comparison: pd.DataFrame) -> str:
     """Render the comparison with the paper, its rule and the known slips as escaped HTML."""
     return _TEMPLATES.get_template("paper_table.html.j2").render(
-        rows=as_text(comparison).to_dict("records"),
+        rows=verdicts.as_text(comparison).to_dict("records"),
         marks=_MARKS,
-        counts_within=f"{COUNTS_WITHIN:.0%}",
-        scores_within=f"{SCORES_WITHIN:.0%}",
+        counts_within=f"{verdicts.COUNTS_WITHIN:.0%}",
+        scores_within=f"{verdicts.SCORES_WITHIN:.0%}",
         slips=paper.SLIPS,
     )
 
 
 def _paper_latex(comparison: pd.DataFrame) -> str:
-    """The comparison over several pages (longtable), without the reasons: they need more room."""
-    shown = as_text(comparison)[["source", "what", "published", "measured", "verdict"]]
+    """Typeset the comparison over several pages (longtable), without the reasons."""
+    shown = verdicts.as_text(comparison)[["source", "what", "published", "measured", "verdict"]]
     widths = "".join(rf"p{{{width}\linewidth}}" for width in (0.13, 0.35, 0.12, 0.16, 0.12))
     latex = shown.to_latex(escape=True, index=False, column_format=widths, longtable=True)
     return latex.replace("−", "$-$").replace("×", r"$\times$")
 
 
 def report_tables(scale: Scale) -> dict[str, tuple[str, pd.DataFrame]]:
-    """Name of the file -> (caption, table)."""
+    """Collect the tables: name of the file -> (caption, table)."""
     results = pd.read_csv(scale.figures / "results.csv", index_col="arm")
     seeds = _joined(scale.seeds)
     drawn = f"medians over the seeds {seeds}" if len(scale.seeds) > 1 else f"seed {seeds}"
@@ -127,12 +113,12 @@ def report_tables(scale: Scale) -> dict[str, tuple[str, pd.DataFrame]]:
 
 
 def _tasks_by_arms(table: pd.DataFrame) -> pd.DataFrame:
-    """A row a task, a column an arm."""
+    """Turn the table: a row a task, a column an arm."""
     return table.T.rename_axis(index="arm", columns=None)
 
 
 def runs_of(scale: Scale) -> pd.DataFrame:
-    """A row for each finished pretraining or distillation whose name begins with the scale's."""
+    """Make a row for each finished pretraining or distillation of the scale."""
     rows = []
     for run in _finished_runs(scale):
         result, where = run.result(), run.environment()
@@ -163,7 +149,7 @@ def _finished_runs(scale: Scale) -> list[Run]:
 
 
 def _shown(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with its index as a column and its numbers as text."""
+    """Return the table with its index as a column and its numbers as text."""
     return table.map(_number).reset_index()
 
 
@@ -202,7 +188,7 @@ def _provenance(scale: Scale) -> dict[str, str]:
 
 
 def _short(source: str) -> str:
-    """What the kit brings by its name, not by the path of this checkout."""
+    """Name what the kit brings, not the path of this checkout."""
     inside = Path(source).is_relative_to(SHIPPED)
     return f"shipped with the kit ({Path(source).name})" if inside else source
 
