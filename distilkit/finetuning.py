@@ -233,10 +233,7 @@ def _check_cosine(
 
 
 def _training_split(
-    task: Task,
-    data: Mapping[str, Any],
-    unlabelled: Any,
-    loss_config: FinetuneLossConfig | None,
+    task: Task, data: Mapping[str, Any], unlabelled: Any, loss_config: FinetuneLossConfig | None
 ) -> Any:
     """Return the training examples, followed by the unlabelled ones."""
     if "train" not in data:

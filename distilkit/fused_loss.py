@@ -134,12 +134,7 @@ class _Terms(NamedTuple):
     mlm_share: float  # MLM's weight over the factor shared by all rows; 0: no MLM
 
     def __call__(
-        self,
-        z: Tensor,
-        t: Tensor | None,
-        targets: Tensor,
-        sums: Tensor,
-        differentiate: bool,
+        self, z: Tensor, t: Tensor | None, targets: Tensor, sums: Tensor, differentiate: bool
     ) -> Tensor | None:
         """Add the rows' losses to `sums`; the gradient, without the shared factor.
 

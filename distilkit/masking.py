@@ -210,9 +210,5 @@ class MaskedBlocks:
             "attention_mask": None if valid.all() else torch.from_numpy(valid.astype(np.int64)),
             "rows": torch.from_numpy(rows),
             "targets": torch.from_numpy(originals.ravel()[flat]),
-            "counts": {
-                "examples": len(ids),
-                "tokens": int(valid.sum()),
-                "masked": int(flat.sum()),
-            },
+            "counts": {"examples": len(ids), "tokens": int(valid.sum()), "masked": int(flat.sum())},
         }

@@ -76,7 +76,4 @@ def _add_threads(parser: ArgumentParser) -> None:
 
 
 VERBS = {"measure": (measure, _measure_options)}
-BENCHES = {
-    "step": (bench_step, _step_options),
-    "compression": (bench_compression, None),
-}
+BENCHES = {"step": (bench_step, _step_options), "compression": (bench_compression, None)}

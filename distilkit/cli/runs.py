@@ -62,7 +62,4 @@ def runs(_options: Namespace) -> None:
     print(table.to_string(index=False) if len(table) else f"no runs in {home() / 'runs'}")
 
 
-VERBS = {
-    "doctor": (doctor, _doctor_options),
-    "runs": (runs, None),
-}
+VERBS = {"doctor": (doctor, _doctor_options), "runs": (runs, None)}

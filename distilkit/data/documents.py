@@ -28,7 +28,7 @@ HELD_OUT_EVERY, HELD_OUT_AT_MOST = 50, 500
 # Of a validation part: all of WikiText's (3,760 lines), but not the days' worth of a web corpus
 VALIDATION_AT_MOST = 4000
 _ROWS_AT_ONCE, _BYTES_AT_ONCE = 1000, 1 << 24  # of a Parquet file; whichever is less
-Reader = Callable[..., Iterator[str]]  # read(rank=0, world=1): the documents, from the first on
+Reader = Callable[..., Iterator[str]]  # the documents; of training text read(rank=0, world=1)
 
 
 class Text(NamedTuple):
@@ -91,10 +91,7 @@ def _account(rows: Counter[str]) -> str:
 
 
 def _at_most(text: Text, documents: int) -> Text:
-    def first(rank: int = 0, world: int = 1) -> Iterator[str]:
-        return islice(islice(text.read(), documents), rank, None, world)
-
-    return Text(first, lambda: [text.identity(), documents])
+    return Text(lambda: islice(text.read(), documents), lambda: [text.identity(), documents])
 
 
 def text_files(source: str | Path) -> tuple[list[Path], list[Path]]:
@@ -314,9 +311,8 @@ def _divided(documents: Reader, identity: Callable[[], Any], name: str) -> tuple
     document that occurs twice is not in both parts.
     """
 
-    def held_out(rank: int = 0, world: int = 1) -> Iterator[str]:
-        chosen = islice(islice(documents(), 1, None, HELD_OUT_EVERY), HELD_OUT_AT_MOST)
-        return islice(chosen, rank, None, world)
+    def held_out() -> Iterator[str]:
+        return islice(islice(documents(), 1, None, HELD_OUT_EVERY), HELD_OUT_AT_MOST)
 
     @cache
     def held_out_digests() -> set[bytes]:

@@ -9,14 +9,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from distilkit.data.labels import (
-    ENTITY_TAG,
-    Labels,
-    as_number,
-    is_missing,
-    meaning_of,
-    numbers_of,
-)
+from distilkit.data.labels import ENTITY_TAG, Labels, as_number, is_missing, meaning_of, numbers_of
 from distilkit.data.tables import SQUAD_COLUMNS, Table, read_splits, shown
 from distilkit.data.tasks import TASKS, Kind, Task
 

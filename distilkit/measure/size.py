@@ -3,7 +3,6 @@
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -12,18 +11,8 @@ BYTES_PER_MB = 1e6
 
 
 def parameter_count(model: nn.Module) -> int:
-    """Count parameters, shared ones once (word embeddings and tied decoder are one matrix).
-
-    Works on the meta device too. An int8 model of `torch.ao` keeps its weights in packed objects
-    that are not parameters: count before quantizing.
-    """
-    sizes: dict[Any, int] = {}
-    for parameter in model.parameters():
-        # Two Parameter objects can share memory; meta and empty tensors have no address to compare.
-        address = parameter.data_ptr()
-        key = (parameter.device, address, parameter.shape) if address else id(parameter)
-        sizes[key] = parameter.numel()
-    return sum(sizes.values())
+    """Count parameters, tied ones once (word embeddings and decoder); on the meta device too."""
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def bytes_on_disk(model: PreTrainedModel) -> int:

@@ -2,6 +2,7 @@
 
 import copy
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +38,7 @@ def with_new_head(kind: type, checkpoint: str | Path, seed: int, **config: Any) 
     finally:
         hf_logging.set_verbosity(verbosity)
     missing = info["missing_keys"]
-    lost = sorted(n for n in missing if not (n.startswith(HEAD) or POOLERS.search(n)))
-    if lost:
-        raise ValueError(
-            f"{checkpoint} lacks {len(lost)} weights of a {type(model).__name__} (for instance "
-            f"{lost[0]}): it is no checkpoint of that architecture"
-        )
+    check_encoder_weights(checkpoint, model, missing)
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
         if not (name in missing or name.startswith(HEAD)):
@@ -53,6 +49,18 @@ def with_new_head(kind: type, checkpoint: str | Path, seed: int, **config: Any) 
         elif name.endswith("bias"):
             torch.nn.init.zeros_(parameter)
     return model
+
+
+def check_encoder_weights(
+    checkpoint: str | Path, model: PreTrainedModel, missing: Iterable[str]
+) -> None:
+    """Raise ValueError if a checkpoint lacks weights other than those of a head or pooler."""
+    lost = sorted(n for n in missing if not (n.startswith(HEAD) or POOLERS.search(n)))
+    if lost:
+        raise ValueError(
+            f"{checkpoint} lacks {len(lost)} weights of a {type(model).__name__} (for instance "
+            f"{lost[0]}): it is no checkpoint of that architecture"
+        )
 
 
 def fine_tuned(kind: type, checkpoint: str | Path) -> PreTrainedModel:

@@ -17,7 +17,7 @@ from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 from distilkit.checkpoint import write_json
 from distilkit.families import inputs_of, positions
 from distilkit.losses import at_least_float32
-from distilkit.models.heads import POOLERS
+from distilkit.models.heads import check_encoder_weights
 from distilkit.models.hub import fetch
 from distilkit.models.loading import load_model, load_tokenizer
 from distilkit.processes import seeded
@@ -98,11 +98,7 @@ def load_sentence_encoder(
     mode = _mode(checkpoint, _json(folder / modules[1]["path"] / "config.json"))
     with seeded(0):  # a pooler that the checkpoint lacks is drawn; no embedding reads it
         model, info = load_model(AutoModel, inner)
-    if lost := sorted(name for name in info["missing_keys"] if not POOLERS.search(name)):
-        raise ValueError(
-            f"{checkpoint} lacks {len(lost)} weights of a {type(model).__name__} (for instance "
-            f"{lost[0]}): it is no checkpoint of that architecture"
-        )
+    check_encoder_weights(checkpoint, model, info["missing_keys"])
     tokenizer = load_tokenizer(inner)
     longest = reading.get("max_seq_length") or tokenizer.model_max_length
     length = min(longest, positions(model))

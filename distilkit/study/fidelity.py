@@ -79,11 +79,7 @@ def _examples_of(
 
 
 def compare_answers(
-    task: str | Task,
-    data: Any,
-    examples: Examples,
-    teacher: np.ndarray,
-    student: np.ndarray,
+    task: str | Task, data: Any, examples: Examples, teacher: np.ndarray, student: np.ndarray
 ) -> pd.DataFrame:
     """List a split's examples with the predictions of both models.
 

@@ -35,10 +35,9 @@ class Plan(NamedTuple):
     scale: Scale
     student: str | Path
     examples: int | None  # of each task's training set; None: all
-    name: str  # prefix of the runs
 
     def run_name(self, task: str | Task, arm: str, seed: int) -> str:
-        return run_name(f"{self.name}-", self.scale, task, arm, seed)
+        return run_name("labels-", self.scale, task, arm, seed)
 
     def splits(self, task: str | Task) -> dict[str, Any]:
         """Training, validation and test set; the last one is reported."""
@@ -60,7 +59,6 @@ def label_efficiency(
     counts: Sequence[int | None] = COUNTS,
     learning_rates: Sequence[float] | None = None,
     examples: int | None = None,
-    name: str = "labels",
 ) -> pd.DataFrame:
     """Fine-tune a student with few and many labels, with and without a teacher; write a table.
 
@@ -74,7 +72,6 @@ def label_efficiency(
         counts: numbers of labels; None is all. Without labels there is one way, all texts.
         learning_rates: tried for each way and count; by default the scale's and its half.
         examples: of each task's training set; by default all.
-        name: prefix of the runs.
 
     Returns:
         ``task, seed, way, labels, learning_rate, metric, validation, score``: a row each, in
@@ -82,7 +79,7 @@ def label_efficiency(
         The teacher's rows have the way "teacher".
     """
     rates = tuple(learning_rates or (scale.finetuning.learning_rate * f for f in (1, 0.5)))
-    plan = Plan(scale, student, examples, name)
+    plan = Plan(scale, student, examples)
     grid = [(task, seed) for task in scale.tasks for seed in scale.seeds]
     for task in scale.tasks:
         available = len(plan.splits(task)["train"])

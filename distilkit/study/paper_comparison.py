@@ -15,12 +15,7 @@ from distilkit.measure.latency import random_pair
 from distilkit.measure.size import BYTES_PER_MB, parameter_count
 from distilkit.student import default_layers
 from distilkit.study import paper
-from distilkit.study.arms import (
-    LEAST_TEACHER_SCORE,
-    macro_scores,
-    paired_difference,
-    t_interval,
-)
+from distilkit.study.arms import LEAST_TEACHER_SCORE, macro_scores, paired_difference, t_interval
 from distilkit.study.conditions import ABLATION
 from distilkit.study.study import measured_split
 from distilkit.study.verdicts import SCORES_WITHIN, Measurement, verdict_row

@@ -123,13 +123,6 @@ def test_tied_parameters_count_once_as_unique_storages_do():
     assert sum(t.numel() for t in persistent.values()) > parameter_count(model)
 
 
-def test_two_parameter_objects_on_one_storage_count_once():
-    model = nn.ModuleList([nn.Linear(3, 5, bias=False), nn.Linear(3, 5, bias=False)])
-    assert parameter_count(model) == 30
-    model[1].weight = nn.Parameter(model[0].weight.data)
-    assert parameter_count(model) == 15
-
-
 @pytest.mark.parametrize("build", [small_bert, small_distilbert])
 def test_bytes_on_disk_are_the_unique_tensors_within_one_percent(build):
     model = build()
