@@ -33,7 +33,6 @@ from distilkit.distillation import distil
 from distilkit.families import positions
 from distilkit.finetuning import (
     answers,
-    classifier,
     fine_tuned_on,
     finetune,
     input_length,
@@ -44,7 +43,7 @@ from distilkit.models.loading import load_model, load_tokenizer
 from distilkit.models.pruning import layers_of, prune
 from distilkit.run import Run, run_folder
 from distilkit.student import default_layers, student_from_teacher
-from distilkit.study.arms import POINTS, train_and_measured, write_table
+from distilkit.study.arms import POINTS, finetune_from, train_and_measured, write_table
 from distilkit.study.run_parallel import run_parallel
 
 # Shares of heads and units that remain after pruning; 1 is the control.
@@ -190,14 +189,8 @@ def _fine_tune(plan: Plan, variant: str, task: str | Task, seed: int) -> None:
     for depth, folders in plan.students:
         if variant == _of_depth(depth):
             checkpoint = folders[scale.seeds.index(seed) % len(folders)]
-    finetune(
-        classifier(checkpoint, task, seed),
-        load_tokenizer(scale.teacher),
-        task,
-        plan.splits(task),
-        replace(scale.finetuning, seed=seed),
-        name=plan.run(variant, task, seed).name,
-    )
+    given = load_tokenizer(scale.teacher), task, plan.splits(task), scale.finetuning
+    finetune_from(checkpoint, seed, *given, name=plan.run(variant, task, seed).name)
 
 
 def _prune_and_recover(

@@ -200,7 +200,8 @@ def _from_csv(lines: Iterator[str], path: Path, header: bool) -> Table:
         for row in reader:
             if names is None:
                 names = row if header else [str(i) for i in range(len(row))]
-                _check_header(names, path)
+                if twice := [name for name in names if names.count(name) > 1]:
+                    raise ValueError(f"{path.name} has two columns called {twice[0]!r}: rename one")
                 if header:
                     start = reader.line_num + 1
                     continue
@@ -221,11 +222,6 @@ def _from_csv(lines: Iterator[str], path: Path, header: bool) -> Table:
         name: [row[i] if row[i] != "" else None for row in rows] for i, name in enumerate(names)
     }
     return Table(columns, path.name, numbers, "line")
-
-
-def _check_header(names: list[str], path: Path) -> None:
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"{path.name} has two columns called {twice[0]!r}: rename one")
 
 
 def _from_jsonl(lines: Iterator[str], path: Path) -> Table:

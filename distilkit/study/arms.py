@@ -14,7 +14,7 @@ import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
 from distilkit.checkpoint import write_atomically
-from distilkit.config import Scale, home
+from distilkit.config import Scale, TrainingConfig, home
 from distilkit.data.sources import load_task
 from distilkit.data.task_examples import is_scored
 from distilkit.data.tasks import Task, get_task
@@ -107,16 +107,9 @@ def _finetuned(
     if with_teacher:
         teacher_run = Run(home() / "runs" / run_name(prefix, scale, task, "teacher", seed))
         teacher = fine_tuned_on(teacher_run.model, task)
-    run = finetune(
-        classifier(checkpoint, task, seed),
-        tokenizer,
-        task,
-        data,
-        replace(scale.finetuning, seed=seed),
-        name=run_name(prefix, scale, task, arm, seed),
-        teacher=teacher,
-        keep_model=keep,
-    )
+    name = run_name(prefix, scale, task, arm, seed)
+    more = {"name": name, "teacher": teacher, "keep_model": keep}
+    run = finetune_from(checkpoint, seed, tokenizer, task, data, scale.finetuning, **more)
     result = run.result()
     metric = get_task(task).score
     value = result["scores"][list(data)[-1]][metric]
@@ -128,6 +121,20 @@ def _finetuned(
         "score": 0.0 if value is None else POINTS * value,
         "train_seconds": result["seconds"],
     }
+
+
+def finetune_from(
+    checkpoint: str | Path,
+    seed: int,
+    tokenizer: PreTrainedTokenizerBase,
+    task: str | Task,
+    data: dict[str, Any],
+    training: TrainingConfig,
+    **more: Any,
+) -> Run:
+    """Fine-tune a checkpoint with a new head; head, order and dropout come from `seed`."""
+    model, training = classifier(checkpoint, task, seed), replace(training, seed=seed)
+    return finetune(model, tokenizer, task, data, training, **more)
 
 
 @lru_cache(maxsize=1)

@@ -17,10 +17,10 @@ from distilkit.config import Scale, TrainingConfig
 from distilkit.data.sources import fewer_examples, load_task
 from distilkit.data.task_examples import is_scored
 from distilkit.data.tasks import Task, get_task
-from distilkit.finetuning import classifier, fine_tuned_on, finetune
+from distilkit.finetuning import fine_tuned_on
 from distilkit.models.loading import load_tokenizer
 from distilkit.run import Run, run_folder
-from distilkit.study.arms import POINTS, run_name, write_table
+from distilkit.study.arms import POINTS, finetune_from, run_name, write_table
 from distilkit.study.run_parallel import run_parallel
 from distilkit.training_loop import total_steps
 
@@ -157,17 +157,10 @@ def _fine_tune(
     **more: Any,
 ) -> dict[str, Any]:
     """Fine-tune a checkpoint, or read the finished run; return what a row says of its scores."""
+    tokenizer, name = load_tokenizer(plan.scale.teacher), plan.run_name(task, arm, seed)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*no training example has a label")  # it is meant
-        run = finetune(
-            classifier(checkpoint, task, seed),
-            load_tokenizer(plan.scale.teacher),
-            task,
-            data,
-            replace(training, seed=seed),
-            name=plan.run_name(task, arm, seed),
-            **more,
-        )
+        run = finetune_from(checkpoint, seed, tokenizer, task, data, training, name=name, **more)
     task, scores = get_task(task), run.result()["scores"]
     reported = {"validation": task.validation[0], "score": list(data)[-1]}
     points = {name: POINTS * (scores[split][task.score] or 0.0) for name, split in reported.items()}
