@@ -55,11 +55,6 @@ def _whole(owner: str, name: str, value: Any, low: int) -> None:
         raise ValueError(f"{owner}.{name} = {value!r}: give a whole number of at least {low}")
 
 
-def _boolean(owner: str, name: str, value: Any) -> None:
-    if not isinstance(value, bool):
-        raise ValueError(f"{owner}.{name} = {value!r}: give True or False")
-
-
 def _one_of(owner: str, name: str, value: Any, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise ValueError(f"{owner}.{name} = {value!r}: give one of {', '.join(allowed)}")
@@ -98,7 +93,8 @@ class LossConfig:
             _number("LossConfig", name, getattr(self, name), 0, math.inf, open_low=False)
         _layer_pairs("LossConfig", self.cosine_layers)
         _number("LossConfig", "temperature", self.temperature, 0, math.inf, open_low=True)
-        _boolean("LossConfig", "restrict_kd_to_mask", self.restrict_kd_to_mask)
+        if not isinstance(flag := self.restrict_kd_to_mask, bool):
+            raise ValueError(f"LossConfig.restrict_kd_to_mask = {flag!r}: give True or False")
         _one_of("LossConfig", "mlm_target", self.mlm_target, get_args(MlmTarget))
         if self.kd_weight == self.mlm_weight == self.cosine_weight == 0:
             raise ValueError("LossConfig: all weights are 0: nothing to learn from")

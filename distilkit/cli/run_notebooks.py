@@ -63,7 +63,8 @@ def run_notebooks(
     loaded = [nbformat.read(path, as_version=4) for path in paths]
     out.mkdir(parents=True, exist_ok=True)
     copies = [out / path.name for path in paths]
-    cells = sum(_is_executed(cell) for notebook in loaded for cell in notebook.cells)
+    code = (c for notebook in loaded for c in notebook.cells if c.cell_type == "code")
+    cells = sum(bool(cell.source.strip()) for cell in code)
     with _progress_bar(cells, paths[0].name, sys.stderr if stream is None else stream) as bar:
         for path, notebook, copy in zip(paths, loaded, copies, strict=True):
             # asyncio.run turns Ctrl-C into a cancellation, so the kernel is stopped on the way out
@@ -95,10 +96,6 @@ def copy_notebooks(folder: Path) -> list[Path]:
         )
     folder.mkdir(parents=True, exist_ok=True)
     return [shutil.copyfile(path, copy) for path, copy in copies.items()]
-
-
-def _is_executed(cell: NotebookNode) -> bool:
-    return cell.cell_type == "code" and bool(cell.source.strip())
 
 
 def _progress_bar(cells: int, first: str, stream: TextIO) -> tqdm:

@@ -46,7 +46,8 @@ def score_function(task: Task, predicted: Any, labels: Any) -> Callable[[np.ndar
         right = np.asarray(predicted) == np.asarray(labels)
         return lambda rows: float(right[rows].mean())
     if task.on_words:
-        return lambda rows: _number(metric(*(_joined(x, rows) for x in (predicted, labels))))
+        both = predicted, labels
+        return lambda rows: _number(metric(*(np.concatenate([x[i] for i in rows]) for x in both)))
     x, y = np.asarray(predicted), np.asarray(labels)
     return lambda rows: _number(metric(x[rows], y[rows]))
 
@@ -114,7 +115,3 @@ def _f1(counts: np.ndarray) -> float:
 
 def _number(score: float | None) -> float:
     return 0.0 if score is None else score  # a constant answer has no correlation
-
-
-def _joined(sentences: Any, rows: np.ndarray) -> np.ndarray:
-    return np.concatenate([sentences[i] for i in rows])

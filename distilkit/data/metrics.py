@@ -95,17 +95,9 @@ def entity_counts(
     return strict.correct, strict.actual, strict.possible
 
 
-def _accuracy(x: np.ndarray, y: np.ndarray) -> float | None:
-    return float(accuracy_score(y, x))
-
-
 def _f1(x: np.ndarray, y: np.ndarray, average: str = "binary") -> float | None:
     # a class that is never predicted counts as 0, without a warning
     return float(f1_score(y, x, average=average, zero_division=0)) if x.any() or y.any() else None
-
-
-def _macro_f1(x: np.ndarray, y: np.ndarray) -> float | None:
-    return float(f1_score(y, x, average="macro", zero_division=0))
 
 
 def _matthews(x: np.ndarray, y: np.ndarray) -> float | None:
@@ -117,19 +109,15 @@ def _correlation(of: Callable, x: np.ndarray, y: np.ndarray) -> float | None:
     return float(of(x, y).statistic) if varies else None
 
 
-def _rmse(x: np.ndarray, y: np.ndarray) -> float | None:
-    return float(np.sqrt(np.mean((x - y) ** 2)))
-
-
-METRICS = {
-    "accuracy": _accuracy,
+METRICS = {  # of predictions x and references y
+    "accuracy": lambda x, y: float(accuracy_score(y, x)),
     "f1": _f1,
-    "macro_f1": _macro_f1,
+    "macro_f1": lambda x, y: float(f1_score(y, x, average="macro", zero_division=0)),
     "micro_f1": partial(_f1, average="micro"),
     "matthews": _matthews,
     "pearson": partial(_correlation, pearsonr),
     "spearman": partial(_correlation, spearmanr),
-    "rmse": _rmse,
+    "rmse": lambda x, y: float(np.sqrt(np.mean((x - y) ** 2))),
 }
 
 

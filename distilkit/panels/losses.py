@@ -68,7 +68,8 @@ def loss_panel(
     batch = _batch(blocks, epoch, ids)
     each = token_losses(student, teacher, batch, loss_config)
     sentences = _sentences(student, teacher, batch, each, blocks.tokenizer)
-    settings["token"] = _largest(sentences)
+    losses = [token["losses"][1] or 0.0 for sentence in sentences for token in sentence]
+    settings["token"] = losses.index(max(losses))  # the largest MLM loss
 
     def check(settings: dict[str, Any]) -> None:
         for weight in settings["weights"]:
@@ -77,7 +78,7 @@ def loss_panel(
     check(settings)
     value = {
         "terms": TERMS,
-        "means": [_mean(each[term]) for term in TERMS],
+        "means": [each[term].nanmean().nan_to_num().item() for term in TERMS],
         "counts": [int((~each[term].isnan()).sum()) for term in TERMS],
         "products": gradient_products(student, teacher, batch, loss_config).tolist(),
         "temperature": loss_config.temperature,
@@ -86,12 +87,6 @@ def loss_panel(
     }
     still = f"<p>{html.escape(blocks.tokenizer.decode(batch['input_ids'][0]))}</p>"
     return Panel("losses.js", value, settings, check=check, still=still)
-
-
-def _largest(sentences: list[list[dict[str, Any]]]) -> int:
-    """Return the index of the token with the largest MLM loss."""
-    tokens = [token for sentence in sentences for token in sentence]
-    return max(range(len(tokens)), key=lambda i: tokens[i]["losses"][1] or 0.0)
 
 
 def _batch(blocks: MaskedBlocks, epoch: int, ids: np.ndarray) -> dict[str, Any]:
@@ -109,11 +104,6 @@ def _batch(blocks: MaskedBlocks, epoch: int, ids: np.ndarray) -> dict[str, Any]:
         "rows": rows // length * MAX_TOKENS + rows % length,
         "targets": batch["targets"][inside[: len(batch["targets"])]],
     }
-
-
-def _mean(values: Tensor) -> float:
-    mean = values.nanmean().item()
-    return 0.0 if math.isnan(mean) else mean  # no token with this term
 
 
 def _sentences(

@@ -46,12 +46,15 @@ def plot_glue_bars(scores: pd.DataFrame) -> Figure:
         raise ValueError("scores['score'] must lie between -100 and 100 points, or be NaN")
     if scores["metric"].isin(["accuracy", "f1"]).any() and scores["score"].abs().max() <= 1:
         raise ValueError("scores['score'] is at most 1 everywhere: give points (times 100)")
-    metrics = dict(zip(scores["task"], scores["metric"].map(_metric_name), strict=True))
+    shown = (_METRIC_NAMES.get(m.lower(), m.replace("_", " ")) for m in scores["metric"])
+    metrics = dict(zip(scores["task"], shown, strict=True))
     macros = _macros(scores, list(metrics))
     groups = [*metrics, *dict.fromkeys(macros["task"])]
     scores = pd.concat([scores, macros])
     arms = list(dict.fromkeys(scores["arm"]))
-    centres, group_pt = _places(len(groups), len(metrics))
+    # the macro-scores stand apart
+    centres = [i + (_MACRO_GAP if 0 < len(metrics) <= i else 0) for i in range(len(groups))]
+    group_pt = (style.FULL_IN - 0.55) * 72 / (centres[-1] + 1)
     width = min(0.84 / len(arms), 0.3)
 
     figure = style.new_figure(style.FULL_IN, 2.9)
@@ -92,12 +95,6 @@ def _macros(scores: pd.DataFrame, tasks: list[str]) -> pd.DataFrame:
     return pd.concat(means, names=["task"]).rename("score").reset_index()
 
 
-def _places(groups: int, tasks: int) -> tuple[list[float], float]:
-    """Centres of the groups of bars, the macro-scores apart; and a group's width in points."""
-    centres = [i + (_MACRO_GAP if 0 < tasks <= i else 0) for i in range(groups)]
-    return centres, (style.FULL_IN - 0.55) * 72 / (centres[-1] + 1)
-
-
 def _group_axis(axes: Axes, centres: list[float], tasks: int) -> None:
     """Limits and grid, and a line between the tasks and the macro-scores."""
     if 0 < tasks < len(centres):
@@ -130,7 +127,3 @@ def _seed_bar(axes: Axes, x: float, width: float, values: pd.Series | None, seri
 def _group_label(task: str, metric: str | None, width_pt: float) -> str:
     name = wrap(_TASK_NAMES.get(_key(task), task), width_pt, 3)
     return f"{name}\n{wrap(metric, width_pt, 2)}" if metric else name
-
-
-def _metric_name(metric: str) -> str:
-    return _METRIC_NAMES.get(metric.lower(), metric.replace("_", " "))

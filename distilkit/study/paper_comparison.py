@@ -99,7 +99,8 @@ def _table_1(scale: Scale) -> list[Row]:
     for name in paper.GLUE_TASKS:
         task, value, advice = name.lower().replace("-", ""), None, {}
         if task in measured:
-            value = _macro_difference(scores[scores["task"] == task], where)
+            of_task = scores[scores["task"] == task]
+            value = _measurement(paired_difference(of_task, "distilled", "teacher"), where)
         elif measured:
             advice = {"command": f"the scale {scale.name} leaves this task out"}
         student, bert = published.loc[["DistilBERT", "BERT-base"], name]
@@ -177,11 +178,6 @@ def _read_table(path: Path, columns: set[str]) -> pd.DataFrame | None:
 
 def _measurement(interval: dict[str, float], where: str) -> Measurement:
     return Measurement(interval["mean"], where, interval["low"], interval["high"])
-
-
-def _macro_difference(scores: pd.DataFrame, where: str) -> Measurement:
-    """The student's macro-score minus the teacher's, paired by seeds."""
-    return _measurement(paired_difference(scores, "distilled", "teacher"), where)
 
 
 def _retained_share(scores: pd.DataFrame, where: str, without: tuple[str, ...]) -> Measurement:
