@@ -101,7 +101,7 @@ class LossConfig:
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether any term needs the teacher; plain MLM does not."""
+        """Tell whether any term needs the teacher; plain MLM does not."""
         return max(self.kd_weight, self.cosine_weight) > 0 or self.mlm_target == "teacher"
 
 

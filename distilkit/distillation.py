@@ -247,7 +247,7 @@ def _mean_losses(
 def _needs_projections(
     model: PreTrainedModel, teacher: PreTrainedModel | None, loss_config: LossConfig
 ) -> bool:
-    """Whether the cosine term compares hidden states of different widths."""
+    """Tell whether the cosine term compares hidden states of different widths."""
     compared = loss_config.cosine_weight > 0 and teacher is not None
     return compared and model.config.hidden_size != teacher.config.hidden_size
 

@@ -306,7 +306,7 @@ class _Examples(Dataset):
 
 
 def _is_async(device: torch.device) -> bool:
-    """Whether reading a tensor's value forces a device synchronisation, and is best done rarely."""
+    """Tell whether reading a tensor's value makes the device wait, and is best done rarely."""
     return device.type != "cpu"
 
 

@@ -224,7 +224,7 @@ def _time(plan: Plan, tokens_per_s: float) -> Check:
 
 
 def _speed(plan: Plan) -> tuple[float, float | None]:
-    """Tokens/s of the loss and its gradient; on a GPU also the bytes of a micro-batch."""
+    """Measure tokens/s of the loss and its gradient; on a GPU also the bytes of a micro-batch."""
     training, device = plan.scale.distillation, processes().device
     masked = MaskedBlocks(plan.train, plan.tokenizer, seed=0)
     model = copy.deepcopy(plan.student).to(device).train()

@@ -75,7 +75,7 @@ class Plan:
         return Run(run_folder(f"{self.name}-{slug}-{task}-{seed}"))
 
     def splits(self, task: str | Task) -> dict[str, Any]:
-        """The training examples and the validation set, which comes last."""
+        """Load the training examples and the validation set, which comes last."""
         data = train_and_measured("validation", task, self.scale)
         return {**data, "train": fewer_examples(data["train"], self.examples)}
 

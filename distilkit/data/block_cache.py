@@ -54,7 +54,7 @@ def cached_blocks(
 
 
 def _type(tokenizer: PreTrainedTokenizerBase) -> type:
-    """Two bytes a token hold a vocabulary of up to 65,536 entries: BERT's and RoBERTa's."""
+    """Choose two bytes a token for up to 65,536 entries, as BERT and RoBERTa have."""
     return np.uint16 if len(tokenizer) <= 1 << 16 else np.int32
 
 

@@ -20,7 +20,7 @@ _HEAD = re.compile(r"For(SequenceClassification|TokenClassification|MaskedLM|Que
 
 
 def is_named(model: PreTrainedModel) -> bool:
-    """Whether a classifier's config has names of classes, not LABEL_0, LABEL_1 ..."""
+    """Tell whether a classifier's config has names of classes, not LABEL_0, LABEL_1 ..."""
     names = _names(model)
     return any(name not in (f"label_{i}", str(i)) for i, name in enumerate(names))
 

@@ -55,7 +55,7 @@ class Examples:
 
     @property
     def on_words(self) -> bool:
-        """Whether words have labels, rather than examples."""
+        """Tell whether words have labels, rather than examples."""
         return isinstance(self.labels, list)
 
     @property

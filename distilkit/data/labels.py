@@ -23,7 +23,7 @@ class Labels(NamedTuple):
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a value stands for "no label"."""
+    """Tell whether a value stands for "no label"."""
     if isinstance(value, dict):  # the answers to a question
         return not value.get("text")
     return value is None or (isinstance(value, str) and value.strip() in ("", "?"))

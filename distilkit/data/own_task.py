@@ -213,7 +213,7 @@ def _check_columns(table: Table, columns: Sequence[str]) -> None:
 
 
 def _holds_lists(table: Table, columns: Sequence[str]) -> bool:
-    """Whether the texts are lists of words."""
+    """Tell whether the texts are lists of words."""
     _check_columns(table, columns)
     first = next((v for v in table.columns[columns[0]] if v is not None), None)
     if not isinstance(first, list):

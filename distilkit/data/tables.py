@@ -248,7 +248,7 @@ def _from_jsonl(lines: Iterator[str], path: Path) -> Table:
 
 
 def _from_squad(text: str, path: Path) -> Table:
-    """The questions of SQuAD's own file, in the columns of ``rajpurkar/squad``."""
+    """Read the questions of SQuAD's own file, in the columns of ``rajpurkar/squad``."""
     columns: dict[str, list[Any]] = {name: [] for name in ("id", *SQUAD_COLUMNS)}
     try:
         for document in json.loads(text)["data"]:

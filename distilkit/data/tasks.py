@@ -60,12 +60,12 @@ class Task:
 
     @property
     def on_words(self) -> bool:
-        """Whether each word has a label, rather than the text."""
+        """Tell whether each word has a label, rather than the text."""
         return self.kind == "token_classification"
 
     @property
     def on_spans(self) -> bool:
-        """Whether the answer is a part of the text."""
+        """Tell whether the answer is a part of the text."""
         return self.kind == "question_answering"
 
     @property

@@ -29,7 +29,7 @@ _TOKENS_ON_CPU = 2**12  # that the teacher reads at once; an accelerator reads a
 
 
 def sees_every_text(examples: Examples, training: TrainingConfig) -> bool:
-    """Whether a training is an epoch or more, so that no logit is computed in vain."""
+    """Tell whether a training is an epoch or more, so that no logit is computed in vain."""
     return total_steps(len(examples), training) * training.batch_size >= len(examples)
 
 

@@ -59,7 +59,7 @@ def embeddings_of(model: PreTrainedModel, batch: Mapping[str, Tensor], pooling: 
 
 
 def is_sentence_encoder(checkpoint: str | Path) -> bool:
-    """Whether a checkpoint is one of sentence-transformers."""
+    """Tell whether a checkpoint is one of sentence-transformers."""
     return (fetch(checkpoint) / MODULES).is_file()
 
 

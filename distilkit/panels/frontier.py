@@ -54,6 +54,6 @@ def frontier_panel(
 
 
 def _two_digits(number: float, rounding: Callable[[float], float]) -> float:
-    """Rounded up or down to two significant digits."""
+    """Round up or down to two significant digits."""
     unit = 10.0 ** (math.floor(math.log10(number)) - 1)
     return float(f"{rounding(number / unit) * unit:.6g}")

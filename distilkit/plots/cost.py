@@ -54,7 +54,7 @@ def plot_size_speed_accuracy(table: pd.DataFrame) -> Figure:
 
 
 def _cost_bars(axes: Axes, values: pd.Series, unit: str, below: list[str]) -> None:
-    """One thin bar a row, its value and ratio to the first above it, another text below."""
+    """Draw one thin bar a row, its value and ratio to the first above it, another text below."""
     for row, value in enumerate(values):
         axes.barh(row, value, height=0.26, **parts.series_look(row))
         above = f"{number(value)} {unit} ({value / values[0]:.2f}×)"
@@ -83,7 +83,7 @@ def _score_against_latency(axes: Axes, scored: pd.DataFrame) -> None:
 
 
 def _count(n: float) -> str:
-    """66,000,000 as 66 M."""
+    """Write 66,000,000 as 66 M."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if n >= size:
             return f"{number(n / size)} {unit}"

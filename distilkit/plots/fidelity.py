@@ -78,7 +78,7 @@ def _note(groups: pd.DataFrame, shown: pd.DataFrame) -> str:
 
 
 def _forest(axes: Axes, shown: pd.DataFrame, name: str, colour: str | np.ndarray) -> None:
-    """A point and its interval a row, from the top down."""
+    """Draw a point and its interval a row, from the top down."""
     rows = np.arange(len(shown))
     low, high = shown[f"{name}_low"], shown[f"{name}_high"]
     axes.hlines(rows, low, high, colors=colour, linewidth=1.2)

@@ -88,7 +88,7 @@ def _arrow(axes: Axes, start: tuple, end: tuple, **look) -> None:
 
 
 def _key(axes: Axes) -> None:
-    """What the three kinds of block mean, below the columns."""
+    """Explain the three kinds of block, below the columns."""
     x = _MARGIN
     for text, look in _LOOKS.items():
         axes.add_patch(Rectangle((x, 0.12), 0.16, 0.11, linewidth=0.7, **look))

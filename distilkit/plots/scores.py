@@ -85,7 +85,7 @@ def plot_glue_bars(scores: pd.DataFrame) -> Figure:
 
 
 def _macros(scores: pd.DataFrame, tasks: list[str]) -> pd.DataFrame:
-    """Rows `macro` (and `macro without WNLI`) per arm and seed; NaN where a task is missing."""
+    """Add rows `macro` (and `macro without WNLI`) per arm and seed; NaN where a task is missing."""
     wide = scores.pivot(index=["arm", "seed"], columns="task", values="score")
     averaged = {"macro": tasks}
     without = [task for task in tasks if str(task).upper() != "WNLI"]
@@ -96,7 +96,7 @@ def _macros(scores: pd.DataFrame, tasks: list[str]) -> pd.DataFrame:
 
 
 def _group_axis(axes: Axes, centres: list[float], tasks: int) -> None:
-    """Limits and grid, and a line between the tasks and the macro-scores."""
+    """Set limits and grid, and draw a line between the tasks and the macro-scores."""
     if 0 < tasks < len(centres):
         axes.axvline(tasks - 0.325, color=style.PALE, linewidth=0.8)
     axes.tick_params(axis="x", length=0)
@@ -105,7 +105,7 @@ def _group_axis(axes: Axes, centres: list[float], tasks: int) -> None:
 
 
 def _seed_bar(axes: Axes, x: float, width: float, values: pd.Series | None, series: int) -> None:
-    """Bar, whisker and dots of one arm on one task, or the word that says why there is none."""
+    """Draw bar, whisker and dots of one arm on one task, or why there is none."""
     if values is None:
         return parts.upright_text(axes, x, "not run")
     values = values.to_numpy()

@@ -25,12 +25,12 @@ def text_width_pt(text: str, weight: str = "normal") -> float:
 
 
 def clean(label) -> str:
-    """`label` on one line: white space collapsed, control characters dropped."""
+    """Put `label` on one line: white space collapsed, control characters dropped."""
     return " ".join(xml_characters(str(label)).split())
 
 
 def shorten(label, width_pt: float, **font) -> str:
-    """`label`, cut with an ellipsis where it is wider than `width_pt`."""
+    """Cut `label` with an ellipsis where it is wider than `width_pt`."""
     text = clean(label)
     if text_width_pt(text, **font) <= width_pt:
         return text
@@ -40,7 +40,7 @@ def shorten(label, width_pt: float, **font) -> str:
 
 
 def wrap(label, width_pt: float, max_lines: int | None = None, **font) -> str:
-    """`label` in lines of at most `width_pt`, with an ellipsis where needed.
+    """Break `label` into lines of at most `width_pt`, with an ellipsis where needed.
 
     Lines end at spaces or after `-`, `_` and `/`.
     """
@@ -54,7 +54,7 @@ def wrap(label, width_pt: float, max_lines: int | None = None, **font) -> str:
 
 
 def wrap_paragraph(text: str, width_in: float) -> str:
-    """A footnote broken into lines for a figure of this width in inches."""
+    """Break a footnote into lines for a figure of this width in inches."""
     average_pt = text_width_pt(text) / len(text)
     for letters in range(math.ceil(1.1 * width_in * 72 / average_pt), 10, -1):
         wrapped = textwrap.fill(text, letters)
@@ -64,7 +64,7 @@ def wrap_paragraph(text: str, width_in: float) -> str:
 
 
 def number(value: float) -> str:
-    """Three significant digits without an exponent: 0.612, 4.31, 23.1, 410, 1,234."""
+    """Write three significant digits without an exponent: 0.612, 4.31, 23.1, 410, 1,234."""
     if value == 0:
         return "0"
     digits = max(0, 2 - math.floor(math.log10(abs(value))))

@@ -55,7 +55,7 @@ def plot_losses(metrics: pd.DataFrame, validation: pd.DataFrame | None = None) -
 
 
 def _training_curve(axes: Axes, steps: pd.Series, values: pd.Series) -> None:
-    """The logged values and, if there are enough, their running mean over an odd window."""
+    """Draw the logged values and, if there are enough, their running mean over an odd window."""
     smooth = len(values) >= _SMOOTHED_FROM
     width_pt, marker = (0.6, "") if smooth else (1.2, "o")
     look = {"color": style.SKY, "linewidth": width_pt, "marker": marker, "markersize": 3}

@@ -40,7 +40,7 @@ class Plan(NamedTuple):
         return run_name("labels-", self.scale, task, arm, seed)
 
     def splits(self, task: str | Task) -> dict[str, Any]:
-        """Training, validation and test set; the last one is reported."""
+        """Load training, validation and test set; the last one is reported."""
         task, splits = get_task(task), load_task(self.scale, task)
         data = {"train": fewer_examples(splits["train"], self.examples)}
         for split in (task.validation[0], task.test[0]):

@@ -55,7 +55,7 @@ def compare_ablation(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def _sizes() -> list[Row]:
-    """Layers, parameters and file size of BERT-base and its student, without a task's head."""
+    """Compare layers, parameters and file size of BERT-base and its student, without a head."""
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         bert, student = (parameter_count(model.base_model) for model in random_pair().values())
     published = paper.speed()["parameters"] / 1e6
@@ -168,7 +168,7 @@ def arm_scores(scale: Scale, *arms: str, parts: bool = False) -> tuple[pd.DataFr
 
 
 def _read_table(path: Path, columns: set[str]) -> pd.DataFrame | None:
-    """A csv file; None if it is missing, damaged or lacks a column."""
+    """Read a csv file; None if it is missing, damaged or lacks a column."""
     try:
         table = pd.read_csv(path)
     except (OSError, ValueError):  # pandas' own errors of parsing are ValueErrors
@@ -181,7 +181,7 @@ def _measurement(interval: dict[str, float], where: str) -> Measurement:
 
 
 def _retained_share(scores: pd.DataFrame, where: str, without: tuple[str, ...]) -> Measurement:
-    """The student's macro-score in percent of the teacher's, by seeds."""
+    """Measure the student's macro-score in percent of the teacher's, by seeds."""
     macros = macro_scores(scores, without=without)
     wide = macros.pivot(index="seed", columns="arm", values="score")
     wide = wide[wide["teacher"] >= LEAST_TEACHER_SCORE]
@@ -189,7 +189,7 @@ def _retained_share(scores: pd.DataFrame, where: str, without: tuple[str, ...]) 
 
 
 def _setting(scale: Scale) -> dict[str, Any]:
-    """Whether teacher and tasks are the paper's, and what differs. No scale has its text."""
+    """Tell whether teacher and tasks are the paper's, and what differs. No scale has its text."""
     base = SCALES["base"]
     tasks = (scale.glue, set(scale.tasks)) == (base.glue, {*GLUE_TASKS})
     others = ["teacher"] * (scale.teacher != base.teacher) + ["text"] + ["tasks"] * (not tasks)

@@ -61,7 +61,7 @@ def _in_worker(parent: int, call: Callable[..., Result], item: tuple[Any, ...]) 
 
 @cache
 def _hide_progress_bars() -> None:
-    """A worker's own bars would be drawn over the one of the parent."""
+    """Hide a worker's own bars, which would be drawn over the parent's."""
     shown = tqdm.__init__
 
     def hidden(bar: tqdm, *args: Any, **options: Any) -> None:
