@@ -285,9 +285,9 @@ def _teacher_scores(
         examples = task_examples(few, task, tokenizer, max_length=max_length, seed=0)
         with eval_mode(teacher, device=processes().device):
             predicted, labels = predict(teacher, examples)
-        found = score_of(task, predicted, labels)
-        check_teacher(task, teacher, *_known(task, predicted, labels), found[task.score])
-        return {split: found}
+        measured = score_of(task, predicted, labels)
+        check_teacher(task, teacher, *_known(task, predicted, labels), measured[task.score])
+        return {split: measured}
     if not task.regression and not is_named(teacher):
         warnings.warn(
             f"{task.name}: the teacher's config names no classes and there are no labelled "
@@ -328,8 +328,8 @@ def predict(model: PreTrainedModel, examples: Examples, batch_size: int = 64) ->
     logits of words that were cut off are NaN. Of spans: each example's answer, as text, and the
     list of its acceptable ones.
     """
-    found = by_example(model, examples, lambda batch: logits_of(model, batch), batch_size)
-    return by_target(found, examples), examples.targets
+    of_examples = by_example(model, examples, lambda batch: logits_of(model, batch), batch_size)
+    return by_target(of_examples, examples), examples.targets
 
 
 def by_target(outputs: Sequence[np.ndarray], examples: Examples) -> Any:
@@ -366,14 +366,14 @@ def by_example(
     batches = [by_length[i : i + batch_size] for i in range(0, len(by_length), batch_size)]
     state, device = processes(), next(model.parameters()).device
 
-    found: dict[int, np.ndarray] = {}
+    by_id: dict[int, np.ndarray] = {}
     with eval_mode(model), torch.no_grad():
         for ids in batches[state.process_index :: state.num_processes]:
             batch = to_device(examples.batch(0, ids), device)
-            found |= zip(ids, at_least_float32(outputs(batch)).cpu().numpy(), strict=True)
-    for others in gather_object([found]):
-        found |= others
-    return [found[i] for i in range(len(examples))]
+            by_id |= zip(ids, at_least_float32(outputs(batch)).cpu().numpy(), strict=True)
+    for others in gather_object([by_id]):
+        by_id |= others
+    return [by_id[i] for i in range(len(examples))]
 
 
 def evaluate_task(

@@ -155,8 +155,8 @@ def distil_embeddings(
     }
 
     def loss(model: PreTrainedModel, batch: dict[str, Any], counts: dict[str, int]) -> Any:
-        found, target = embeddings_of(model, batch, pooling), batch["labels"]
-        return {"loss": embedding_loss(found, target, counts["targets"], pooling)}
+        embeddings, target = embeddings_of(model, batch, pooling), batch["labels"]
+        return {"loss": embedding_loss(embeddings, target, counts["targets"], pooling)}
 
     with open_run(name, config, training.log_with) as run:
         if run.finished:

@@ -58,8 +58,8 @@ def meaning_of(
         seen = "multi_label_classification"
     else:
         numbers = [as_number(value) for value in values]
-        real = None not in numbers and any(number % 1 for number in numbers)
-        seen = "regression" if real else "single_label_classification"
+        has_decimals = None not in numbers and any(number % 1 for number in numbers)
+        seen = "regression" if has_decimals else "single_label_classification"
     both = {seen, kind} == {"regression", "single_label_classification"}
     if kind not in (None, seen) and not both:
         raise ValueError(
@@ -167,23 +167,23 @@ def numbers_of(
     def number(value: Any, where: str) -> int:
         if names and isinstance(value, int) and 0 <= value < len(names):
             value = names[value]
-        found = number_of.get(_label_name(value))
-        if found is None:
+        label_number = number_of.get(_label_name(value))
+        if label_number is None:
             raise ValueError(
                 f"{where}: the label {shown(value)} does not occur in the training data; its "
                 f"labels are {', '.join(meaning.names[:20])}"
             )
-        return found
+        return label_number
 
     result: list[Any] = []
     for row, value in zip(rows, values, strict=True):
         where = f"{table.place(row)}, column {targets[0]!r}"
         first = value[0]
         if meaning.kind == "regression":
-            real = as_number(first)
-            if real is None or not np.isfinite(real):
+            as_float = as_number(first)
+            if as_float is None or not np.isfinite(as_float):
                 raise ValueError(f"{where} holds {shown(first)}, not a finite number")
-            result.append(real)
+            result.append(as_float)
         elif meaning.kind == "single_label_classification":
             if isinstance(first, list):
                 raise ValueError(f"{where} holds a list, not one label")

@@ -51,8 +51,9 @@ class TaskMetric(evaluate.Metric):
 
     def _compute(self, predictions, references) -> dict[str, float | None]:
         if self.kind == "question_answering":
-            found = [answer_scores(*pair) for pair in zip(predictions, references, strict=True)]
-            return {name: float(np.mean([each[name] for each in found])) for name in self.metrics}
+            pairs = zip(predictions, references, strict=True)
+            answers = [answer_scores(*pair) for pair in pairs]
+            return {name: float(np.mean([a[name] for a in answers])) for name in self.metrics}
         if "entity_f1" in self.metrics:
             tags = [
                 [[self.labels[i] for i in sentence] for sentence in sentences]

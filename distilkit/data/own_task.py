@@ -91,7 +91,7 @@ def task_from(
         )
 
     on_words = _holds_lists(tables["train"], columns)
-    kept: dict[str, tuple[Table, list[int]]] = {}
+    usable: dict[str, tuple[Table, list[int]]] = {}
     for split in [split for split in SPLITS if split in tables]:
         table = tables[split]
         _check_columns(table, columns if split == "test" else (*columns, *targets))
@@ -99,15 +99,15 @@ def task_from(
         rows = _rows_with_label(split, table, rows, targets, notes)
         if not rows:
             raise ValueError(f"{table.where}: no row is left to use. {'. '.join(notes)}")
-        kept[split] = (table, rows)
+        usable[split] = (table, rows)
     if targets:
-        meaning = meaning_of(*kept["train"], targets, on_words, kind, labels)
+        meaning = meaning_of(*usable["train"], targets, on_words, kind, labels)
     else:
         kind = kind or ("token_classification" if on_words else "single_label_classification")
         meaning = Labels(kind, () if on_spans else tuple(labels or ()))
         notes.append("no labels: a teacher's soft targets are all there is to learn from")
     parts: dict[str, Part] = {}
-    for split, (table, rows) in kept.items():
+    for split, (table, rows) in usable.items():
         parts[split] = {c: [table.columns[c][row] for row in rows] for c in columns}
         if targets and set(targets) <= set(table.columns):
             if numbers := numbers_of(table, rows, targets, meaning, columns):
@@ -163,7 +163,7 @@ def unlabelled_from(
     names = task.columns if text_columns is None else _names(text_columns)
     splits = {split: part for split, part in (task.data or {}).items() if split != "train"}
     held_out = set(chain.from_iterable(text_keys(p, task.columns) for p in splits.values()))
-    found: dict[Any, tuple[Any, ...]] = {}
+    by_key: dict[Any, tuple[Any, ...]] = {}
     for source in sources if isinstance(sources, (list, tuple)) else [sources]:
         if isinstance(source, (str, Path)) and re.search(r"\.txt(\.gz)?$", str(source)):
             tables = [
@@ -176,9 +176,9 @@ def unlabelled_from(
             _check_columns(table, names)
             for row in _rows_with_text(table, names, task.on_words, []):
                 values = tuple(table.columns[name][row] for name in names)
-                found.setdefault(text_key(values), values)
-    texts = [values for key, values in found.items() if key not in held_out]
-    if not found:
+                by_key.setdefault(text_key(values), values)
+    texts = [values for key, values in by_key.items() if key not in held_out]
+    if not by_key:
         raise ValueError(f"{sources}: no text in the column {' or '.join(names)}: give more")
     if not texts:
         raise ValueError("the unlabelled texts are all in the validation or test split: give more")

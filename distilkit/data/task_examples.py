@@ -77,11 +77,10 @@ def _encode(
 def _labels_of_texts(task: Task, labels: Any, count: int) -> np.ndarray:
     """Return [examples], or [examples, labels] where an example has several."""
     several = task.kind == "multi_label_classification"
-    real = several or task.regression
+    none, kind = (np.nan, np.float32) if several or task.regression else (UNLABELLED, np.int64)
     if labels is None:
-        shape = (count, len(task.labels)) if several else (count,)
-        return np.full(shape, np.nan if real else UNLABELLED, np.float32 if real else np.int64)
-    return np.asarray(labels, np.float32 if real else np.int64)
+        return np.full((count, len(task.labels)) if several else (count,), none, kind)
+    return np.asarray(labels, kind)
 
 
 def _labels_of_tokens(

@@ -214,9 +214,9 @@ def _cut(
     setattr(model.config, PRUNED, left)
 
 
-def _select(linear: nn.Linear, dim: int, kept: Sequence[int]) -> None:
+def _select(linear: nn.Linear, dim: int, keep: Sequence[int]) -> None:
     """Leave these rows (dim 0, of the bias too) or columns (dim 1) of a matrix."""
-    index = torch.tensor(kept, dtype=torch.long, device=linear.weight.device)
+    index = torch.tensor(keep, dtype=torch.long, device=linear.weight.device)
     names = ["weight", "bias"] if dim == 0 and linear.bias is not None else ["weight"]
     for name in names:
         old = getattr(linear, name)

@@ -124,8 +124,8 @@ def save_modules(
     write_json(folder / "1_Pooling" / "config.json", width | old)
     reading = {"max_seq_length": pooling.max_length, "do_lower_case": False}
     write_json(folder / "sentence_bert_config.json", reading)
-    if found := _json(fetch(settings) / SETTINGS):
-        write_json(folder / SETTINGS, found)
+    if more := _json(fetch(settings) / SETTINGS):
+        write_json(folder / SETTINGS, more)
 
 
 def _mode(checkpoint: str | Path, config: dict[str, Any]) -> str:

@@ -124,15 +124,15 @@ def _table_3(scale: Scale) -> list[Row]:
 
 
 def _table_4(scale: Scale) -> list[Row]:
-    found = arm_scores(scale, *ABLATION.values(), "distilled", parts=True)
+    scored = arm_scores(scale, *ABLATION.values(), "distilled", parts=True)
     rule = _setting(scale) | {"null": 0, "command": _first("study", scale)}
-    scores, where = found or (pd.DataFrame(columns=["arm"]), "")
-    if found and (tasks := scores["task"].nunique()) < len(scale.tasks):
+    scores, where = scored or (pd.DataFrame(columns=["arm"]), "")
+    if scored and (tasks := scores["task"].nunique()) < len(scale.tasks):
         few = f"{tasks} of {len(scale.tasks)} tasks"
         rule |= {"same": False, "difference": f"{rule['difference']}; {few}"}
     rows = []
     for row in compare_ablation(scores).itertuples():
-        value = Measurement(row.measured, where, row.low, row.high) if found else None
+        value = Measurement(row.measured, where, row.low, row.high) if scored else None
         rows.append(verdict_row("Table 4", row.what, "points", row.published, value, **rule))
     return rows
 
