@@ -40,52 +40,37 @@ def load(name: str | Task, source: str | Path) -> Mapping[str, Any]:
     task = get_task(name)
     if task.data is not None:
         return task.data
-    splits = ("train", *task.validation)
-    folder = local_path(source)
-    official = official_folder(folder, task) if folder else None
+    splits, label = ("train", *task.validation), "label"
+    parent = local_path(source)
+    official = official_folder(parent, task) if parent else None
     if official:
-        data = load_official(official, task)
-        _check_parts(data, splits, (*task.columns, "label"), str(official))
+        data, where = load_official(official, task), str(official)
     else:
-        hub = (task.hub,) if task.hub else (str(source), task.name)
+        data, where = _load_splits(task, source, parent, splits), f"{source}, {task.name}"
         label = "answers" if task.on_spans else "label"
-        data = load_splits(source, task.name, splits, (*task.columns, label), hub)
-        if task.on_spans:
-            data = data.rename_column(label, "label")
+    _check_parts(data, splits, (*task.columns, label), where)
+    if label != "label":
+        data = data.rename_column(label, "label")
     for split in data:
         if split in (*splits, *task.test):
             _check_examples(task, data[split], f"{source}, {task.name}, {split}")
     return data
 
 
-def load_splits(
-    source: str | Path,
-    name: str,
-    splits: Sequence[str],
-    columns: Sequence[str],
-    hub: tuple[str, ...],
-) -> Any:
-    """Load a `DatasetDict` from ``<source>/<name>/<split>.parquet``, or from the Hub.
+def _load_splits(task: Task, source: str | Path, parent: Path | None, splits: Sequence[str]) -> Any:
+    """Load a `DatasetDict` from Parquet files in a task's folder below `parent`, or from the Hub.
 
-    Args:
-        splits: required; others are loaded if they are there.
-        columns: required in each of `splits`.
-        hub: arguments of ``datasets.load_dataset``. If the first is not `source`, the data set has
-            its own place on the Hub, and may be missing in the folder.
+    A task that has its own place on the Hub may be missing below `parent`.
     """
     import datasets
 
-    parent = local_path(source)
-    folder = parent / name if parent else None
-    if folder and (folder.is_dir() or hub[0] == str(source)):
-        files = split_files(folder)[0] if folder.is_dir() else {}
-        data = datasets.DatasetDict({split: _read(paths) for split, paths in files.items()})
-        if missing := [split for split in splits if split not in data]:
-            raise FileNotFoundError(f"{folder} has no {missing[0]}.parquet")
-    else:
-        data = datasets.load_dataset(*hub)
-    _check_parts(data, splits, columns, f"{source}, {name}")
-    return data
+    folder = parent / task.name if parent else None
+    if not folder or (task.hub and not folder.is_dir()):
+        return datasets.load_dataset(*((task.hub,) if task.hub else (str(source), task.name)))
+    files = split_files(folder)[0] if folder.is_dir() else {}
+    if missing := [split for split in splits if split not in files]:
+        raise FileNotFoundError(f"{folder} has no {missing[0]}.parquet")
+    return datasets.DatasetDict({split: _read(paths) for split, paths in files.items()})
 
 
 def _read(paths: Sequence[Path]) -> Any:
