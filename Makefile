@@ -8,7 +8,7 @@ LAB_AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 # As distilkit/__init__.py sets it, for kernels and tests that load torch before distilkit
 export GOMP_SPINCOUNT ?= 300
 
-.PHONY: figures report study test quick check soak lab bench-panels clean
+.PHONY: figures report study test quick check soak lab bench-panels gpu-check clean
 .DEFAULT_GOAL := figures
 
 figures: $(VENV)/ready          ## the notebook sequence, headless -> figures/tiny/
@@ -42,6 +42,9 @@ lab: $(VENV)/ready              ## JupyterLab on the notebooks
 
 bench-panels: $(VENV)/tested    ## from key press to picture, in a browser
 	$(BIN)/python tests/measurements/bench_panels.py
+
+gpu-check: $(VENV)/ready       ## what a GPU makes of it, at most 9 minutes -> gpu_check.json
+	$(BIN)/python tests/measurements/gpu_check.py
 
 soak: $(VENV)/tested            ## the long form: 30 kills, the sequence 20 times and from the cache
 	$(BIN)/python -m pytest --soak tests/e2e/test_soak.py tests/e2e/test_hub_scales.py
