@@ -8,7 +8,7 @@ With --toy everything is small, so that it runs on a CPU in a minute; its number
 Measured: a distillation step of BERT-base's shape (`bench step`), at blocks of 512 tokens; the same
 with `torch.compile`; a teacher's logits of texts; the fine-tuning of a student on them, with the
 host's waits for the device in each step; and the training loop's own step, as `distil` runs it.
-MFU is FLOPs a second over the peak that the maker states for the chip in bfloat16, without sparsity.
+MFU is FLOPs a second over the peak that the maker states for bfloat16 without sparsity.
 """
 
 from __future__ import annotations
