@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import nbconvert
 import pytest
-from lab_server import jupyterlab, open_and_run, write_notebook
+from lab_server import jupyterlab, open_and_run, voila, write_notebook
 from PIL import Image
 from scipy.special import softmax
 
@@ -233,6 +233,19 @@ def test_exported_page_needs_neither_kernel_nor_network(notebook_01, page, alone
     assert view.said()[0] < 1.7
     view.agrees_at(view.said()[0])
     assert problems == []
+
+
+def test_voila_shows_the_panels(browser, tmp_path):
+    """A page of a notebook without its code, drawn as the cells finish."""
+    with voila(tmp_path, "01_temperature.ipynb") as address:
+        page = browser.new_page()
+        page.goto(address, timeout=90_000, wait_until="commit")
+        page.wait_for_function(
+            "document.querySelectorAll('.dk-panel svg').length === 2", timeout=90_000
+        )
+        assert page.locator("text=softmax").count() > 3  # the text is there too
+        page.screenshot(path=tmp_path / "voila.png", full_page=True)
+        page.close()
 
 
 LIVE = """
