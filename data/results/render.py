@@ -38,6 +38,10 @@ RANDOM_ARMS = ["random_init", "scratch"]
 TINY_WITHIN, MINILM_WITHIN = 3, 4  # points that the smallest model may lose
 
 
+TORCH, INT8 = "torch fp32", "onnx int8"
+EMBEDDINGS = "compress_embeddings"
+
+
 @cache
 def table(name: str) -> pd.DataFrame:
     return pd.read_csv(FOLDER / f"{name}.csv")
@@ -302,6 +306,67 @@ def int8_answers(name: str) -> float:
     return 100 * (1 - table(name)[table(name).engine == "onnx int8"].same_answer.min())
 
 
+# ---- compressed models
+
+
+def by_seed(name: str, engine: str) -> pd.DataFrame:
+    """Rows of one engine with scores in points, and how far they are from the teacher's."""
+    rows = table(name)
+    rows = rows[rows.engine == engine].assign(score=100 * rows.score)
+    reference = table(name)
+    reference = reference[(reference.arm == "teacher") & (reference.engine == TORCH)]
+    teacher = 100 * reference.set_index("seed").score
+    return rows.assign(against=rows.score - rows.seed.map(teacher))
+
+
+def compressed_table(name: str) -> str:
+    """Scores of the teacher and of each student, and how often they answer as the teacher does."""
+    in_torch, in_int8 = by_seed(name, TORCH), by_seed(name, INT8)
+    rows = []
+    for arm in in_torch.arm.unique():
+        own, small = in_torch[in_torch.arm == arm], in_int8[in_int8.arm == arm]
+        against = "" if arm == "teacher" else signed(own.against.mean())
+        cells = [spread(own.score), against, f"{100 * own.agreement.mean():.1f}"]
+        rows.append([arm, *cells, spread(small.score)])
+    header = ["trained on", "score (range over seeds)", "against the teacher"]
+    return markdown([*header, "same answer as the teacher, %", "score in int8"], rows)
+
+
+def cost_table(name: str) -> str:
+    """Size and latency of teacher and student in each engine; medians over seeds and students."""
+    costs = table(name).groupby(["model", "engine"], sort=False)
+    costs = costs[["size_mb", "latency_ms_p50", "faster", "length"]].median()
+    rows = [
+        [model, engine, megabytes(c.size_mb), f"{c.latency_ms_p50:.1f} ms", f"{c.faster:.1f}"]
+        for (model, engine), c in costs.iterrows()
+    ]
+    length = f"latency at {costs.length.iloc[0]:.0f} tokens, 1 thread"
+    return markdown(["model", "engine", "size", length, "speed-up"], rows)
+
+
+def embedding_table() -> str:
+    """Spearman of teacher and students, and the share of the teacher's nearest neighbours."""
+    labels = {"teacher": "teacher, 6 layers", "student": "3 layers, distilled"}
+    labels |= {"as cut": "the same 3 layers as cut", "random": "3 layers, random, distilled"}
+    rows = []
+    for (model, engine), own in table(EMBEDDINGS).groupby(["model", "engine"], sort=False):
+        retained = "" if model == "teacher" else spread(100 * own.retained, " %")
+        neighbours = f"{100 * own.agreement.mean():.1f}"
+        cost = own[["size_mb", "latency_ms_p50"]].median()
+        costs = [megabytes(cost.size_mb), f"{cost.latency_ms_p50:.1f} ms"]
+        scores = [spread(100 * own.score), retained, neighbours]
+        rows.append(
+            [labels[model], engine, *scores, *(costs if own.size_mb.notna().all() else "  ")]
+        )
+    header = ["model", "engine", "Spearman (range over seeds)", "share of the teacher's"]
+    return markdown([*header, "same neighbours, %", "size", "latency"], rows)
+
+
+def embedding_share() -> str:
+    rows = table(EMBEDDINGS)
+    return spread(100 * rows[(rows.model == "student") & (rows.engine == TORCH)].retained, " %")
+
+
 # ---- the README's table
 
 
@@ -379,6 +444,9 @@ def ablation_answer() -> str:
 
 
 BLOCKS: dict[str, Callable[[], str]] = {
+    "embeddings": embedding_table,
+    "compress-sst2": lambda: compressed_table("compress_sst2"),
+    "compress-sst2-costs": lambda: cost_table("compress_sst2"),
     "summary": summary_table,
     "study-scores": lambda: arm_table("study"),
     "few-labels-scores": lambda: arm_table("few_labels"),
