@@ -5,8 +5,9 @@ BIN    := $(VENV)/bin
 # Jupyter refuses to run as root unless told; in a container there is nobody else.
 LAB_AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-# As distilkit/__init__.py sets it, for kernels and tests that load torch before distilkit
+# As distilkit/__init__.py sets them, for kernels and tests that load torch before distilkit
 export GOMP_SPINCOUNT ?= 300
+export ORT_DISABLE_TELEMETRY ?= 1
 
 .PHONY: figures report study test quick check soak lab bench-panels gpu-check clean
 .DEFAULT_GOAL := figures

@@ -17,6 +17,7 @@ SHARED = ROOT.parent / "shared"  # real GLUE tasks for measuring; not part of th
 
 # jsonschema, for nbformat: parses a grammar for seconds at import, for a check that it goes without
 sys.modules.setdefault("rfc3987_syntax", None)
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks the internet
 # toy models gain nothing from more threads, and processes that spin for a core lose a lot
 os.environ["OMP_NUM_THREADS"] = "1"

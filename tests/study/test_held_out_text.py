@@ -79,7 +79,8 @@ def test_a_training_without_a_teacher_is_watched_by_one(held_out, home):
 
 
 def test_the_figure_has_a_line_for_each_run_in_each_panel():
-    rows = pd.DataFrame({"step": [0, 50, 100], **dict.fromkeys(HELD_OUT_SCORES, [0.1, 0.2, 0.3])})
+    rows = pd.DataFrame({name: [0.1, 0.2, 0.3] for name in HELD_OUT_SCORES})
+    rows["step"] = [0, 50, 100]
     curves = {(s, t): rows for s in ("copied", "random") for t in ("triple loss", "MLM only")}
     figure = plot_starts(curves, unigram_loss=0.25)
     lines = [len(axes.get_lines()) for axes in figure.axes]
