@@ -24,9 +24,7 @@ from distilkit.run import Run, as_json, fingerprint, open_run, teacher_entry
 from distilkit.training_loop import sum_over_processes, train
 
 # (student, teacher, batch, counts) -> named terms, weighted, each divided by the step's counts
-ExtraLoss = Callable[
-    [PreTrainedModel, PreTrainedModel | None, dict[str, Any], dict[str, int]], dict[str, Tensor]
-]
+ExtraLoss = Callable[[PreTrainedModel, PreTrainedModel | None, dict, dict], dict[str, Tensor]]
 Watch = Callable[[PreTrainedModel], dict[str, float]]
 
 
@@ -38,22 +36,12 @@ def distil(
     *,
     name: str,
     loss_config: LossConfig | None = None,
-    validation: MaskedBlocks | None = None,
-    extra_loss: ExtraLoss | None = None,
-    watch: Watch | None = None,
+    **more: Any,
 ) -> Run:
     """Train a copy of `student` by the triple loss against `teacher`; see :func:`pretrain`."""
-    return pretrain(
-        student,
-        blocks,
-        training,
-        name=name,
-        loss_config=loss_config or LossConfig(),
-        teacher=teacher,
-        validation=validation,
-        extra_loss=extra_loss,
-        watch=watch,
-    )
+    loss_config = loss_config or LossConfig()
+    more |= {"name": name, "loss_config": loss_config, "teacher": teacher}
+    return pretrain(student, blocks, training, **more)
 
 
 def pretrain(
@@ -84,7 +72,7 @@ def pretrain(
             mode and device.
         validation: held-out text; its losses are logged under masks that never change.
         extra_loss: further terms, added to the loss as they are.
-        watch: measured at each validation and logged with it, in place of values of the same name.
+        watch: measured and logged at each validation.
 
     Raises:
         ValueError: the loss needs a teacher and there is none, or models and text do not fit.
@@ -114,8 +102,8 @@ def pretrain(
         if validation is not None:
 
             def validate(trained: nn.Module) -> dict[str, float]:
-                values = _mean_losses(trained, validation, loss, training.micro_batch_size)
-                return values | (watch(trained) if watch else {})
+                found = _mean_losses(trained, validation, loss, training.micro_batch_size)
+                return found | watch(trained) if watch else found
 
         borrowed_models = () if teacher is None else (teacher,)
         with eval_mode(*borrowed_models, device=processes().device):
@@ -219,9 +207,8 @@ def losses_on(
 ) -> dict[str, float]:
     """Return the terms of the loss on held-out blocks, each the mean over all its tokens.
 
-    The masks are those of epoch 0, so that steps and students compare. Measured on the
-    accelerator, if there is one; the models return to their devices. Several processes, which call
-    this together, share the blocks.
+    The masks are those of epoch 0, so that steps and students compare. The models return to their
+    devices. Several processes, which call this together, share the blocks.
 
     Raises:
         ValueError: the loss needs a teacher and there is none, or they do not fit.

@@ -39,7 +39,6 @@ TINY_WITHIN, MINILM_WITHIN = 3, 4  # points that the smallest model may lose
 
 
 TORCH, INT8 = "torch fp32", "onnx int8"
-EMBEDDINGS = "compress_embeddings"
 
 
 @cache
@@ -344,29 +343,6 @@ def cost_table(name: str) -> str:
     return markdown(["model", "engine", "size", length, "speed-up"], rows)
 
 
-def embedding_table() -> str:
-    """Spearman of teacher and students, and the share of the teacher's nearest neighbours."""
-    labels = {"teacher": "teacher, 6 layers", "student": "3 layers, distilled"}
-    labels |= {"as cut": "the same 3 layers as cut", "random": "3 layers, random, distilled"}
-    rows = []
-    for (model, engine), own in table(EMBEDDINGS).groupby(["model", "engine"], sort=False):
-        retained = "" if model == "teacher" else spread(100 * own.retained, " %")
-        neighbours = f"{100 * own.agreement.mean():.1f}"
-        cost = own[["size_mb", "latency_ms_p50"]].median()
-        costs = [megabytes(cost.size_mb), f"{cost.latency_ms_p50:.1f} ms"]
-        scores = [spread(100 * own.score), retained, neighbours]
-        rows.append(
-            [labels[model], engine, *scores, *(costs if own.size_mb.notna().all() else "  ")]
-        )
-    header = ["model", "engine", "Spearman (range over seeds)", "share of the teacher's"]
-    return markdown([*header, "same neighbours, %", "size", "latency"], rows)
-
-
-def embedding_share() -> str:
-    rows = table(EMBEDDINGS)
-    return spread(100 * rows[(rows.model == "student") & (rows.engine == TORCH)].retained, " %")
-
-
 # ---- the README's table
 
 
@@ -449,7 +425,6 @@ def ablation_answer() -> str:
 
 
 BLOCKS: dict[str, Callable[[], str]] = {
-    "embeddings": embedding_table,
     "compress-sst2": lambda: compressed_table("compress_sst2"),
     "compress-sst2-costs": lambda: cost_table("compress_sst2"),
     "summary": summary_table,
