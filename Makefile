@@ -9,6 +9,9 @@ LAB_AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 export GOMP_SPINCOUNT ?= 300
 export ORT_DISABLE_TELEMETRY ?= 1
 
+# One worker more than cores: browsers, kernels and other processes are waited for
+WORKERS = $(shell $(BIN)/python -c "import os; print(1 + os.cpu_count())")
+
 .PHONY: figures report study test quick check soak lab bench-panels gpu-check clean
 .DEFAULT_GOAL := figures
 
@@ -27,7 +30,7 @@ data/cache/tiny-7200: | $(VENV)/ready
 	$(BIN)/python data/tiny/make/world.py --examples 7200 --out $@
 
 test: $(VENV)/tested check      ## everything CI runs
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations 12
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 12
 
 quick: $(VENV)/tested           ## the unit tests: about 3 minutes, in the middle of a change
 	$(BIN)/python -m pytest -q -n auto --dist worksteal --ignore tests/e2e \
