@@ -5,10 +5,14 @@ BIN    := $(VENV)/bin
 # Jupyter refuses to run as root unless told; in a container there is nobody else.
 LAB_AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-# As distilkit/__init__.py sets it, for kernels and tests that load torch before distilkit
+# As distilkit/__init__.py sets them, for kernels and tests that load torch before distilkit
 export GOMP_SPINCOUNT ?= 300
+export ORT_DISABLE_TELEMETRY ?= 1
 
-.PHONY: figures report study test quick check soak lab bench-panels clean
+# One worker more than cores: browsers, kernels and other processes are waited for
+WORKERS = $(shell $(BIN)/python -c "import os; print(1 + os.cpu_count())")
+
+.PHONY: figures report study test quick check soak lab bench-panels gpu-check clean
 .DEFAULT_GOAL := figures
 
 figures: $(VENV)/ready          ## the notebook sequence, headless -> figures/tiny/
@@ -26,7 +30,7 @@ data/cache/tiny-7200: | $(VENV)/ready
 	$(BIN)/python data/tiny/make/world.py --examples 7200 --out $@
 
 test: $(VENV)/tested check      ## everything CI runs
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations 12
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 12
 
 quick: $(VENV)/tested           ## the unit tests: about 3 minutes, in the middle of a change
 	$(BIN)/python -m pytest -q -n auto --dist worksteal --ignore tests/e2e \
@@ -42,6 +46,9 @@ lab: $(VENV)/ready              ## JupyterLab on the notebooks
 
 bench-panels: $(VENV)/tested    ## from key press to picture, in a browser
 	$(BIN)/python tests/measurements/bench_panels.py
+
+gpu-check: $(VENV)/ready       ## what a GPU makes of it, at most 9 minutes -> gpu_check.json
+	$(BIN)/python tests/measurements/gpu_check.py
 
 soak: $(VENV)/tested            ## the long form: 30 kills, the sequence 20 times and from the cache
 	$(BIN)/python -m pytest --soak tests/e2e/test_soak.py tests/e2e/test_hub_scales.py

@@ -18,6 +18,10 @@ else:
     if "OMP_WAIT_POLICY" not in _os.environ:
         _os.environ.setdefault("GOMP_SPINCOUNT", "300")
 
+# ONNX Runtime (from 1.29) sends usage data to its maker unless told before it is loaded. Whoever
+# wants that sets the variable to 0.
+_os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 # Importing torch, transformers or matplotlib takes seconds: a name is imported on first use.
 _NAMES = {  # module -> its public names
     "config": "MLM_ONLY FinetuneLossConfig LossConfig Scale TrainingConfig home scale",

@@ -255,7 +255,7 @@ SCALES = {
             seed=1,
             precision="fp32",
             log_interval=5,
-            eval_interval=100,
+            eval_interval=50,
             checkpoint_interval=100,
         ),
         finetuning=replace(  # many small steps: comparing two sentences is learnt late

@@ -25,6 +25,7 @@ from distilkit.training_loop import sum_over_processes, train
 ExtraLoss = Callable[
     [PreTrainedModel, PreTrainedModel | None, dict[str, Any], dict[str, int]], dict[str, Tensor]
 ]
+Watch = Callable[[PreTrainedModel], dict[str, float]]
 
 
 def distil(
@@ -37,6 +38,7 @@ def distil(
     loss_config: LossConfig | None = None,
     validation: MaskedBlocks | None = None,
     extra_loss: ExtraLoss | None = None,
+    watch: Watch | None = None,
 ) -> Run:
     """Train a copy of `student` by the triple loss against `teacher`; see :func:`pretrain`."""
     return pretrain(
@@ -48,6 +50,7 @@ def distil(
         teacher=teacher,
         validation=validation,
         extra_loss=extra_loss,
+        watch=watch,
     )
 
 
@@ -61,6 +64,7 @@ def pretrain(
     teacher: PreTrainedModel | None = None,
     validation: MaskedBlocks | None = None,
     extra_loss: ExtraLoss | None = None,
+    watch: Watch | None = None,
 ) -> Run:
     """Train a copy of a masked-language model, by MLM only or by any loss configuration.
 
@@ -76,6 +80,7 @@ def pretrain(
             own mode and device.
         validation: held-out text; its losses are logged under masks that never change.
         extra_loss: further terms, added to the loss without a weight.
+        watch: measured and logged at each validation.
 
     Raises:
         ValueError: the loss needs a teacher and there is none, or models and text do not fit.
@@ -105,7 +110,8 @@ def pretrain(
         if validation is not None:
 
             def validate(trained: nn.Module) -> dict[str, float]:
-                return _mean_losses(trained, validation, loss, training.micro_batch_size)
+                found = _mean_losses(trained, validation, loss, training.micro_batch_size)
+                return found | watch(trained) if watch else found
 
         borrowed_models = () if teacher is None else (teacher,)
         with eval_mode(*borrowed_models, device=processes().device):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,9 @@ from transformers import BertTokenizerFast
 
 SHARED = ROOT.parent / "shared"  # real GLUE tasks for measuring; not part of the project
 
+# jsonschema, for nbformat: parses a grammar for seconds at import, for a check that it goes without
+sys.modules.setdefault("rfc3987_syntax", None)
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks the internet
 # toy models gain nothing from more threads, and processes that spin for a core lose a lot
 os.environ["OMP_NUM_THREADS"] = "1"

@@ -142,6 +142,7 @@ DAMAGE = (truncate, flip, flip_last, empty, zero, Path.unlink)
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("damage", DAMAGE, ids=lambda d: d.__name__)
+@pytest.mark.slow
 def test_a_damaged_file_is_named_and_the_checkpoint_before_is_used(tmp_path, damage, name):
     write(tmp_path, 1, 2)
     broken = tmp_path / "step-00000002"

@@ -93,6 +93,7 @@ def test_all_layers_kept_give_the_teachers_logits(name, head):
 
 @pytest.mark.parametrize("head", [*HEADS, ENCODER])
 @of_each
+@pytest.mark.slow
 def test_a_student_of_fewer_layers_is_a_plain_checkpoint(name, head, tmp_path):
     teacher = model_of(name, head)
     student = student_from_teacher(teacher, (0, 2))
@@ -106,6 +107,7 @@ def test_a_student_of_fewer_layers_is_a_plain_checkpoint(name, head, tmp_path):
 
 
 @of_each
+@pytest.mark.slow
 def test_layers_are_the_teachers_in_its_order(name):
     """The reference: the teacher with the other layers cut out of its list."""
     teacher = model_of(name)
@@ -116,6 +118,7 @@ def test_layers_are_the_teachers_in_its_order(name):
 
 
 @of_each
+@pytest.mark.slow
 def test_three_steps_of_distillation_lower_the_loss(name, home, tokenizer):
     teacher, blocks = model_of(name), ragged(tokenizer, length=16)
     student = student_from_teacher(teacher)
@@ -133,6 +136,7 @@ def test_three_steps_of_distillation_lower_the_loss(name, home, tokenizer):
 
 @pytest.mark.parametrize("task", [TEXTS, WORDS], ids=["texts", "words"])
 @of_each
+@pytest.mark.slow
 def test_three_steps_towards_a_classifier_lower_the_loss(name, task):
     head = "ForTokenClassification" if task.on_words else "ForSequenceClassification"
     teacher = model_of(name, head)
@@ -228,6 +232,7 @@ def test_what_is_not_in_the_table_is_refused_with_the_list(name):
 
 
 @pytest.mark.parametrize("name", ["albert", *MODELS])
+@pytest.mark.slow
 def test_an_encoder_without_a_pooler_can_be_fine_tuned(name, tmp_path):
     if name == "albert":
         shape = SHAPE | {"embedding_size": 16}

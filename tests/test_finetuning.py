@@ -196,6 +196,7 @@ def test_a_labelled_test_set_is_scored(home, tokenizer):
 # --- with a teacher -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_student_learns_from_soft_targets_alone(home, tokenizer):
     """The labels are noise with weight 0; the teacher knows that w0 means 0 and w1 means 1."""
     data = data_of()
@@ -656,6 +657,7 @@ def test_words_that_were_cut_off_count_as_outside(tmp_path, tokenizer, quiet):
 
 
 @pytest.mark.parametrize("transfer_only", [False, True])
+@pytest.mark.slow
 def test_unlabelled_texts_teach_through_the_teacher(home, tokenizer, transfer_only):
     """A few labels, all of them wrong; the soft targets of more texts outweigh them."""
     one = tokenizer.convert_tokens_to_ids("w1")

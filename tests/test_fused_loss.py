@@ -166,6 +166,7 @@ def compare(student, teacher, batch, loss_config, loss_tolerance, gradient_toler
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.slow
 def test_float32_loss_and_all_gradients(pair, name):
     seed = list(OBJECTIVES).index(name)  # a fresh ragged batch each
     # the KL of two random models is next to 0, and alone it has few digits to be equal in

@@ -55,12 +55,14 @@ def cells() -> Iterator[str]:
                 yield re.sub(r"^( *)%.*", r"\1pass", "".join(cell["source"]), flags=re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_what_the_package_and_the_notebooks_import_is_declared():
     sources = [*(path.read_text() for path in python_files("distilkit")), *cells()]
     declared = {canonicalize_name(requirement.name) for requirement in DECLARED}
     assert distributions(sources, {"distilkit"}) - declared == set()
 
 
+@pytest.mark.slow
 def test_what_the_tests_and_the_makers_of_the_data_import_is_pinned():
     files = python_files("tests") + python_files("data")
     own = {"distilkit", "conftest"} | {path.stem for path in files}

@@ -65,6 +65,7 @@ def test_a_student_of_any_depth_map_and_width(data, depth, heads, seed):
 
 
 @given(depth=st.integers(1, 200))
+@pytest.mark.slow
 def test_the_default_map_is_half_the_layers_from_the_first_to_the_last(depth):
     layers = default_layers(depth)
     assert len(layers) == max(1, depth // 2)

@@ -445,6 +445,7 @@ def test_dropout_in_the_student_and_none_in_the_teacher(home, tokenizer):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.slow
 def test_the_callers_random_numbers_stay_as_they_were(home, workers):
     model, data = net(), Points()
     torch.manual_seed(3)
@@ -455,6 +456,7 @@ def test_the_callers_random_numbers_stay_as_they_were(home, workers):
     assert random.getstate() == before[2]
 
 
+@pytest.mark.slow
 def test_the_callers_random_numbers_do_not_matter(home):
     ends = []
     for i in range(2):
@@ -524,6 +526,7 @@ def test_a_killed_run_ends_like_one_that_was_not(home, kind, accumulation, worke
 
 @pytest.mark.parametrize("reseeded", [True, False])
 @pytest.mark.parametrize("at", [6, 10, 11])
+@pytest.mark.slow
 def test_exact_resume_comes_from_seeding_every_step(home, monkeypatch, reseeded, at):
     """The control: without the loop's torch.manual_seed the same test fails."""
     starts = [net(), net()]
@@ -554,6 +557,7 @@ def test_exact_resume_comes_from_seeding_every_step(home, monkeypatch, reseeded,
 
 
 @pytest.mark.parametrize("at", range(1, 13))
+@pytest.mark.slow
 def test_killed_at_every_step(home, monkeypatch, at):
     model = net()
     whole = fit(model, Points(), squared_error, TOY, name="whole")
@@ -567,6 +571,7 @@ def test_killed_at_every_step(home, monkeypatch, at):
     assert numbers(killed) == numbers(whole)
 
 
+@pytest.mark.slow
 def test_killed_again_and_again(home, monkeypatch):
     model = net()
     whole = fit(model, Points(), squared_error, TOY, name="whole")
@@ -650,6 +655,7 @@ def signalling(at: int, *numbers: int):
     ("number", "error", "status"),
     [(signal.SIGINT, KeyboardInterrupt, None), (signal.SIGTERM, SystemExit, 143)],
 )
+@pytest.mark.slow
 def test_a_signal_ends_the_step_saves_and_can_be_gone_on_from(home, number, error, status):
     data = Points(18)  # 3 steps an epoch, 3 micro-batches each
     model = net()
@@ -848,6 +854,7 @@ def test_many_samples_are_named_in_part(home):
 # --- precision ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_bf16_runs_on_cpu_and_one_process_can_switch(home, tokenizer):
     teacher = small_bert(2)
     blocks, losses = ragged_blocks(tokenizer, 12), {}

@@ -35,11 +35,11 @@ def mark(label, color: str, marker: str, **look) -> Line2D:
     return Line2D([], [], color=color, marker=marker, label=shorten(label, _LEGEND_PT), **look)
 
 
-def legend_above(figure: Figure, handles: list) -> None:
+def legend_above(figure: Figure, handles: list, **look) -> None:
     """Put a legend at the upper left, outside the axes, in as many columns as fit."""
     widest = max(text_width_pt(handle.get_label()) for handle in handles)
     columns = max(1, min(len(handles), int((style.FULL_IN - 0.2) * 72 // (widest + 30))))
-    figure.legend(handles=handles, loc="outside upper left", ncols=columns)
+    figure.legend(handles=handles, loc="outside upper left", ncols=columns, **look)
 
 
 def note_below(figure: Figure, text: str) -> None:

@@ -1,5 +1,7 @@
 """The terms of the loss over training."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -51,6 +53,49 @@ def plot_losses(metrics: pd.DataFrame, validation: pd.DataFrame | None = None) -
         handles, labels = axes.get_legend_handles_labels()
         by_label.update(zip(labels, handles, strict=True))
     figure.legend(by_label.values(), by_label.keys(), loc="outside upper left", ncols=len(by_label))
+    return style.freeze_layout(figure)
+
+
+HELD_OUT_SCORES = {
+    "soft_target": "T²·KL to the teacher",
+    "mlm": "MLM loss",
+    "masked_accuracy": "masked words found, %",
+}
+
+_LOSS_LOOKS = ((style.BLUE, "o"), (style.ORANGE, "s"), (style.GREEN, "D"))
+_START_LINES = ("-", (0, (4, 2)), ":")
+
+
+@style.figure_style()
+def plot_starts(curves: Mapping[tuple[str, str], pd.DataFrame]) -> Figure:
+    """Plot scores on held-out text over training, a panel each, 6.9 in wide.
+
+    Args:
+        curves: (what the student starts from, what trains it) -> rows of a run's validation, with
+            columns `step` and :data:`HELD_OUT_SCORES`. Starts differ in their line, losses in
+            colour and marker.
+    """
+    starts, losses = (list(dict.fromkeys(names)) for names in zip(*curves, strict=True))
+    looks = {loss: _LOSS_LOOKS[i] for i, loss in enumerate(losses)}
+    lines = {start: _START_LINES[i] for i, start in enumerate(starts)}
+    figure = style.new_figure(style.FULL_IN, 2.5)
+    panels = figure.subplots(1, len(HELD_OUT_SCORES))
+    for axes, (score, title) in zip(panels, HELD_OUT_SCORES.items(), strict=True):
+        for (start, loss), rows in curves.items():
+            check_table(f"curves[{start!r}, {loss!r}]", rows, ["step", *HELD_OUT_SCORES])
+            colour, marker = looks[loss]
+            values = rows[score] * (100 if score == "masked_accuracy" else 1)
+            axes.plot(rows["step"], values, marker, color=colour, ls=lines[start], markersize=3.5)
+        axes.set_title(title, fontsize=style.TEXT_PT)
+        axes.set_xlabel("optimizer step")
+        axes.locator_params(axis="x", nbins=5, integer=True)
+        axes.set_ylim(bottom=0 if score != "mlm" else None)
+        parts.value_grid(axes)
+    marks = [
+        parts.mark(f"{start}, {loss}", looks[loss][0], looks[loss][1], linestyle=lines[start])
+        for start, loss in curves
+    ]
+    parts.legend_above(figure, marks, handlelength=3.6)
     return style.freeze_layout(figure)
 
 

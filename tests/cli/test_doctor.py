@@ -41,6 +41,7 @@ def test_the_tiny_scale_is_in_good_health(home, capsys):
     assert "steps at" in out
 
 
+@pytest.mark.slow
 def test_a_teacher_that_knows_nothing(home, tmp_path, tokenizer):
     small_bert(4).save_pretrained(tmp_path / "t")
     tokenizer.save_pretrained(tmp_path / "t")
@@ -92,6 +93,7 @@ def test_a_micro_batch_that_was_tried_and_does_not_fit(home, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["blind", "swapped", "good"])
+@pytest.mark.slow
 def test_a_classifier_that_is_to_teach(home, tmp_path, tokenizer, kind, capsys):
     """Its labels in the task's order, and better than the commonest answer."""
     random = np.random.default_rng(0)

@@ -33,6 +33,7 @@ def run(name: str) -> Run:
     return Run(home_folder() / "runs" / name)
 
 
+@pytest.mark.slow
 def test_labels_then_a_teacher_then_the_teacher_alone(own, home, capsys):
     labelled = (*own, "--label-column", "team")
     assert main(["finetune", "bert", *labelled, *SHORT, "--name", "teacher"]) == 0
@@ -54,6 +55,7 @@ def test_labels_then_a_teacher_then_the_teacher_alone(own, home, capsys):
     assert all(row["task"] == 0 and row["soft_target"] > 0 for row in terms)
 
 
+@pytest.mark.slow
 def test_the_labels_take_the_teachers_order(own, home):
     labelled = (*own, "--label-column", "team", *SHORT)
     assert main(["finetune", "bert", *labelled, "--name", "teacher"]) == 0
@@ -68,6 +70,7 @@ def test_the_labels_take_the_teachers_order(own, home):
     assert config["id2label"] == {"0": "shipping", "1": "billing"}
 
 
+@pytest.mark.slow
 def test_doctor_measures_data_model_and_teacher(own, capsys):
     labelled = (*own, "--label-column", "team")
     assert main(["finetune", "bert", *labelled, *SHORT, "--name", "teacher"]) == 0
@@ -79,6 +82,7 @@ def test_doctor_measures_data_model_and_teacher(own, capsys):
     assert {"data", "model", "texts", "teacher", "time"} <= checks
 
 
+@pytest.mark.slow
 def test_doctor_names_what_does_not_fit(own, home, tokenizer, capsys):
     labelled = (*own, "--label-column", "team")
     small_bert(vocab_size=100).save_pretrained(home / "small")

@@ -235,6 +235,7 @@ def test_a_finished_run_is_read_again(small):
     pd.testing.assert_frame_equal(first[columns], again[columns])
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_refused_and_nothing_written_over(home, tokenizer, texts):
     task, teacher = fine_tuned(home, tokenizer, texts, "classes")
     with pytest.raises(ValueError, match="student_layers = 9"):

@@ -122,6 +122,7 @@ def test_the_card(small):
 
 
 @pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.slow
 def test_training_brings_the_student_to_its_teacher(home, tmp_path, tokenizer, texts, normalize):
     folder = save_sentence_encoder(tmp_path, tokenizer, mode="max", normalize=normalize)
     teacher, tokenizer, pooling = load_sentence_encoder(folder)
@@ -154,6 +155,7 @@ class Killed(BaseException):
     pass
 
 
+@pytest.mark.slow
 def test_a_killed_training_ends_the_same(home, folder, texts, monkeypatch):
     teacher, tokenizer, pooling = load_sentence_encoder(folder)
     student = student_from_teacher(teacher, (0, 3))
@@ -207,6 +209,7 @@ def test_stored_embeddings(home, folder, texts, monkeypatch):
     assert len(passes) == 1
 
 
+@pytest.mark.slow
 def test_layer_maps(folder, texts):
     assert candidate_maps(6) == [(0, 3, 5), (0, 2, 5)]
     assert candidate_maps(4, 4) == [(0, 1, 2, 3)]
@@ -245,6 +248,7 @@ def test_neighbours_are_scikit_learns():
     assert shared(nearest(a), nearest(a)) == 1
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_refused(home, folder, texts, pairs):
     def refused(match: str, given=texts, **options) -> None:
         with pytest.raises(ValueError, match=match):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -231,3 +232,20 @@ def test_modules_import_without_the_packages_for_onnx():
         "from distilkit.compress import engines, frontier, pareto"
     )
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
+
+
+SILENT = """
+import sys
+from distilkit.compress.onnx_export import onnx_session
+onnx_session(sys.argv[1])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where the data wait for sending, elsewhere")
+def test_no_usage_data_are_collected(exported, tmp_path):
+    """ONNX Runtime would keep what it sends in a database under the home folder."""
+    told = {k: v for k, v in os.environ.items() if k not in ("ORT_DISABLE_TELEMETRY", "CI")}
+    environment = {**told, "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    command = [sys.executable, "-c", SILENT, str(exported["bert"][1])]
+    subprocess.run(command, check=True, env=environment, cwd=ROOT)
+    assert list(tmp_path.rglob("*")) == []

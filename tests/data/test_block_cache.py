@@ -106,6 +106,7 @@ def test_a_killed_tokenization_goes_on_where_it_was(home, texts, tokenizer, monk
     assert np.array_equal(blocks, pack(texts, tokenizer, 24))
 
 
+@pytest.mark.slow
 def test_killed_after_any_word_of_what_is_done(home, texts, tokenizer, monkeypatch):
     """The last word too: a text that is all written must not be taken for an empty one."""
     write_json, expected = block_cache.write_json, pack(texts, tokenizer, 24)
@@ -186,6 +187,7 @@ def test_text_without_tokens_is_refused_and_leaves_nothing_finished(home, tokeni
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc says what is resident")
+@pytest.mark.slow
 def test_what_is_resident_does_not_grow_with_the_file(tmp_path, tokenizer):
     """48 MB of blocks are checked, counted and all masked; hardly any of them stay mapped."""
     blocks = np.random.default_rng(0).integers(5, 205, (192 * 1024, 128)).astype(np.uint16)

@@ -199,6 +199,7 @@ def test_how_many_documents_there_are_about(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["txt", "jsonl", "parquet"])
+@pytest.mark.slow
 def test_reading_does_not_hold_the_text_in_memory(tmp_path, kind):
     path, texts = tmp_path / f"a.{kind}", [f"{i} " * 100 for i in range(20_000)]  # 11 MB
     if kind == "parquet":
@@ -286,6 +287,7 @@ def test_what_is_not_utf_8_has_the_line_of_the_file(tmp_path, end, before):
 
 
 @pytest.mark.parametrize("kind", ["txt", "jsonl", "txt.gz", "parquet"])
+@pytest.mark.slow
 def test_a_long_line_takes_a_small_multiple_of_its_length(tmp_path, kind):
     size, path = 20_000_000, tmp_path / f"a.{kind}"
     line = "0123456 89" * (size // 10)

@@ -59,6 +59,7 @@ def teams(data, **options) -> Task:
 
 @pytest.mark.parametrize("gz", ["", ".gz"])
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet", "CSV"])
+@pytest.mark.slow
 def test_every_format_gives_the_same_task(tmp_path, suffix, gz):
     task = teams(write(tmp_path / f"tickets.{suffix}{gz}", rows()))
     same = teams(pd.DataFrame(rows()), name="tickets")
@@ -279,6 +280,7 @@ def test_the_split_is_stratified_and_follows_its_seed():
     assert teams(frame, seed=1).data["test"]["body"][:] != task.data["test"]["body"][:]
 
 
+@pytest.mark.slow
 def test_a_rare_class_stays_in_the_training_data():
     frame = pd.DataFrame(rows(200))
     frame.loc[5, "team"] = "once"
@@ -445,6 +447,7 @@ def test_unlabelled_texts_leave_out_what_is_held_out(tmp_path):
 # --- metrics ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_entity_f1_is_what_seqeval_counts():
     random = np.random.default_rng(0)
     labels = ("O", "B-a", "I-a", "B-b", "I-b")

@@ -31,6 +31,7 @@ from distilkit.student import student_from_teacher
 TINY = SCALES["tiny"]
 
 
+@pytest.mark.slow
 def test_the_tiny_scale_has_text_blocks_and_tasks(home):
     tokenizer = load_tokenizer(TINY.teacher)
     texts, held_out = (list(text.read()) for text in load_text(TINY))
@@ -112,6 +113,7 @@ def test_a_wrong_layer_is_refused_before_the_text_is_read(home, capsys, monkeypa
     assert "[9] not in the teacher" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_encoder_teaches_once_it_has_a_head(home, tokenizer, tmp_path, capsys):
     """Its own step with its own result; before it, distillation is refused."""
     encoder = str(tmp_path / "encoder")

@@ -101,6 +101,7 @@ def reference(kind: str, z: np.ndarray, y: np.ndarray, labels: np.ndarray) -> di
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.slow
 def test_the_sum_of_micro_batches_is_the_formula_of_the_whole(tokenizer, kind):
     student, teacher = model_of(kind, 0), model_of(kind, 3)
     data, task = data_of(kind), KINDS[kind]
@@ -149,6 +150,7 @@ def test_a_batch_without_any_label_gives_zero(tokenizer):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("pairs", [None, ((0, 0), (2, 1))])
+@pytest.mark.slow
 def test_the_cosine_term_is_over_all_real_tokens(tokenizer, kind, pairs):
     student, teacher = model_of(kind, 0), model_of(kind, 3)
     data, task = data_of(kind), KINDS[kind]

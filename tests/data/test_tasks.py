@@ -184,6 +184,7 @@ def whole(folder: Path, name: str, **replaced) -> Path:
 
 
 @pytest.mark.parametrize("name", FACTS)
+@pytest.mark.slow
 def test_a_folder_of_parquet_files(no_network, tmp_path, name):
     source = whole(tmp_path, name)
     for form in (source, str(source)):
@@ -226,6 +227,7 @@ def test_unlabelled_test_sets_are_loaded(no_network, tmp_path):
         ("mrpc", {"train": 3_668, "validation": 408, "test": 1_725}),
     ],
 )
+@pytest.mark.slow
 def test_real_glue_through_the_same_door(no_network, shared_glue, name, rows):
     data = load(name, shared_glue)
     assert {split: len(part) for split, part in data.items()} == rows
@@ -289,6 +291,7 @@ def test_missing_column(no_network, tmp_path, name):
     ],
 )
 @pytest.mark.parametrize("split", ["train", "validation"])
+@pytest.mark.slow
 def test_label_out_of_range(no_network, tmp_path, name, label, message, split):
     wrong = columns_of(name)
     wrong["label"][4] = label
@@ -391,6 +394,7 @@ def test_regression_has_real_labels(tokenizer):
 
 @pytest.mark.parametrize("batch_size", [1, 4, 7, 230, 500])
 @pytest.mark.parametrize("n", [1, 5, 230, 701])
+@pytest.mark.slow
 def test_order_is_a_permutation_of_its_own_for_each_epoch(tokenizer, n, batch_size):
     data = examples(tokenizer, n)
     orders = [data.order(epoch, batch_size).tolist() for epoch in range(3)]

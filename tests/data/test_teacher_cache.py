@@ -102,6 +102,7 @@ def test_a_batch_holds_the_teachers_last_hidden_states(home, teacher, blocks):
     ],
     ids=["paper", "masked", "soft targets", "cosine"],
 )
+@pytest.mark.slow
 def test_losses_and_gradients_are_the_live_ones(home, teacher, blocks, loss_config):
     """Equal but for float16; two micro-batches."""
     cache = cached_teacher(teacher, blocks, TOY)
@@ -123,6 +124,7 @@ def test_losses_and_gradients_are_the_live_ones(home, teacher, blocks, loss_conf
 
 
 @pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.slow
 def test_the_teacher_is_not_asked_again(home, teacher, blocks, loss, monkeypatch):
     calls = asked(monkeypatch, teacher)
     cache = cached_teacher(teacher, blocks, TOY, LOSSES[loss])
@@ -158,6 +160,7 @@ def test_a_longer_training_goes_on_after_a_shorter_one(home, teacher, blocks, mo
     assert content(cached_teacher(teacher, blocks, TOY, NO_COSINE)) == other
 
 
+@pytest.mark.slow
 def test_entries_are_those_that_a_training_sees(tokenizer, home, teacher, blocks):
     for training in (TOY, replace(TOY, steps=7), replace(TOY, steps=None, epochs=3)):
         seen = []
@@ -434,6 +437,7 @@ def test_numbers_that_float16_does_not_hold_are_refused(home, blocks):
 
 
 @pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.slow
 def test_a_run_with_a_cache_goes_on_bit_for_bit(home, teacher, blocks, loss, monkeypatch):
     cache = cached_teacher(teacher, blocks, TOY, LOSSES[loss])
     student = student_from_teacher(teacher)  # with dropout
@@ -459,6 +463,7 @@ def test_a_run_with_a_cache_goes_on_bit_for_bit(home, teacher, blocks, loss, mon
         distil(student, teacher, blocks, TOY, name="whole", **options)
 
 
+@pytest.mark.slow
 def test_workers_read_the_same(home, teacher, blocks):
     cache = cached_teacher(teacher, blocks, TOY)
     weights = []

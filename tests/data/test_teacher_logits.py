@@ -70,6 +70,7 @@ def models_and_examples(kind, tokenizer, **more):
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "answers", "other ids"])
+@pytest.mark.slow
 def test_the_losses_are_those_of_asking_at_every_step(home, tokenizer, kind, monkeypatch):
     more = {}
     if kind == "other ids":
@@ -100,6 +101,7 @@ def test_the_losses_are_those_of_asking_at_every_step(home, tokenizer, kind, mon
     assert (stored.path / "entries.bin").stat().st_size == size
 
 
+@pytest.mark.slow
 def test_one_pass_serves_epochs_seeds_and_students(home, tokenizer, monkeypatch):
     """And the trained weights are those of asking at every step."""
     task, _, teacher, _ = models_and_examples("single", tokenizer)
@@ -133,6 +135,7 @@ def test_one_pass_serves_epochs_seeds_and_students(home, tokenizer, monkeypatch)
     assert asking.result()["scores"] == {}
 
 
+@pytest.mark.slow
 def test_hidden_states_are_asked_for_at_every_step(home, tokenizer, monkeypatch):
     task, student, teacher, _ = models_and_examples("single", tokenizer)
     for model in (student, teacher):

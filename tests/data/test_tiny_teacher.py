@@ -110,6 +110,7 @@ def test_one_document_in_so_many_is_held_out(home, tmp_path, monkeypatch):
     assert not set(texts) & set(held_out)
 
 
+@pytest.mark.slow
 def test_probe_reads_what_the_states_hold_and_nothing_else():
     tokenizer = BertTokenizerFast(vocab={word: i for i, word in enumerate(WORDPIECES)})
     model = small_bert(1, vocab_size=len(tokenizer))

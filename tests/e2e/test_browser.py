@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import nbconvert
 import pytest
-from lab_server import jupyterlab, open_and_run, write_notebook
+from lab_server import jupyterlab, open_and_run, voila, write_notebook
 from PIL import Image
 from scipy.special import softmax
 
@@ -181,6 +181,36 @@ def test_save_writes_what_is_seen(notebook_01, page):
     view.panel.get_by_role("button", name="Reset").click()
 
 
+BRIGHTNESS = """([selector, property]) => {
+    const colour = getComputedStyle(document.querySelector(selector))[property];
+    const [r, g, b, a = 1] = colour.match(/[\\d.]+/g).map(Number);
+    return colour.startsWith("color(") ? (255 * (r + g + b)) / 3 : (r + g + b) / 3;
+}"""
+GROUNDS = [(".dk-panel", "backgroundColor"), (".dk-panel svg rect", "fill")]
+INKS = [(".dk-panel", "color"), (".dk-panel svg text", "fill"), (".dk-panel button", "color")]
+
+
+def test_panels_follow_the_theme(notebook_01, page, tmp_path):
+    def show(theme: str) -> None:
+        command = "window.jupyterapp.commands.execute('apputils:change-theme', {theme})"
+        page.evaluate(f"theme => {command}", f"JupyterLab {theme}")
+        is_light = str(theme == "Light").lower()
+        page.wait_for_function(f"document.body.dataset.jpThemeLight === '{is_light}'")
+        page.wait_for_timeout(500)  # the theme's style sheet follows
+
+    show("Dark")
+    try:
+        page.locator(".dk-panel").first.screenshot(path=tmp_path / "dark.png")
+        assert max(page.evaluate(BRIGHTNESS, list(each)) for each in GROUNDS) < 60
+        assert min(page.evaluate(BRIGHTNESS, list(each)) for each in INKS) > 170
+        # what is saved is for paper, whatever the theme
+        assert page.locator(".dk-panel svg text").first.get_attribute("fill") == "#222222"
+    finally:
+        show("Light")
+    assert min(page.evaluate(BRIGHTNESS, list(each)) for each in GROUNDS) > 240
+    assert max(page.evaluate(BRIGHTNESS, list(each)) for each in INKS) < 90
+
+
 def test_exported_page_needs_neither_kernel_nor_network(notebook_01, page, alone, tmp_path):
     page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
     source = notebook_01 / "notebooks" / "01_temperature.ipynb"
@@ -203,6 +233,19 @@ def test_exported_page_needs_neither_kernel_nor_network(notebook_01, page, alone
     assert view.said()[0] < 1.7
     view.agrees_at(view.said()[0])
     assert problems == []
+
+
+def test_voila_shows_the_panels(browser, tmp_path):
+    """A page of a notebook without its code, drawn as the cells finish."""
+    with voila(tmp_path, "01_temperature.ipynb") as address:
+        page = browser.new_page()
+        page.goto(address, timeout=90_000, wait_until="commit")
+        page.wait_for_function(
+            "document.querySelectorAll('.dk-panel svg').length === 2", timeout=90_000
+        )
+        assert page.locator("text=softmax").count() > 3  # the text is there too
+        page.screenshot(path=tmp_path / "voila.png", full_page=True)
+        page.close()
 
 
 LIVE = """

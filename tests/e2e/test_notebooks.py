@@ -45,6 +45,7 @@ FIGURES = {
     "02_layer_maps",
     "03_soft_targets",
     "04_losses",
+    "04_starts",
     "05_glue",
     "06_size_speed_accuracy",
     "06_bert_base",

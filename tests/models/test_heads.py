@@ -41,6 +41,7 @@ def fine_tuned_bert(tmp_path):
 
 @pytest.mark.parametrize("task", ["sst2", "mnli", "stsb"])
 @pytest.mark.parametrize("pruned", [False, True])
+@pytest.mark.slow
 def test_a_head_is_new_also_where_there_is_one(fine_tuned_bert, tmp_path, task, pruned):
     old = BertForSequenceClassification.from_pretrained(fine_tuned_bert)
     folder = fine_tuned_bert

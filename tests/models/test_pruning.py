@@ -108,6 +108,7 @@ def copy_of(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.slow
 def test_a_pruned_model_computes_what_the_whole_one_does_with_zeros(kind, cut):
     model = whole(kind).double()
     expected = outputs(zeroed(model, *CUTS[cut]))
@@ -236,6 +237,7 @@ def load_pruned(folder):
 
 @pytest.mark.parametrize("cut", ["some", "all of everything", "nothing"])
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.slow
 def test_saved_and_read_bit_for_bit(tmp_path, kind, cut):
     pruned = prune(whole(kind), *CUTS[cut])
     pruned.save_pretrained(tmp_path)

@@ -23,6 +23,7 @@ OLD = {"mean": "mean_tokens", "max": "max_tokens", "cls": "cls_token"}
 
 @pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("mode", OLD)
+@pytest.mark.slow
 def test_embeddings_are_the_librarys(tmp_path, tokenizer, texts, mode, normalize):
     folder = save_sentence_encoder(tmp_path, tokenizer, mode=mode, normalize=normalize)
     model, own_tokenizer, pooling = load_sentence_encoder(folder)
@@ -33,6 +34,7 @@ def test_embeddings_are_the_librarys(tmp_path, tokenizer, texts, mode, normalize
 
 
 @pytest.mark.parametrize("mode", OLD)
+@pytest.mark.slow
 def test_older_files_mean_the_same(tmp_path, tokenizer, mode):
     folder = save_sentence_encoder(tmp_path, tokenizer)
     old = {"word_embedding_dimension": 32, "pooling_mode_weightedmean_tokens": False}

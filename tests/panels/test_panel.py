@@ -59,6 +59,7 @@ def test_the_browser_is_handed_plain_numbers():
         {"student_logits": [1.0]},
     ],
 )
+@pytest.mark.slow
 def test_wrong_settings_are_refused_and_the_old_ones_stay(wrong):
     panel = temperature_panel(LOGITS, LABELS)
     before = panel.settings
@@ -115,6 +116,7 @@ def test_save_stays_in_its_folder_whatever_the_name(home):
         ({"ask": "moon"}, [], "moon"),
     ],
 )
+@pytest.mark.slow
 def test_a_failure_is_said_in_the_panel(home, request_, buffers, said):
     (sent,) = asks(temperature_panel(LOGITS, LABELS), request_, *buffers)
     assert re.search(said, sent["error"])

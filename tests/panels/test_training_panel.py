@@ -42,6 +42,7 @@ def test_the_panel_ends_with_what_the_run_wrote(home, train, capsys):
         assert value["train"][curve] == rows[curve].tolist()
 
 
+@pytest.mark.slow
 def test_a_run_by_epochs_knows_its_steps(home, train):
     with training_view("live") as panel:
         run = train(TrainingConfig(epochs=2, batch_size=16, micro_batch_size=16, seed=0))

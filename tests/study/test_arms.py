@@ -119,6 +119,7 @@ def test_a_sweep_is_complete_and_a_second_one_trains_nothing(home, monkeypatch):
     pd.testing.assert_frame_equal(found, again)
 
 
+@pytest.mark.slow
 def test_test_split_is_another_number_and_the_other_split_is_not_looked_at(home):
     chosen = config.scale("tiny")
     few = replace(chosen.finetuning, steps=2)
@@ -161,6 +162,7 @@ def test_an_undefined_correlation_counts_0_and_keeps_its_seed(home, monkeypatch)
     assert paired_difference(found, "a", "b")["seeds"] == 1
 
 
+@pytest.mark.slow
 def test_tasks_of_ones_own_take_part_under_their_names(home, tokenizer):
     """Several labels, and labels on words, with a teacher."""
     texts = [f"w{i} w{i % 7}" for i in range(12)]

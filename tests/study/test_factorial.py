@@ -75,6 +75,7 @@ def test_a_missing_arm_is_named():
         factorial_effects(scores[scores["arm"] != "random_mlm"])
 
 
+@pytest.mark.slow
 def test_the_figure_shows_every_seed_and_three_effects():
     figure = plot_factorial(toy_scores())
     left, right = figure.axes

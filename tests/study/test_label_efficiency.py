@@ -126,6 +126,7 @@ def test_a_curve_has_one_learning_rate_chosen_on_validation():
 
 
 @pytest.mark.parametrize("seeds", [(1,), (1, 2, 3)])
+@pytest.mark.slow
 def test_the_figure_has_three_curves_and_bands_over_seeds(seeds):
     figure = plot_label_efficiency(toy_table(seeds))
     (axes,) = figure.axes

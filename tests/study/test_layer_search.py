@@ -128,6 +128,7 @@ def one_by_one(teacher, layers, blocks, loss_config) -> tuple[float, float]:
 
 @pytest.mark.parametrize("tokens", ["all", "masked"])
 @pytest.mark.parametrize("kind", TEACHERS)
+@pytest.mark.slow
 def test_every_map_scores_as_the_student_made_of_it(kind, tokens, blocks, monkeypatch):
     monkeypatch.setattr(layer_search, "BATCH_TOKENS", 4 * LENGTH)  # several batches, one ragged
     teacher = guessing(TEACHERS[kind](5)).double()

@@ -1,0 +1,49 @@
+"""What a masked language model knows of held-out text: scores to follow over a training."""
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from distilkit.config import LossConfig
+from distilkit.distillation import losses_on
+from distilkit.families import mlm_head
+from distilkit.masking import MaskedBlocks
+from distilkit.processes import eval_mode, processes, to_device
+
+BATCH_SIZE = 32  # blocks
+
+
+def held_out_scores(
+    model: PreTrainedModel,
+    blocks: MaskedBlocks,
+    teacher: PreTrainedModel,
+    loss_config: LossConfig,
+) -> dict[str, float]:
+    """Return the unweighted loss terms and ``masked_accuracy``, a share of the masked words.
+
+    The masks are those of epoch 0, as in :func:`distilkit.distillation.losses_on`.
+
+    Args:
+        loss_config: its temperature, and the terms to compute: those with a weight above 0.
+    """
+    terms = losses_on(model, blocks, loss_config, teacher)
+    terms.pop("loss")  # a weighted sum, in which each run has weights of its own
+    return terms | {"masked_accuracy": masked_accuracy(model, blocks)}
+
+
+def masked_accuracy(model: PreTrainedModel, blocks: MaskedBlocks) -> float:
+    """Return the share of masked words that get the highest probability, over all blocks."""
+    hits = words = 0
+    device = processes().device
+    with eval_mode(model, device=device), torch.no_grad():
+        head = mlm_head(model)
+        for start in range(0, len(blocks), BATCH_SIZE):
+            ids = np.arange(start, min(start + BATCH_SIZE, len(blocks)))
+            batch = to_device(blocks.batch(0, ids), device)
+            inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+            hidden = model.base_model(**inputs).last_hidden_state.flatten(0, 1)  # B·L, H
+            masked = hidden[batch["rows"][: len(batch["targets"])]]  # M, H
+            logits = head.decoder(head.transform(masked))  # M, V
+            hits += int((logits.argmax(-1) == batch["targets"]).sum())
+            words += len(masked)
+    return hits / max(words, 1)
