@@ -239,7 +239,7 @@ _GLUE = TrainingConfig(
 SCALES = {
     "tiny": Scale(
         name="tiny",
-        about="the small teacher, text and tasks that come with the kit: 2 CPU cores, 10 minutes",
+        about="the small teacher, text and tasks that come with the kit: 2 CPU cores, 10 to 30 minutes",
         teacher=str(SHIPPED / "teacher"),
         text=str(SHIPPED / "text"),
         glue=str(SHIPPED / "glue"),
@@ -255,7 +255,7 @@ SCALES = {
             seed=1,
             precision="fp32",
             log_interval=5,
-            eval_interval=50,
+            eval_interval=100,
             checkpoint_interval=100,
         ),
         finetuning=replace(  # many small steps: comparing two sentences is learnt late
