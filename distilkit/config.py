@@ -239,7 +239,7 @@ _GLUE = TrainingConfig(
 SCALES = {
     "tiny": Scale(
         name="tiny",
-        about="the small teacher, text and tasks that come with the kit: 2 CPU cores, 10 to 30 minutes",
+        about="the small teacher, text and tasks with the kit: 2 CPU cores, 10 to 30 minutes",
         teacher=str(SHIPPED / "teacher"),
         text=str(SHIPPED / "text"),
         glue=str(SHIPPED / "glue"),
