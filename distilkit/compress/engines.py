@@ -20,13 +20,14 @@ from transformers import PreTrainedModel
 from distilkit.compress.onnx_export import export_onnx, onnx_logits, onnx_session, quantize_onnx
 from distilkit.data.examples import Examples
 from distilkit.measure import process_memory
-from distilkit.measure.latency import random_inputs, random_pair, ready, take_turns
+from distilkit.measure.latency import random_inputs, random_pair, ready, take_turns, time_passes
 from distilkit.measure.size import BYTES_PER_MB, bytes_on_disk, parameter_count
 
 TORCH, FP32, INT8 = ENGINES = ("torch fp32", "onnx fp32", "onnx int8")
 # as optimum and transformers.js call them
 FILES = {FP32: "model.onnx", INT8: "model_quantized.onnx"}
 TIMED_PASSES = 50
+EXPORT_PASSES = 260  # of BERT-base take as long as six exports and six processes
 
 
 def export_engines(model: PreTrainedModel, folder: str | Path) -> dict[str, Path]:
@@ -126,8 +127,12 @@ def bench_compression(*, runs: int = 20) -> pd.DataFrame:
 
     Returns the table of :func:`engine_costs`, with ``share_of_size`` of the first row.
     """
+    models = random_pair()
+    seconds = time_passes({"": models["teacher"]}, length=128, runs=5, warmup=1, threads=1)[""]
+    minutes = (EXPORT_PASSES + 3 * runs) * np.median(seconds) / 60
+    print(f"6 engines, {runs} passes of each: about {max(1, round(minutes))} min")
     with tempfile.TemporaryDirectory(prefix="distilkit-onnx-") as folder:
-        table = engine_costs(random_pair(), folder, length=128, runs=runs, warmup=3)
+        table = engine_costs(models, folder, length=128, runs=runs, warmup=3)
     table.insert(4, "share_of_size", table["size_mb"] / table["size_mb"][0])
     return table
 

@@ -11,7 +11,7 @@ import os
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,7 @@ VARIANTS = {"textbook": "fp32", "fp32": "fp32", "bf16": "bf16"}  # and the preci
 WARMUP = 2
 # Side of the square matrices whose product is the peak: a CPU without bfloat16 needs seconds for it
 MATMUL = {"cpu": 1024, "cuda": 8192}
+SHARE_OF_PEAK, PROCESS_SECONDS = 0.6, 10  # of a usual step; to start a process and build models
 _MIB = 2**20
 
 Step = Callable[[dict[str, Any]], Tensor]
@@ -208,6 +209,10 @@ def bench_step(works: Sequence[Work], *, steps: int = 10) -> pd.DataFrame:
     """
     if steps < 1:
         raise ValueError(f"steps = {steps}: give at least 1")
+    minutes = sum(expected_seconds(work, steps) for work in works) / 60
+    print(
+        f"a step in {len(works)} settings, {steps} times each: about {max(1, round(minutes))} min"
+    )
     rows: list[dict[str, Any]] = []
     with tqdm(total=len(works) * (1 + len(VARIANTS)), unit="process") as bar:
         for work in works:
@@ -222,6 +227,18 @@ def bench_step(works: Sequence[Work], *, steps: int = 10) -> pd.DataFrame:
         if skipped := set(VARIANTS) - set(variants(device)):
             print(f"{', '.join(skipped)}: not measured, this {device} has no bfloat16 instructions")
     return pd.DataFrame(rows)
+
+
+def expected_seconds(work: Work, steps: int) -> float:
+    """Estimate the time of a work, from its FLOPs and one measured matrix product."""
+    teacher, student = load_pair(replace(work, device="meta"))
+    flops = flops_per_token(teacher.config, student.config, work.length)
+    measured, memory = WARMUP + steps, 2  # steps of a variant in each of its two processes
+    total = flops * work.batch_size * work.length * (measured + memory) * len(variants(work.device))
+    threads = work.threads / torch.get_num_threads() if work.device == "cpu" else 1.0
+    peak = max(_matmul_flops(work.device, "fp32") for _ in range(5))  # the first one warms up
+    rate = SHARE_OF_PEAK * threads * peak
+    return total / rate + PROCESS_SECONDS * (1 + len(variants(work.device)))
 
 
 def in_a_process(function: Callable, *arguments: Any) -> Any:

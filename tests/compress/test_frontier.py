@@ -39,6 +39,7 @@ from distilkit.data.own_task import task_from
 from distilkit.data.sources import load_task
 from distilkit.data.tasks import Task
 from distilkit.finetuning import classifier, predict
+from distilkit.measure.latency import time_passes
 from distilkit.measure.size import bytes_on_disk
 from distilkit.models.loading import load_tokenizer
 from distilkit.models.pruning import layers_of
@@ -247,7 +248,11 @@ def test_bench_at_toy_size(toy, monkeypatch, capsys):
         costs.append(options)
         return engine_costs(models, folder, **{**options, "length": 8}, memory=False)
 
+    def briefly(models, **options):
+        return time_passes(models, **{**options, "length": 8})
+
     monkeypatch.setattr(engines, "engine_costs", measured)
+    monkeypatch.setattr(engines, "time_passes", briefly)
     table = bench_compression(runs=2)
     assert costs == [{"length": 128, "runs": 2, "warmup": 3}]
     assert table.share_of_size.tolist() == pytest.approx(table.size_mb / table.size_mb[0])
