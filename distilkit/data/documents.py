@@ -1,15 +1,16 @@
 """Documents of a text, read one after another from local files or from the Hub.
 
-No text is held in memory: the longest line of a .txt or .jsonl file is, and a page of a Parquet
-file. Rows without text (null, no `text`, white space) are skipped; how many is logged at the end of
-the first reading. A text without a validation part gives up some documents for it: the second of
-every fifty, 500 at most.
+No text is held in memory: the longest line of a .jsonl file is, and a page of a Parquet file. A
+document of more than :data:`LONGEST` characters becomes several. Rows without text (null, no
+`text`, white space) are skipped; how many is logged at the end of the first reading. A text without
+a validation part gives up some documents for it: the second of every fifty, 500 at most.
 """
 
 import gzip
 import hashlib
 import json
 import logging
+import operator
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -19,11 +20,13 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from distilkit.checkpoint import file_sha256
+from distilkit.data.packing import UNBROKEN, pieces
 from distilkit.models.hub import local_path
 
 log = logging.getLogger("distilkit")
 FILES = (".txt", ".jsonl", ".parquet", ".txt.gz", ".jsonl.gz")  # in lower or upper case
 NO_TEXTS = ("readme", "license")  # files that lie next to data in a folder
+LONGEST = 1_000_000  # characters of a document; longer ones are divided at a space
 HELD_OUT_EVERY, HELD_OUT_AT_MOST = 50, 500
 # Of a validation part: all of WikiText's (3,760 lines), but not the days' worth of a web corpus
 VALIDATION_AT_MOST = 4000
@@ -156,15 +159,16 @@ def read_file(path: Path, rows: Counter[str] | None = None) -> Iterator[str]:
     _check_file(path)
     rows = Counter() if rows is None else rows
     rows["files"] += 1
-    readers = {".txt": _lines, ".jsonl": _records, ".parquet": _rows}
+    readers = {".txt": _short_lines, ".jsonl": _records, ".parquet": _rows}
     for text in readers[_kind(path).removesuffix(".gz")](path):
         if text is None:
             rows["without text"] += 1
         elif not text or text.isspace():
             rows["empty"] += 1
         else:
-            rows["documents"] += 1
-            yield text
+            for part in pieces(text, LONGEST):
+                rows["documents"] += 1
+                yield part
 
 
 def _opened(path: Path, errors: str = "strict") -> IO[str]:
@@ -172,10 +176,26 @@ def _opened(path: Path, errors: str = "strict") -> IO[str]:
     return opener(path, "rt", encoding="utf-8-sig", errors=errors)
 
 
-def _lines(path: Path) -> Iterator[str]:
+def _short_lines(path: Path) -> Iterator[str]:
+    return _lines(path, _some_of_a_line)
+
+
+def _some_of_a_line(file: IO[str]) -> str:
+    """Read a line; of a long one :data:`LONGEST` characters and the rest of the word."""
+    line = file.readline(LONGEST)
+    while LONGEST <= len(line) < LONGEST + UNBROKEN and not line[-1].isspace():
+        if not (character := file.read(1)):
+            break
+        line += character
+    return line
+
+
+def _lines(
+    path: Path, readline: Callable[[IO[str]], str] = operator.methodcaller("readline")
+) -> Iterator[str]:
     try:
         with _opened(path) as file:
-            for line in file:
+            while line := readline(file):
                 yield line.removesuffix("\n")
     except UnicodeDecodeError as error:
         raise ValueError(
@@ -292,7 +312,7 @@ def _open_hub(source: str, stream: bool) -> tuple[Text, Text]:
                 if not isinstance(text, str | None):
                     raise ValueError(f"{source}, {part}: 'text' holds a {type(text).__name__}")
                 if text and not text.isspace():
-                    yield text
+                    yield from pieces(text, LONGEST)
 
         # the fingerprint follows from the files' hashes; a stream has none
         identity = [source, part, getattr(parts[part], "_fingerprint", "stream")]

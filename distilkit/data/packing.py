@@ -105,8 +105,8 @@ def tokenize(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[n
     be cut at (:data:`UNBROKEN`).
     """
     ids: list[list[np.ndarray]] = [[] for _ in texts]
-    pieces = ((at, piece) for at, text in enumerate(texts) for piece in _pieces(text))
-    while some := _some(pieces):
+    queue = ((at, piece) for at, text in enumerate(texts) for piece in pieces(text, PIECE))
+    while some := _some(queue):
         # verbose=False: a document longer than the model is no fault here, it is cut into blocks
         encoded = tokenizer(
             [text for _, text in some],
@@ -120,12 +120,15 @@ def tokenize(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[n
     return [parts[0] if len(parts) == 1 else np.concatenate(parts) for parts in ids]
 
 
-def _pieces(text: str) -> Iterator[str]:
+def pieces(text: str, characters: int) -> Iterator[str]:
+    """Yield a text in pieces of at least so many characters, cut in front of a space."""
     start = 0
-    while len(text) - start > PIECE:
-        latest = start + PIECE + UNBROKEN
-        space = _CUT.search(text, start + PIECE, latest)
+    while len(text) - start > characters:
+        latest = start + characters + UNBROKEN
+        space = _CUT.search(text, start + characters, latest)
         end = space.start() if space else latest
+        if end >= len(text):
+            break
         yield text[start:end]
         start = end
     yield text[start:]

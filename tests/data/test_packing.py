@@ -58,8 +58,9 @@ def test_pieces_give_the_tokens_of_the_whole(wordpiece, byte_level, monkeypatch,
 def test_a_text_without_spaces_is_cut_too(monkeypatch, wordpiece):
     monkeypatch.setattr(packing, "PIECE", 20)
     monkeypatch.setattr(packing, "UNBROKEN", 30)
+    assert list(packing.pieces("x" * 45, 20)) == ["x" * 45]  # no empty piece behind it
     text = "山水" * 60 + "x" * 7  # each is a word by itself, wherever the text is cut
-    assert max(map(len, packing._pieces(text))) == 50
+    assert max(map(len, packing.pieces(text, 20))) == 50
     (ids,) = tokenize([text], wordpiece)
     assert ids.tolist() == wordpiece(text, add_special_tokens=False)["input_ids"]
 
