@@ -15,13 +15,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "distilkit"
 # A folder may import the root modules and the folders before it
 FOLDERS = ("models", "data", "measure", "study", "compress", "plots", "panels", "report", "cli")
 # The folders that a root module may import; all others import root modules only
-ROOT_MAY_IMPORT = {
-    "finetuning": ("models", "data"),
-    # to be cut
-    "distillation": ("data", "study"),
-    "fused_loss": ("data",),
-    "student": ("models",),
-}
+ROOT_MAY_IMPORT = {"finetuning": ("models", "data")}
 
 
 def modules(package: Path = PACKAGE) -> dict[str, Path]:

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from distilkit.plots import parts, style
 from distilkit.plots.checks import check_table
 from distilkit.plots.text import wrap
+from distilkit.study.arms import macro_scores
 from distilkit.study.paper import GLUE_TASKS
 
 _METRIC_NAMES = {
@@ -86,13 +87,11 @@ def plot_glue_bars(scores: pd.DataFrame) -> Figure:
 
 def _macros(scores: pd.DataFrame, tasks: list[str]) -> pd.DataFrame:
     """Add rows `macro` (and `macro without WNLI`) per arm and seed; NaN where a task is missing."""
-    wide = scores.pivot(index=["arm", "seed"], columns="task", values="score")
-    averaged = {"macro": tasks}
-    without = [task for task in tasks if str(task).upper() != "WNLI"]
-    if 0 < len(without) < len(tasks):
-        averaged["macro without WNLI"] = without
-    means = {name: wide[of].mean(axis=1, skipna=False) for name, of in averaged.items()}
-    return pd.concat(means, names=["task"]).rename("score").reset_index()
+    wnli = tuple(task for task in tasks if str(task).upper() == "WNLI")
+    found = {"macro": macro_scores(scores)}
+    if 0 < len(wnli) < len(tasks):
+        found["macro without WNLI"] = macro_scores(scores, without=wnli)
+    return pd.concat(found, names=["task"]).reset_index("task")
 
 
 def _group_axis(axes: Axes, centres: list[float], tasks: int) -> None:

@@ -161,13 +161,18 @@ def write_table(table: pd.DataFrame, out: Path) -> pd.DataFrame:
 
 
 def macro_scores(scores: pd.DataFrame, *, without: tuple[str, ...] = ()) -> pd.DataFrame:
-    """Tabulate ``arm, seed, score``: the mean over tasks, NaN if any task's score is.
+    """Tabulate ``arm, seed, score``: the mean over tasks, NaN where a task has no score.
 
     `without` leaves tasks out, as GLUE's own authors advise for WNLI, where the paper's models sit
     at the majority class.
     """
-    groups = scores[~scores.task.isin(without)].groupby(["arm", "seed"], sort=False)["score"]
-    return groups.agg(lambda values: values.mean(skipna=False)).reset_index()
+    scores = scores[~scores.task.isin(without)]
+    tasks = scores.task.nunique()
+
+    def mean(values: pd.Series) -> float:
+        return values.mean(skipna=False) if len(values) == tasks else float("nan")
+
+    return scores.groupby(["arm", "seed"], sort=False)["score"].agg(mean).reset_index()
 
 
 def results_table(scores: pd.DataFrame) -> pd.DataFrame:

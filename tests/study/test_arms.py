@@ -63,10 +63,12 @@ def test_results_table_has_medians_and_the_range_of_the_macro(scores):
     assert row.cola == pytest.approx(statistics.median(cola))
 
 
-def test_one_undefined_score_leaves_its_macro_undefined_and_no_other(scores):
-    scores.loc[
-        (scores.arm == "teacher") & (scores.seed == 2) & (scores.task == "cola"), "score"
-    ] = np.nan
+@pytest.mark.parametrize("missing", [True, False])
+def test_one_undefined_score_leaves_its_macro_undefined_and_no_other(scores, missing):
+    cell = (scores.arm == "teacher") & (scores.seed == 2) & (scores.task == "cola")
+    scores.loc[cell, "score"] = np.nan
+    if missing:
+        scores = scores[~cell]
     macros = macro_scores(scores).set_index(["arm", "seed"]).score
     assert np.isnan(macros["teacher", 2])
     assert macros.drop(("teacher", 2)).notna().all()
