@@ -8,8 +8,10 @@ resume from their newest checkpoint.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
+from threading import Event, Thread
 from typing import Any, TypeVar
 
 import torch
@@ -20,6 +22,7 @@ from distilkit.processes import end_with_parent, processes
 
 Result = TypeVar("Result")
 
+REDRAW_S = 5
 MAX_WORKERS = 4  # each holds libraries, a model and its optimizer: 0.9 GB at the tiny scale
 
 
@@ -41,7 +44,26 @@ def run_parallel(
         results = Parallel(return_as="generator")(
             delayed(_in_worker)(os.getpid(), call, item) for item in items
         )
-        return list(tqdm(results, title, total=len(items), unit="run"))
+        with tqdm(results, title, total=len(items), unit="run") as bar, _redrawn(bar):
+            return list(bar)
+
+
+@contextmanager
+def _redrawn(bar: tqdm) -> Iterator[None]:
+    """Draw a bar anew every :data:`REDRAW_S`: a run takes minutes, and its clock should move."""
+    done = Event()
+
+    def redraw() -> None:
+        while not done.wait(REDRAW_S):
+            bar.refresh()
+
+    thread = Thread(target=redraw, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def workers_and_threads(items: int) -> tuple[int, int]:
