@@ -27,7 +27,7 @@ TORCH, FP32, INT8 = ENGINES = ("torch fp32", "onnx fp32", "onnx int8")
 # as optimum and transformers.js call them
 FILES = {FP32: "model.onnx", INT8: "model_quantized.onnx"}
 TIMED_PASSES = 50
-EXPORT_PASSES = 260  # of BERT-base take as long as six exports and six processes
+EXPORT_PASSES = 260  # of BERT-base take as long as the exports and the six processes
 
 
 def export_engines(model: PreTrainedModel, folder: str | Path) -> dict[str, Path]:

@@ -14,7 +14,7 @@ import operator
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -159,7 +159,11 @@ def read_file(path: Path, rows: Counter[str] | None = None) -> Iterator[str]:
     _check_file(path)
     rows = Counter() if rows is None else rows
     rows["files"] += 1
-    readers = {".txt": _short_lines, ".jsonl": _records, ".parquet": _rows}
+    readers = {
+        ".txt": partial(_lines, readline=_some_of_a_line),
+        ".jsonl": _records,
+        ".parquet": _rows,
+    }
     for text in readers[_kind(path).removesuffix(".gz")](path):
         if text is None:
             rows["without text"] += 1
@@ -174,10 +178,6 @@ def read_file(path: Path, rows: Counter[str] | None = None) -> Iterator[str]:
 def _opened(path: Path, errors: str = "strict") -> IO[str]:
     opener = gzip.open if path.suffix.lower() == ".gz" else open
     return opener(path, "rt", encoding="utf-8-sig", errors=errors)
-
-
-def _short_lines(path: Path) -> Iterator[str]:
-    return _lines(path, _some_of_a_line)
 
 
 def _some_of_a_line(file: IO[str]) -> str:

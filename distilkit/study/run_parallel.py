@@ -22,7 +22,7 @@ from distilkit.processes import end_with_parent, processes
 
 Result = TypeVar("Result")
 
-REDRAW_S = 5
+REDRAW_S = 5  # seconds
 MAX_WORKERS = 4  # each holds libraries, a model and its optimizer: 0.9 GB at the tiny scale
 
 

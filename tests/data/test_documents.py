@@ -312,7 +312,7 @@ def test_a_long_line_takes_a_small_multiple_of_its_length(tmp_path, kind):
     finally:
         tracemalloc.stop()
         pyarrow.set_memory_pool(usual)
-    assert peak < (30e6 if kind.startswith("txt") else 6 * size)
+    assert peak < (size / 2 if kind.startswith("txt") else 6 * size)  # .txt: in parts
     assert (pool.max_memory() or 0) < 3 * size
     assert kind != "parquet" or pool.max_memory() > 1e6
 
