@@ -159,20 +159,21 @@ def read_file(path: Path, rows: Counter[str] | None = None) -> Iterator[str]:
     _check_file(path)
     rows = Counter() if rows is None else rows
     rows["files"] += 1
-    readers = {
-        ".txt": partial(_lines, readline=_some_of_a_line),
-        ".jsonl": _records,
-        ".parquet": _rows,
-    }
+    lines = partial(_lines, readline=_some_of_a_line)
+    readers = {".txt": lines, ".jsonl": _records, ".parquet": _rows}
     for text in readers[_kind(path).removesuffix(".gz")](path):
         if text is None:
             rows["without text"] += 1
         elif not text or text.isspace():
             rows["empty"] += 1
         else:
-            for part in pieces(text, LONGEST):
+            for part in _parts(text):
                 rows["documents"] += 1
                 yield part
+
+
+def _parts(text: str) -> Iterator[str]:
+    return (part for part in pieces(text, LONGEST) if not part.isspace())
 
 
 def _opened(path: Path, errors: str = "strict") -> IO[str]:
@@ -184,8 +185,8 @@ def _some_of_a_line(file: IO[str]) -> str:
     """Read a line; of a long one :data:`LONGEST` characters and the rest of the word."""
     line = file.readline(LONGEST)
     while LONGEST <= len(line) < LONGEST + UNBROKEN and not line[-1].isspace():
-        if not (character := file.read(1)):
-            break
+        if not (character := file.read(1)).strip():
+            break  # the word's end; the space is not needed
         line += character
     return line
 
@@ -312,7 +313,7 @@ def _open_hub(source: str, stream: bool) -> tuple[Text, Text]:
                 if not isinstance(text, str | None):
                     raise ValueError(f"{source}, {part}: 'text' holds a {type(text).__name__}")
                 if text and not text.isspace():
-                    yield from pieces(text, LONGEST)
+                    yield from _parts(text)
 
         # the fingerprint follows from the files' hashes; a stream has none
         identity = [source, part, getattr(parts[part], "_fingerprint", "stream")]

@@ -307,7 +307,8 @@ def test_a_long_line_takes_a_small_multiple_of_its_length(tmp_path, kind):
     pyarrow.set_memory_pool(pool := pyarrow.proxy_memory_pool(usual))  # counts from 0
     tracemalloc.start()
     try:
-        assert sum(map(len, read_file(path))) == size * (5 if kind == "parquet" else 2)
+        found = sum(len(part) - part.count(" ") for part in read_file(path))
+        assert found == size * 9 // 10 * (5 if kind == "parquet" else 2)  # but for the spaces
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -319,7 +320,7 @@ def test_a_long_line_takes_a_small_multiple_of_its_length(tmp_path, kind):
 
 def test_a_long_document_becomes_several(tmp_path, monkeypatch):
     monkeypatch.setattr(documents, "LONGEST", 12)
-    text = "the old man saw théir dog and " * 4 + "x" * 40
+    text = "the old man saw théir dog and " * 4 + "x" * 40 + " "
     (tmp_path / "a.txt").write_text(f"{text}\nshort\n{'y' * 12}\n{'z' * 11} {'w' * 30}\n")
     rows = [{"text": line} for line in (tmp_path / "a.txt").read_text().splitlines()]
     pd.DataFrame(rows).to_parquet(tmp_path / "b.parquet")
@@ -330,3 +331,4 @@ def test_a_long_document_becomes_several(tmp_path, monkeypatch):
         assert " ".join(found).split() == words, name  # no word is cut
         assert max(len(each) for each in found[:8]) <= 12 + len(" théir"), name
         assert "short" in found, name
+        assert all(each.strip() for each in found), name
