@@ -90,13 +90,24 @@ def test_a_new_run_writes_what_was_asked_and_where(home):
             run.result()
 
 
-def test_the_same_config_reopens_and_keeps_everything(home):
+@pytest.mark.parametrize("state", ["new", "checkpoint", "finished"])
+def test_the_same_config_reopens_and_keeps_everything(home, monkeypatch, state):
     with open_run("a", CONFIG) as run:
         run.log({"step": 1, "split": "train", "loss": 1.0})
-    before = {path.name: path.read_bytes() for path in run.path.iterdir()}
+        if state == "checkpoint":
+            (run.checkpoints / "step-00000001").mkdir(parents=True)
+        if state == "finished":
+            run.finish({"loss": 1.0})
+    before = {path.name: path.read_bytes() for path in run.path.iterdir() if path.is_file()}
+    later = {**run.environment(), "started": "2999-01-01T00:00:00+00:00"}
+    monkeypatch.setattr(run_module, "environment", lambda: later)
     with open_run("a", json.loads(json.dumps(CONFIG))) as again:
         assert again.path == run.path
-    assert {path.name: path.read_bytes() for path in run.path.iterdir()} == before
+    after = {path.name: path.read_bytes() for path in run.path.iterdir() if path.is_file()}
+    if state == "new":  # without a checkpoint it begins again, here and now
+        assert run.environment() == later
+        del before["environment.json"], after["environment.json"]
+    assert after == before
 
 
 @pytest.mark.parametrize(
