@@ -31,7 +31,6 @@ from distilkit.data.task_examples import (
     check_labels,
     column_names,
     is_scored,
-    join_unlabelled,
     labelled,
     task_examples,
 )
@@ -146,17 +145,16 @@ def finetune(
     if teacher is not None:
         own = own_tokenizer(teacher, tokenizer, teacher_tokenizer)
         _check_cosine(loss_config, model, teacher, task, own)
-    train_split = _training_split(task, data, unlabelled, loss_config)
+    _check_texts(task, data, unlabelled, loss_config)
     length = {"max_length": max_length}
     teacher_scores = None
     if teacher is not None and not run.finished:
         teacher_scores = _teacher_scores(task, teacher, own or tokenizer, data, max_length)
 
-    examples = task_examples(
-        train_split, task, tokenizer, seed=training.seed, teacher_tokenizer=own, **length
-    )
+    of_training = {"teacher_tokenizer": own, "unlabelled": unlabelled, "seed": training.seed}
+    examples = task_examples(data["train"], task, tokenizer, **of_training, **length)
     check_labels(task, examples, "train")
-    check_known(examples.input_ids, tokenizer, task.name)
+    check_known(examples.input_ids.flat, tokenizer, task.name)
     held_out = {
         split: task_examples(data[split], task, tokenizer, seed=0, **length)
         for split in (*task.validation, *task.test)
@@ -232,10 +230,10 @@ def _check_cosine(
         check_cosine_layers(loss_config.cosine_layers, model, teacher)
 
 
-def _training_split(
+def _check_texts(
     task: Task, data: Mapping[str, Any], unlabelled: Any, loss_config: FinetuneLossConfig | None
-) -> Any:
-    """Return the training examples, followed by the unlabelled ones."""
+) -> None:
+    """Refuse training texts of other columns, and those that nothing would be learnt from."""
     if "train" not in data:
         raise ValueError(f"the data of {task.name} has no 'train', only {', '.join(data)}")
     split = data["train"]
@@ -262,7 +260,6 @@ def _training_split(
             "teacher alone trains the model",
             stacklevel=3,
         )
-    return split if unlabelled is None else join_unlabelled(task, split, unlabelled)
 
 
 def _teacher_scores(
@@ -299,7 +296,7 @@ def _teacher_scores(
 
 def _check_token_types(model: PreTrainedModel, examples: Examples) -> None:
     types = getattr(model.config, "type_vocab_size", 0)
-    highest = max(int(each.max()) for each in examples.token_type_ids)
+    highest = int(examples.token_type_ids.flat.max(initial=0))
     if types > 1 and highest >= types:  # a model with one type is given none
         raise ValueError(
             f"the tokenizer writes token type {highest}, and the {type(model).__name__} has "

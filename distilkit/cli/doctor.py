@@ -337,8 +337,7 @@ def _inputs(
     task: Task, examples: Examples, tokenizer: PreTrainedTokenizerBase, length: int
 ) -> Check:
     """Count the texts that are cut, and the tokens that the vocabulary does not have."""
-    ids = np.concatenate(examples.input_ids)
-    unknown = float(np.mean(ids == tokenizer.unk_token_id))
+    unknown = float(np.mean(examples.input_ids.flat == tokenizer.unk_token_id))
     cut = float(np.mean(examples.lengths >= length))
     may_be = "have another window" if task.on_spans else "may be cut"
     measurement = (

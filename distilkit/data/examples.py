@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
+import weakref
+from array import array
 from collections.abc import Mapping, Sequence
+from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,16 +16,57 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from distilkit.losses import IGNORE as NOT_A_WORD  # the label of a token that no word begins with
+from distilkit.masking import give_back, in_pieces
 
 if TYPE_CHECKING:
     from distilkit.data.question_answering import Passages
+
+KINDS = {"input_ids": np.int32, "token_type_ids": np.uint8}
+IN_MEMORY = 2**22  # bytes; more go to a file
+
+
+class Rows:
+    """Rows of whole numbers, of different lengths, end to end in one array.
+
+    Above :data:`IN_MEMORY` bytes the array is a temporary file without a name, mapped into memory.
+    """
+
+    def __init__(self, dtype: type[np.integer], rows: Sequence[Sequence[int]] = ()) -> None:
+        self._dtype, self._ends = np.dtype(dtype), array("q", [0])
+        self._file = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 - as long as the rows
+        weakref.finalize(self, self._file.close)
+        self.extend(rows)
+
+    def extend(self, rows: Sequence[Sequence[int]]) -> None:
+        """Append rows, as long as none has been read."""
+        ends = self._ends[-1] + np.cumsum([len(row) for row in rows], dtype=np.int64)
+        self._ends.frombytes(ends.tobytes())
+        self._file.write(np.fromiter(chain.from_iterable(rows), self._dtype).tobytes())
+
+    @cached_property
+    def flat(self) -> np.ndarray:
+        """All rows as one array, which cannot be written."""
+        if self._file.tell() > IN_MEMORY:
+            return np.memmap(self._file, self._dtype, mode="r")
+        self._file.seek(0)
+        return np.frombuffer(self._file.read(), self._dtype)
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        return np.diff(self._ends).astype(np.int32)
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        return self.flat[self._ends[i] : self._ends[i + 1]]
 
 
 class Examples:
     """Encoded texts and their labels.
 
     Args:
-        encoded: ``input_ids`` and ``token_type_ids``, a list of numbers for each example.
+        encoded: ``input_ids`` and ``token_type_ids``: :class:`Rows`, or a list for each example.
         labels: [examples, ...]; or one [tokens] for each example, NOT_A_WORD where no word begins.
             An example (or word) without a label has -1, or NaN if labels are real.
         pad_id: what fills the shorter texts of a batch.
@@ -43,10 +89,11 @@ class Examples:
         passages: Passages | None = None,
         teacher: tuple[Mapping[str, Any], PreTrainedTokenizerBase] | None = None,
     ) -> None:
-        self.input_ids = [np.asarray(ids, dtype=np.int64) for ids in encoded["input_ids"]]
-        self.token_type_ids = [np.asarray(t, dtype=np.int64) for t in encoded["token_type_ids"]]
+        of = {name: encoded[name] for name in KINDS}
+        of = {k: v if isinstance(v, Rows) else Rows(KINDS[k], v) for k, v in of.items()}
+        self.input_ids, self.token_type_ids = of["input_ids"], of["token_type_ids"]
         self.labels, self.words, self.passages = labels, words, passages
-        self.lengths = np.array([len(ids) for ids in self.input_ids])
+        self.lengths = self.input_ids.lengths
         self.pad_id, self.seed = pad_id, seed
         self.teacher = None
         if teacher is not None:
@@ -73,8 +120,11 @@ class Examples:
         labels = self.labels if self.on_words else [self.labels]
         digest = hashlib.sha256()
         labels = [*labels, *(every for every, _ in self.words or ())]  # cut words are scored too
-        for part in (*labels, self.lengths, *self.input_ids, *self.token_type_ids):
+        for part in (*labels, self.lengths.astype(np.int64)):
             digest.update(part.tobytes())
+        for rows in (self.input_ids, self.token_type_ids):
+            for piece in in_pieces(rows.flat):
+                digest.update(piece.astype(np.int64).tobytes())
         if self.passages is not None:
             digest.update(repr(self.passages.answers).encode())
         if self.teacher is not None:
@@ -91,16 +141,14 @@ class Examples:
         batches of a group are shuffled again.
         """
         random = np.random.default_rng([self.seed, epoch])
-        permutation = random.permutation(len(self))
-        # the incomplete batch is taken off before sorting, or it would always be the longest texts
+        order = random.permutation(len(self))
+        # the incomplete batch is left out, or it would always be the longest texts
         whole = len(self) // batch_size * batch_size
-        permutation, left_over = permutation[:whole], permutation[whole:]
-        groups = []
         for start in range(0, whole, 50 * batch_size):
-            group = permutation[start : start + 50 * batch_size]
-            group = group[np.argsort(self.lengths[group], kind="stable")]
-            groups.append(random.permutation(group.reshape(-1, batch_size)).ravel())
-        return np.concatenate([*groups, left_over])
+            group = order[start : min(start + 50 * batch_size, whole)]
+            group[:] = group[np.argsort(self.lengths[group], kind="stable")]
+            group[:] = random.permutation(group.reshape(-1, batch_size)).ravel()
+        return order
 
     def batch(self, epoch: int, ids: Sequence[int]) -> dict[str, Any]:
         """Return a micro-batch, the same in every epoch.
@@ -143,6 +191,8 @@ class Examples:
         for row, i in enumerate(ids):
             input_ids[row, : lengths[row]] = self.input_ids[i]
             token_type_ids[row, : lengths[row]] = self.token_type_ids[i]
+        for each in (self.input_ids, self.token_type_ids):
+            give_back(each.flat)
         return {
             "input_ids": input_ids,
             "attention_mask": (np.arange(longest) < lengths[:, None]).astype(int),

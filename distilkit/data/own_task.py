@@ -2,8 +2,10 @@
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
-from itertools import chain
+import tempfile
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, get_args
 
@@ -24,6 +26,7 @@ MOST_MISSING = 0.2  # of the rows may lack a text
 SPLITS = ("train", "validation", "test")
 HELD_OUT = 0.1  # of one table: for validation, and once more for test
 LEAST_ROWS = 10  # of a table that is to be divided
+ROWS_AT_ONCE = 1000  # of texts without labels
 
 Part = Mapping[str, list[Any]]  # column -> values
 
@@ -153,38 +156,60 @@ def unlabelled_from(
         task: its text columns are looked for, unless `text_columns` says others.
 
     Returns:
-        A `datasets.Dataset` with the task's text columns, each text once. Texts of the task's
-        validation and test splits are left out.
+        A `datasets.Dataset` with the task's text columns, each text once, in a file mapped into
+        memory. Texts of the task's validation and test splits are left out.
     """
     import datasets
-
-    from distilkit.data.documents import read_file
+    import pyarrow
 
     names = task.columns if text_columns is None else _names(text_columns)
     splits = {split: part for split, part in (task.data or {}).items() if split != "train"}
-    held_out = set(chain.from_iterable(text_keys(p, task.columns) for p in splits.values()))
-    by_key: dict[Any, tuple[Any, ...]] = {}
+    held_out = [_digest_of(key) for p in splits.values() for key in text_keys(p, task.columns)]
+    kind = pyarrow.list_(pyarrow.string()) if task.on_words else pyarrow.string()
+    schema = pyarrow.schema(dict.fromkeys(task.columns, kind))
+    digests = array("Q")
+    # a file that is mapped into memory and has no name any more: texts may be millions
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        file = f"{folder}/texts.arrow"
+        with pyarrow.ipc.new_stream(file, schema) as out:
+            rows = _text_rows(sources, names, task.on_words)
+            while some := list(islice(rows, ROWS_AT_ONCE)):
+                digests.extend(_digest_of(text_key(values)) for values in some)
+                columns = map(pyarrow.array, zip(*some, strict=True), schema.types)
+                out.write_batch(pyarrow.record_batch(list(columns), schema))
+        texts = pyarrow.ipc.open_stream(pyarrow.memory_map(file)).read_all()
+    if not digests:
+        raise ValueError(f"{sources}: no text in the column {' or '.join(names)}: give more")
+    keys, first = np.unique(digests, return_index=True)
+    first = np.sort(first[~np.isin(keys, np.array(held_out, np.uint64))])
+    if not len(first):
+        raise ValueError("the unlabelled texts are all in the validation or test split: give more")
+    # without a name, datasets would copy all texts to make one of them
+    of_texts = hashlib.blake2b(digests, digest_size=8).hexdigest()
+    return datasets.Dataset(texts, fingerprint=of_texts).select(first)
+
+
+def _text_rows(
+    sources: Any | Sequence[Any], names: Sequence[str], on_words: bool
+) -> Iterator[tuple[Any, ...]]:
+    """Yield the texts of each row."""
+    from distilkit.data.documents import read_file
+
     for source in sources if isinstance(sources, (list, tuple)) else [sources]:
         if isinstance(source, (str, Path)) and re.search(r"\.txt(\.gz)?$", str(source)):
-            tables = [
-                Table({names[0]: texts}, str(source), range(1, len(texts) + 1))
-                for texts in [list(read_file(Path(source).expanduser()))]
-            ]
-        else:
-            tables = list(read_splits(source)[0].values())
-        for table in tables:
+            if len(names) > 1 or on_words:
+                what = "lists of words" if on_words else f"{' and '.join(names)} in columns"
+                raise ValueError(f"{source}: a .txt file holds a text a line: give {what}")
+            yield from ((text,) for text in read_file(Path(source).expanduser()))
+            continue
+        for table in read_splits(source)[0].values():
             _check_columns(table, names)
-            for row in _rows_with_text(table, names, task.on_words, []):
-                values = tuple(table.columns[name][row] for name in names)
-                by_key.setdefault(text_key(values), values)
-    texts = [values for key, values in by_key.items() if key not in held_out]
-    if not by_key:
-        raise ValueError(f"{sources}: no text in the column {' or '.join(names)}: give more")
-    if not texts:
-        raise ValueError("the unlabelled texts are all in the validation or test split: give more")
-    return datasets.Dataset.from_dict(
-        {column: [values[i] for values in texts] for i, column in enumerate(task.columns)}
-    )
+            for row in _rows_with_text(table, names, on_words, []):
+                yield tuple(table.columns[name][row] for name in names)
+
+
+def _digest_of(key: tuple[Any, ...]) -> int:
+    return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=8).digest())
 
 
 def _listed(columns: Any) -> list[Any]:

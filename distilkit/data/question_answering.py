@@ -6,6 +6,7 @@ share, not the step from one to the next, and a span may be taken from any windo
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +24,14 @@ class Passages(NamedTuple):
     offsets: list[np.ndarray]  # each [tokens, 2]: characters of the passage; -1 outside of it
     texts: list[str]  # [examples]
     answers: list[list[str]]  # [examples] the acceptable ones; none without a label
+
+
+def joined(parts: Sequence[Passages]) -> Passages:
+    """Return the passages of some splits as those of one."""
+    firsts = np.cumsum([0, *(len(part.texts) for part in parts)])
+    of_window = [part.of_window + first for part, first in zip(parts, firsts, strict=False)]
+    lists = zip(*(part[1:] for part in parts), strict=True)
+    return Passages(np.concatenate(of_window), *(list(chain.from_iterable(x)) for x in lists))
 
 
 def windows(

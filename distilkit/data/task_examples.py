@@ -1,13 +1,17 @@
 """Encode a task's split as training data for the loop; which of its examples have a label."""
 
+from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
-from distilkit.data.examples import NOT_A_WORD, Examples, is_labelled
-from distilkit.data.question_answering import windows
+from distilkit.data.examples import KINDS, NOT_A_WORD, Examples, Rows, is_labelled
+from distilkit.data.question_answering import Passages, joined, windows
 from distilkit.data.tasks import UNLABELLED, Task
+
+TEXTS_AT_ONCE = 1000  # that the tokenizer reads
 
 
 def task_examples(
@@ -18,6 +22,7 @@ def task_examples(
     max_length: int,
     seed: int,
     teacher_tokenizer: PreTrainedTokenizerBase | None = None,
+    unlabelled: Any = None,
 ) -> Examples:
     """Encode a split as training data for the loop.
 
@@ -28,28 +33,57 @@ def task_examples(
         max_length: longer inputs are cut, the longer text of a pair first; passages into windows.
         seed: of the order.
         teacher_tokenizer: of a teacher that reads other token ids. Only where texts have labels.
+        unlabelled: more texts in the task's columns, which come last; labels are not read.
     """
-    # sliced first: a Column of datasets hands out its rows one by one, fifty times slower
-    texts = [list(data[column][:]) for column in task.columns]
-    labels = data["label"][:] if "label" in column_names(data) else None
-    if task.on_spans:
-        if labels is None:
-            labels = [{"text": [], "answer_start": []}] * len(texts[0])
-        encoded, numbers, passages = windows(*texts, labels, tokenizer, max_length)
-        pad_id = tokenizer.pad_token_id
-        return Examples(encoded, numbers, pad_id=pad_id, seed=seed, passages=passages)
-    encoded = _encode(texts, task, tokenizer, max_length)
-    words = None
-    if task.on_words:
-        numbers, words = _labels_of_tokens(encoded, texts[0], labels)
-    else:
-        numbers = _labels_of_texts(task, labels, len(texts[0]))
-    second = None
-    if teacher_tokenizer is not None:
-        second = (_encode(texts, task, teacher_tokenizer, max_length), teacher_tokenizer)
+    own = {name: Rows(kind) for name, kind in KINDS.items()}
+    teachers = {name: Rows(kind) for name, kind in KINDS.items()}
+    labels: list[Any] = []
+    words: list[Any] = []
+    passages: list[Passages] = []
+    for texts, given in _pieces(task, data, unlabelled):
+        if task.on_spans:
+            encoded, numbers, of = windows(*texts, given, tokenizer, max_length)
+            passages.append(of)
+        else:
+            encoded = _encode(texts, task, tokenizer, max_length)
+        if task.on_words:
+            numbers, of = _labels_of_tokens(encoded, texts[0], given)
+            words += of
+        elif not task.on_spans:
+            numbers = _labels_of_texts(task, given, len(texts[0]))
+        labels.append(numbers)
+        for name, rows in own.items():
+            rows.extend(encoded[name])
+        if teacher_tokenizer is not None:
+            encoded = _encode(texts, task, teacher_tokenizer, max_length)
+            for name, rows in teachers.items():
+                rows.extend(encoded[name])
     return Examples(
-        encoded, numbers, pad_id=tokenizer.pad_token_id, seed=seed, words=words, teacher=second
+        own,
+        list(chain.from_iterable(labels)) if task.on_words else np.concatenate(labels),
+        pad_id=tokenizer.pad_token_id,
+        seed=seed,
+        words=words if task.on_words else None,
+        passages=joined(passages) if task.on_spans else None,
+        teacher=None if teacher_tokenizer is None else (teachers, teacher_tokenizer),
     )
+
+
+def _pieces(task: Task, data: Any, unlabelled: Any) -> Iterator[tuple[list[list[Any]], Any]]:
+    """Yield the texts of some examples, a list a column, and their labels, None without any."""
+    for part in (data,) if unlabelled is None else (data, unlabelled):
+        count = len(part[task.columns[0]])
+        has_labels = part is data and "label" in column_names(part)
+        # the errors of question answering count the examples from the first one on
+        at_once = max(1, count) if task.on_spans else TEXTS_AT_ONCE
+        for start in range(0, max(1, count), at_once):
+            rows = slice(start, start + at_once)
+            # sliced: a Column of datasets hands out its rows one by one, fifty times slower
+            texts = [list(part[column][rows]) for column in task.columns]
+            labels = part["label"][rows] if has_labels else None
+            if task.on_spans and labels is None:
+                labels = [{"text": [], "answer_start": []}] * len(texts[0])
+            yield texts, labels
 
 
 def column_names(data: Any) -> list[str]:
@@ -135,26 +169,6 @@ def is_scored(task: Task, split: Any, name: str) -> bool:
             "leave them out of a split that is scored"
         )
     return bool(known.any())
-
-
-def join_unlabelled(task: Task, split: Any, unlabelled: Any) -> dict[str, list[Any]]:
-    """Return the columns of a training split, labelled or not, and of unlabelled texts after it."""
-
-    def labels(texts: Any, known: Any) -> list[Any]:
-        if "label" in known:
-            return list(texts["label"][:])
-        if task.on_words:
-            return [[UNLABELLED] * len(words) for words in texts[task.columns[0]][:]]
-        count = len(texts[task.columns[0]])
-        if task.on_spans:
-            return [{"text": [], "answer_start": []}] * count
-        if task.kind == "multi_label_classification":
-            return [[np.nan] * task.outputs] * count
-        return [np.nan if task.regression else UNLABELLED] * count
-
-    columns = {column: [*split[column][:], *unlabelled[column][:]] for column in task.columns}
-    both = labels(split, column_names(split)) + labels(unlabelled, ())
-    return {**columns, "label": both}
 
 
 def check_labels(task: Task, examples: Examples, split: str) -> None:

@@ -58,14 +58,14 @@ class TeacherLogits:
         while cuts[-1] < len(order):  # the first text of a part is its longest
             cuts.append(cuts[-1] + max(1, PART // int(lengths[order[cuts[-1]]])))
         parts = [order[a:b] for a, b in pairwise(cuts)]
-        rows = np.ones(len(examples), np.int64)
+        rows = np.broadcast_to(np.int8(1), len(examples))  # takes no memory
         if task.on_spans:
             rows = lengths
         elif task.on_words:
             rows = np.array([(labels != NOT_A_WORD).sum() for labels in examples.labels])
         ends = np.empty(len(order), np.int64)
         ends[order] = np.cumsum(rows[order])
-        self.places = np.stack([ends - rows, ends], axis=1)  # [examples, 2] rows of the file
+        self.rows, self.ends = rows, ends  # [examples] of the file: how many, and the end of these
         self.shape = (int(rows.sum()), task.outputs)
         sizes = [4 * int(rows[part].sum()) * task.outputs for part in parts]
 
@@ -95,7 +95,7 @@ class TeacherLogits:
         batch.pop("teacher", None)  # the inputs of a teacher with other ids
         # opened again for every batch: no process holds pages that it has read
         file = np.memmap(self.path / "entries.bin", np.float32, mode="r", shape=self.shape)
-        each = [file[first:end] for first, end in self.places[ids]]
+        each = [file[end - n : end] for n, end in zip(self.rows[ids], self.ends[ids], strict=True)]
         if self.task.on_spans:
             logits = np.full((len(ids), 2, batch["input_ids"].shape[1]), PADDING, np.float32)
             for padded, own in zip(logits, each, strict=True):

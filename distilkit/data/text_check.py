@@ -1,6 +1,5 @@
 """Refusal of a text that its model cannot learn from: unknown words, nothing to mask."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -54,10 +53,10 @@ def check_tokens(counts: TokenCounts, text: str, teacher: str) -> None:
         )
 
 
-def check_known(ids: Sequence[np.ndarray], tokenizer: PreTrainedTokenizerBase, task: str) -> None:
-    """Raise ValueError if over :data:`UNKNOWN_AT_MOST` of a task's texts, as ids, is [UNK]."""
-    tokens = np.concatenate(ids)
-    share = float(np.mean(tokens == tokenizer.unk_token_id))
+def check_known(tokens: np.ndarray, tokenizer: PreTrainedTokenizerBase, task: str) -> None:
+    """Raise ValueError if over :data:`UNKNOWN_AT_MOST` of a task's tokens, as ids, is [UNK]."""
+    unknown = sum(np.count_nonzero(t == tokenizer.unk_token_id) for t in in_pieces(tokens))
+    share = unknown / max(1, len(tokens))
     if len(tokens) >= FEW_TOKENS and share > UNKNOWN_AT_MOST:
         raise ValueError(
             f"{task}: {share:.0%} of the training texts' tokens are [UNK], more than "

@@ -14,6 +14,7 @@ from transformers import BertForQuestionAnswering
 
 from distilkit.config import FinetuneLossConfig, TrainingConfig
 from distilkit.data import teacher_logits
+from distilkit.data.examples import Rows
 from distilkit.data.task_examples import task_examples
 from distilkit.data.task_loss import TaskLoss
 from distilkit.data.tasks import TASKS
@@ -151,7 +152,9 @@ def test_hidden_states_are_asked_for_at_every_step(home, tokenizer, monkeypatch)
 def test_the_key_is_teacher_texts_and_precision(home, tokenizer):
     task, student, teacher, examples = models_and_examples("single", tokenizer)
     _, _, _, others = models_and_examples("single", tokenizer)
-    others.input_ids[3][1] += 1
+    ids = [row.copy() for row in others.input_ids]
+    ids[3][1] += 1
+    others.input_ids = Rows(np.int32, ids)
     paths = {
         TeacherLogits(*arguments).path
         for arguments in (

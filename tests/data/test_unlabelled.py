@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import pickle
+
 import datasets
 import numpy as np
 import pytest
 
+from distilkit.data import own_task
 from distilkit.data.task_examples import (
     check_labels,
     is_scored,
-    join_unlabelled,
     labelled,
     task_examples,
 )
@@ -35,13 +37,14 @@ def test_labelled_and_joined(task, split, more, tokenizer):
     assert labelled(task, split).tolist() == [True, False]
     assert labelled(task, more).tolist() == [False]
     for source in (split, datasets.Dataset.from_dict(split)):
-        both = join_unlabelled(task, source, more)
-        assert labelled(task, both).tolist() == [True, False, False]
-        examples = task_examples(both, task, tokenizer, max_length=64, seed=0)
-        counts = examples.batch(0, np.arange(3))["counts"]
-        assert (counts["labels"], counts["examples"]) == (1, 3)
-    twice = join_unlabelled(task, more, more)
-    assert labelled(task, twice).tolist() == [False, False]
+        labels = {"label": split["label"][:1]}  # are not read
+        both = task_examples(
+            source, task, tokenizer, max_length=64, seed=0, unlabelled={**more, **labels}
+        )
+        counts = both.batch(0, np.arange(3))["counts"]
+        assert (len(both), counts["labels"], counts["examples"]) == (3, 1, 3)
+        alone = task_examples(more, task, tokenizer, max_length=64, seed=0)
+        assert (both.input_ids[2] == alone.input_ids[0]).all()
     if task.on_words:
         assert is_scored(task, split, "validation")
     else:
@@ -73,3 +76,25 @@ def test_a_word_with_a_label_that_the_task_does_not_have_is_refused(tokenizer):
     examples = task_examples(data, WORDS, tokenizer, max_length=64, seed=0)
     with pytest.raises(ValueError, match="label 7"):
         check_labels(WORDS, examples, "train")
+
+
+@pytest.mark.parametrize("at_once", [2, 10_000])
+def test_each_text_once_whatever_is_read_at_once(tmp_path, monkeypatch, at_once):
+    """The first of equal texts stays, in its place; held-out texts are left out."""
+    monkeypatch.setattr(own_task, "ROWS_AT_ONCE", at_once)
+    first, second = ["a b", "c", "a b", "held out"], ["d", "c", "e f"]
+    (tmp_path / "first.txt").write_text("\n".join(first) + "\n")
+    (tmp_path / "second.csv").write_text("\n".join(["text", *second]) + "\n")
+    held_out = {"text": ["held out"], "label": [0]}
+    task = Task("topic", "Topic", TEXT, ("a", "b"), data={"train": held_out, "test": held_out})
+    files = [tmp_path / "first.txt", tmp_path / "second.csv"]
+    found = own_task.unlabelled_from(files, task)
+    assert found["text"][:] == ["a b", "c", "d", "e f"]
+    words = datasets.Dataset.from_dict({"words": [["x", "y"], ["z"], ["x", "y"], ["x y"]]})
+    assert own_task.unlabelled_from(words, WORDS)["words"][:] == [["x", "y"], ["z"], ["x y"]]
+    loaded = pickle.loads(pickle.dumps(found))  # the file has no name any more
+    assert loaded["text"][:] == found["text"][:]
+    pairs = Task("pairs", "Pairs", ("one", "two"), ("a", "b"))
+    for other in (pairs, WORDS):
+        with pytest.raises(ValueError, match="first.txt"):
+            own_task.unlabelled_from(tmp_path / "first.txt", other)

@@ -1,0 +1,88 @@
+"""Rows of token ids end to end, in memory or in a file; the fingerprint of encoded texts."""
+
+from __future__ import annotations
+
+import hashlib
+from itertools import chain
+
+import numpy as np
+import pytest
+
+from distilkit.data import examples, task_examples
+from distilkit.data.examples import Examples, Rows
+from distilkit.data.tasks import Task
+
+TEXTS = Task("texts", "Texts", ("text",), ("a", "b"))
+PAIRS = Task("pairs", "Pairs", ("one", "two"), ("a", "b"))
+
+
+@pytest.mark.parametrize("limit", [0, 2**22])
+@pytest.mark.parametrize("parts", [1, 2, 7])
+def test_rows_are_those_of_lists(limit, parts, monkeypatch):
+    monkeypatch.setattr(examples, "IN_MEMORY", limit)
+    random = np.random.default_rng(parts)
+    lists = [random.integers(0, 30_000, size).tolist() for size in random.integers(1, 40, 50)]
+    lists[3] = []
+    rows = Rows(np.int32)
+    for part in np.array_split(np.arange(len(lists)), parts):
+        rows.extend([lists[i] for i in part])
+    assert len(rows) == 50
+    assert [row.tolist() for row in rows] == lists
+    assert rows.lengths.tolist() == [len(row) for row in lists]
+    assert rows.flat.tolist() == list(chain(*lists))
+    assert isinstance(rows.flat, np.memmap) == (limit == 0)
+    flat = rows.flat
+    del rows
+    assert flat.tolist() == list(chain(*lists))  # the map outlives the rows
+
+
+def test_no_rows_and_numbers_that_do_not_fit():
+    assert len(Rows(np.uint8)) == 0
+    assert Rows(np.uint8).flat.tolist() == []
+    with pytest.raises(OverflowError):
+        Rows(np.uint8, [[0, 256]])
+
+
+@pytest.mark.parametrize("task", [TEXTS, PAIRS])
+def test_texts_read_in_pieces_are_those_read_at_once(task, tokenizer, monkeypatch):
+    """The fingerprint is that of the plain formula, whatever the pieces, and wherever they are."""
+    count = 23
+    data = {c: [f"w{i} w{i % 5} {c}" for i in range(count)] for c in task.columns}
+    data["label"] = [i % 2 for i in range(count)]
+    more = {c: [f"w{i}" for i in range(9)] for c in task.columns}
+    options = {"max_length": 16, "seed": 0, "unlabelled": more}
+    once = task_examples.task_examples(data, task, tokenizer, **options)
+    monkeypatch.setattr(task_examples, "TEXTS_AT_ONCE", 4)
+    monkeypatch.setattr(examples, "IN_MEMORY", 0)
+    pieces = task_examples.task_examples(data, task, tokenizer, **options)
+
+    every = [data[c] + more[c] for c in task.columns]
+    encoded = tokenizer(*every, truncation=True, max_length=16, return_token_type_ids=True)
+    labels = np.array(data["label"] + [-1] * 9)
+    digest = hashlib.sha256(labels.tobytes())
+    digest.update(np.array([len(ids) for ids in encoded["input_ids"]]).tobytes())
+    for name in ("input_ids", "token_type_ids"):
+        digest.update(np.array(list(chain(*encoded[name]))).tobytes())
+    assert once.digest() == pieces.digest() == digest.hexdigest()
+    ids = np.array([30, 2, 17])
+    for name, value in once.batch(0, ids).items():
+        other = pieces.batch(0, ids)[name]
+        assert value == other if name == "counts" else (value == other).all()
+
+
+def test_two_processes_of_a_data_loader_read_the_same_file(tokenizer, monkeypatch):
+    from torch.utils.data import DataLoader
+
+    monkeypatch.setattr(examples, "IN_MEMORY", 0)
+    encoded = tokenizer([f"w{i} w{i // 3}" for i in range(40)], return_token_type_ids=True)
+    data = Examples(encoded, np.zeros(40, np.int64), pad_id=0, seed=0)
+
+    class Batches:
+        def __len__(self) -> int:
+            return 40
+
+        def __getitem__(self, i: int) -> list[int]:
+            return data.batch(0, np.array([i]))["input_ids"][0].tolist()
+
+    loader = DataLoader(Batches(), batch_size=None, num_workers=2)
+    assert list(loader) == encoded["input_ids"]
