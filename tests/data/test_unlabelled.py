@@ -96,5 +96,5 @@ def test_each_text_once_whatever_is_read_at_once(tmp_path, monkeypatch, at_once)
     assert loaded["text"][:] == found["text"][:]
     pairs = Task("pairs", "Pairs", ("one", "two"), ("a", "b"))
     for other in (pairs, WORDS):
-        with pytest.raises(ValueError, match="first.txt"):
+        with pytest.raises(ValueError, match=r"first\.txt"):
             own_task.unlabelled_from(tmp_path / "first.txt", other)
