@@ -34,5 +34,6 @@ def test_sizes_and_places():
     assert len(root) <= 12, root
 
 
+@pytest.mark.slow
 def test_imports_run_one_way():
     assert faults() == []

@@ -81,6 +81,7 @@ def plainly(model, teacher, blocks, loss_config) -> dict[str, float]:
     return {"loss": sum(weights[name] * found[name] for name in found), **found}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 4, 11, 100])
 @pytest.mark.parametrize(
     "loss_config",
@@ -119,6 +120,7 @@ def test_losses_on_takes_the_teacher_as_it_answers_not_as_it_trains(tokenizer):
     assert losses_on(student, held_out, LossConfig(), teacher.train()) == quiet
 
 
+@pytest.mark.slow
 def test_a_student_with_all_layers_has_nothing_to_learn_from_its_teacher(home, tokenizer):
     teacher = small_bert(3, **NO_DROPOUT)
     student = student_from_teacher(teacher, range(3))
@@ -170,6 +172,7 @@ def test_masked_words_alone_are_learnt(home, texts, tokenizer):
     assert {row["soft_target"] for row in rows} == {row["cosine"] for row in rows} == {0.0}
 
 
+@pytest.mark.slow
 def test_distil_leaves_its_arguments_as_they_were(home, blocks):
     teacher = small_bert(2)
     student = student_from_teacher(teacher)
@@ -190,6 +193,7 @@ def test_distil_leaves_its_arguments_as_they_were(home, blocks):
     assert same == []  # every tensor was trained
 
 
+@pytest.mark.slow
 def test_the_teacher_comes_back_in_its_own_mode(home, blocks, monkeypatch):
     teacher = small_bert(2).train()
     student, seen = student_from_teacher(teacher), []
@@ -204,6 +208,7 @@ def test_the_teacher_comes_back_in_its_own_mode(home, blocks, monkeypatch):
     assert teacher.training
 
 
+@pytest.mark.slow
 def test_what_a_finished_run_holds(home, blocks, tokenizer):
     teacher = small_bert(2)
     held_out = ragged(tokenizer)
@@ -228,6 +233,7 @@ def test_what_a_finished_run_holds(home, blocks, tokenizer):
     assert endings <= {".json", ".jsonl", ".safetensors", ".txt", ".lock", ""}
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_returned_without_training(home, blocks, monkeypatch):
     teacher = small_bert(2)
     student = student_from_teacher(teacher)
@@ -244,6 +250,7 @@ def test_a_finished_run_is_returned_without_training(home, blocks, monkeypatch):
         distil(student, teacher, blocks, TOY, name="other")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "what", ["student", "teacher", "text", "loss_config", "training", "dropout", "validation"]
 )

@@ -172,6 +172,7 @@ def test_regression(home, tokenizer):
     assert found["spearman"] > 0.9
 
 
+@pytest.mark.slow
 def test_three_classes_and_two_validation_sets(home, tokenizer):
     columns = pairs(30)
     columns = {
@@ -187,6 +188,7 @@ def test_three_classes_and_two_validation_sets(home, tokenizer):
     assert found["validation_matched"] == found["validation_mismatched"]
 
 
+@pytest.mark.slow
 def test_a_labelled_test_set_is_scored(home, tokenizer):
     data = data_of() | {"test": single(9, seed=5)}
     run = finetune(toy("sst2"), tokenizer, "sst2", data, SHORT, name="toy")
@@ -222,6 +224,7 @@ def test_a_student_learns_from_soft_targets_alone(home, tokenizer):
     assert teacher.training  # as it was
 
 
+@pytest.mark.slow
 def test_the_teacher_gets_token_types_though_the_student_has_none(home, tokenizer):
     """A teacher whose whole output is its token types; a student that must be told by it."""
 
@@ -288,6 +291,7 @@ def test_the_regression_loss_is_the_plain_formula(tokenizer):
     assert {k: float(v) for k, v in found.items()} == pytest.approx(wanted, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_teacher_stays_as_it_was(home, tokenizer):
     student, teacher = toy("sst2"), toy("sst2", seed=3)
     before = state_of(teacher)
@@ -299,6 +303,7 @@ def test_the_teacher_stays_as_it_was(home, tokenizer):
 # --- evaluation ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 3, 40, 64])
 def test_predictions_are_in_the_datas_order(tokenizer, batch_size):
     model, columns = toy("sst2"), single(40)
@@ -312,6 +317,7 @@ def test_predictions_are_in_the_datas_order(tokenizer, batch_size):
     assert logits.std(0).min() > 1e-2
 
 
+@pytest.mark.slow
 def test_scores_do_not_depend_on_the_order_of_the_data(tokenizer):
     model, columns = toy("sst2"), single(40)
     shake(model, 0.3)
@@ -364,6 +370,7 @@ def test_a_finished_run_is_returned_without_training(home, tokenizer, monkeypatc
     assert finetune(*arguments, name="toy").result() == run.result()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "what", ["model", "teacher", "loss_config", "training", "length", "labels", "texts"]
 )
@@ -400,6 +407,7 @@ def test_weights_are_kept_only_if_asked(home, tokenizer):
     assert not run.model.exists()
 
 
+@pytest.mark.slow
 def test_a_run_keeps_what_it_answered_to_what_it_was_scored_on(home, tokenizer):
     data = data_of() | {"test": single(9, seed=5)}
     run = finetune(toy("sst2"), tokenizer, "sst2", data, SHORT, name="toy")
@@ -413,6 +421,7 @@ def test_a_run_keeps_what_it_answered_to_what_it_was_scored_on(home, tokenizer):
         assert score_of(TASKS["sst2"], logits, labels) == run.result()["scores"][split]
 
 
+@pytest.mark.slow
 def test_answers_that_cannot_be_written_leave_the_run_unfinished(home, tokenizer, monkeypatch):
     """A run with a result has its answers: they are written first, whole or not at all."""
     from distilkit import checkpoint
@@ -546,6 +555,7 @@ def test_a_half_precision_checkpoint_is_trained_in_float32(home, tmp_path, token
     assert {p.dtype for p in model.parameters()} == {torch.float32}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("width", "std"), [(768, 0.02), (192, 0.08), (32, 0.48)])
 def test_a_new_head_is_as_wide_as_the_width_asks(tmp_path, quiet, width, std):
     """0.02 · 768 / H; the pooler and pre_classifier of [H, H] are part of the head."""

@@ -180,6 +180,7 @@ def test_float64_is_exact(pair, name):
     compare(student, teacher, ragged(100), OBJECTIVES[name], 1e-10, 1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", ["1", "3", "M", "M - 1", "M + 1", "N", "N - 1", "10 N"])
 @pytest.mark.parametrize("name", ["paper", "arg-max, masked only", "no soft target"])
 def test_chunk_borders_change_nothing(pair, monkeypatch, rows, name):

@@ -205,6 +205,7 @@ def test_blocks_of_special_tokens_only_have_nothing_to_mask(tokenizer):
     assert torch.equal(batch["input_ids"], torch.from_numpy(blocks))
 
 
+@pytest.mark.slow
 def test_every_word_of_a_block_can_be_masked_at_every_place(tokenizer):
     data = MaskedBlocks(full_blocks(1, 32), tokenizer, seed=1, smoothing=0)
     hit = sum(data.mask(epoch, np.array([0]))[1][0].astype(int) for epoch in range(2000))

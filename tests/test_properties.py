@@ -143,6 +143,7 @@ def test_packing_loses_and_doubles_no_token(texts, length):
     assert bodies == stream
 
 
+@pytest.mark.slow
 @given(
     texts=DOCUMENTS,
     length=st.integers(8, 40),
@@ -206,6 +207,7 @@ def test_rows_that_are_not_selected_change_nothing(batch, temperature, more):
     assert float(mlm_loss(*padded)) == float(mlm_loss(student, targets))
 
 
+@pytest.mark.slow
 @given(batch=batches(), temperature=TEMPERATURES, masked_only=st.booleans())
 def test_gradients_against_finite_differences(batch, temperature, masked_only):
     student, teacher, ours, theirs, targets = batch
@@ -227,6 +229,7 @@ def test_gradients_against_finite_differences(batch, temperature, masked_only):
     assert abs(slope - ours_slope) <= 1e-5 * max(1.0, abs(slope))
 
 
+@pytest.mark.slow
 @given(
     seed=st.integers(0, 2**31),
     rows=st.integers(1, 12),

@@ -74,6 +74,7 @@ def logged(run: Run) -> dict[tuple[str, int], list[float]]:
     }
 
 
+@pytest.mark.slow
 def test_tensorboard_shows_what_metrics_jsonl_holds(home):
     run = trained("toy")
     assert {step for _, step in logged(run)} == set(range(1, 9))

@@ -279,6 +279,7 @@ def test_biases_and_norms_do_not_decay_and_nothing_is_lost(which):
         assert "cls.predictions.transform.LayerNorm.weight" in kinds
 
 
+@pytest.mark.slow
 def test_frozen_parameters_are_left_out(home):
     model = net()
     model[0].requires_grad_(False)
@@ -318,6 +319,7 @@ def plain_triple_loss(student, teacher, blocks, epoch, ids, loss_config):
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dtype", "tolerance", "micro"),
     [
@@ -411,6 +413,7 @@ def norm_parameters(model) -> list[nn.Parameter]:
 # --- dropout and random numbers -----------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_dropout_in_the_student_and_none_in_the_teacher(home, tokenizer):
     teacher = small_bert(2)
     student = student_from_teacher(teacher)
@@ -586,6 +589,7 @@ def test_killed_again_and_again(home, monkeypatch):
     assert numbers(killed) == numbers(whole)
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_costs_steps_and_not_exactness(home, monkeypatch):
     model = net()
     whole = fit(model, Points(), squared_error, TOY, name="whole")
@@ -623,6 +627,7 @@ def test_a_checkpoint_of_another_model_is_refused(home):
         fit(nn.Linear(3, 1), Points(), squared_error, TOY)
 
 
+@pytest.mark.slow
 def test_workers_change_nothing(home):
     ends, rows = [], []
     for workers in (0, 2):
@@ -738,6 +743,7 @@ def test_in_a_thread_there_are_no_signals_and_it_trains(home):
 # --- not finite ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("poison", ["times nan", "plus inf", "plus nan", "minus inf"])
 @pytest.mark.parametrize("micro", [2, 6])
 def test_a_non_finite_loss_raises_and_touches_nothing(home, poison, micro):
@@ -920,6 +926,7 @@ def test_log_every(home, every, steps):
     assert [row["step"] for row in run.rows()] == steps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("every", "steps"), [(None, [12]), (1, list(range(1, 13))), (5, [5, 10, 12]), (6, [6, 12])]
 )
@@ -941,6 +948,7 @@ def test_validation_rows(home, every, steps):
     assert len(run.metrics()) == 12
 
 
+@pytest.mark.slow
 def test_validation_does_not_disturb_training(home):
     ends = []
     for every in (None, 1):

@@ -95,6 +95,7 @@ def test_doctor_names_what_does_not_fit(own, home, tokenizer, capsys):
     assert "BAD   texts" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "message"),
     [
@@ -110,6 +111,7 @@ def test_refused_in_words(own, command, message, capsys):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_texts_that_the_vocabulary_does_not_know(own, home, capsys):
     text = "unknown words " * 20
     (home / "words.csv").write_text("body,team\n" + f"{text},billing\n{text},shipping\n" * 40)

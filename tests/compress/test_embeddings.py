@@ -178,6 +178,7 @@ def test_a_killed_training_ends_the_same(home, folder, texts, monkeypatch):
     assert_same(*(state_of(AutoModel.from_pretrained(run.model)) for run in (whole, resumed)))
 
 
+@pytest.mark.slow
 def test_stored_embeddings(home, folder, texts, monkeypatch):
     monkeypatch.setattr(compression, "PART", 32)
     teacher, tokenizer, pooling = load_sentence_encoder(folder)

@@ -151,6 +151,7 @@ def _in_a_process(home, texts, tokenizer, results):
     results.put(cached_blocks(slowly, tokenizer, 24, source="t").tobytes())
 
 
+@pytest.mark.slow
 def test_of_two_processes_one_writes_and_both_get_the_blocks(home, texts, tokenizer):
     context = multiprocessing.get_context("fork")
     results = context.Queue()

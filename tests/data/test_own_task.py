@@ -485,6 +485,7 @@ def test_metrics_of_classes_several_labels_and_numbers():
     assert scores(numbers, x, y)["rmse"] == pytest.approx(wanted)
 
 
+@pytest.mark.slow
 def test_the_best_constant_answer_to_several_labels():
     random = np.random.default_rng(2)
     labels = (random.random((300, 4)) < [0.1, 0.5, 0.3, 0.7]).astype(int)

@@ -46,6 +46,7 @@ def test_the_tiny_scale_has_text_blocks_and_tasks(home):
         assert {"train", test} <= {*load_task(TINY, task)}
 
 
+@pytest.mark.slow
 def test_shipped_teacher_is_a_plain_small_bert_in_float32(home):
     teacher, tokenizer = load_teacher(TINY)
     assert type(teacher) is BertForMaskedLM
@@ -153,6 +154,7 @@ def test_measure_takes_a_half_precision_file_in_float32(home, tmp_path, capsys, 
     assert seen == [torch.float32]
 
 
+@pytest.mark.slow
 def test_measure_prints_a_table(home, tmp_path, capsys):
     small_bert(1).save_pretrained(tmp_path / "a")
     assert main(["measure", str(tmp_path / "a"), "--length", "8"]) == 0
@@ -199,6 +201,7 @@ def test_tasks_come_from_the_real_data_through_the_same_door(shared_glue):
     assert isinstance(data["train"].to_pandas(), pd.DataFrame)
 
 
+@pytest.mark.slow
 def test_a_stream_is_dealt_out_by_the_micro_batches_that_were_asked_for(home, monkeypatch):
     seen = []
 

@@ -132,6 +132,7 @@ def test_two_evaluations_do_not_mix(no_network):
     assert scores("rte", one, one) == {"accuracy": 1.0}
 
 
+@pytest.mark.slow
 def test_large_evaluations(no_network):
     x, y = random_answers("qqp", 40_430, 0)  # QQP's validation set
     assert scores("qqp", x, y) == pytest.approx(directly("qqp", x, y), abs=1e-9)
@@ -325,6 +326,7 @@ def examples(tokenizer, n: int = 230, *, pairs: bool = False, max_length: int = 
     return task_examples(some(n, pairs=pairs), row, tokenizer, max_length=max_length, seed=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pairs", [False, True])
 def test_padding_has_no_influence_on_the_logits(tokenizer, pairs):
     bert = small_bert(2)

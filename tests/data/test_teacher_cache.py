@@ -188,6 +188,7 @@ def test_entries_are_those_that_a_training_sees(tokenizer, home, teacher, blocks
 # --- the key ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_key_changes_with_what_the_answers_depend_on(home, teacher, texts, tokenizer):
     packed = pack(texts, tokenizer, 24)[:8]
     blocks = MaskedBlocks(packed, tokenizer, seed=0)
@@ -337,6 +338,7 @@ def _in_a_process(teacher, blocks, results):
     results.put(content(cached_teacher(teacher, blocks, TOY, NO_COSINE)))
 
 
+@pytest.mark.slow
 def test_of_two_builders_one_asks_and_both_get_the_answers(home, teacher, blocks):
     context = multiprocessing.get_context("fork")
     results = context.Queue()

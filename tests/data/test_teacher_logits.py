@@ -149,6 +149,7 @@ def test_hidden_states_are_asked_for_at_every_step(home, tokenizer, monkeypatch)
     assert not list(home.rglob("logits-*"))
 
 
+@pytest.mark.slow
 def test_the_key_is_teacher_texts_and_precision(home, tokenizer):
     task, student, teacher, examples = models_and_examples("single", tokenizer)
     _, _, _, others = models_and_examples("single", tokenizer)
@@ -169,6 +170,7 @@ def test_the_key_is_teacher_texts_and_precision(home, tokenizer):
     assert again.path in paths
 
 
+@pytest.mark.slow
 def test_damage_is_named_and_a_killed_build_resumes(home, tokenizer, monkeypatch):
     task, _, teacher, examples = models_and_examples("words", tokenizer)
     stored = TeacherLogits(examples, task, teacher, TOY)

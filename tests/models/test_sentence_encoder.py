@@ -64,6 +64,7 @@ def change(folder, file: str, **values) -> None:
     path.write_text(json.dumps(content | values))
 
 
+@pytest.mark.slow
 def test_what_would_be_read_otherwise_is_refused(tmp_path, tokenizer):
     folder = save_sentence_encoder(tmp_path, tokenizer)
     modules = json.loads((folder / "modules.json").read_text())
@@ -99,6 +100,7 @@ def test_what_would_be_read_otherwise_is_refused(tmp_path, tokenizer):
     refused("modules.json", FileNotFoundError)
 
 
+@pytest.mark.slow
 def test_an_encoder_without_its_weights_is_refused(tmp_path, tokenizer):
     folder = save_sentence_encoder(tmp_path, tokenizer)
     model = small_bert(3)

@@ -85,6 +85,7 @@ def test_wrong_input_is_refused_at_once(logits, labels, student, temperature, sa
         temperature_panel(logits, labels, student, temperature=temperature)
 
 
+@pytest.mark.slow
 def test_save_writes_both_files_with_their_metadata(home):
     sent = asks(temperature_panel(LOGITS, LABELS), save_of(), png())
     assert sent == [
@@ -97,11 +98,13 @@ def test_save_writes_both_files_with_their_metadata(home):
         assert json.loads(image.text["logits"]) == LOGITS
 
 
+@pytest.mark.slow
 def test_save_goes_to_the_scale_that_about_names(home):
     sent = asks(temperature_panel(LOGITS, LABELS, about={"scale": "small"}), save_of(), png())
     assert sent[0]["saved"][0] == "figures/small/temperature_panel.svg"
 
 
+@pytest.mark.slow
 def test_save_stays_in_its_folder_whatever_the_name(home):
     (sent,) = asks(temperature_panel(LOGITS, LABELS), save_of("../../elsewhere"), png())
     assert sent["saved"] == ["figures/tiny/elsewhere.svg", "figures/tiny/elsewhere.png"]
@@ -138,6 +141,7 @@ def test_an_answer_changes_the_value_and_its_failure_is_said(home):
     assert panel.value["root"] == 3
 
 
+@pytest.mark.slow
 def test_html_holds_script_value_and_a_picture_for_those_who_run_no_script():
     panel = temperature_panel(LOGITS, ["</script><script>alert(1)</script>", "b<i>", "c"])
     page = panel.to_html()
@@ -155,6 +159,7 @@ def test_html_holds_script_value_and_a_picture_for_those_who_run_no_script():
     assert {"application/vnd.jupyter.widget-view+json", "text/html"} <= data.keys()
 
 
+@pytest.mark.slow
 def test_an_executed_notebook_keeps_what_moves_without_a_kernel():
     data, metadata = temperature_panel(LOGITS, LABELS)._repr_mimebundle_()
     output = nbformat.v4.new_output("display_data", data, metadata=metadata)

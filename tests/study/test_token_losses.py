@@ -81,6 +81,7 @@ def test_lengths_and_cosines_of_gradients_follow_from_the_products(student, teac
         student.zero_grad()
 
 
+@pytest.mark.slow
 def test_panel_says_what_happened_to_each_token(student, teacher, blocks, tokenizer):
     panel = loss_panel(student, teacher, blocks, ids=[0, 4], epoch=2)
     value = json.loads(json.dumps(panel.value))
