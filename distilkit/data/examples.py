@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import tempfile
 import weakref
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -25,6 +27,18 @@ KINDS = {"input_ids": np.int32, "token_type_ids": np.uint8}
 IN_MEMORY = 2**22  # bytes; more go to a file
 
 
+@contextmanager
+def temporary_files() -> Iterator[None]:
+    """Add to the error of a full disk where temporary files are."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            where = f"make room in {tempfile.gettempdir()}, or set TMPDIR to another folder"
+            error.strerror = f"{error.strerror} for temporary files: {where}"
+        raise
+
+
 class Rows:
     """Rows of whole numbers, of different lengths, end to end in one array.
 
@@ -41,7 +55,8 @@ class Rows:
         """Append rows, as long as none has been read."""
         ends = self._ends[-1] + np.cumsum([len(row) for row in rows], dtype=np.int64)
         self._ends.frombytes(ends.tobytes())
-        self._file.write(np.fromiter(chain.from_iterable(rows), self._dtype).tobytes())
+        with temporary_files():
+            self._file.write(np.fromiter(chain.from_iterable(rows), self._dtype).tobytes())
 
     @cached_property
     def flat(self) -> np.ndarray:

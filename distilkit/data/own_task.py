@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 import numpy as np
 
+from distilkit.data.examples import temporary_files
 from distilkit.data.labels import ENTITY_TAG, Labels, as_number, is_missing, meaning_of, numbers_of
 from distilkit.data.tables import SQUAD_COLUMNS, Table, read_splits, shown
 from distilkit.data.tasks import TASKS, Kind, Task
@@ -169,7 +170,7 @@ def unlabelled_from(
     schema = pyarrow.schema(dict.fromkeys(task.columns, kind))
     digests = array("Q")
     # a file that is mapped into memory and has no name any more: texts may be millions
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+    with temporary_files(), tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         file = f"{folder}/texts.arrow"
         with pyarrow.ipc.new_stream(file, schema) as out:
             rows = _text_rows(sources, names, task.on_words)

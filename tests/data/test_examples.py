@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
+import tempfile
 from itertools import chain
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -41,6 +45,15 @@ def test_no_rows_and_numbers_that_do_not_fit():
     assert Rows(np.uint8).flat.tolist() == []
     with pytest.raises(OverflowError):
         Rows(np.uint8, [[0, 256]])
+
+
+def test_a_full_disk_is_named(monkeypatch, tmp_path):
+    rows, full = Rows(np.int32), OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    monkeypatch.setattr(rows, "_file", Mock(write=Mock(side_effect=full)))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(OSError, match=f"{tmp_path}.*TMPDIR") as raised:
+        rows.extend([[1]])
+    assert raised.value.errno == errno.ENOSPC
 
 
 @pytest.mark.parametrize("task", [TEXTS, PAIRS])
