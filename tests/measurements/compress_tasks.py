@@ -25,12 +25,13 @@ import pandas as pd
 from transformers.utils import logging
 
 from distilkit.compress.compress import compress, measure, student_of
+from distilkit.compress.engines import TORCH
 from distilkit.config import FinetuneLossConfig, TrainingConfig, home
 from distilkit.data.own_task import task_from
 from distilkit.data.tasks import Task
 from distilkit.finetuning import classifier, fine_tuned_on, finetune
 from distilkit.models.loading import load_tokenizer
-from distilkit.run import environment
+from distilkit.run import Run, environment, run_folder
 
 TRAINING = TrainingConfig(
     batch_size=32,
@@ -157,6 +158,10 @@ def rows_of(case: str, encoder: Path, data: Path, seed: int) -> Iterator[dict[st
             models = [fine_tuned_on(each.model, arm.task) for each in (teacher_run, done)]
             with tempfile.TemporaryDirectory() as folder:
                 table = measure(*models, tokenizer, arm.task, Path(folder), arm.task.max_length)
+        results = {"teacher": teacher_run.result(), "student": Run(run_folder(run)).result()}
+        for metric in task.metrics[1:]:  # in PyTorch, where the runs are scored
+            by_model = {model: each["scores"]["test"][metric] for model, each in results.items()}
+            table[metric] = table["model"].map(by_model).where(table["engine"] == TORCH)
         table.insert(0, "arm", arm.name)
         if number:  # the teacher's rows are there already
             table = table[table["model"] == "student"]
