@@ -127,19 +127,18 @@ def plot_factorial(scores: pd.DataFrame) -> Figure:
             values = cells[layers][objective].to_numpy()
             dots = place + parts.dodge(len(values), 0.06)
             left.plot(dots, values, marker, color=colour, markersize=3.2)
-        top = cells[layers].iloc[:, -1].max()
-        look = {"textcoords": "offset points", "color": colour, "ha": "right"}
-        left.annotate(f"layers {layers}", (x[-1] + 0.2, top), (0, 4), **look)
+        end = (x[-1] + 0.25, cells[layers].iloc[:, -1].mean())
+        left.annotate(f"{layers}\nlayers", end, color=colour, va="center")
     if "teacher" in set(scores["arm"]):
         macros = macro_scores(scores)
         level = macros.loc[macros["arm"] == "teacher", "score"].mean()
         left.axhline(level, color=style.GREY, linewidth=0.9, linestyle="--")
         look = {"textcoords": "offset points", "color": style.GREY}
-        left.annotate("teacher", (-0.3, level), (0, 2), **look)
+        left.annotate("teacher", (-0.3, level), (0, 4), **look)
     left.set_xticks(range(len(objectives)), [o.replace(" ", "\n") for o in objectives])
-    left.set_xlim(-0.4, len(objectives) - 0.6)
+    left.set_xlim(-0.4, len(objectives) + 0.25)
     left.set_xlabel("objective of the pretraining")
-    left.set_ylabel("macro-score (points)")
+    left.set_ylabel(f"mean of {scores['task'].nunique()} tasks (points)")
     parts.value_grid(left)
     effects = factorial_effects(scores).set_index(["effect", "layers"])
     for row, cell in enumerate(_SHOWN):
@@ -148,6 +147,7 @@ def plot_factorial(scores: pd.DataFrame) -> Figure:
         parts.signed_value(right, effect["mean"], -row)
     parts.row_chart(right, list(_SHOWN.values()), zero=True)
     right.set_xlabel("difference (points)")
+    right.margins(x=0.12)
     seeds = int(effects["seeds"].max())
     right.set_title(f"Mean and 95 % interval, {seeds} seeds", fontsize=style.TEXT_PT)
     return style.freeze_layout(figure)
