@@ -451,6 +451,7 @@ def ablation_answer() -> str:
 BLOCKS: dict[str, Callable[[], str]] = {
     "compress-sst2": lambda: compressed_table("compress_sst2"),
     "compress-sst2-costs": lambda: cost_table("compress_sst2"),
+    "few-labels-gain": few_labels_gain,
     "compress-wnut17": lambda: compressed_table("compress_wnut17"),
     "compress-embeddings": embedding_table,
     "summary": summary_table,
