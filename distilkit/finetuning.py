@@ -233,7 +233,7 @@ def _check_cosine(
 def _check_texts(
     task: Task, data: Mapping[str, Any], unlabelled: Any, loss_config: FinetuneLossConfig | None
 ) -> None:
-    """Refuse training texts of other columns, and those that nothing would be learnt from."""
+    """Refuse texts without the task's columns, or without labels where no teacher gives them."""
     if "train" not in data:
         raise ValueError(f"the data of {task.name} has no 'train', only {', '.join(data)}")
     split = data["train"]

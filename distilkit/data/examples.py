@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import tempfile
-import weakref
-from array import array
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import cached_property
-from itertools import chain
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from distilkit.data.rows import Rows
 from distilkit.losses import IGNORE as NOT_A_WORD  # the label of a token that no word begins with
 from distilkit.masking import give_back, in_pieces
 
@@ -24,57 +18,6 @@ if TYPE_CHECKING:
     from distilkit.data.question_answering import Passages
 
 KINDS = {"input_ids": np.int32, "token_type_ids": np.uint8}
-IN_MEMORY = 2**22  # bytes; more go to a file
-
-
-@contextmanager
-def temporary_files() -> Iterator[None]:
-    """Add to the error of a full disk where temporary files are."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            where = f"make room in {tempfile.gettempdir()}, or set TMPDIR to another folder"
-            error.strerror = f"{error.strerror} for temporary files: {where}"
-        raise
-
-
-class Rows:
-    """Rows of whole numbers, of different lengths, end to end in one array.
-
-    Above :data:`IN_MEMORY` bytes the array is a temporary file without a name, mapped into memory.
-    """
-
-    def __init__(self, dtype: type[np.integer], rows: Sequence[Sequence[int]] = ()) -> None:
-        self._dtype, self._ends = np.dtype(dtype), array("q", [0])
-        self._file = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 - as long as the rows
-        weakref.finalize(self, self._file.close)
-        self.extend(rows)
-
-    def extend(self, rows: Sequence[Sequence[int]]) -> None:
-        """Append rows, as long as none has been read."""
-        ends = self._ends[-1] + np.cumsum([len(row) for row in rows], dtype=np.int64)
-        self._ends.frombytes(ends.tobytes())
-        with temporary_files():
-            self._file.write(np.fromiter(chain.from_iterable(rows), self._dtype).tobytes())
-
-    @cached_property
-    def flat(self) -> np.ndarray:
-        """All rows as one array, which cannot be written."""
-        if self._file.tell() > IN_MEMORY:
-            return np.memmap(self._file, self._dtype, mode="r")
-        self._file.seek(0)
-        return np.frombuffer(self._file.read(), self._dtype)
-
-    @cached_property
-    def lengths(self) -> np.ndarray:
-        return np.diff(self._ends).astype(np.int32)
-
-    def __len__(self) -> int:
-        return len(self._ends) - 1
-
-    def __getitem__(self, i: int) -> np.ndarray:
-        return self.flat[self._ends[i] : self._ends[i + 1]]
 
 
 class Examples:
@@ -104,8 +47,7 @@ class Examples:
         passages: Passages | None = None,
         teacher: tuple[Mapping[str, Any], PreTrainedTokenizerBase] | None = None,
     ) -> None:
-        of = {name: encoded[name] for name in KINDS}
-        of = {k: v if isinstance(v, Rows) else Rows(KINDS[k], v) for k, v in of.items()}
+        of = {k: v if isinstance(v := encoded[k], Rows) else Rows(d, v) for k, d in KINDS.items()}
         self.input_ids, self.token_type_ids = of["input_ids"], of["token_type_ids"]
         self.labels, self.words, self.passages = labels, words, passages
         self.lengths = self.input_ids.lengths

@@ -11,8 +11,8 @@ from typing import Any, get_args
 
 import numpy as np
 
-from distilkit.data.examples import temporary_files
 from distilkit.data.labels import ENTITY_TAG, Labels, as_number, is_missing, meaning_of, numbers_of
+from distilkit.data.rows import temporary_files
 from distilkit.data.tables import SQUAD_COLUMNS, Table, read_splits, shown
 from distilkit.data.tasks import TASKS, Kind, Task
 
@@ -164,20 +164,23 @@ def unlabelled_from(
     import pyarrow
 
     names = task.columns if text_columns is None else _names(text_columns)
+    if len(names) != len(task.columns):
+        raise ValueError(f"text_columns = {text_columns!r}: {task.name} has {len(task.columns)}")
     splits = {split: part for split, part in (task.data or {}).items() if split != "train"}
     held_out = [_digest_of(key) for p in splits.values() for key in text_keys(p, task.columns)]
     kind = pyarrow.list_(pyarrow.string()) if task.on_words else pyarrow.string()
     schema = pyarrow.schema(dict.fromkeys(task.columns, kind))
     digests = array("Q")
-    # a file that is mapped into memory and has no name any more: texts may be millions
-    with temporary_files(), tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+    # a file mapped into memory, for texts may be millions; it has a name only while it is written
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         file = f"{folder}/texts.arrow"
         with pyarrow.ipc.new_stream(file, schema) as out:
             rows = _text_rows(sources, names, task.on_words)
             while some := list(islice(rows, ROWS_AT_ONCE)):
                 digests.extend(_digest_of(text_key(values)) for values in some)
                 columns = map(pyarrow.array, zip(*some, strict=True), schema.types)
-                out.write_batch(pyarrow.record_batch(list(columns), schema))
+                with temporary_files():
+                    out.write_batch(pyarrow.record_batch(list(columns), schema))
         texts = pyarrow.ipc.open_stream(pyarrow.memory_map(file)).read_all()
     if not digests:
         raise ValueError(f"{sources}: no text in the column {' or '.join(names)}: give more")
@@ -198,12 +201,12 @@ def _text_rows(
 
     for source in sources if isinstance(sources, (list, tuple)) else [sources]:
         if isinstance(source, (str, Path)) and re.search(r"\.txt(\.gz)?$", str(source)):
-            if len(names) > 1 or on_words:
-                what = "lists of words" if on_words else f"{' and '.join(names)} in columns"
-                raise ValueError(f"{source}: a .txt file holds a text a line: give {what}")
-            yield from ((text,) for text in read_file(Path(source).expanduser()))
-            continue
-        for table in read_splits(source)[0].values():
+            lines = read_file(Path(source).expanduser())
+            parts = iter(lambda lines=lines: list(islice(lines, ROWS_AT_ONCE)), [])
+            tables = (Table({names[0]: part}, str(source), range(len(part))) for part in parts)
+        else:
+            tables = iter(read_splits(source)[0].values())
+        for table in tables:
             _check_columns(table, names)
             for row in _rows_with_text(table, names, on_words, []):
                 yield tuple(table.columns[name][row] for name in names)

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
-from distilkit.data.examples import KINDS, NOT_A_WORD, Examples, Rows, is_labelled
+from distilkit.data.examples import KINDS, NOT_A_WORD, Examples, is_labelled
 from distilkit.data.question_answering import Passages, joined, windows
+from distilkit.data.rows import Rows
 from distilkit.data.tasks import UNLABELLED, Task
 
 TEXTS_AT_ONCE = 1000  # that the tokenizer reads
@@ -42,13 +43,13 @@ def task_examples(
     passages: list[Passages] = []
     for texts, given in _pieces(task, data, unlabelled):
         if task.on_spans:
-            encoded, numbers, of = windows(*texts, given, tokenizer, max_length)
-            passages.append(of)
+            encoded, numbers, passage = windows(*texts, given, tokenizer, max_length)
+            passages.append(passage)
         else:
             encoded = _encode(texts, task, tokenizer, max_length)
         if task.on_words:
-            numbers, of = _labels_of_tokens(encoded, texts[0], given)
-            words += of
+            numbers, of_words = _labels_of_tokens(encoded, texts[0], given)
+            words += of_words
         elif not task.on_spans:
             numbers = _labels_of_texts(task, given, len(texts[0]))
         labels.append(numbers)
@@ -58,6 +59,8 @@ def task_examples(
             encoded = _encode(texts, task, teacher_tokenizer, max_length)
             for name, rows in teachers.items():
                 rows.extend(encoded[name])
+    if not labels:
+        raise ValueError(f"{task.name}: the split has no examples")
     return Examples(
         own,
         list(chain.from_iterable(labels)) if task.on_words else np.concatenate(labels),
@@ -70,13 +73,13 @@ def task_examples(
 
 
 def _pieces(task: Task, data: Any, unlabelled: Any) -> Iterator[tuple[list[list[Any]], Any]]:
-    """Yield the texts of some examples, a list a column, and their labels, None without any."""
-    for part in (data,) if unlabelled is None else (data, unlabelled):
-        count = len(part[task.columns[0]])
-        has_labels = part is data and "label" in column_names(part)
-        # the errors of question answering count the examples from the first one on
-        at_once = max(1, count) if task.on_spans else TEXTS_AT_ONCE
-        for start in range(0, max(1, count), at_once):
+    """Yield texts, a list a column, and their labels or None, some examples at a time."""
+    for part, own in ((data, True), (unlabelled, False)):
+        count = 0 if part is None else len(part[task.columns[0]])
+        has_labels = own and "label" in column_names(part)
+        # an error in a labelled passage counts the examples from the first one on
+        at_once = max(1, count) if task.on_spans and own else TEXTS_AT_ONCE
+        for start in range(0, count, at_once):
             rows = slice(start, start + at_once)
             # sliced: a Column of datasets hands out its rows one by one, fifty times slower
             texts = [list(part[column][rows]) for column in task.columns]

@@ -5,38 +5,42 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import pickle
 import tempfile
 from itertools import chain
 from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from torch.utils.data import DataLoader
 
-from distilkit.data import examples, task_examples
-from distilkit.data.examples import Examples, Rows
+from distilkit.data import rows, task_examples
+from distilkit.data.examples import Examples
+from distilkit.data.rows import Rows
 from distilkit.data.tasks import Task
 
 TEXTS = Task("texts", "Texts", ("text",), ("a", "b"))
 PAIRS = Task("pairs", "Pairs", ("one", "two"), ("a", "b"))
 
 
-@pytest.mark.parametrize("limit", [0, 2**22])
+@pytest.mark.parametrize("limit", [1, 300, 2**22])
 @pytest.mark.parametrize("parts", [1, 2, 7])
 def test_rows_are_those_of_lists(limit, parts, monkeypatch):
-    monkeypatch.setattr(examples, "IN_MEMORY", limit)
+    monkeypatch.setattr(rows, "IN_MEMORY", limit)
     random = np.random.default_rng(parts)
     lists = [random.integers(0, 30_000, size).tolist() for size in random.integers(1, 40, 50)]
     lists[3] = []
-    rows = Rows(np.int32)
+    found = Rows(np.int32)
     for part in np.array_split(np.arange(len(lists)), parts):
-        rows.extend([lists[i] for i in part])
-    assert len(rows) == 50
-    assert [row.tolist() for row in rows] == lists
-    assert rows.lengths.tolist() == [len(row) for row in lists]
-    assert rows.flat.tolist() == list(chain(*lists))
-    assert isinstance(rows.flat, np.memmap) == (limit == 0)
-    flat = rows.flat
-    del rows
+        found.extend([lists[i] for i in part])
+    assert len(found) == 50
+    assert [row.tolist() for row in found] == lists
+    assert found.lengths.tolist() == [len(row) for row in lists]
+    assert isinstance(found.flat, np.memmap) == (limit < 2**22)
+    sent = pickle.loads(pickle.dumps(found))
+    assert [row.tolist() for row in sent] == lists
+    flat = found.flat
+    del found
     assert flat.tolist() == list(chain(*lists))  # the map outlives the rows
 
 
@@ -48,11 +52,11 @@ def test_no_rows_and_numbers_that_do_not_fit():
 
 
 def test_a_full_disk_is_named(monkeypatch, tmp_path):
-    rows, full = Rows(np.int32), OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    monkeypatch.setattr(rows, "_file", Mock(write=Mock(side_effect=full)))
+    found, full = Rows(np.int32), OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    monkeypatch.setattr(found, "_file", Mock(write=Mock(side_effect=full)))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with pytest.raises(OSError, match=f"{tmp_path}.*TMPDIR") as raised:
-        rows.extend([[1]])
+        found.extend([[1]])
     assert raised.value.errno == errno.ENOSPC
 
 
@@ -66,7 +70,7 @@ def test_texts_read_in_pieces_are_those_read_at_once(task, tokenizer, monkeypatc
     options = {"max_length": 16, "seed": 0, "unlabelled": more}
     once = task_examples.task_examples(data, task, tokenizer, **options)
     monkeypatch.setattr(task_examples, "TEXTS_AT_ONCE", 4)
-    monkeypatch.setattr(examples, "IN_MEMORY", 0)
+    monkeypatch.setattr(rows, "IN_MEMORY", 1)
     pieces = task_examples.task_examples(data, task, tokenizer, **options)
 
     every = [data[c] + more[c] for c in task.columns]
@@ -83,19 +87,25 @@ def test_texts_read_in_pieces_are_those_read_at_once(task, tokenizer, monkeypatc
         assert value == other if name == "counts" else (value == other).all()
 
 
-def test_two_processes_of_a_data_loader_read_the_same_file(tokenizer, monkeypatch):
-    from torch.utils.data import DataLoader
+class Batches:
+    """A dataset of the data loader: one text a batch."""
 
-    monkeypatch.setattr(examples, "IN_MEMORY", 0)
+    def __init__(self, data: Examples) -> None:
+        self.data = data
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, i: int) -> list[int]:
+        return self.data.batch(0, np.array([i]))["input_ids"][0].tolist()
+
+
+@pytest.mark.parametrize("start", ["fork", "forkserver"])
+def test_workers_of_a_data_loader_read_a_mapped_file(start, tokenizer, monkeypatch):
+    monkeypatch.setattr(rows, "IN_MEMORY", 1)
     encoded = tokenizer([f"w{i} w{i // 3}" for i in range(40)], return_token_type_ids=True)
     data = Examples(encoded, np.zeros(40, np.int64), pad_id=0, seed=0)
-
-    class Batches:
-        def __len__(self) -> int:
-            return 40
-
-        def __getitem__(self, i: int) -> list[int]:
-            return data.batch(0, np.array([i]))["input_ids"][0].tolist()
-
-    loader = DataLoader(Batches(), batch_size=None, num_workers=2)
+    assert isinstance(data.input_ids.flat, np.memmap)
+    options = {"num_workers": 2, "multiprocessing_context": start}
+    loader = DataLoader(Batches(data), batch_size=None, **options)
     assert list(loader) == encoded["input_ids"]

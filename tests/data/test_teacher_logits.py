@@ -14,7 +14,7 @@ from transformers import BertForQuestionAnswering
 
 from distilkit.config import FinetuneLossConfig, TrainingConfig
 from distilkit.data import teacher_logits
-from distilkit.data.examples import Rows
+from distilkit.data.rows import Rows
 from distilkit.data.task_examples import task_examples
 from distilkit.data.task_loss import TaskLoss
 from distilkit.data.tasks import TASKS

@@ -94,7 +94,31 @@ def test_each_text_once_whatever_is_read_at_once(tmp_path, monkeypatch, at_once)
     assert own_task.unlabelled_from(words, WORDS)["words"][:] == [["x", "y"], ["z"], ["x y"]]
     loaded = pickle.loads(pickle.dumps(found))  # the file has no name any more
     assert loaded["text"][:] == found["text"][:]
+
+
+def test_a_file_of_single_texts_is_nothing_else(tmp_path):
+    (tmp_path / "texts.txt").write_text("a b\nc\n")
+    (tmp_path / "numbers.txt").write_text("1\n2.5\n3\n")
+    task = Task("topic", "Topic", TEXT, ("a", "b"))
     pairs = Task("pairs", "Pairs", ("one", "two"), ("a", "b"))
-    for other in (pairs, WORDS):
-        with pytest.raises(ValueError, match=r"first\.txt"):
-            own_task.unlabelled_from(tmp_path / "first.txt", other)
+    for file, other in (("texts", pairs), ("texts", WORDS), ("numbers", task)):
+        with pytest.raises(ValueError, match=rf"{file}\.txt"):
+            own_task.unlabelled_from(tmp_path / f"{file}.txt", other)
+    with pytest.raises(ValueError, match="text_columns"):
+        own_task.unlabelled_from(tmp_path / "texts.txt", pairs, text_columns="one")
+
+
+@pytest.mark.parametrize(("task", "split", "more"), CASES)
+def test_no_unlabelled_texts_the_same_texts_and_no_examples(task, split, more, tokenizer):
+    options = {"max_length": 64, "seed": 0}
+    none = {name: [] for name in more}
+    alone = task_examples(split, task, tokenizer, **options)
+    assert task_examples(split, task, tokenizer, **options, unlabelled=none).digest() == (
+        alone.digest()
+    )
+    empty = {name: [] for name in split}
+    assert len(task_examples(empty, task, tokenizer, **options, unlabelled=more)) == 1
+    twice = task_examples(split, task, tokenizer, **options, unlabelled=split)
+    assert twice.batch(0, np.arange(4))["counts"]["labels"] == 1  # those of `unlabelled` are unread
+    with pytest.raises(ValueError, match="no examples"):
+        task_examples(empty, task, tokenizer, **options)
