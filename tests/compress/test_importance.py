@@ -101,7 +101,7 @@ def test_a_classifiers_importance_is_the_mean_slope_of_the_loss(kind, batch_size
         """Each example alone, its share of the mean over five."""
         found = []
         for i in range(5):
-            ids = torch.from_numpy(examples.input_ids[i])[None]  # no padding at all
+            ids = torch.tensor(examples.input_ids[i])[None]  # no padding at all
             logits = model(input_ids=ids).logits
             label = torch.tensor([int(examples.labels[i])])
             found.append(torch.nn.functional.cross_entropy(logits, label) / 5)

@@ -148,8 +148,8 @@ def test_agreement_is_the_plain_formula(exported):
     answers, difference = [], 0.0
     for i in range(25):
         batch = {
-            "input_ids": torch.tensor(few.input_ids[i][None]),
-            "token_type_ids": torch.tensor(few.token_type_ids[i][None]),
+            "input_ids": torch.tensor(few.input_ids[i], dtype=torch.long)[None],
+            "token_type_ids": torch.tensor(few.token_type_ids[i], dtype=torch.long)[None],
         }
         batch["attention_mask"] = torch.ones_like(batch["input_ids"])
         with torch.no_grad():
