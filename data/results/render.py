@@ -326,9 +326,11 @@ def compressed_table(name: str) -> str:
         own, small = in_torch[in_torch.arm == arm], in_int8[in_int8.arm == arm]
         against = "" if arm == "teacher" else signed(own.against.mean())
         cells = [spread(own.score), against, f"{100 * own.agreement.mean():.1f}"]
-        rows.append([arm, *cells, spread(small.score)])
+        more = [spread(100 * own.macro_f1)] if "macro_f1" in own else []
+        rows.append([arm, *cells, spread(small.score), *more])
     header = ["trained on", "score (range over seeds)", "against the teacher"]
-    return markdown([*header, "same answer as the teacher, %", "score in int8"], rows)
+    header += ["same answer as the teacher, %", "score in int8"]
+    return markdown([*header, *(["macro-F1"] if "macro_f1" in in_torch else [])], rows)
 
 
 def cost_table(name: str) -> str:
@@ -451,6 +453,7 @@ def ablation_answer() -> str:
 BLOCKS: dict[str, Callable[[], str]] = {
     "compress-sst2": lambda: compressed_table("compress_sst2"),
     "compress-sst2-costs": lambda: cost_table("compress_sst2"),
+    "compress-banking77": lambda: compressed_table("compress_banking77"),
     "few-labels-gain": few_labels_gain,
     "compress-wnut17": lambda: compressed_table("compress_wnut17"),
     "compress-embeddings": embedding_table,
