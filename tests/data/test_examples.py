@@ -7,6 +7,7 @@ import hashlib
 import os
 import pickle
 import tempfile
+import tracemalloc
 from itertools import chain
 from unittest.mock import Mock
 
@@ -85,6 +86,22 @@ def test_texts_read_in_pieces_are_those_read_at_once(task, tokenizer, monkeypatc
     for name, value in once.batch(0, ids).items():
         other = pieces.batch(0, ids)[name]
         assert value == other if name == "counts" else (value == other).all()
+
+
+def test_memory_does_not_grow_with_the_number_of_texts(tokenizer, monkeypatch):
+    """Ten times as many texts; as lists of numbers they would take ten times the memory."""
+    monkeypatch.setattr(rows, "IN_MEMORY", 1)
+
+    def peak(count: int) -> int:
+        texts = {"text": [f"w{i % 90} w{i % 7} w{i % 50}" for i in range(count)]}
+        tracemalloc.start()
+        try:
+            task_examples.task_examples(texts, TEXTS, tokenizer, max_length=16, seed=0).digest()
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert peak(20_000) < 2 * peak(2_000)
 
 
 class Batches:
