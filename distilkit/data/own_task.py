@@ -165,7 +165,7 @@ def unlabelled_from(
 
     names = task.columns if text_columns is None else _names(text_columns)
     if len(names) != len(task.columns):
-        raise ValueError(f"text_columns = {text_columns!r}: {task.name} has {len(task.columns)}")
+        raise ValueError(f"text_columns = {text_columns!r}: give {len(task.columns)} of them")
     splits = {split: part for split, part in (task.data or {}).items() if split != "train"}
     held_out = [_digest_of(key) for p in splits.values() for key in text_keys(p, task.columns)]
     kind = pyarrow.list_(pyarrow.string()) if task.on_words else pyarrow.string()
