@@ -1,8 +1,9 @@
-"""Panels driven without a browser: what they hand to it, and what they do when it asks."""
+"""What a panel hands to the browser and does when it asks; a small frame of another site."""
 
 from __future__ import annotations
 
 import base64
+import html
 import io
 import json
 import re
@@ -170,3 +171,30 @@ def test_an_executed_notebook_keeps_what_moves_without_a_kernel():
     assert widget not in cell.outputs[0].data
     assert "dk-" in cell.outputs[0].data["text/html"]
     assert widget in cell.outputs[1].data  # a progress bar has nothing else
+
+
+# descendants of the panel (a picture as a whole) that end right of it, and what is cut off
+CUT_OFF = """() => {
+  const edge = document.querySelector(".dk-panel").getBoundingClientRect().right;
+  const parts = [...document.querySelectorAll(".dk-panel, .dk-panel :not(svg *)")];
+  return parts.filter((part) => part.getBoundingClientRect().right > edge + 1
+    || part.getBoundingClientRect().right > innerWidth).map((part) => part.outerHTML);
+}"""
+
+
+@pytest.mark.browser
+def test_a_narrow_frame_of_another_origin_shows_all_of_it(alone):
+    """Colab shows each output in such a frame: no storage, no cookies, the width of a phone."""
+    problems: list[str] = []
+    alone.on("pageerror", lambda error: problems.append(str(error)))
+    page = temperature_panel(LOGITS, LABELS, [1.0, 2.0, 0.0]).to_html()
+    frame = html.escape(f'<!doctype html><meta charset="utf-8">{page}')
+    alone.set_content(f'<iframe sandbox="allow-scripts" width=360 srcdoc="{frame}"></iframe>')
+    frame = alone.frames[1]
+    frame.wait_for_selector(".dk-panel svg")
+    assert frame.evaluate(CUT_OFF) == []
+    before = frame.locator(".dk-status").inner_text()
+    frame.locator("input[type=range]").focus()
+    alone.keyboard.press("ArrowLeft")
+    assert frame.locator(".dk-status").inner_text() != before
+    assert problems == []
