@@ -1,16 +1,16 @@
-"""distilkit: knowledge distillation of BERT, to be read, repeated and looked at.
+"""Knowledge distillation of BERT: readable, reproducible, with figures.
 
-This is what a notebook imports. Hugging Face models and tokenizers stay what they are.
+Notebooks import its names from here. Models and tokenizers stay Hugging Face's own objects.
 """
 
 import os as _os
 import sys as _sys
 from importlib import import_module as _import_module
 
-# OpenMP's threads spin for milliseconds while they wait for one another. Where another program
-# keeps a core busy, they take it from the very thread that they wait for: a step takes 3 to 5
-# times as long, and half of that with a short spin, which costs little when the machine is quiet
-# (tests/measurements/measure_busy.py). OpenMP reads these variables once, when torch is loaded.
+# OpenMP threads busy-wait for one another. Next to a busy process they slow down the very thread
+# that they wait for: a step takes 3 to 5 times as long. A short spin halves that, and costs little
+# on an idle machine (tests/measurements/measure_busy.py). OpenMP reads these variables once, when
+# torch is loaded.
 if "torch" in _sys.modules:
     SHORT_SPIN = bool({"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & _os.environ.keys())
 else:

@@ -1,4 +1,4 @@
-"""``python -m distilkit VERB`` is the command ``distilkit VERB``."""
+"""Entry point of ``python -m distilkit``."""
 
 import sys
 

@@ -1,7 +1,7 @@
-"""Checkpoints: written whole or not at all, verified before they are believed.
+"""Checkpoints: written whole or not at all, verified before use.
 
-A checkpoint is a folder ``step-00000123`` of safetensors and JSON files and a ``manifest.json``
-with the SHA-256 of each, flushed to disk and renamed before an older one is removed.
+A checkpoint is a folder ``step-00000123`` of safetensors and JSON files, with the SHA-256 of each
+in ``manifest.json``. It is flushed to disk and renamed before an older one is removed.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def _save(
     for file in _files(temporary):
         _fsync(file)
     _fsync(temporary)
-    if final.exists():  # a damaged one of the same step: found, not believed, written again
+    if final.exists():  # damaged, or the run would have resumed after it
         shutil.rmtree(final)
     os.rename(temporary, final)
     _fsync(folder)

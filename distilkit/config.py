@@ -25,8 +25,8 @@ CHECKOUT = None if _IN_WHEEL.is_dir() else _PACKAGE.parent
 def home() -> Path:
     """Return the folder of ``runs/``, ``data/cache/`` and ``figures/``: all that the kit writes.
 
-    ``DISTILKIT_HOME`` names it. Otherwise it is the checkout's root, so that a notebook finds the
-    same runs whatever folder it is started in; without a checkout, the working folder.
+    ``DISTILKIT_HOME`` names it. Otherwise it is the checkout's root, where notebooks in any folder
+    find the same runs. Without a checkout it is the working folder.
     """
     return Path(os.environ.get("DISTILKIT_HOME") or CHECKOUT or Path.cwd())
 
@@ -132,7 +132,7 @@ class FinetuneLossConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """One training: how long, in which batches, with which AdamW. Defaults: the authors'."""
+    """Settings of one training: length, batches, AdamW. Defaults: the authors'."""
 
     epochs: int = 3  # passes over the data
     steps: int | None = None  # optimizer steps; if given, it replaces `epochs`
@@ -176,7 +176,7 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class Scale:
-    """One position of the dial: teacher, text, tasks, and how long to train on them."""
+    """One scale: teacher, text, tasks and training settings."""
 
     name: str
     about: str  # a sentence for the reader: machine and time

@@ -113,9 +113,8 @@ def finetune(
         data: its splits (:func:`distilkit.data.task_files.load`). Training examples without a label
             (-1, NaN or no column ``label``) need a teacher.
         teacher: a classifier fine-tuned on this task, for soft targets as well as the labels; it
-            returns to its own mode and device. Unless hidden states are compared, a training of an
-            epoch or more runs it once on each text, and stores its logits for other seeds and
-            students.
+            returns to its own mode and device. A training of an epoch or more stores its logits for
+            other seeds and students, unless hidden states are compared.
         teacher_tokenizer: of a teacher that reads other token ids; by default the one saved with
             the teacher, or else the model's.
         unlabelled: more training texts, in the task's columns, for the soft targets alone.
@@ -125,8 +124,8 @@ def finetune(
         keep_model: save the fine-tuned weights in ``run.model``; a sweep over many seeds does not.
 
     Raises:
-        ValueError: unknown task; a head, teacher or tokenizer that does not fit; no labels and no
-            teacher; a teacher whose classes prove to be in another order.
+        ValueError: unknown task; a head, teacher or tokenizer that does not fit; neither labels nor
+            teacher; a teacher with another class order.
     """
     import distilkit.data.metrics  # noqa: F401 - without `evaluate`, say so before hours are spent
 
@@ -404,8 +403,8 @@ def score_of(task: Task, logits: Any, labels: Any) -> dict[str, float | None]:
 def answers(task: Task, logits: Any) -> Any:
     """Return the predictions in logits, as :func:`distilkit.data.tasks.scores` takes them.
 
-    Class numbers [examples]; 0 or 1 [examples, labels]; reals [examples]; or a class number for
-    each word, that of "O" (or of the first label) for words that were cut off. Of spans: the texts.
+    Class numbers [examples]; 0 or 1 [examples, labels]; reals [examples]; for spans the texts. On
+    words a class number for each, for those that were cut off that of "O" (or of the first label).
     """
     if task.on_spans:
         return logits

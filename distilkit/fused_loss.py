@@ -143,8 +143,8 @@ class _Terms(NamedTuple):
         d_z = None
         if self.soft:
             p, q = F.softmax(t, dim=-1), F.softmax(z, dim=-1)
-            # KL = Σ p (log p − log q) = Σ p (t − z) − lse(t) + lse(z), and exp(max) / q's or p's
-            # largest is the sum of exponentials, so no second exponential is taken.
+            # KL = Σ p (log p − log q) = Σ p (t − z) − lse(t) + lse(z). Each lse follows from the
+            # largest logit and its probability, so no second exponential is taken.
             log_sums = _log_sum_exp(z, q) - _log_sum_exp(t, p)
             sums[0] += (torch.linalg.vecdot(p, t - z) + log_sums).sum()
             if differentiate:

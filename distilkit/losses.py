@@ -9,7 +9,7 @@ V vocabulary or classes, H hidden size. Pure functions: no device moves, no logg
 
 Each term has its own denominator: the number of rows that take part in it. With gradient
 accumulation or several processes a caller gives `count`, the number over *all* micro-batches of
-the optimizer step, so that the micro-batches' losses add up to the mean over the whole batch.
+the optimizer step. The micro-batches' losses then add up to the mean over the whole batch.
 """
 
 import math
@@ -53,7 +53,7 @@ def _check_same_shape(what: str, student: Tensor, teacher: Tensor) -> None:
 
 
 def _mean(per_row: Tensor, count: float | None) -> Tensor:
-    """Sum over count; an empty selection gives 0 (and a zero gradient), not 0/0."""
+    """Divide the sum by `count`; an empty selection gives 0 (and a zero gradient), not 0/0."""
     count = per_row.numel() if count is None else count
     return per_row.sum() / max(count, 1)
 
@@ -132,7 +132,7 @@ def triple_loss(
     targets: Tensor,
     loss_config: LossConfig | None = None,
 ) -> TripleLoss:
-    """``soft_target · T²·KL + mlm · CE + cosine · (1 − cos)`` over the non-pad tokens of a batch.
+    """``kd · T²·KL + mlm · CE + cosine · (1 − cos)`` over the non-pad tokens of a batch.
 
     Args:
         student_logits, teacher_logits: [N, V], N non-pad tokens ([CLS], [SEP] included).
@@ -162,6 +162,6 @@ def triple_loss(
     loss = (
         loss_config.kd_weight * soft_target  # the same T > 1 for teacher and student
         + loss_config.mlm_weight * mlm  # masked tokens only
-        + loss_config.cosine_weight * cosine  # all tokens, whatever `tokens` says
+        + loss_config.cosine_weight * cosine  # all tokens, restrict_kd_to_mask or not
     )
     return TripleLoss(loss, soft_target, mlm, cosine)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-BLOCKS_AT_ONCE = 8192  # of a text on disk that are looked at together
+BLOCKS_AT_ONCE = 8192  # of a text on disk that are read together
 MASKED_SHARE = 0.15  # Devlin et al. 2019, section 3.1
 KEPT_SHARE, RANDOM_SHARE = 0.10, 0.10  # of the masked tokens; the other 80 % become [MASK]
 SMOOTHING = 0.7  # masking probability ∝ count^-0.7 (the authors' `mlm_smoothing`)
@@ -56,9 +56,8 @@ def masking_weights(
 def uniform(seed: int, epoch: int, sample_ids: np.ndarray, length: int, stream: int) -> np.ndarray:
     """Return [B, L] numbers in (0, 1), a function of (seed, epoch, sample id, position, stream).
 
-    A counter-based generator (the finalizer of SplitMix64, Steele et al. 2014) rather than a
-    sequence: a sample's numbers do not depend on the batch it is in, nor on what came before,
-    which is what makes exact resume possible.
+    A counter-based generator (the finalizer of SplitMix64, Steele et al. 2014), not a sequence. A
+    sample's numbers depend neither on its batch nor on what came before, so resume is exact.
     """
 
     def mix(x: np.ndarray) -> np.ndarray:
@@ -196,9 +195,9 @@ class MaskedBlocks:
         """Make a micro-batch for the loop.
 
         Returns:
-            ``input_ids`` [B, L] and ``attention_mask`` [B, L] (None without padding); ``rows`` [N],
-            flat positions of the non-pad tokens, the M masked ones first; ``targets`` [M], the
-            original tokens of those; ``counts``: how many of each.
+            ``input_ids`` [B, L] and ``attention_mask`` [B, L] (None without padding). ``rows`` [N]:
+            flat positions of the non-pad tokens, the M masked ones first. ``targets`` [M]: the
+            original tokens of those. ``counts``: of ``examples``, ``tokens`` and ``masked``.
         """
         input_ids, masked, originals = self.mask(epoch, ids)
         valid = originals != self.pad_id

@@ -1,4 +1,4 @@
-"""Processes, devices and random generators: what every training and measurement shares."""
+"""Processes, devices and random generators, shared by every training and measurement."""
 
 import os
 import signal
@@ -69,7 +69,7 @@ def seeded(seed: int | None = None) -> Iterator[None]:
 
 @cache
 def end_with_parent(parent: int) -> None:
-    """End this worker process when its parent is gone; a killed parent cannot tell its workers."""
+    """End this worker when its parent is gone; a killed parent cannot signal its workers."""
 
     def watch() -> None:
         while os.getppid() == parent:

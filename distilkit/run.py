@@ -1,9 +1,9 @@
 """A run folder: configuration, environment, metrics, result.
 
-``runs/<name>/``: config.json, environment.json, metrics.jsonl (a line a logged step),
-tensorboard/ (the same rows, if ``log_with`` asks for it), predictions.safetensors (fine-tuning:
-logits of each scored example), result.json (written last: a run without it is not finished),
-model/ (plain Hugging Face files), checkpoints/.
+``runs/<name>/`` holds config.json, environment.json, checkpoints/, model/ (plain Hugging Face
+files) and metrics.jsonl (a line a logged step). If ``log_with`` asks for it, tensorboard/ has the
+same rows. Fine-tuning adds predictions.safetensors, the logits of each scored example. The last
+file is result.json: a run without it is not finished.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class RunBusy(RuntimeError):
-    """Another process is writing into this run folder."""
+    """Error: another process is writing this run."""
 
 
 class OldRun(ValueError):
-    """The run folder was made before the settings were renamed."""
+    """Error: the run uses old setting names."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Run:
         return self.path / "checkpoints"
 
     def config(self) -> dict[str, Any]:
-        """Read what was asked; :class:`OldRun` if it has keys that were renamed since."""
+        """Read the configuration; :class:`OldRun` if it has keys that were renamed since."""
         config = _read(self.path / "config.json")
         training = config.get("training")
         old = OLD_KEYS & config.keys()
@@ -106,7 +106,7 @@ class Run:
         return _read(self.path / "environment.json")
 
     def result(self) -> dict[str, Any]:
-        """Read what came out; FileNotFoundError with the run's name if it is not finished."""
+        """Read the result; FileNotFoundError with the run's name if it is not finished."""
         if not self.finished:
             raise FileNotFoundError(f"run {self.name!r} is not finished: {self.path}")
         if (self.path / "config.json").is_file():
@@ -166,8 +166,8 @@ class Run:
         path = self.path / "predictions.safetensors"
         if not path.is_file():
             raise FileNotFoundError(
-                f"run {self.name!r} has no predictions: {path}. Fine-tuning on GLUE writes them; "
-                f"to make a run that is older than that file again, delete {self.path}"
+                f"run {self.name!r} has no predictions: {path}. Fine-tuning writes them, but for "
+                f"question answering; to repeat an older run delete {self.path}"
             )
         try:
             return safetensors.numpy.load_file(path)
@@ -279,9 +279,9 @@ def _same_conditions(run: Run) -> None:
         return
     if os.environ.get(ALLOW_INEXACT, "") not in ("1", "true"):
         raise ValueError(
-            f"run {run.name!r} began with {'; '.join(different)}: it would not end bit for bit as "
-            "one that was never interrupted. Resume as it began (threads: OMP_NUM_THREADS), or all "
-            f"the same with --allow-inexact (in Python: os.environ[{ALLOW_INEXACT!r}] = '1')"
+            f"run {run.name!r} began with {'; '.join(different)}: resuming here would not be "
+            "exact. Use the same conditions (threads: OMP_NUM_THREADS), or --allow-inexact (in "
+            f"Python: os.environ[{ALLOW_INEXACT!r}] = '1')"
         )
     began["inexact"] = [*began.get("inexact", []), different]
     write_json(run.path / "environment.json", began)

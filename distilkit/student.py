@@ -1,8 +1,8 @@
 """A student from a teacher: fewer layers, each copied; no token types, no pooler.
 
 Sanh et al. 2019 (arXiv 1910.01108), section 3: "initialize the student from the teacher by taking
-one layer out of two"; "the token-type embeddings and the pooler are removed while the number of
-layers is reduced by a factor of 2".
+one layer out of two". And: "the token-type embeddings and the pooler are removed while the number
+of layers is reduced by a factor of 2".
 """
 
 import copy
@@ -33,7 +33,7 @@ def default_layers(teacher_layers: int, student_layers: int | None = None) -> tu
 
     Layer i of k is teacher layer ``round(i · (n − 1) / (k − 1))``; k is by default half of n. For
     12 -> 6 this is (0, 2, 4, 7, 9, 11), the authors' map. Halves, which 12 -> 6 does not have, are
-    rounded down: for 6 -> 3 it is (0, 2, 5), since what a lower layer does is harder to do without.
+    rounded down, since lower layers are harder to do without: 6 -> 3 gives (0, 2, 5).
     """
     n = teacher_layers
     k = max(1, n // 2) if student_layers is None else student_layers
@@ -63,7 +63,7 @@ def named_layer_maps(
 
 
 def check_layers(layers: Sequence[int], teacher_layers: int) -> tuple[int, ...]:
-    """Return the layer map as a tuple; ValueError if it is none of this teacher."""
+    """Return the layer map as a tuple; ValueError if it does not fit the teacher."""
     layers = tuple(layers)
     wrong = [i for i in layers if isinstance(i, bool) or not isinstance(i, Integral)]
     if not layers or wrong:

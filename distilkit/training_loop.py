@@ -4,17 +4,17 @@ Large batches by gradient accumulation, dynamic masks, linear warm-up and decay 
 sections 4.1-4.3; Sanh et al. 2019, section 3). Everything random is a function of (seed, epoch,
 sample ids, step, index of the micro-batch). Order and masks come from the data, dropout from a
 generator that is seeded for every micro-batch. So a checkpoint holds weights, optimizer state and
-one counter, and a resumed run equals the uninterrupted one bit for bit on the same processor. (GPU
+one counter. A resumed run equals the uninterrupted one bit for bit on the same processor. (GPU
 kernels may sum in another order each time.)
 
 Several processes (``torchrun``, ``accelerate launch``) share the micro-batches of each step. The
 samples, masks and dropout are those of one process with as many more micro-batches; only the order
 of summation differs. Process 0 alone writes.
 
-`data` is anything with ``len(data)``, ``data.order(epoch, batch_size)`` (a permutation of the
-sample ids) and ``data.batch(epoch, ids)`` (tensors, and ``counts``: integers to be summed over the
-micro-batches of a step). `loss(model, batch, counts)` returns named scalars, ``"loss"`` first,
-each divided by the *step's* counts, so that micro-batches add up to the mean over the whole batch.
+`data` has ``len(data)``, ``data.order(epoch, batch_size)`` (a permutation of the sample ids) and
+``data.batch(epoch, ids)``. A batch holds tensors, and ``counts``: integers to be summed over a
+step's micro-batches. `loss(model, batch, counts)` returns named scalars, ``"loss"`` first, each
+divided by the *step's* counts. So micro-batches add up to the mean over the whole batch.
 """
 
 import contextlib
@@ -50,7 +50,7 @@ Loss = Callable[[nn.Module, Batch, dict[str, int]], dict[str, Tensor]]
 
 
 class NonFiniteLoss(FloatingPointError):
-    """A loss or gradient is NaN or infinite; the weights were not updated with it."""
+    """Error of a NaN or infinite loss or gradient; the weights were not updated with it."""
 
 
 def train(
@@ -105,17 +105,16 @@ def train(
         return data.order(epoch, training.batch_size)
 
     def micro_batches(step: int) -> list[tuple[int, np.ndarray]]:
-        """(epoch, sample ids) of all micro-batches in a step, number 0 first."""
+        """Return (epoch, sample ids) of all micro-batches in a step, in order."""
         per_epoch = steps_per_epoch(len(data), training)
         epoch, at = step // per_epoch, step % per_epoch * training.batch_size
         batch, size = order(epoch)[at : at + training.batch_size], training.micro_batch_size
         return [(epoch, batch[i : i + size]) for i in range(0, len(batch), size)]
 
     def local_micro_batches(step: int) -> list[tuple[int, np.ndarray]]:
-        """Micro-batches of this rank, as many as of any other.
+        """Return the micro-batches of this rank, equally many per rank.
 
-        If their number is not divisible by the world size, which only an epoch's last batch makes
-        happen, the first is repeated with weight 0.
+        If a step's number is not divisible by the world size, the first is repeated with weight 0.
         """
         padded = micro_batches(step)
         padded += padded[:1] * (-len(padded) % world)
@@ -339,14 +338,14 @@ def _not_finite(run: Run, step: int, micro_batches: list[tuple[int, np.ndarray]]
     shown = f"{ids[:20]}" + (f" and {len(ids) - 20} more" if len(ids) > 20 else "")
     return (
         f"run {run.name!r}: the loss or gradient of step {step + 1} (epoch {micro_batches[0][0]}, "
-        f"samples {shown}) is not finite; the weights were not updated, and the last checkpoint is "
-        "good. Lower the learning rate, or look at these samples"
+        f"samples {shown}) is not finite; nothing was updated. Lower the learning rate or inspect "
+        "these samples"
     )
 
 
 @contextlib.contextmanager
 def _memory_named(run: Run, step: int, training: TrainingConfig) -> Iterator[None]:
-    """Replace an allocator's message by what to do about it."""
+    """Replace an allocator's message by one that says what to do."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError

@@ -61,7 +61,7 @@ def compress(options: Namespace) -> int:
             "leave it out, or give a sentence-transformers model"
         )
     if options.task is None and options.data is None:
-        raise ValueError("what is the model for? Give --task or --data")
+        raise ValueError("the model's task is unknown: give --task or --data")
 
     from distilkit.cli.doctor import print_checks, task_doctor
     from distilkit.compress.compress import compress as run

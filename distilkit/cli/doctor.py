@@ -89,7 +89,7 @@ def _checks(scale: Scale) -> list[Check]:
     sizes = f"{scale.length} tokens, {positions(teacher)} positions"
     length = Check("blocks fit the teacher", sizes, scale.length <= positions(teacher))
     if not (vocabulary.good and length.good):
-        # the others would fail somewhere inside a model
+        # later checks need these to pass
         return [check for check in (vocabulary, length) if not check.good]
     sample = replace(scale, stream=None if local_path(scale.text) else 1)
     blocks = (

@@ -1,4 +1,4 @@
-"""``distilkit VERB``: what the notebooks do, without a notebook."""
+"""Command line: the notebooks' steps as verbs."""
 
 import logging
 import os
@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.environ[ALLOW_INEXACT] = "1"  # parallel runs are processes of their own: they inherit it
     before = _exit_at_sigterm()
     log, handler = logging.getLogger("distilkit"), logging.StreamHandler()
-    if os.environ.get("RANK", "0") == "0":  # of several processes one tells
+    if os.environ.get("RANK", "0") == "0":  # only rank 0 logs
         log.setLevel(logging.INFO)
     log.addHandler(handler)
     try:

@@ -12,7 +12,7 @@ def _measure_options(parser: ArgumentParser) -> None:
 
 
 def measure(options: Namespace) -> None:
-    """Parameters, bytes, latency and throughput of encoders, alternated in one run."""
+    """Measure parameters, bytes, latency and throughput of encoders, taking turns."""
     from transformers import AutoModel
 
     from distilkit.families import positions
@@ -40,7 +40,7 @@ def _step_options(parser: ArgumentParser) -> None:
 
 
 def bench_step(options: Namespace) -> None:
-    """Tokens/s, processor time and memory of one distillation step, textbook and fused."""
+    """Measure tokens/s, processor time and memory of a distillation step, textbook and fused."""
     import torch
 
     from distilkit.measure.step_benchmark import WIDTHS, Work, bench_step
@@ -65,7 +65,7 @@ def bench_step(options: Namespace) -> None:
 
 
 def bench_compression(_options: Namespace) -> None:
-    """BERT-base and its student, each in PyTorch, ONNX and int8: size and latency (minutes)."""
+    """Measure size and latency of BERT-base and its student in PyTorch, ONNX, int8 (minutes)."""
     from distilkit.compress.engines import bench_compression
 
     print(bench_compression().round(2).to_string(index=False))

@@ -9,7 +9,7 @@ from distilkit.config import home
 
 
 def figures(options: Namespace) -> int:
-    """Run the numbered notebooks headless; figures and tables land in figures/<scale>/."""
+    """Run the numbered notebooks headless; write figures and tables to figures/<scale>/."""
     from distilkit.cli.run_notebooks import NotebookFailed, run_notebooks
 
     chosen = chosen_scale(options)
@@ -36,7 +36,7 @@ def figures(options: Namespace) -> int:
 
 
 def report(options: Namespace) -> None:
-    """The scale's runs and figures as one HTML page, its tables as CSV and LaTeX."""
+    """Write the scale's runs and figures as one HTML page, its tables as CSV and LaTeX."""
     from distilkit.report.page import write_report
 
     print(write_report(chosen_scale(options)))

@@ -39,7 +39,7 @@ ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 
 
 class NotebookFailed(RuntimeError):
-    """A notebook failed: which, where, why, and where its executed part is."""
+    """Error of a failed notebook, with place, cause and executed copy."""
 
 
 def run_notebooks(
@@ -129,7 +129,7 @@ async def _run_one(path: Path, notebook: NotebookNode, copy: Path, scale: str, b
     client = _Client(
         notebook,
         bar=bar,
-        coalesce_streams=True,  # a bar is saved as its last state, not as all of them
+        coalesce_streams=True,  # save only a bar's last state
         extra_arguments=["--IPKernelApp.log_level=ERROR"],  # no advice on encryption at each start
     )
     _cancel_on_sigterm()
@@ -214,14 +214,14 @@ class _Client(NotebookClient):
         self.bar.update()
 
     async def show_time(self) -> None:
-        """Redraw the bar from time to time, so that a long cell gives a sign of life."""
+        """Redraw the bar from time to time, so that its clock moves during a long cell."""
         while True:
             await asyncio.sleep(LOG_REFRESH_S if isinstance(self.bar.fp, _Lines) else REFRESH_S)
             self.bar.refresh()
 
     @asynccontextmanager
     async def async_setup_kernel(self, **options: Any) -> AsyncIterator[None]:
-        """Start a kernel that is gone at the end, whatever the end is.
+        """Start a kernel that is always shut down.
 
         nbclient's own version answers Ctrl-C by closing the kernel under the running cell.
         """

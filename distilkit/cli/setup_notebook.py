@@ -1,4 +1,4 @@
-"""The first cell of every notebook: which scale, which versions, which machine."""
+"""The first cell of every notebook: scale, versions, machine."""
 
 import os
 import warnings

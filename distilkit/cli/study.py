@@ -37,7 +37,7 @@ def _study_options(parser: ArgumentParser) -> None:
 
 
 def study(options: Namespace) -> None:
-    """Every arm with every seed on the test sets (long, resumable); a table of all scores."""
+    """Train every arm with every seed; write a table of scores (long, resumable)."""
     from distilkit.study.conditions import ARMS, SEEDS
     from distilkit.study.study import join_studies, run_study
 
@@ -107,7 +107,7 @@ def _count(given: str) -> int | None:
 
 
 def labels(options: Namespace) -> None:
-    """Scores with few labels and many, with a teacher and without (long, resumable); a table."""
+    """Measure scores against the number of labels, with and without a teacher (long, resumable)."""
     from distilkit.study.arms import t_interval
     from distilkit.study.label_efficiency import COUNTS, best_learning_rates, label_efficiency
     from distilkit.study.study import arm_checkpoint
@@ -137,8 +137,8 @@ def _frontier_options(parser: ArgumentParser) -> None:
         "--students",
         nargs="+",
         metavar="FOLDER",
-        help="distilled from the teacher already; several of one depth are dealt to the seeds "
-        "(default: half, a third and a sixth of the teacher's layers, distilled here on --text)",
+        help="already distilled; several of one depth: one per seed in turn (default: half, "
+        "a third and a sixth of the layers, distilled on --text)",
     )
     parser.add_argument("--examples", type=int, help="use so many training examples only")
     out = "csv file (default: figures/<scale>/frontier.csv)"
@@ -148,7 +148,7 @@ def _frontier_options(parser: ArgumentParser) -> None:
 
 
 def frontier(options: Namespace) -> None:
-    """Smaller students, pruned ones, int8: what each loses and costs (long, resumable); a table."""
+    """Measure score and cost of smaller, pruned and int8 students (long, resumable)."""
     from distilkit.compress.frontier import run_frontier
     from distilkit.compress.pareto import frontier_points
 
@@ -164,7 +164,7 @@ def frontier(options: Namespace) -> None:
 
 
 def teacher_quality(options: Namespace) -> None:
-    """Whether a teacher is worth distilling: its fill-mask answers and its scores (minutes)."""
+    """Check a teacher before distillation: its fill-mask answers and its scores (minutes)."""
     from distilkit.study.teacher_quality import teacher_quality as measure_quality
 
     quality = measure_quality(chosen_scale(options))

@@ -1,4 +1,4 @@
-"""Options that say which task: a name of the table, or data of one's own."""
+"""Options for the task: a name of the table, or the user's own data."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _KINDS = {  # the command's words -> a task's kind
 
 
 def add_task(parser: ArgumentParser, names: str, *, required: bool) -> None:
-    """Add ``--task`` with these names in its help, and the options of one's own data."""
+    """Add ``--task`` with these names in its help, and the options for the user's own data."""
     which = parser.add_mutually_exclusive_group(required=required)
     which.add_argument("--task", help=names)
     which.add_argument("--data", help=f"your own: {_FORMATS}")
@@ -84,7 +84,7 @@ def plain_texts(options: Namespace) -> list[str]:
     from distilkit.data.own_task import task_from, unlabelled_from
 
     if options.data is None and options.unlabelled is None:
-        raise ValueError("there is nothing to learn from: give texts by --unlabelled or --data")
+        raise ValueError("no texts to learn from: give them by --unlabelled or --data")
     columns, texts = as_columns(options.text_column or ["text"]), []
     if options.data is not None:
         task = task_from(options.data, text_columns=columns)

@@ -114,7 +114,7 @@ def _finetune_options(parser: ArgumentParser) -> None:
 
 
 def finetune(options: Namespace) -> None:
-    """Fine-tune a checkpoint on a task or on your own data, with --teacher on soft targets too."""
+    """Fine-tune a checkpoint on a task or your own data; --teacher adds its soft targets."""
     from distilkit import finetuning
     from distilkit.data.sources import fewer_examples, load_task
     from distilkit.models.loading import load_tokenizer

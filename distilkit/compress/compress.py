@@ -1,6 +1,6 @@
-"""From a fine-tuned model to a smaller one that answers alike, and a folder to hand over.
+"""Compression of a fine-tuned model: a smaller student, in a folder to hand over.
 
-Cut, distil, score on held-out texts, export, measure, write: each step calls what exists.
+The steps: cut, distil, score on held-out texts, export, measure, write.
 """
 
 import tempfile
@@ -64,9 +64,9 @@ def compress(
         licence: of the teacher, for the card; by default what the teacher's card says.
 
     Returns:
-        A row for teacher and student in each engine: ``model, engine, score`` (the task's, on the
-        held-out split), ``difference`` from the teacher with its 95 % interval ``low, high``,
-        ``agreement`` with the teacher in PyTorch, ``calibration_error``, and the costs of
+        A row for teacher and student in each engine: ``model, engine``, the task's ``score`` on the
+        held-out ``split``, ``calibration_error``. Against the teacher in PyTorch: ``difference``
+        with its 95 % interval ``low, high``, and ``agreement``. And the costs of
         :func:`distilkit.compress.engines.engine_costs`.
     """
     out = Path(out).expanduser()
@@ -105,7 +105,7 @@ def student_of(
     *,
     seed: int = 0,
 ) -> PreTrainedModel:
-    """Return the student with these layers, or so many; a head that is new comes from `seed`."""
+    """Return the student with these layers, or so many; a new head is drawn from `seed`."""
     if layers is None:
         layers = default_layers(teacher.config.num_hidden_layers, depth)
     with seeded(seed):  # a DistilBERT's classifier has a layer that no BERT has

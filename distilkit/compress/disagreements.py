@@ -25,9 +25,9 @@ def disagreements(
 
     Returns:
         The text columns; ``label``, where known; the answers ``teacher`` and ``student``; and
-        ``distance``: of class probabilities the total variation, 0 to 1; of several labels the
-        largest difference of a probability; of a regression that of the outputs; of words the
-        share with another answer; of spans 1 where the texts differ.
+        ``distance``. Classes: total variation of the probabilities, 0 to 1. Several labels: largest
+        difference of a probability. Regression: difference of the outputs. Words: share with
+        another answer. Spans: 1 where the texts differ.
     """
     split = task.data[held_out(task)]
     length = input_length((teacher, student), None, task.max_length)
@@ -46,7 +46,7 @@ def disagreements(
 
 
 def _distances(task: Task, teacher: Any, student: Any) -> np.ndarray:
-    """Return [examples]; of words and spans from the answers, of all else from the logits."""
+    """Return [examples]: for words and spans from the answers, for all else from the logits."""
     if task.on_spans:
         return np.array([float(a != b) for a, b in zip(teacher, student, strict=True)])
     if task.on_words:

@@ -83,7 +83,7 @@ def measure_embeddings(
 
 
 def columns_of(pairs: Task | None) -> tuple[list[str], list[str], np.ndarray]:
-    """Return the two texts of all pairs and their scores; nothing is trained on any split."""
+    """Return both texts of all pairs and their scores. All splits are used; none is trained on."""
     if pairs is None:
         return [], [], np.empty(0)
     splits = list((pairs.data or {}).values())
@@ -100,13 +100,13 @@ def columns_of(pairs: Task | None) -> tuple[list[str], list[str], np.ndarray]:
 
 
 def unit(embeddings: np.ndarray) -> np.ndarray:
-    """Return embeddings [N, H] of length 1."""
+    """Scale embeddings [N, H] to length 1."""
     lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
     return embeddings / np.maximum(lengths, np.finfo(np.float32).tiny)
 
 
 def nearest(embeddings: np.ndarray) -> np.ndarray:
-    """Return [N, k] which texts have the highest cosines with each, itself left out."""
+    """Return [N, k]: for each text the other texts with the highest cosines."""
     cosines = embeddings @ embeddings.T
     np.fill_diagonal(cosines, -np.inf)
     k = min(NEIGHBOURS, len(embeddings) - 1)

@@ -1,4 +1,4 @@
-"""From a sentence-embedding model to a smaller one, and a folder to hand over.
+"""Compression of a sentence-embedding model: a smaller student, in a folder to hand over.
 
 The student learns the teacher's embeddings of plain texts (Reimers and Gurevych 2020, arXiv
 2004.09813, section 2); no labels, no pairs.
@@ -201,9 +201,9 @@ def rank_layer_maps(
 
 
 def candidate_maps(teacher_layers: int, depth: int | None = None) -> list[tuple[int, ...]]:
-    """Return the layer maps from the first layer to the last in steps that differ by one at most.
+    """List the maps from first layer to last whose steps differ by at most one.
 
-    The default map alone if they are more than :data:`MOST_MAPS`.
+    Only the default map if there are more than :data:`MOST_MAPS`.
     """
     default = default_layers(teacher_layers, depth)
     steps = len(default) - 1
@@ -222,8 +222,8 @@ def teacher_embeddings(
     """Return embeddings [N, H] of texts, stored once for every student and seed.
 
     They are float32, in ``data/cache/embeddings-<key>/`` (:mod:`distilkit.data.teacher_store`).
-    Batches are neighbouring texts, so texts should stand in the order of their length, the longest
-    first: what does not fit into memory then fails at once.
+    Batches are neighbouring texts, so the longest should come first: a batch that does not fit into
+    memory then fails at once.
     """
     about = {"teacher": fingerprint(teacher), "texts": examples.digest(), **asdict(pooling)}
     folder = cache_folder("embeddings", about)

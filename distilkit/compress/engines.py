@@ -58,8 +58,8 @@ def engine_costs(
 
     Returns:
         A row for each model and engine: ``model, engine, parameters, size_mb, latency_ms_p50,
-        latency_ms_p95, faster`` (median over turns of the first row's time over this row's, with
-        its quartiles ``faster_low`` and ``faster_high``), ``memory_mib, length, threads``.
+        latency_ms_p95, faster, faster_low, faster_high, memory_mib, length, threads``. ``faster``
+        is the first row's time over this row's: the median over turns, with its quartiles.
     """
     if not models or min(length, threads, runs) < 1:
         raise ValueError(

@@ -1,7 +1,7 @@
 """The compression frontier: what each way of making a student smaller costs in points.
 
 Sanh et al. 2019, section 5. A *variant* is the teacher, a student of some depth, or the deepest
-student pruned and trained briefly on the soft targets of the fine-tuned teacher. "100 % kept" is
+student pruned and trained briefly on the fine-tuned teacher's soft targets. "100 % kept" is
 that training without pruning: the control for its extra steps. Each variant is fine-tuned with each
 seed on each task and measured in three engines (:mod:`distilkit.compress.engines`).
 
@@ -63,7 +63,7 @@ Students = tuple[tuple[int, tuple[str, ...]], ...]  # (layers, checkpoints), dee
 
 @dataclass(frozen=True)
 class Plan:
-    """What all steps of a frontier share."""
+    """Settings that all steps of a frontier share."""
 
     scale: Scale  # tasks, seeds, fine-tuning
     name: str  # runs are <name>-<variant>-<task>-<seed>
@@ -94,7 +94,7 @@ def run_frontier(
         scale: teacher, tasks, seeds, and how to fine-tune; how to distil, if there are no students.
         students: checkpoints distilled from this teacher (folders or Hub ids), of one or several
             depths; seeds take turns among those of one depth. By default students of a half, a
-            third and a sixth of the teacher's layers are distilled once; seeds then differ in
+            third and a sixth of the teacher's layers are distilled once. Seeds then differ in
             their fine-tuning alone.
         out: a csv file, replaced when all is done.
         examples: of each task's training set; by default all.
@@ -102,11 +102,11 @@ def run_frontier(
             notebooks, ``<scale>-distilled``.
 
     Returns:
-        A row per variant, engine, task and seed with :data:`COLUMNS`: ``heads, units`` remain over
-        all layers; ``score`` in points, on the validation set (NaN: undefined); ``same_answer,
-        largest_difference`` to PyTorch on it (NaN: answers that are texts). Size, latency and
-        memory are measured once, for the first task and seed, all variants and engines in turns:
-        batch 1, one thread, no padding.
+        A row per variant, engine, task and seed with :data:`COLUMNS`. ``heads, units``: left in all
+        layers. ``score``: points on the validation set (NaN: undefined). Compared with PyTorch:
+        ``same_answer`` (NaN: regression) and ``largest_difference`` (NaN: spans). Size, latency and
+        memory are measured once, for the first task and seed, variants and engines in turns: batch
+        1, one thread, no padding.
 
     Raises:
         ValueError: before anything is trained: a student that does not fit the teacher, a task

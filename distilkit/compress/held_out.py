@@ -16,7 +16,7 @@ DRAWS = 1000  # of the bootstrap
 
 
 def held_out(task: Task) -> str:
-    """Return the split that nothing was trained on and nothing is chosen by: test, if labelled."""
+    """Return the held-out split: preferably labelled, and test rather than validation."""
     order = [split for split in ("test", "validation") if split in task.data]
     labelled = [split for split in order if is_scored(task, task.data[split], split)]
     return (labelled or order)[0]
@@ -85,7 +85,7 @@ def paired_difference(
 
 
 def agreement(task: Task, student: Any, teacher: Any) -> float:
-    """Return how alike two models answer: the share of equal answers, of words or labels too.
+    """Return the share of equal answers of two models, word by word or label by label.
 
     For a regression, which has no equal answers, Pearson's correlation.
     """

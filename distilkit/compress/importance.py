@@ -1,7 +1,7 @@
-"""Importance of each attention head and feed-forward unit for a loss; which matter least.
+"""Importance of attention heads and feed-forward units for a loss, and choice of the least.
 
 Michel, Levy and Neubig 2019 (arXiv 1905.10650), equation 2: multiply the output of each head by a
-mask ξ; its importance is the mean over examples of ``|∂L(x)/∂ξ|`` at ξ = 1. For a feed-forward unit
+mask ξ. Its importance is the mean over examples of ``|∂L(x)/∂ξ|`` at ξ = 1. For a feed-forward unit
 the same is the Taylor criterion of Molchanov et al. 2017 (arXiv 1611.06440), section 2.2. So one
 pass measures both.
 """
@@ -29,7 +29,7 @@ class Importance(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """What to remove: ``prune(model, *cut)`` (:func:`distilkit.models.pruning.prune`)."""
+    """Heads and units to remove: :func:`distilkit.models.pruning.prune` takes ``*cut``."""
 
     heads: dict[int, list[int]]
     units: dict[int, list[int]]
@@ -84,9 +84,8 @@ def least_important(
 
     Heads compete with heads across layers, units with units: the lowest scores of the whole model
     are removed, as in Michel et al. 2019, section 4. The best head and the best unit of each layer
-    always remain. Unlike there, scores are not divided by the l2 norm of their layer: all of them
-    are changes of the same loss, and an unimportant layer would count as much as an important one.
-    The shares are above 0, at most 1; the number that remains is rounded.
+    always remain. Unlike there, scores are not normalised per layer, so layers stay comparable. The
+    shares are above 0, at most 1; the number that remains is rounded.
     """
     return Cut(
         _least("heads_kept", importance.heads, heads_kept),

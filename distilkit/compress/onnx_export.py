@@ -47,12 +47,11 @@ class Agreement:
 def export_onnx(model: PreTrainedModel, file: str | Path) -> Path:
     """Write a classifier or an encoder as one ONNX file for batches of any size and length.
 
-    Inputs are int64 [B, L]: ``input_ids``, ``attention_mask`` and, for a BERT, ``token_type_ids``;
-    the output is ``logits`` [B, C], of tokens [B, L, C], float32; of a question answerer there are
-    two, ``start_logits`` and ``end_logits`` [B, L]. That of an encoder without a head is
-    ``last_hidden_state`` [B, L, H], which sentence-transformers, optimum and transformers.js pool.
-    The file is written atomically. ValueError for weights in another precision, on another device,
-    or of 2 GB and more.
+    Inputs, int64 [B, L]: ``input_ids``, ``attention_mask`` and, for a BERT, ``token_type_ids``.
+    Outputs, float32: ``logits`` [B, C], of tokens [B, L, C]; for spans ``start_logits`` and
+    ``end_logits`` [B, L]. Without a head ``last_hidden_state`` [B, L, H], which
+    sentence-transformers, optimum and transformers.js pool. The file is written atomically.
+    ValueError for weights in another precision, on another device, or of 2 GB and more.
     """
     check_packages("onnx", "onnxscript")
     import onnx

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pandas as pd
 
-TEACHER = ("teacher", "torch fp32")  # variant and engine that lost points are counted from
+TEACHER = ("teacher", "torch fp32")  # baseline (variant, engine) for lost points
 _COSTS = ["size_mb", "latency_ms_p50", "latency_ms_p95", "memory_mib", "parameters"]
 
 
@@ -15,11 +15,10 @@ def frontier_points(table: pd.DataFrame) -> pd.DataFrame:
     The table is that of :func:`distilkit.compress.frontier.run_frontier`.
 
     Returns:
-        ``variant, engine, score`` (points, mean over seeds of the mean over tasks), ``score_low``,
-        ``score_high`` (range over seeds), ``lost`` (the teacher's score in PyTorch minus this one),
-        the costs (means), ``same_answer`` (mean share of PyTorch's arg-max) and
-        ``largest_difference`` (maximum, of a logit). A model with an undefined score (NaN: the
-        correlation of constant answers) is left out, with a warning.
+        ``variant, engine``; the mean ``score`` in points and its range over seeds, ``score_low,
+        score_high``. ``lost``: the teacher's score in PyTorch minus this one. Costs and
+        ``same_answer`` are means, ``largest_difference`` the maximum. A model with an undefined
+        score (NaN: the correlation of constant answers) is left out, with a warning.
     """
     keys = ["variant", "engine"]
     if not len(table) or np.isinf(table["score"]).any():
@@ -46,7 +45,7 @@ def frontier_points(table: pd.DataFrame) -> pd.DataFrame:
 def pareto_front(points: pd.DataFrame, cost: str) -> np.ndarray:
     """Mark the models that no other model beats in `cost` and score at once.
 
-    Of two that are equal in both, both are on the front.
+    Ties are both on the front.
     """
     costs, scores = points[cost].to_numpy(float), points["score"].to_numpy(float)
     as_good = (costs[None] <= costs[:, None]) & (scores[None] >= scores[:, None])

@@ -67,7 +67,7 @@ def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def _state(folder: Path, file: Path) -> dict[str, Any]:
-    """Read what the file surely holds; nothing if the state does not fit the file."""
+    """Read the state of the build; an empty one if the file is shorter than it says."""
     empty = {"complete": False, "blocks": 0, "bytes": 0, "documents": 0, "carry": []}
     try:
         state = json.loads((folder / "state.json").read_text())

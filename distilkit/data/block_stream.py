@@ -21,7 +21,7 @@ class BlockStream:
     Memory holds one window of blocks. Going back, as a new epoch does, reads the text from its
     beginning again; so does a resumed run, up to its place. Each process reads, tokenizes and
     indexes its own share of the documents. The first `group` block numbers are those of process 0,
-    the next of process 1, and so on in turn, as the loop distributes micro-batches.
+    the next of process 1, and so on, as the loop distributes micro-batches.
 
     Args:
         blocks: how many make an epoch, rounded down to a multiple of `world · group`.

@@ -1,4 +1,4 @@
-"""What the outputs of a classifier mean: by its config, and by its measured answers.
+"""Meaning of a classifier's outputs, by its config and by its measured answers.
 
 A head whose classes are in another order trains without an error, and teaches the wrong answers.
 """
@@ -15,7 +15,7 @@ from distilkit.data.task_examples import column_names
 from distilkit.data.tasks import Task, chance_score
 
 MOST_EXAMPLES = 2000  # that a teacher is measured on
-_FEWER_ERRORS = 4  # a linear map that divides a teacher's squared error by that much is no chance
+_FEWER_ERRORS = 4  # ratio of squared errors; a reduction this large is not chance
 _HEAD = re.compile(r"For(SequenceClassification|TokenClassification|MaskedLM|QuestionAnswering)$")
 
 
@@ -91,8 +91,8 @@ def check_teacher(
     the score, None where undefined.
 
     Raises:
-        ValueError: the answers fit the labels better in another order, or on another scale; or a
-            teacher without names of classes is no better than a constant answer.
+        ValueError: the answers fit better in another order or scale, or a teacher without class
+            names is no better than a constant answer.
     """
     if task.regression:
         _check_scale(task, np.asarray(answers, np.float64), np.asarray(labels, np.float64))

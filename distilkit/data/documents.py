@@ -45,9 +45,9 @@ def open_text(source: str | Path, *, stream: bool = False) -> tuple[Text, Text]:
     """Open the training and the held-out part of a text.
 
     Args:
-        source: a file (.txt: a document a line; .jsonl: an object with a `text` a line; either may
-            be .gz; .parquet: a column `text`), a folder of such files (:func:`text_files`), or a
-            dataset of the Hub as ``id`` or ``id:config`` (a column `text`).
+        source: a file, a folder of files (:func:`text_files`), or a dataset of the Hub as ``id`` or
+            ``id:config``. A line of .txt is a document, a line of .jsonl an object with a `text`;
+            both may be .gz. A .parquet file or Hub dataset has a column `text`.
         stream: read a Hub dataset over the network as it is needed; nothing is stored.
     """
     path = local_path(source)
@@ -100,9 +100,9 @@ def _at_most(text: Text, documents: int) -> Text:
 def text_files(source: str | Path) -> tuple[list[Path], list[Path]]:
     """List the files to train on and those held out, each in the order of their names.
 
-    A folder with files called ``train`` and ``validation`` (or ``train-00000-of-00002``, as the Hub
-    names them) has a held-out part, and its ``test`` files are left out. Otherwise all is training,
-    apart from hidden files and :data:`NO_TEXTS`.
+    A folder with files ``train`` and ``validation`` (or the Hub's ``train-00000-of-00002``) has a
+    held-out part; its ``test`` files are left out. Otherwise all is training, apart from hidden
+    files and :data:`NO_TEXTS`.
     """
     source = Path(source)
     files = [source]
@@ -204,11 +204,11 @@ def _lines(
             f"{error.object[error.start]:02x}: {error.reason}): save the file as UTF-8"
         ) from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(f"{path} is cut or no gzip file ({error}): compress it again") from None
+        raise ValueError(f"{path} is truncated or not gzip ({error}): compress it again") from None
 
 
 def _line_not_utf8(path: Path) -> int:
-    """Find the number of the first such line; the decoder names a place in its buffer."""
+    """Find the first line that is not UTF-8; the decoder names a place in its buffer only."""
     with _opened(path, errors="surrogateescape") as file:
         bad = (i for i, line in enumerate(file, 1) if _half_character(line) is not None)
         return next(bad)
@@ -265,7 +265,7 @@ def _rows(path: Path) -> Iterator[str | None]:
         # buffered, and not ahead: otherwise a whole row group is in memory
         file = pyarrow.parquet.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False)
     except pyarrow.ArrowException as error:
-        raise ValueError(f"{path} is no Parquet file that can be read: {error}") from None
+        raise ValueError(f"{path} is not a readable Parquet file: {error}") from None
     with file:
         schema = file.schema_arrow
         if "text" not in schema.names:
@@ -328,7 +328,7 @@ def _open_hub(source: str, stream: bool) -> tuple[Text, Text]:
 def _divided(documents: Reader, identity: Callable[[], Any], name: str) -> tuple[Text, Text]:
     """Divide documents that come in one part into training and held-out part.
 
-    Training skips held-out documents by content: that works for any share of the documents, and a
+    Training skips held-out documents by content. That works for any share of the documents, and a
     document that occurs twice is not in both parts.
     """
 

@@ -1,4 +1,4 @@
-"""What a column of labels means: the kind of task, the names in order, and the numbers."""
+"""Meaning of a label column: the kind of task, the names in order, and the numbers."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ ENTITY_TAG = re.compile(r"[BIESLU]-.")
 
 
 class Labels(NamedTuple):
-    """What the label column means."""
+    """Meaning of a label column."""
 
     kind: Kind
     names: tuple[str, ...]  # in the order of their numbers; none without classes
@@ -47,7 +47,7 @@ def meaning_of(
     kind: Kind | None,
     labels: Sequence[str] | None,
 ) -> Labels:
-    """Find out what the labels are: their kind, and their names in order."""
+    """Infer the labels' kind, and their names in order."""
     if kind == "question_answering":
         return Labels(kind, ())
     values = [table.columns[targets[0]][row] for row in rows]
@@ -124,7 +124,7 @@ def _check_names(
     *,
     in_order: bool,
 ) -> None:
-    """Refuse names that look like a mistake; what `labels` lists is meant, if `in_order`."""
+    """Refuse names that look like a mistake; if `in_order`, listed by the user, only too many."""
     where = f"{table.where}, column {targets[0]!r}"
     if len(names) < 2 and kind != "multi_label_classification" and not in_order:
         raise ValueError(f"{where}: one label only, {names[0]!r}: at least two are needed")
@@ -134,8 +134,8 @@ def _check_names(
         scale = kind == "single_label_classification"
         advice = " For numbers on a scale give kind='regression'." if scale else ""
         raise ValueError(
-            f"{where}: {different} different values in {len(values)} rows. Is it the column of "
-            f"labels?{advice}"
+            f"{where}: {different} different values in {len(values)} rows, too many for classes: "
+            f"check label_column.{advice}"
         )
     lower: dict[str, str] = {}
     for name in () if in_order else names:
@@ -186,7 +186,7 @@ def numbers_of(
             result.append(as_float)
         elif meaning.kind == "single_label_classification":
             if isinstance(first, list):
-                raise ValueError(f"{where} holds a list, not one label")
+                raise ValueError(f"{where} holds a list: give one label in each row")
             result.append(number(first, where))
         elif several:
             result.append(

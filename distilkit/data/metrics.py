@@ -23,11 +23,11 @@ _ARTICLES = re.compile(r"\b(a|an|the)\b")
 class TaskMetric(evaluate.Metric):
     """The metrics of one task; an undefined value is None, never 0.
 
-    Predictions and references by the task's kind: class numbers [n]; 0 or 1 [n, labels]; reals [n];
-    a list of class numbers for each sentence; a text, and a list of acceptable ones.
+    Predictions and references by the task's kind: class numbers [n]; 0 or 1 [n, labels]; reals [n].
+    On words a list of class numbers for each sentence; for spans a text and its acceptable ones.
 
-    Matthews' correlation is undefined when predictions or labels are all of one class, Pearson's
-    and Spearman's when either is constant or there are fewer than two; an F1 when neither has a
+    Matthews' correlation is undefined if predictions or labels are all of one class. Pearson's and
+    Spearman's are if either is constant or there are fewer than two, an F1 if neither has a
     positive.
     """
 
@@ -75,7 +75,7 @@ def entity_f1(predictions: list[list[str]], references: list[list[str]]) -> floa
 def entity_counts(
     predictions: list[list[str]], references: list[list[str]]
 ) -> tuple[int, int, int]:
-    """Return how many entities are right, were predicted, and are there.
+    """Return counts of correct, predicted and true entities.
 
     As CoNLL counts them (Tjong Kim Sang and De Meulder 2003): an I- of another type, or without a
     B-, begins an entity. E- and L- are read as I-, S- and U- as B-.

@@ -1,4 +1,4 @@
-"""A task from what a person has: a file, a folder, a Hub id, a table in memory."""
+"""A task from the user's own data: a file, a folder, a Hub id, a table in memory."""
 
 import hashlib
 import re
@@ -43,14 +43,14 @@ def task_from(
     max_length: int | None = None,
     seed: int = 0,
 ) -> Task:
-    """Make a task of a person's own texts and labels.
+    """Make a task of the user's own texts and labels.
 
     Args:
-        data: a .csv, .tsv, .jsonl or .parquet file (each also .gz); a folder with ``train``,
-            ``validation`` and ``test`` files; a Hub id; a `datasets` object; a pandas DataFrame;
-            or a mapping of split to one of these. One table is split 80/10/10: by `seed`, with
-            the same share of each class. A validation split that is missing is a tenth of the
-            training rows.
+        data: a .csv, .tsv, .jsonl or .parquet file (each also .gz), or a folder with ``train``,
+            ``validation`` and ``test`` files. Or a Hub id, a `datasets` object, a pandas
+            DataFrame, or a mapping of split to one of these. One table is split 80/10/10: by
+            `seed`, with the same share of each class. A missing validation split is a tenth of
+            the training rows.
         text_columns: the column with the texts, by default ``text``; two for pairs. Numbers from
             0 on, as for `label_column`, if a .csv or .tsv has no header. Lists of words make a
             token classification.
@@ -58,16 +58,16 @@ def task_from(
             make a multi-label task. None: no labels, only a transfer set for a teacher.
         labels: all label names in the order of their numbers, for instance a teacher's. By
             default the data's own order (ClassLabel, pandas categories), else sorted.
-        kind: by default what the labels look like: words and tags; lists; real numbers, which
-            are a regression; and anything else, whole numbers too, a class each. Unless columns
-            are named, ``question``, ``context`` and ``answers`` make a question answering.
+        kind: by default inferred. Labels with decimals make a regression, others, whole numbers
+            too, classes. Unless columns are named, ``question``, ``context`` and ``answers`` make
+            a question answering.
         name: of the task, and so of its runs; by default the file's.
         max_length: tokens, by default 128, or 384 for a question and a part of its passage.
         seed: of the split.
 
     Returns:
         The task. Its splits are in ``task.data``, with the texts under their own names and
-        ``label`` in numbers; what was read and left out is in ``task.notes``.
+        ``label`` in numbers. What was read and left out is in ``task.notes``.
 
     Raises:
         FileNotFoundError, ValueError, TypeError: what is wrong, with file, line and column.
@@ -255,7 +255,7 @@ def _holds_lists(table: Table, columns: Sequence[str]) -> bool:
 def _rows_with_text(
     table: Table, columns: Sequence[str], on_words: bool, notes: list[str]
 ) -> list[int]:
-    """Return the rows that have all their texts; a value that is no text is refused."""
+    """Return the rows that have all their texts; ValueError for a value that is no text."""
     rows, empty = [], []
     for row in range(len(table)):
         values = [table.columns[column][row] for column in columns]

@@ -135,7 +135,7 @@ def pieces(text: str, characters: int) -> Iterator[str]:
 
 
 def _some(texts: Iterator[Any]) -> list[Any]:
-    """Take the next documents, or (number, piece): so many, or fewer if long, but at least one."""
+    """Take the next documents, or (number, piece) pairs: fewer if they are long, at least one."""
     some, characters = [], 0
     for text in texts:
         some.append(text)

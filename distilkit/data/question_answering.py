@@ -1,8 +1,8 @@
 """Extractive question answering: passages in windows, and answers out of logits.
 
 SQuAD v1.1 (Rajpurkar et al. 2016, arXiv 1606.05250), read as BERT's authors do (Devlin et al. 2019,
-section 4.2). Two differences from their code: `STRIDE` is the number of tokens that two windows
-share, not the step from one to the next, and a span may be taken from any window that holds it.
+section 4.2). Unlike in their code, `STRIDE` is the number of tokens that two windows share, not
+the step between them. And a span may be taken from any window that holds it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -49,8 +49,8 @@ def windows(
         max_length: tokens of a window.
 
     Returns:
-        The encoded windows; [windows, 2], the first and last token of the answer: 0, 0 if another
-        window holds it, -1, -1 without a label; and where they come from.
+        The encoded windows; the answer's first and last token, [windows, 2]; the passages. Tokens
+        are 0, 0 if another window holds the answer, and -1, -1 without a label.
     """
     if not getattr(tokenizer, "is_fast", False):
         raise ValueError(

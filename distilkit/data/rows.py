@@ -38,7 +38,7 @@ class Rows:
 
     @cached_property
     def flat(self) -> np.ndarray:
-        """All rows as one array, which cannot be written."""
+        """Return all rows as one read-only array."""
         if self._file.tell() > IN_MEMORY:
             return np.memmap(self._file, self._dtype, mode="r")
         self._file.seek(0)
@@ -61,7 +61,7 @@ class Rows:
 
 @contextmanager
 def temporary_files() -> Iterator[None]:
-    """Add to the error of a full disk where temporary files are."""
+    """Name the folder of temporary files in the error of a full disk."""
     try:
         yield
     except OSError as error:

@@ -113,10 +113,10 @@ def check_plan(
     *models: PreTrainedModel,
     name: str | None = None,
 ) -> None:
-    """Check what needs no text, before time is spent on it.
+    """Check run name, tokenizer and models before time is spent on the text.
 
-    ValueError for no name of a run, a tokenizer that lacks a special token or has more entries than
-    one of `models`, or blocks longer than the positions of one.
+    ValueError for an invalid name, a tokenizer that lacks a special token or exceeds a model's
+    vocabulary, or blocks longer than a model's positions.
     """
     if name is not None:
         run_folder(name)

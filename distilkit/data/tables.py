@@ -2,8 +2,8 @@
 
 SQuAD's own .json is read as the table that the Hub has of it.
 
-Every value comes out as Python holds it: text, number, list, or None where there is nothing (an
-empty field, a JSON null or missing key, a Parquet null, pandas' NaN). Each row knows its place.
+Values are Python's: text, number, list, or None. None is an empty field, a JSON null or missing
+key, a Parquet null, or pandas' NaN. Each row knows its place.
 """
 
 import csv
@@ -48,16 +48,16 @@ class Table:
 
 
 def read_splits(data: Any, *, header: bool = True) -> tuple[dict[str, Table], list[str]]:
-    """Read what a person has into one table a split.
+    """Read data from any supported source; one table per split.
 
     Args:
-        data: a file; a folder with ``train``, ``validation`` and ``test`` files; a Hub id as ``id``
-            or ``id:config``; a `datasets` object; a pandas DataFrame; or a mapping of split to one
-            of these.
+        data: a file, or a folder with ``train``, ``validation`` and ``test`` files. Or a Hub id as
+            ``id`` or ``id:config``, a `datasets` object, a pandas DataFrame, or a mapping of split
+            to one of these.
         header: false: a .csv or .tsv has no header, and its columns are called "0", "1", ...
 
     Returns:
-        The tables, and what there is to say, in sentences. Data in one part is called "train".
+        The tables, and notes in sentences. Data in one part is called "train".
     """
     if _is(data, "datasets", "DatasetDict") or isinstance(data, Mapping):
         tables = {}
@@ -287,7 +287,7 @@ def read_parquet(paths: Sequence[Path]) -> Any:
         try:
             tables.append(pyarrow.parquet.read_table(io.BytesIO(content)))
         except (pyarrow.ArrowException, OSError, EOFError) as error:
-            raise ValueError(f"{path} is no Parquet file that can be read: {error}") from None
+            raise ValueError(f"{path} is not a readable Parquet file: {error}") from None
     return datasets.Dataset(pyarrow.concat_tables(tables))
 
 
@@ -330,7 +330,7 @@ def _from_hub(name: str) -> dict[str, Table]:
 
 
 def _value(value: Any) -> Any:
-    """Return a value with one sign for "nothing", None, and with arrays as lists."""
+    """Return a value with None for "nothing", and with arrays as lists."""
     if hasattr(value, "tolist"):  # NumPy's numbers and arrays
         value = value.tolist()
     if isinstance(value, tuple):

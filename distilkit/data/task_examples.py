@@ -1,4 +1,4 @@
-"""Encode a task's split as training data for the loop; which of its examples have a label."""
+"""Encode a task's split as training data for the loop; find and check its labels."""
 
 from collections.abc import Iterator
 from itertools import chain
@@ -125,8 +125,8 @@ def _labels_of_tokens(
 ) -> tuple[list[np.ndarray], list[tuple[np.ndarray, np.ndarray]]]:
     """Return for each example [L]: a word's label at its first token, NOT_A_WORD elsewhere.
 
-    And the labels of all its words, with the numbers of those that have a token: a long text is
-    cut, and a word may be a character that the tokenizer drops.
+    Also return all word labels, and the indices of words that have a token: long texts are cut, and
+    the tokenizer drops some characters.
     """
     result, of_words = [], []
     for i, sentence in enumerate(words):

@@ -33,9 +33,9 @@ COLUMNS = {
 def load(name: str | Task, source: str | Path) -> Mapping[str, Any]:
     """Load a task's splits as `datasets` objects; a task of one's own has them already.
 
-    `source` is a folder that holds ``<task>/<split>.parquet`` (or its shards, as a clone from the
-    Hub has them, or GLUE's or SQuAD's own download), or a Hub id such as ``nyu-mll/glue``. A task
-    with a Hub data set of its own comes from there.
+    `source` is a Hub id such as ``nyu-mll/glue``, or a folder. The folder holds
+    ``<task>/<split>.parquet``, in shards too, or GLUE's or SQuAD's own download. A task with its
+    own Hub data set comes from there, unless the folder has it.
     """
     task = get_task(name)
     if task.data is not None:
@@ -93,7 +93,7 @@ def _check_parts(
 
 
 def _check_examples(task: Task, data: Any, where: str) -> None:
-    """Refuse texts that are none, and labels that are not the task's, in any split."""
+    """Refuse values that are no texts, and labels that are not the task's, in any split."""
     for column in task.columns:
         for row, text in enumerate(data[column][:]):
             if not isinstance(text, str):

@@ -29,9 +29,9 @@ UNLABELLED = -1  # the label of an example, or of a word, without one; NaN where
 class Task:
     """A data set: its columns, labels, metrics and splits.
 
-    In the data the column ``label`` holds, by kind: a class number; a 0 or 1 for each label; a real
-    number; the class number of each word; as SQuAD's ``answers``, the acceptable answers and the
-    characters where they begin, ``{"text": [...], "answer_start": [...]}``.
+    The column ``label`` holds a class number, or in regression a real number. With several labels
+    it holds a 0 or 1 for each, on words a class number for each. For spans it is SQuAD's
+    ``answers``, texts and their first characters: ``{"text": [...], "answer_start": [...]}``.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Task:
 
     @property
     def head(self) -> str:
-        """What transformers calls the head of a model for it."""
+        """The name of the model head for it in transformers."""
         heads = {
             "token_classification": "TokenClassification",
             "question_answering": "QuestionAnswering",

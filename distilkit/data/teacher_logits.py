@@ -1,8 +1,8 @@
 """A teacher's logits for a task's training texts, computed once for all epochs, students and seeds.
 
 A teacher has no dropout, so its logits depend on the texts alone. They are float32, in
-``data/cache/logits-<key>/`` (see :mod:`distilkit.data.teacher_store`), longest text first: [C] of
-a text, [words, C] of its labelled words, [tokens, 2] of a window in question answering.
+``data/cache/logits-<key>/`` (:mod:`distilkit.data.teacher_store`), longest text first. Shapes: [C]
+of a text, [words, C] of its labelled words, [tokens, 2] of a window in question answering.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
-"""What a teacher computes once: a file on disk, part by part, with the hash of each part.
+"""Store of teacher outputs on disk, part by part.
 
-A folder of it holds about.json (what its key is made of), entries.bin, and parts.txt, the SHA-256
-of each part of entries.bin that is on disk. A killed build resumes after the last one; a damaged
-part is reported and written again.
+A folder holds about.json (what its key is made of), entries.bin, and parts.txt, the SHA-256 of each
+part of entries.bin that is on disk. A killed build resumes after the last one. A damaged part is
+reported, and written again with all after it.
 """
 
 import errno
@@ -53,7 +53,7 @@ def write_missing(
     Raises:
         OSError: the disk is too small, before or during the work; says how much it takes.
     """
-    state = processes()  # all meet here, which one at the lock could not
+    state = processes()  # before the lock: on first use all processes wait for one another here
     folder.mkdir(parents=True, exist_ok=True)
     file, size = folder / "entries.bin", sum(sizes)
     if state.is_main_process and not (file.exists() and file.stat().st_size >= size):
@@ -71,7 +71,7 @@ def write_missing(
 
 
 def _intact_parts(folder: Path, sizes: Sequence[int]) -> int:
-    """Count the intact parts; remove the names of the others."""
+    """Count the intact parts; remove the hashes of the others."""
     names, file = folder / "parts.txt", folder / "entries.bin"
     try:
         lines = names.read_text().split("\n")[:-1]  # what follows the last line was cut off

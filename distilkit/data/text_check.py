@@ -42,9 +42,8 @@ def check_tokens(counts: TokenCounts, text: str, teacher: str) -> None:
     """
     if counts.unknown_share > UNKNOWN_AT_MOST:
         raise ValueError(
-            f"{text}: {counts.unknown_share:.0%} of {counts.tokens:,} tokens are [UNK], more than "
-            f"{UNKNOWN_AT_MOST:.0%}: the tokenizer of {teacher} does not know this text; give a "
-            "text of its language, or a teacher of the text's (--text, --teacher)"
+            f"{text}: {counts.unknown_share:.0%} of {counts.tokens:,} tokens are [UNK] (limit "
+            f"{UNKNOWN_AT_MOST:.0%}). Use --text in the language of {teacher}, or another --teacher"
         )
     if not counts.maskable:
         raise ValueError(

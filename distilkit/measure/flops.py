@@ -9,9 +9,9 @@ from transformers import AutoModelForMaskedLM, PreTrainedModel
 from distilkit.fused_loss import CHUNK_ELEMENTS
 from distilkit.measure.size import parameter_count
 
-# Numbers that a layer stores for its backward pass, for each token and unit of width: inputs of the
-# six projections and two norms, the feed-forward block's four times as wide middle twice (before
-# and after GELU), dropout's masks and results. Fitted to measured peaks.
+# Numbers that a layer stores for its backward pass, for each token and unit of width. Inputs of six
+# projections and two norms; the feed-forward middle, four times as wide, before and after GELU;
+# dropout's masks and results. Fitted to measured peaks.
 STORED_PER_UNIT = 30
 # The same for each token, head and attended position: attention's softmax, its dropout and the
 # result of both. (A GPU's fused attention stores none of them: there it takes less.)
@@ -49,7 +49,7 @@ def step_bytes(
     """Estimate the bytes that teacher, student and a micro-batch occupy at once, in float32.
 
     Weights of both; the student's gradients and AdamW's two moments; what its layers store for the
-    backward pass; the head's chunk of logits of both models and its gradient of the projection.
+    backward pass. Of the head, a chunk of both models' logits and the gradient of its projection.
     The libraries themselves (some hundred MB) come on top. The models may be on the meta device.
     """
     config, tokens = student.config, batch_size * length

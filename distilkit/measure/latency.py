@@ -1,10 +1,10 @@
-"""How fast a model is: latency, throughput, micro-batches of a training; `compare` adds the size.
+"""Speed of a model: latency, throughput, micro-batches of a training; `compare` adds the size.
 
 The paper (Sanh et al. 2019, section 4.1, table 3) times a *classifier* at batch size 1 on a CPU.
 A masked language model also projects each token to the vocabulary, which costs teacher and student
 the same and lowers their ratio.
 
-A ratio of times is meaningful only under equal conditions, so the models take turns run by run:
+A ratio of times is meaningful only under equal conditions. So the models take turns run by run, and
 a busy machine slows all of them alike.
 """
 
@@ -145,8 +145,8 @@ def ready(models: Iterable[nn.Module], threads: int | None) -> Iterator[None]:
 def random_inputs(model: nn.Module, batch_size: int, length: int) -> dict[str, Tensor]:
     """Draw input_ids and attention_mask, [B, L], on the model's device; the same at every call.
 
-    The ids come from the upper part of the vocabulary: a WordPiece vocabulary keeps its special and
-    unused entries at the front (bert-base-uncased: the first 999).
+    The ids come from the upper part of the vocabulary. WordPiece keeps special and unused entries
+    at the front (bert-base-uncased: the first 999).
     """
     vocabulary = model.config.vocab_size
     generator = torch.Generator().manual_seed(0)

@@ -1,4 +1,4 @@
-"""How large a model is: parameters, bytes on disk, peak memory of a process. 1 MB is 1e6 bytes."""
+"""Size of a model: parameters, bytes on disk, peak memory of a process. 1 MB is 1e6 bytes."""
 
 import sys
 import tempfile

@@ -51,7 +51,7 @@ Step = Callable[[dict[str, Any]], Tensor]
 
 @dataclass(frozen=True)
 class Work:
-    """What is measured: models, tokens of a step, which tokens get soft targets."""
+    """Setting of a measurement: models, tokens of a step, which tokens get soft targets."""
 
     width: str = "384-wide"  # a key of WIDTHS, or a teacher's Hub id or folder
     tokens: str = "all"  # where the KD loss counts: "all" or "masked"
@@ -201,11 +201,11 @@ def bench_step(works: Sequence[Work], *, steps: int = 10) -> pd.DataFrame:
     `steps` are timed turns, each one step of each variant; two more turns warm up.
 
     Returns:
-        Columns ``work``, ``variant``, ``tokens_per_s`` (median), ``cpu_s_per_ktok`` (processor
-        seconds for 1,000 tokens, all threads), ``peak_rss_mib`` (of a separate process; on a GPU
-        the device's memory), ``share_of_peak`` (FLOPs a second over those of a matrix product in
-        the same precision), ``ratio_to_textbook`` (of times, median over turns; ``ratio_low`` and
-        ``ratio_high``: quartiles), ``mflop_per_token``, ``steps`` and the work's settings.
+        ``work, variant, steps, mflop_per_token``, the work's settings, ``tokens_per_s`` (median).
+        ``cpu_s_per_ktok``: processor seconds for 1,000 tokens, all threads. ``peak_rss_mib``: of a
+        separate process; on a GPU the device's memory. ``share_of_peak``: FLOPs a second over those
+        of a matrix product in the same precision (``peak_gflop_per_s``). ``ratio_to_textbook``: of
+        times, median over turns; ``ratio_low, ratio_high``: quartiles.
     """
     if steps < 1:
         raise ValueError(f"steps = {steps}: give at least 1")
@@ -242,7 +242,7 @@ def expected_seconds(work: Work, steps: int) -> float:
 
 
 def in_a_process(function: Callable, *arguments: Any) -> Any:
-    """Call a function in a new process: only there is the peak of the memory its own."""
+    """Call a function in a new process, so that the peak of the memory is its own."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, context, _start_worker, (os.getpid(),)) as pool:
         return pool.submit(function, *arguments).result()

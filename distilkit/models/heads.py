@@ -1,4 +1,4 @@
-"""Heads: a new classifier's or MLM head on a checkpoint, or the one it was fine-tuned with."""
+"""Load checkpoints with a new or a fine-tuned head; train a new MLM head."""
 
 import copy
 import re
@@ -117,11 +117,11 @@ def train_head(
     name: str,
     validation: MaskedBlocks | None = None,
 ) -> Run:
-    """Train a new MLM head, with all weights, while every hidden state is held to its start.
+    """Train a new MLM head, while a cosine loss keeps hidden states close to the original encoder.
 
-    Learning without forgetting (Li and Hoiem 2016, arXiv 1606.09282), on hidden states: by MLM only
-    the encoder would forget before the head can predict. `model` is not changed; arguments as for
-    :func:`distilkit.distillation.pretrain`.
+    All weights are trained. By MLM only the encoder would forget before the head can predict
+    (learning without forgetting: Li and Hoiem 2016, arXiv 1606.09282). `model` is not changed;
+    arguments as for :func:`distilkit.distillation.pretrain`.
     """
     same = tuple((layer, layer) for layer in range(model.config.num_hidden_layers + 1))
     loss_config = LossConfig(kd_weight=0.0, mlm_weight=1.0, cosine_weight=5.0, cosine_layers=same)

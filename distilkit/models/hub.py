@@ -23,11 +23,11 @@ _FILE_SUFFIXES = {".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet", ".gz", 
 def local_path(source: str | Path) -> Path | None:
     """Return the file or folder at `source`, ``~`` expanded; None for a name on the Hub.
 
-    What is on this disk comes before the Hub. FileNotFoundError if nothing is there and `source` is
-    written like a path: absolute, from ``.``, ``..`` or ``~``, of three parts or more, or with the
-    suffix of a file.
+    What is on this disk comes before the Hub. FileNotFoundError if nothing is there and `source`
+    looks like a path: absolute, from ``.``, ``..`` or ``~``, of three or more parts, or with a
+    file's suffix.
     """
-    path = Path(os.path.expanduser(source))  # unlike Path.expanduser, leaves ~nobody as it is
+    path = Path(os.path.expanduser(source))  # unlike Path.expanduser, leaves ~nobody unchanged
     given = str(source).strip()
     if given and path.exists():
         return path
@@ -65,12 +65,12 @@ def fetch(checkpoint: str | Path) -> Path:
         if not any(folder.glob("*.safetensors")):
             folder = Path(snapshot_download(str(checkpoint), allow_patterns=_OLD_WEIGHTS))
         if not any(folder.glob("*.safetensors")) and not any(folder.glob(_OLD_WEIGHTS)):
-            raise FileNotFoundError("there are no weights in it that could be loaded")
+            raise FileNotFoundError("it has no loadable weights")
     except Exception as error:  # four libraries' exceptions meet here, none of them is swallowed
         reason = f"{type(error).__name__}: {error}".strip().splitlines()[0].rstrip(".: ")
         raise ConnectionError(
-            f"{checkpoint} could not be had from {constants.ENDPOINT}: {reason}. Look at "
-            "its name and at the network, and try again: what has arrived is kept"
+            f"{checkpoint} could not be downloaded from {constants.ENDPOINT}: {reason}. Check name "
+            "and network, then retry; partial downloads are kept"
         ) from error
     for file in folder.rglob("*"):
         _refuse_altered(file, checkpoint)

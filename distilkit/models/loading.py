@@ -1,7 +1,7 @@
 """Load a model or a tokenizer from a checkpoint, or raise a clear error.
 
 The result is transformers' own object. Added here: the download is verified
-(:mod:`distilkit.models.hub`), no code of the checkpoint's author is run, and what would end in a
+(:mod:`distilkit.models.hub`), and no code of the checkpoint's author is run. What would end in a
 traceback, random weights or an empty vocabulary is refused.
 """
 
@@ -82,7 +82,7 @@ def _other_shapes(checkpoint: str | Path) -> str:
 
 
 def config_of(folder: Path) -> dict[str, Any]:
-    """Read config.json; empty if it cannot be read, which transformers says in its own words."""
+    """Read config.json; empty if it cannot be read: transformers then raises its own error."""
     try:
         config = json.loads((folder / "config.json").read_bytes())
     except (OSError, ValueError):

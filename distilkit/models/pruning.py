@@ -1,7 +1,7 @@
 """Structured pruning: remove attention heads and feed-forward units from a model.
 
 Michel, Levy and Neubig 2019 (arXiv 1905.10650), section 2.3. The smaller model gives the logits of
-the whole one with those heads and units set to 0, and is a plain Hugging Face model.
+the whole one with those heads and units set to 0. It is a plain Hugging Face model.
 
 No Hugging Face config can say that layers have different numbers of heads and units. So the config
 gets one attribute more, ``pruned``. Stock ``from_pretrained`` refuses such a folder (the shapes do

@@ -1,4 +1,4 @@
-"""A sentence-transformers folder: an encoder, and how its hidden states become one embedding.
+"""A sentence-transformers folder: an encoder, and the pooling of its hidden states.
 
 Reimers and Gurevych 2019 (arXiv 1908.10084), section 3. Read and written without their library.
 """
@@ -30,7 +30,7 @@ _MODES = {"cls": "cls_token", "max": "max_tokens", "mean": "mean_tokens"}  # -> 
 
 @dataclass(frozen=True)
 class Pooling:
-    """How hidden states become an embedding."""
+    """Pooling of hidden states into an embedding."""
 
     mode: str  # "mean" or "max" over the text's tokens, or "cls": its first token
     normalize: bool  # to length 1
@@ -68,8 +68,8 @@ def load_sentence_encoder(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Pooling]:
     """Load a sentence-transformers checkpoint: the encoder in float32, tokenizer, pooling.
 
-    ValueError for other modules than a Transformer, Pooling by mean, max or [CLS], and Normalize;
-    for a text that is changed before it is tokenized; for missing weights.
+    ValueError for modules other than Transformer, Pooling (mean, max, [CLS]) and Normalize, for
+    texts that are changed before tokenization, and for missing weights.
     """
     folder = fetch(checkpoint)
     if not (folder / MODULES).is_file():

@@ -1,4 +1,4 @@
-"""Whether a model reads the token ids that a tokenizer writes: by content, not by size."""
+"""Check that a model reads the token ids that a tokenizer writes: by content, not by size."""
 
 from pathlib import Path
 from typing import Any
@@ -70,9 +70,9 @@ def own_tokenizer(
 ) -> PreTrainedTokenizerBase | None:
     """Return the teacher's tokenizer if the teacher reads other ids; None if it reads the same.
 
-    Without `teacher_tokenizer` it is the one saved with the teacher. If none is, the teacher is
-    taken to read the ids of `tokenizer`, as far as its embeddings reach. ValueError if it does not
-    read the ids of the tokenizer that would be used.
+    Without `teacher_tokenizer` it is the one saved with the teacher. Otherwise the model's
+    `tokenizer` is assumed. ValueError if the teacher does not read the ids of the given or assumed
+    one.
     """
     if teacher_tokenizer is not None:
         check_vocabulary(teacher, teacher_tokenizer, "teacher")

@@ -1,9 +1,9 @@
 """A picture that the browser draws: its sliders need no kernel.
 
 A panel is an `anywidget <https://anywidget.dev>`_: a script (plain JavaScript, in this folder), a
-value that Python computes, and settings that the user changes, both plain JSON. All three are also
-in the output's HTML, so the panel works in a notebook exported as HTML. Where scripts are not run
-(GitHub), a picture and a sentence are shown instead.
+value that Python computes, and settings that the user changes. The latter two are plain JSON. All
+three are also in the output's HTML, so the panel works in a notebook exported as HTML. Where
+scripts are not run (GitHub), a picture and a sentence are shown instead.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ _CURVES = ("loss", "soft_target", "mlm", "cosine", "learning_rate", "tokens_per_
 
 
 class Stopped(KeyboardInterrupt):
-    """The user pressed Stop: a notebook shows one line and runs no further cell."""
+    """Interruption by the Stop button; the notebook shows one line and runs no further cell."""
 
     def _render_traceback_(self) -> list[str]:
         return [str(self)]
@@ -63,8 +63,8 @@ def training_view(name: str, *, about: dict[str, Any] | None = None) -> Iterator
         return {"state": state}
 
     panel = Panel("training.js", panel_value(run, state, about), answer=answer)
-    # JupyterLab sends Stop to a thread of its own in the kernel; ipykernel 7.4 would move it
-    # into the queue behind the cell that it should stop
+    # JupyterLab sends Stop to a separate thread of the kernel. ipykernel 7.4 would queue it behind
+    # the cell that it should stop
     panel.comm._reply_subshell_for = None
     shown = display(panel, display_id=True)
 

@@ -24,8 +24,8 @@ _TEACHER, _STUDENT = _MARGIN, style.COLUMN_IN - _MARGIN - _WIDTH  # left edges o
 def plot_layer_map(teacher_layers: int, layers: Sequence[int]) -> Figure:
     """Draw which teacher layer (of `layers`) each student layer copies, 3.3 in wide.
 
-    Arrows stand for copied weights. Two parts of the teacher have no counterpart in the student:
-    row 0 of the token-type embeddings is folded into the word embeddings, the pooler is dropped.
+    Arrows stand for copied weights. Token types and pooler have no counterpart in the student. Row
+    0 of the token types is folded into the position embeddings; the pooler is dropped.
     """
     layers = [int(layer) for layer in layers]
     if not 0 < len(layers) <= teacher_layers:

@@ -1,4 +1,4 @@
-"""One style for all figures, and how a figure is saved.
+"""One style for all figures, on screen and saved.
 
 The style is the file ``distilkit.mplstyle``. Widths are those of a report: `COLUMN_IN` (one column)
 and `FULL_IN` (full width). Hatches, markers and direct labels repeat what colours say, for print in

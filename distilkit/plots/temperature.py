@@ -66,7 +66,7 @@ def plot_temperatures(
 
 
 def _head(axes: Axes, t: float, entropy: float) -> None:
-    """Write T in bold, and below it what it does."""
+    """Write T in bold, and below it its effect."""
     kind = "plain softmax" if t == 1 else "sharper" if t < 1 else "smoother"
     title = f"{kind}\n{entropy:.2f} nats\n{math.exp(entropy):.1f} classes"
     colour = style.INK if t == 1 else style.GREY

@@ -188,7 +188,7 @@ def _provenance(scale: Scale) -> dict[str, str]:
 
 
 def _short(source: str) -> str:
-    """Name what the kit brings, not the path of this checkout."""
+    """Name the kit's own data without the path of this checkout."""
     inside = Path(source).is_relative_to(SHIPPED)
     return f"shipped with the kit ({Path(source).name})" if inside else source
 

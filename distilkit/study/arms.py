@@ -39,13 +39,13 @@ def finetune_arms(
     """Fine-tune each arm on each of the scale's tasks with each of its seeds.
 
     Every fine-tuning is a run ``<prefix><scale>-<arm>-<task>-<seed>``, so an interrupted sweep
-    resumes. Fine-tuned weights are deleted but for those of `keep`: a sweep would fill the disk.
+    resumes. Only the fine-tuned weights of `keep` are saved: a sweep would fill the disk.
 
     Args:
         arms: arm -> a checkpoint for ``from_pretrained`` (folder or Hub id).
         tokenizer: of all arms.
         scale: tasks, seeds, and how to fine-tune.
-        split: "validation" or "test", the source of the scores. The other is not looked at.
+        split: "validation" or "test", the source of the scores. The other is not used.
         prefix: of the runs' names.
         keep: arms whose fine-tuned weights are kept.
         with_teacher: arms that also learn from the soft targets of the arm ``teacher``, fine-tuned
@@ -58,8 +58,8 @@ def finetune_arms(
         runs are parallel; their ``train_seconds`` overlap.
 
     Raises:
-        ValueError: before anything is trained: no such split, or one without labels (GLUE's own
-            test sets); an arm needs a teacher and no arm ``teacher`` is kept.
+        ValueError: before any training: a split is missing or unlabelled (GLUE's own test sets), or
+            an arm needs ``teacher``, which is not kept.
     """
     if with_teacher and not ("teacher" in arms and "teacher" in keep):
         raise ValueError(
@@ -213,13 +213,13 @@ def retained(scores: pd.DataFrame, student: str, teacher: str) -> pd.DataFrame:
 
 
 def paired_difference(scores: pd.DataFrame, arm: str, control: str) -> dict[str, float]:
-    """`arm` minus `control` in macro-score (points), paired by seed: as :func:`t_interval`."""
+    """Return the paired difference `arm` minus `control` in macro-score points: a t-interval."""
     wide = macro_scores(scores).pivot(index="seed", columns="arm", values="score")
     return t_interval((wide[arm] - wide[control]).dropna())
 
 
 def t_interval(values: pd.Series) -> dict[str, float]:
-    """``mean`` over seeds, ``low`` and ``high`` of its 95 % t-interval (NaN for one), ``seeds``."""
+    """Return ``mean`` over seeds, ``low, high`` of its 95 % t-interval (NaN for one), ``seeds``."""
     from scipy.stats import sem, t
 
     n, mean = len(values), values.mean()

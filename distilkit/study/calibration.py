@@ -52,8 +52,8 @@ def expected_calibration_error(
 def calibrated_error(confidence: np.ndarray) -> float:
     """Estimate the error of a calibrated classifier with these confidences.
 
-    The mean over :data:`DRAWS` draws in which each prediction is right with its own confidence
-    (Bröcker and Smith 2007, "consistency resampling"): the baseline of the error above.
+    Consistency resampling (Bröcker and Smith 2007): the mean over :data:`DRAWS` draws in which each
+    prediction is right with its own confidence. It is the baseline of the error above.
     """
     confidence = np.asarray(confidence, np.float64)
     random = np.random.default_rng(0)

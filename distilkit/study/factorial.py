@@ -1,4 +1,4 @@
-"""Initialisation × objective: what copied layers are worth, what each loss, and both together.
+"""Initialisation × objective: effects of copied layers, of each loss, and of both together.
 
 A two-way design (:data:`distilkit.study.conditions.FACTORIAL`). Each effect is a contrast of
 macro-scores within a seed, so intervals are over seeds.

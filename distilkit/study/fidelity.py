@@ -90,8 +90,8 @@ def compare_answers(
 
     Returns:
         A row an example. Of the example: ``task``, ``example`` (its row), ``text``, ``text_pair``,
-        ``label``, ``phenomenon``, ``negation`` (a word like *not*, *never*, *n't*), ``tokens`` and
-        ``length`` (thirds of the split by tokens, equal values together).
+        ``label``, ``phenomenon``, ``tokens``, ``negation`` (a word like *not*, *never*, *n't*).
+        ``length``: thirds of the split by tokens, equal values together.
 
         Of each model, here ``teacher``: its prediction ``teacher``, ``teacher_confidence``,
         ``teacher_correct``. Of both: ``agree``; ``kl``, KL(teacher ‖ student) in nats;
@@ -165,10 +165,10 @@ def by_group(examples: pd.DataFrame, by: str | Sequence[str]) -> pd.DataFrame:
         by: columns, for instance ``["task", "phenomenon"]``, ``"negation"``, ``"length"``.
 
     Returns:
-        A row a group, in percent of its ``n`` examples (averaged over seeds): accuracy of
-        ``teacher`` and ``student``; their ``gap`` and ``agreement`` with 95 % intervals ``_low`` to
-        ``_high``; ``kl``, the mean in nats. NaN in a group without examples. The intervals hold
-        for other examples of one seed, not for another fine-tuning.
+        A row a group, in percent of its ``n`` examples, averaged over seeds: accuracy of
+        ``teacher`` and ``student``, their ``gap`` and ``agreement``. The latter two have 95 %
+        intervals, ``_low`` to ``_high``, which cover sampling of examples, not seeds. ``kl``: the
+        mean in nats. NaN in a group without examples.
     """
     by = [by] if isinstance(by, str) else list(by)
     each = list(dict.fromkeys([*by, "task", "example"]))

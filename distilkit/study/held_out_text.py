@@ -1,4 +1,4 @@
-"""What a masked language model knows of held-out text: scores to follow over a training."""
+"""Held-out scores of a masked language model, to log during a training."""
 
 import numpy as np
 import torch

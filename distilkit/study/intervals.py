@@ -23,7 +23,7 @@ def matched_interval(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the interval of ``first − second`` for two models on the same examples.
 
-    `first` and `second` are the shares of the `n` examples that only that model has right; NaN
+    `first` and `second` are the shares of the `n` examples that only this model gets right; NaN
     where n is 0. Wald's, after half an example was added to each of the four cells (Agresti and Min
     2005, "Wald+2").
     """

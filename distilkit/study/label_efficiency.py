@@ -30,7 +30,7 @@ COUNTS = (0, 16, 64, 256, None)  # labels; None: all
 
 
 class Plan(NamedTuple):
-    """What all trainings share."""
+    """Settings that all trainings share."""
 
     scale: Scale
     student: str | Path
@@ -74,9 +74,9 @@ def label_efficiency(
         examples: of each task's training set; by default all.
 
     Returns:
-        ``task, seed, way, labels, learning_rate, metric, validation, score``: a row each, in
-        points; ``score`` on the test set, or, where that has no labels, on the validation set.
-        The teacher's rows have the way "teacher".
+        A row each: ``task, seed, way, labels, learning_rate, metric, validation, score``, in
+        points. ``score`` is on the test set, or on the validation set if test has no labels. The
+        teacher's rows have the way "teacher".
     """
     rates = tuple(learning_rates or (scale.finetuning.learning_rate * f for f in (1, 0.5)))
     plan = Plan(scale, student, examples)
@@ -156,7 +156,7 @@ def _fine_tune(
     training: TrainingConfig,
     **more: Any,
 ) -> dict[str, Any]:
-    """Fine-tune a checkpoint, or read the finished run; return what a row says of its scores."""
+    """Fine-tune a checkpoint, or read the finished run; return metric and scores of its row."""
     tokenizer, name = load_tokenizer(plan.scale.teacher), plan.run_name(task, arm, seed)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*no training example has a label")  # it is meant

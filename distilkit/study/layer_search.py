@@ -56,9 +56,9 @@ def score_layer_maps(
         loss_config: the temperature, and whether the KD loss counts at all tokens or masked ones.
 
     Returns:
-        A row a map, best first: ``layers``; ``name`` (:func:`label_of`); ``soft_target``,
-        T²·KL(teacher ‖ student) in nats, the mean over the tokens where the KD loss counts;
-        ``masked_accuracy``, a share; ``rank`` by soft_target, from 1.
+        A row a map, best first: ``layers``, ``name`` (:func:`label_of`), ``rank`` by soft_target
+        from 1, ``masked_accuracy`` (a share). ``soft_target`` is T²·KL(teacher ‖ student) in nats,
+        the mean over the tokens where the KD loss counts.
     """
     import pandas as pd
 
@@ -70,8 +70,8 @@ def score_layer_maps(
     if family_of(teacher).needs_layer_0 or getattr(teacher.config, "conv_kernel_size", 0):
         raise TypeError(
             f"the layers of this {type(teacher).__name__} take different inputs, so its maps "
-            "cannot be scored one layer at a time: make students with student_from_teacher, and "
-            "compare them with losses_on"
+            "cannot be scored one layer at a time: compare students (student_from_teacher) with "
+            "losses_on"
         )
 
     scores = _score(teacher, probe, k, loss_config or LossConfig())
@@ -83,7 +83,7 @@ def score_layer_maps(
 
 
 def label_of(layers: LayerMap, names: dict[str, LayerMap]) -> str:
-    """Join all names of a map, or ""."""
+    """Join all names of a map; "" without one."""
     return ", ".join(name for name, named in names.items() if named == layers)
 
 
@@ -94,7 +94,7 @@ def probe_of(blocks: MaskedBlocks, tokens: int = PROBE_TOKENS) -> MaskedBlocks:
 
 
 class TeacherPass(NamedTuple):
-    """What the maps reuse of the teacher's own forward pass."""
+    """Parts of the teacher's forward pass that the maps reuse."""
 
     states: tuple[Tensor, ...]  # n + 1 hidden states [B, L, H]: embeddings, then after each layer
     apply: Callable[[int, Tensor], Tensor]  # (layer, hidden) -> hidden, as the encoder calls it

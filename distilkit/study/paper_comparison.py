@@ -26,7 +26,7 @@ Row = dict[str, Any]
 def compare_with_paper(scale: Scale) -> pd.DataFrame:
     """Compare the paper's sizes and its tables 1, 3 and 4 with the kit's values.
 
-    Columns: ``source, what, unit, published, measured, low, high, verdict, why, where``; ``low``
+    Columns: ``source, what, unit, published, measured, low, high, verdict, why, where``. ``low``
     and ``high`` bound the 95 % interval, ``where`` names the source of the kit's value. Scores are
     in points, means over seeds (the paper's are medians). A source that is missing or damaged
     gives a row "not run".
@@ -37,7 +37,7 @@ def compare_with_paper(scale: Scale) -> pd.DataFrame:
 def compare_ablation(scores: pd.DataFrame) -> pd.DataFrame:
     """Table 4 of the paper and the kit's: the effect of leaving a part out, in points.
 
-    Columns ``what, published, measured, low, high, seeds``: measured is the arm's macro-score minus
+    Columns ``what, published, measured, low, high, seeds``. Measured is the arm's macro-score minus
     the distilled student's, paired by seed, with its 95 % t-interval; NaN where the arm is missing.
     """
     there = set(scores.arm)

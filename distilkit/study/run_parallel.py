@@ -50,7 +50,7 @@ def run_parallel(
 
 @contextmanager
 def _redrawn(bar: tqdm) -> Iterator[None]:
-    """Draw a bar anew every :data:`REDRAW_S`: a run takes minutes, and its clock should move."""
+    """Redraw a bar every :data:`REDRAW_S` seconds, so that its clock moves during a long run."""
     done = Event()
 
     def redraw() -> None:

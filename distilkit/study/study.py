@@ -85,7 +85,7 @@ def run_study(
 
     for kind in ("distil", "distil for equal time"):
         if any(step.kind == kind for step in steps):
-            # including finished runs, which are only read: the number of open ones must not decide
+            # Finished runs included, which are only read. The number of open ones must not decide
             # the number of threads, or an interrupted run could not resume
             of_kind = [step for step in planned if step.kind == kind]
             calls = [(step.arm, scales[step.seed], teacher_cache) for step in of_kind]
@@ -123,8 +123,8 @@ def measured_split(scale: Scale) -> str:
 def join_studies(files: Sequence[Path], *, out: Path) -> pd.DataFrame:
     """Concatenate the tables of the parts of one study.
 
-    ValueError if a file is not the table of a study, a score is in two rows, or an arm lacks a seed
-    or task that others have.
+    ValueError if a file is no study's table, a score is there twice, or an arm lacks a seed or task
+    that others have.
     """
     parts = [pd.read_csv(file) for file in files]
     for file, part in zip(files, parts, strict=True):

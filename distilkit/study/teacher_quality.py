@@ -1,4 +1,4 @@
-"""Whether a teacher is worth distilling, checked before any student is judged.
+"""Quality of a teacher, checked before any student is judged.
 
 A student can only keep what its teacher knows. A teacher therefore has to complete English
 sentences plausibly, and to score far above its own shape from random weights on the scale's tasks.

@@ -85,8 +85,8 @@ def gradient_products(
     """Return the inner products of the terms' gradients by the student's parameters.
 
     They are G, [3, 3], float64, in the order of :data:`TERMS`. With weights w, the gradient of the
-    triple loss has the length sqrt(wᵀ G w); the length of term i's alone is sqrt(G_ii), the cosine
-    between two is G_ij / sqrt(G_ii G_jj). ``.grad`` is not changed.
+    triple loss has the norm sqrt(wᵀ G w). That of term i alone is sqrt(G_ii); the cosine of two is
+    G_ij / sqrt(G_ii G_jj). ``.grad`` is not changed.
     """
     parameters = [p for p in student.parameters() if p.requires_grad]
     with torch.no_grad():

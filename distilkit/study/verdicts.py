@@ -31,9 +31,9 @@ def judge(
     """Judge a published number; return the verdict and the reason. The first rule that holds:
 
     1. *not run*: the kit has no value.
-    2. *reproduced*: the same quantity at the same dimensions, teacher and tasks, at most `within`
-       (relative) from the published one; or the published one lies in the kit's 95 % interval,
-       which does not contain `null`.
+    2. *reproduced*: the same quantity at the same dimensions, teacher and tasks, and
+       - at most `within` (relative) from the published number; or
+       - that number lies in the kit's 95 % interval, which does not contain `null`.
     3. *partly*: on the same side of `null` as the published one, with the whole 95 % interval. At
        the same dimensions a single measurement is enough.
     4. *not at this scale*: everything else.

@@ -274,7 +274,7 @@ def test_a_damaged_gzip_file_is_named(tmp_path):
     whole = gzip.compress("".join(f"text {i}\n" for i in range(9999)).encode())
     for content in (whole[:-9], b"text", whole[:99] + b"????" + whole[103:]):
         (tmp_path / "a.txt.gz").write_bytes(content)
-        with pytest.raises(ValueError, match=r"a\.txt\.gz is cut or no gzip file"):
+        with pytest.raises(ValueError, match=r"a\.txt\.gz is truncated or not gzip"):
             read_texts(tmp_path / "a.txt.gz")
 
 

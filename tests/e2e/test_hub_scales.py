@@ -149,8 +149,8 @@ def test_a_fault_that_stays_ends_with_a_clear_word(tree, tmp_path, pattern, acti
         status, _, error = client(FETCH, tmp_path, hub.endpoint, **timeouts)
         assert status == 1
         last = error.strip().splitlines()[-1]
-        assert f"{BERT} could not be had from {hub.endpoint}" in last
-        assert "try again" in last
+        assert f"{BERT} could not be downloaded from {hub.endpoint}" in last
+        assert "then retry" in last
 
 
 def test_altered_weights_are_refused_and_come_whole_the_next_time(tree, tmp_path):
@@ -186,10 +186,10 @@ def test_what_is_not_there(tree, tmp_path):
     with HubServer(tree) as hub:
         status, _, error = client(code.format("nobody/nothing"), tmp_path, hub.endpoint)
         assert status == 1
-        assert "nobody/nothing could not be had" in error
+        assert "nobody/nothing could not be downloaded" in error
     status, _, error = client(code.format(BERT), tmp_path, HF_HUB_OFFLINE="1")
     assert status == 1
-    assert f"{BERT} could not be had" in error
+    assert f"{BERT} could not be downloaded" in error
     for gone in (str(tmp_path / "gone"), "runs/gone/model"):
         status, _, error = client(code.format(gone), tmp_path)
         assert f"FileNotFoundError: no file or folder at {gone!r}" in error
