@@ -90,7 +90,7 @@ def _labels_options(parser: ArgumentParser) -> None:
     parser.add_argument("--student", metavar="FOLDER", help=student)
     counts = "numbers of labels (default: 0 16 64 256 all)"
     parser.add_argument("--counts", nargs="+", type=_count, metavar="N", help=counts)
-    rates = "tried for each curve (default: the scale's and its half)"
+    rates = "tried for each curve (default: the scale's and its double)"
     parser.add_argument("--learning-rates", nargs="+", type=float, metavar="RATE", help=rates)
     parser.add_argument("--examples", type=int, help="use so many training examples only")
     out = "csv file (default: figures/<scale>/label_efficiency.csv)"

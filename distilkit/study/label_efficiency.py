@@ -70,7 +70,7 @@ def label_efficiency(
         student: a checkpoint that is not fine-tuned.
         out: a csv file, written when all is done.
         counts: numbers of labels; None is all. Without labels there is one way, all texts.
-        learning_rates: tried for each way and count; by default the scale's and its half.
+        learning_rates: tried for each way and count; by default the scale's and its double.
         examples: of each task's training set; by default all.
 
     Returns:
@@ -78,7 +78,7 @@ def label_efficiency(
         points. ``score`` is on the test set, or on the validation set if test has no labels. The
         teacher's rows have the way "teacher".
     """
-    rates = tuple(learning_rates or (scale.finetuning.learning_rate * f for f in (1, 0.5)))
+    rates = tuple(learning_rates or (scale.finetuning.learning_rate * f for f in (1, 2)))
     plan = Plan(scale, student, examples)
     grid = [(task, seed) for task in scale.tasks for seed in scale.seeds]
     for task in scale.tasks:

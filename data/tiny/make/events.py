@@ -139,8 +139,8 @@ def same_word(one: str, other: str) -> bool:
     return one == other or other in SYNONYMS.get(one, ())
 
 
-def altered(dice: Dice, event: Event) -> Event:
-    """Another event in nearly the same words: one thing that matters is different."""
+def altered(dice: Dice, event: Event, taboo: Sequence[str] = ()) -> Event:
+    """Another event in nearly the same words: one part that matters, not in `taboo`, differs."""
     frame, theme = event.frame, FRAMES[event.frame.theme]
     changes = []
     things = [t for t in frame.things if not same_word(t, event.thing)]
@@ -169,7 +169,7 @@ def altered(dice: Dice, event: Event) -> Event:
                     changes.append({"adjective": dice.choose(opposite)})
                     break
     changes.append({"negative": not event.negative})
-    return replace(event, **dice.choose(changes))
+    return replace(event, **dice.choose([c for c in changes if not set(c) & set(taboo)]))
 
 
 def rich_event(dice: Dice, themes: Sequence[str] = EVERYWHERE) -> Event:
