@@ -3,7 +3,7 @@
     python tests/measurements/measure_shortcuts.py [--glue FOLDER]
 
 Logistic regression (STS-B: ridge) on what a shortcut sees, trained on the training set and scored
-on the validation set; accuracy, for CoLA Matthews, for STS-B Pearson, all times 100.
+on the validation set, by the task's own metric, times 100.
 """
 
 from __future__ import annotations
@@ -18,13 +18,19 @@ from scipy.sparse import hstack
 from scipy.stats import pearsonr
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.metrics import accuracy_score, matthews_corrcoef
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 from sklearn.preprocessing import StandardScaler
 
 from distilkit.config import GLUE_TASKS, scale
 from distilkit.data.task_files import load
 from distilkit.data.tasks import get_task
 
+METRICS = {
+    "accuracy": accuracy_score,
+    "f1": f1_score,
+    "matthews": matthews_corrcoef,
+    "pearson": lambda labels, answers: pearsonr(labels, answers)[0],
+}
 Features = tuple[object, object]  # of the training and of the validation set
 
 
@@ -80,13 +86,7 @@ def scores(task: str, data: DatasetDict) -> dict[str, float]:
     for name, (x, y) in shortcuts.items():
         model = Ridge() if task == "stsb" else LogisticRegression(C=0.3, max_iter=1000)
         answers = model.fit(x, train["label"]).predict(y)
-        if task == "stsb":
-            value = pearsonr(answers, valid["label"])[0]
-        else:
-            value = (matthews_corrcoef if task == "cola" else accuracy_score)(
-                valid["label"], answers
-            )
-        found[name] = 100 * value
+        found[name] = 100 * METRICS[get_task(task).score](valid["label"], answers)
     return found
 
 
