@@ -27,7 +27,6 @@ ROOT = FOLDER.parents[1]
 TEXTS = (
     ROOT / "README.md",
     FOLDER / "README.md",
-    ROOT / "data" / "tiny" / "teacher" / "README.md",
     *sorted((ROOT / "notebooks").glob("*.ipynb")),
 )
 MARKED = re.compile(r"(<!-- generated: ([\w-]+) -->)(.*?)(<!-- end -->)", re.DOTALL)
@@ -158,22 +157,6 @@ def mean_score_table() -> str:
         for task in sorted(table("study").task.unique())
     ]
     return markdown(["task", *(f"{arm}, {STUDIES[name]}" for name, arm in columns)], rows)
-
-
-def teacher_card_table() -> str:
-    """The teacher's median score on each task; its and the untrained shape's macro-score."""
-    medians = {}
-    for name in STUDIES:
-        scores = table(name)
-        medians[name] = scores[scores.arm == "teacher"].groupby("task").score.median()
-    rows = [
-        [task, *(f"{medians[name][task]:.1f}" for name in STUDIES)]
-        for task in medians["study"].index
-    ]
-    labels = {"teacher": "macro-score, mean and range", "scratch": "half its size, random weights"}
-    for arm, label in labels.items():
-        rows.append([label, *(spread(macro(name, arm)) for name in STUDIES)])
-    return markdown(["task", *STUDIES.values()], rows)
 
 
 # ---- layer maps
@@ -473,7 +456,6 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "minilm-frontier-answer": lambda: frontier_answer("minilm_frontier", MINILM_WITHIN),
     "study-answer": study_answer,
     "ablation-answer": ablation_answer,
-    "teacher-scores": teacher_card_table,
     "int8-change": lambda: f"{int8_change('frontier'):.1f}",
     "int8-change-minilm": lambda: f"{int8_change('minilm_frontier'):.1f}",
     "int8-answers-minilm": lambda: f"{int8_answers('minilm_frontier'):.1f}",
