@@ -49,7 +49,7 @@ FIGURES = {
     "05_glue",
     "06_size_speed_accuracy",
     "06_bert_base",
-    "06_where_it_forgets",
+    "05_where_it_forgets",
     "07_study",
     "07_labels",
     "07_parts",
