@@ -61,7 +61,7 @@ _NAMES = {  # module -> its public names
     "distillation": "distil losses_on pretrain",
     "models.pruning": "prune",
     "report.page": "write_report",
-    "run": "Run runs",
+    "run": "Run",
     "cli.setup_notebook": "provenance setup_notebook",
     "data.sources": "load_blocks load_task load_teacher",
     "student": "DISTILBERT_LAYERS default_layers random_student_like student_from_teacher",

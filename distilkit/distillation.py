@@ -8,7 +8,6 @@ import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -16,7 +15,7 @@ from transformers import PreTrainedModel
 from distilkit.config import MLM_ONLY, LossConfig, TrainingConfig
 from distilkit.families import check_cosine_layers, mlm_head, positions, width_projections
 from distilkit.fused_loss import fused_triple_loss
-from distilkit.masking import MaskedBlocks
+from distilkit.masking import MaskedBlocks, counts_of, in_order
 from distilkit.processes import eval_mode, processes, to_device
 from distilkit.run import Run, as_json, fingerprint, open_run, teacher_entry
 from distilkit.training_loop import sum_over_processes, train
@@ -228,25 +227,17 @@ def losses_on(
 def _mean_losses(
     model: PreTrainedModel, blocks: MaskedBlocks, loss: LanguageModelLoss, batch_size: int
 ) -> dict[str, float]:
-    starts = range(0, len(blocks), batch_size)
-
-    def part(start: int) -> dict[str, Any]:
-        return blocks.batch(0, np.arange(start, min(start + batch_size, len(blocks))))
-
-    # masked twice rather than all kept: a large held-out text would fill the memory
-    counted = [part(start)["counts"] for start in starts]
-    counts = {key: sum(each[key] for each in counted) for key in counted[0]}
-    rank, world = processes().process_index, processes().num_processes
-
-    device = processes().device
+    parts = in_order(blocks, batch_size)
+    counts = counts_of(blocks, parts)
+    rank, world, device = processes().process_index, processes().num_processes, processes().device
     models = (model, *(() if loss.teacher is None else (loss.teacher,)))
     with eval_mode(*models, device=device), torch.no_grad():  # no dropout in the targets either
         sums: dict[str, Tensor] = {}
-        for first in range(0, len(starts), world):  # as many for all: see training_loop.train
+        for first in range(0, len(parts), world):  # as many for all: see training_loop.train
             own = first + rank
-            batch = to_device(part(starts[own if own < len(starts) else 0]), device)
+            batch = to_device(blocks.batch(0, parts[own if own < len(parts) else 0]), device)
             for term, value in loss(model, batch, counts).items():
-                sums[term] = sums.get(term, 0) + value * (own < len(starts))
+                sums[term] = sums.get(term, 0) + value * (own < len(parts))
         return sum_over_processes(sums)
 
 
@@ -273,6 +264,21 @@ def _hidden_rows(
     return [states[layer] for layer in layers]
 
 
+def check_sizes(model: PreTrainedModel, length: int, entries: int) -> None:
+    """Raise ValueError unless a model reads blocks of this length, and a tokenizer's entries."""
+    name, rows = type(model).__name__, model.config.vocab_size
+    if length > positions(model):
+        raise ValueError(
+            f"blocks of {length} tokens, but the {name} has {positions(model)} positions: give "
+            f"--length (Scale.length) {positions(model)} or less"
+        )
+    if entries > rows:
+        raise ValueError(
+            f"the tokenizer has {entries} entries, the {name} {rows}: they do not belong together; "
+            "give the tokenizer of the model"
+        )
+
+
 def check_fit(
     model: PreTrainedModel,
     teacher: PreTrainedModel | None,
@@ -289,19 +295,9 @@ def check_fit(
     """
     mlm_head(model)
     used = [model, teacher] if loss_config.needs_teacher and teacher is not None else [model]
-    for text in (blocks, validation):
+    for text in (blocks, *(() if validation is None else (validation,))):
         for each in used:
-            longest = positions(each)
-            if text is not None and text.blocks.shape[1] > longest:
-                raise ValueError(
-                    f"blocks of {text.blocks.shape[1]} tokens, but the {type(each).__name__} has "
-                    f"{longest} positions: give --length (Scale.length) {longest} or less"
-                )
-    if len(blocks.weights) > model.config.vocab_size:
-        raise ValueError(
-            f"the tokenizer has {len(blocks.weights)} entries, the model {model.config.vocab_size}"
-            ": they do not belong together"
-        )
+            check_sizes(each, text.blocks.shape[1], len(text.weights))
     if not loss_config.needs_teacher:
         return
     if teacher is None:

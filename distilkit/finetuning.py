@@ -96,7 +96,6 @@ def finetune(
     *,
     name: str,
     teacher: PreTrainedModel | None = None,
-    teacher_tokenizer: PreTrainedTokenizerBase | None = None,
     unlabelled: Any = None,
     loss_config: FinetuneLossConfig | None = None,
     max_length: int | None = None,
@@ -113,10 +112,9 @@ def finetune(
         data: its splits (:func:`distilkit.data.task_files.load`). Training examples without a label
             (-1, NaN or no column ``label``) need a teacher.
         teacher: a classifier fine-tuned on this task, for soft targets as well as the labels; it
-            returns to its own mode and device. A training of an epoch or more stores its logits for
-            other seeds and students, unless hidden states are compared.
-        teacher_tokenizer: of a teacher that reads other token ids; by default the one saved with
-            the teacher, or else the model's.
+            returns to its own mode and device, and reads the ids of the tokenizer saved with it, if
+            there is one. A training of an epoch or more stores its logits for other seeds and
+            students, unless hidden states are compared.
         unlabelled: more training texts, in the task's columns, for the soft targets alone.
         loss_config: by default 0.5 for labels and soft targets each, T = 2. Only with a teacher.
         max_length: tokens; longer inputs are cut. By default the task's, or fewer if the model has
@@ -142,7 +140,7 @@ def finetune(
     check_vocabulary(model, tokenizer)
     own = None
     if teacher is not None:
-        own = own_tokenizer(teacher, tokenizer, teacher_tokenizer)
+        own = own_tokenizer(teacher, tokenizer)
         _check_cosine(loss_config, model, teacher, task, own)
     _check_texts(task, data, unlabelled, loss_config)
     length = {"max_length": max_length}

@@ -7,7 +7,7 @@ tokens are drawn as DistilBERT's training code draws them: rare words more often
 import hashlib
 import json
 import mmap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,20 @@ def give_back(blocks: np.ndarray) -> None:
     mapped = getattr(blocks, "_mmap", None)  # numpy's only way to the map
     if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
         mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def in_order(data: Any, size: int) -> list[np.ndarray]:
+    """Return the sample ids of data for the loop, `size` at a time."""
+    return [np.arange(len(data))[i : i + size] for i in range(0, len(data), size)]
+
+
+def counts_of(data: Any, parts: Iterable[np.ndarray]) -> dict[str, int]:
+    """Sum the counts of epoch 0's batches with these sample ids, before they are made again.
+
+    Stored, the batches of a large text would fill the memory.
+    """
+    counted = [data.batch(0, ids)["counts"] for ids in parts]
+    return {key: sum(each[key] for each in counted) for key in counted[0]}
 
 
 def masking_weights(
@@ -111,7 +125,6 @@ class MaskedBlocks:
             :class:`distilkit.data.block_stream.BlockStream`, which needs `weights`.
         tokenizer: whose special tokens are never masked, and whose [MASK] is put in.
         seed: of the order and of the masks.
-        smoothing: see :func:`masking_weights`.
         weights: [V] masking weights of another corpus (validation uses those of training).
     """
 
@@ -121,7 +134,6 @@ class MaskedBlocks:
         tokenizer: PreTrainedTokenizerBase,
         *,
         seed: int,
-        smoothing: float = SMOOTHING,
         weights: np.ndarray | None = None,
     ) -> None:
         if tokenizer.mask_token_id is None:
@@ -140,9 +152,7 @@ class MaskedBlocks:
         special = list(tokenizer.all_special_ids)
         self.blocks, self.tokenizer, self.seed = blocks, tokenizer, seed
         self.mask_id, self.pad_id = tokenizer.mask_token_id, tokenizer.pad_token_id
-        self.weights = (
-            masking_weights(blocks, vocabulary, special, smoothing) if weights is None else weights
-        )
+        self.weights = masking_weights(blocks, vocabulary, special) if weights is None else weights
         if self.weights.shape != (vocabulary,) or self.weights[special].any():
             raise ValueError(
                 f"weights of shape {self.weights.shape}: give one for each of the tokenizer's "

@@ -6,12 +6,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
 from accelerate import PartialState
-from torch import Tensor, nn
+from accelerate.utils import send_to_device
+from torch import nn
 
 
 def processes() -> PartialState:
@@ -24,15 +25,8 @@ def processes() -> PartialState:
     return PartialState(cpu=on_cpu or not torch.accelerator.is_available())
 
 
-def to_device(batch: dict[str, Any], device: torch.device | str) -> dict[str, Any]:
-    """Copy a batch's tensors, those of nested dicts too, to a device; the rest stays."""
-    moved = dict(batch)
-    for name, value in batch.items():
-        if isinstance(value, Tensor):
-            moved[name] = value.to(device, non_blocking=True)
-        elif isinstance(value, dict):
-            moved[name] = to_device(value, device)
-    return moved
+# (batch, device) -> the batch with its tensors, those of nested dicts too, on that device
+to_device = partial(send_to_device, non_blocking=True)
 
 
 @contextmanager

@@ -311,25 +311,6 @@ def teacher_entry(teacher: PreTrainedModel | None) -> dict[str, str] | None:
     return None if teacher is None else fingerprint(teacher) | {"name": teacher.name_or_path}
 
 
-def runs() -> pd.DataFrame:
-    """Tabulate all runs, one row each: name, finished, and the scalars of its result."""
-    import pandas as pd
-
-    rows = []
-    for path in sorted((home() / "runs").glob("*/config.json")):
-        run = Run(path.parent)
-        try:
-            run.config()
-            result = run.result() if run.finished else {}
-        except ValueError as error:  # in full where this run is opened
-            state = "old: delete the folder" if isinstance(error, OldRun) else "damaged"
-            rows.append({"run": run.name, "finished": state})
-            continue
-        scalars = {k: v for k, v in result.items() if not isinstance(v, (dict, list))}
-        rows.append({"run": run.name, "finished": run.finished, **scalars})
-    return pd.DataFrame(rows)
-
-
 def environment() -> dict[str, Any]:
     """Describe where a run takes place: commit, versions, machine; no environment variables."""
     device = processes().device

@@ -142,7 +142,7 @@ def train(
             unit="step",
             disable=not accelerator.is_main_process,
         ) as bar,
-        contextlib.closing(_until_closed(loader)) as batches,
+        contextlib.closing(part for part in loader) as batches,  # ends the loader's workers
     ):
         model.train()
         since, tokens_before = time.perf_counter(), tokens
@@ -366,11 +366,6 @@ def _memory_named(run: Run, step: int, training: TrainingConfig) -> Iterator[Non
             "checkpoint is good; another micro-batch is another configuration, so give it another "
             "name"
         ) from error
-
-
-def _until_closed(loader: DataLoader) -> Iterator[Batch]:
-    """Yield the loader's batches; closing the generator ends its workers after any exception."""
-    yield from loader
 
 
 def _resume(run: Run, model: nn.Module, optimizer: Any) -> tuple[int, float, int]:

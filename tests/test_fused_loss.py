@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -590,37 +589,3 @@ def test_an_objective_that_needs_a_teacher_says_so(pair, loss_config, missing):
     given = {} if missing == "both" else {k: v for k, v in given.items() if k != missing}
     with pytest.raises(ValueError, match="needs teacher_hidden and teacher_head"):
         fused_triple_loss(torch.ones(4, H), head, torch.tensor([1]), loss_config, **given)
-
-
-@pytest.mark.parametrize(("student", "teacher"), [(4, 3), (3, 4)])
-def test_rows_that_do_not_match_are_refused(pair, student, teacher):
-    head = mlm_head(pair[1])
-    with pytest.raises(ValueError, match=f"student {student}, teacher {teacher}"):
-        fused_triple_loss(
-            torch.ones(student, H),
-            head,
-            torch.tensor([1]),
-            LossConfig(),
-            teacher_hidden=torch.ones(teacher, H),
-            teacher_head=head,
-        )
-
-
-def test_more_targets_than_rows_are_refused_without_a_teacher_too(pair):
-    with pytest.raises(ValueError, match="rows do not match"):
-        fused_triple_loss(
-            torch.ones(3, H), mlm_head(pair[0]), torch.ones(5, dtype=torch.long), MLM_ONLY
-        )
-
-
-def test_two_vocabularies_are_refused(pair):
-    other = mlm_head(small_bert(1, vocab_size=V + 1))
-    with pytest.raises(ValueError, match=f"{V + 1} entries, the student's {V}"):
-        fused_triple_loss(
-            torch.ones(4, H),
-            mlm_head(pair[0]),
-            torch.tensor([1]),
-            replace(LossConfig(), cosine_weight=0),
-            teacher_hidden=torch.ones(4, H),
-            teacher_head=other,
-        )

@@ -205,9 +205,14 @@ def test_blocks_of_special_tokens_only_have_nothing_to_mask(tokenizer):
     assert torch.equal(batch["input_ids"], torch.from_numpy(blocks))
 
 
+def alike(tokenizer) -> np.ndarray:
+    """Weights that mask all words alike."""
+    return masking_weights(full_blocks(1), len(tokenizer), tokenizer.all_special_ids, smoothing=0)
+
+
 @pytest.mark.slow
 def test_every_word_of_a_block_can_be_masked_at_every_place(tokenizer):
-    data = MaskedBlocks(full_blocks(1, 32), tokenizer, seed=1, smoothing=0)
+    data = MaskedBlocks(full_blocks(1, 32), tokenizer, seed=1, weights=alike(tokenizer))
     hit = sum(data.mask(epoch, np.array([0]))[1][0].astype(int) for epoch in range(2000))
     assert hit[0] == hit[-1] == 0
     share = 4 / 30  # 0.15 · 30 = 4.5, a half rounded to the even number
@@ -227,7 +232,8 @@ def test_rare_words_are_masked_more_often_by_their_count(tokenizer, monkeypatch,
     """With one draw a block, P(a token) is exactly proportional to its word's count^-smoothing."""
     monkeypatch.setattr(corpus, "MASKED_SHARE", 0.001)  # "at least one" remains
     blocks = frequent_and_rare()
-    data = MaskedBlocks(blocks, tokenizer, seed=4, smoothing=smoothing)
+    weights = masking_weights(blocks, len(tokenizer), tokenizer.all_special_ids, smoothing)
+    data = MaskedBlocks(blocks, tokenizer, seed=4, weights=weights)
     _, masked, originals = data.mask(0, np.arange(len(blocks)))
     assert (masked.sum(1) == 1).all()
     seen = Counter(originals[masked].tolist())
@@ -279,7 +285,7 @@ def test_weights_of_another_corpus_are_taken(tokenizer):
 
 def test_eighty_ten_ten(tokenizer):
     blocks = full_blocks(1200, 66)
-    data = MaskedBlocks(blocks, tokenizer, seed=2, smoothing=0)
+    data = MaskedBlocks(blocks, tokenizer, seed=2, weights=alike(tokenizer))
     inputs, masked, originals = data.mask(1, np.arange(len(blocks)))
     assert np.array_equal(originals, blocks)
     assert np.array_equal(inputs[~masked], blocks[~masked])  # the others stay

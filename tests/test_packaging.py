@@ -18,7 +18,7 @@ from paths import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 DECLARED = [Requirement(line) for line in PROJECT["project"]["dependencies"]]
-OTHERWISE_NAMED = {"PIL": "pillow", "sklearn": "scikit-learn", "google": "protobuf"}
+OTHERWISE_NAMED = {"PIL": "pillow", "sklearn": "scikit-learn"}
 
 
 def pins(file: str) -> dict[str, str]:

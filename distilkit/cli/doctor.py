@@ -28,16 +28,16 @@ from distilkit.data.classifier_checks import check_teacher
 from distilkit.data.documents import about_how_many
 from distilkit.data.examples import Examples
 from distilkit.data.packing import pack
-from distilkit.data.sources import load_teacher, load_text
+from distilkit.data.sources import check_plan, load_teacher, load_text
 from distilkit.data.task_examples import task_examples
 from distilkit.data.tasks import Task, chance_score
 from distilkit.data.text_check import UNKNOWN_AT_MOST, count_tokens
 from distilkit.distillation import LanguageModelLoss, losses_on
 from distilkit.families import positions
 from distilkit.finetuning import classifier, fine_tuned_on, input_length, predict, score_of
-from distilkit.masking import MaskedBlocks
+from distilkit.masking import MaskedBlocks, masking_weights
 from distilkit.measure.flops import step_bytes
-from distilkit.measure.latency import gradient_step, time_micro_batches
+from distilkit.measure.latency import gradient_step, time_micro_batch
 from distilkit.measure.size import parameter_count
 from distilkit.models.hub import local_path
 from distilkit.models.loading import load_tokenizer
@@ -85,24 +85,26 @@ def doctor(scale: Scale) -> pd.DataFrame:
 
 def _checks(scale: Scale) -> list[Check]:
     teacher, tokenizer = load_teacher(scale)
-    vocabulary = _vocabulary(teacher, tokenizer)
-    sizes = f"{scale.length} tokens, {positions(teacher)} positions"
-    length = Check("blocks fit the teacher", sizes, scale.length <= positions(teacher))
-    if not (vocabulary.good and length.good):
-        # later checks need these to pass
-        return [check for check in (vocabulary, length) if not check.good]
+    fits = "tokenizer and blocks fit the teacher"
+    try:
+        check_plan(scale, tokenizer, teacher)
+    except ValueError as error:
+        return [Check(fits, str(error), False)]  # later checks need it
+    entries, rows = len(tokenizer), teacher.config.vocab_size
+    sizes = f"{entries} entries, {rows} rows; {scale.length} tokens, {positions(teacher)} positions"
+    # A model's table may be padded to a round number, but not by much
+    fit = Check(fits, sizes, rows < entries + 1024)
     sample = replace(scale, stream=None if local_path(scale.text) else 1)
     blocks = (
         pack(islice(text.read(), DOCUMENTS), tokenizer, scale.length) for text in load_text(sample)
     )
     plan = Plan(scale, teacher, tokenizer, student_from_teacher(teacher), *blocks)
     text = _text(plan)
-    if not text.good:
-        return [vocabulary, length, text]
+    if not (fit.good and text.good):
+        return [fit, text]
     tokens_per_s, micro_batch_bytes = _speed(plan)
     return [
-        vocabulary,
-        length,
+        fit,
         text,
         _masked_tokens(plan),
         _overfits(plan),
@@ -133,16 +135,6 @@ def _hub() -> Check:
     return Check(check, f"{where}: {why}; {advice}", False)
 
 
-def _vocabulary(teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Check:
-    names = ("cls_token", "sep_token", "pad_token", "mask_token")
-    missing = [name for name in names if getattr(tokenizer, name) is None]
-    entries, rows = len(tokenizer), teacher.config.vocab_size
-    sizes = f"{entries} entries, {rows} rows" + (f", no {', '.join(missing)}" if missing else "")
-    # A model's table may be padded to a round number, but not by much
-    fits = entries <= rows < entries + 1024 and not missing
-    return Check("tokenizer and teacher have one vocabulary", sizes, fits)
-
-
 def _text(plan: Plan) -> Check:
     train, held_out = (count_tokens(part, plan.tokenizer) for part in (plan.train, plan.held_out))
     measurement = f"{train.unknown_share:.1%} of {train.tokens:,} tokens are [UNK]"
@@ -154,8 +146,9 @@ def _masked_tokens(plan: Plan) -> Check:
     """Compare the teacher with a model that knows the tokens' frequencies only."""
     tokenizer, few = plan.tokenizer, plan.held_out[: max(1, 2048 // plan.scale.length)]
     # Without smoothing: tokens are masked as often as they occur
-    masks = MaskedBlocks(plan.train, tokenizer, seed=0, smoothing=0)
-    blocks = MaskedBlocks(few, tokenizer, seed=0, weights=masks.weights)
+    special = tokenizer.all_special_ids
+    weights = masking_weights(plan.train, len(tokenizer), special, smoothing=0)
+    blocks = MaskedBlocks(few, tokenizer, seed=0, weights=weights)
     counts = np.bincount(plan.train.ravel(), minlength=len(tokenizer)) + 1.0
     counts[list(tokenizer.all_special_ids)] = 0
     targets = blocks.batch(0, np.arange(len(few)))["targets"].numpy()
@@ -233,7 +226,7 @@ def _speed(plan: Plan) -> tuple[float, float | None]:
 
     def seconds(examples: int) -> float:
         batch = to_device(masked.batch(0, np.arange(examples) % len(masked)), device)
-        return time_micro_batches(step, [batch], device)[0].seconds
+        return time_micro_batch(step, batch, device).seconds
 
     seconds(1)  # the first is slower
     examples, duration_s, taken_bytes = 1, seconds(1), None
@@ -279,13 +272,9 @@ def task_doctor(
     unlabelled: Any = None,
     max_length: int | None = None,
 ) -> pd.DataFrame:
-    """Check a fine-tuning on a task; a row a :class:`Check`.
+    """Check a fine-tuning on a task with its data; a row a :class:`Check`.
 
-    Args:
-        task: with its data.
-        checkpoint: to fine-tune with a new head.
-        teacher: a checkpoint that is fine-tuned on the task.
-        cut: makes the student out of the teacher, in place of `checkpoint`.
+    The student is `checkpoint` with a new head, or what `cut` makes of the fine-tuned `teacher`.
     """
     checks = [Check("data", note, True) for note in task.notes]
     tokenizer, models, what = load_tokenizer(checkpoint), {}, "model"

@@ -8,9 +8,9 @@ import threading
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping
 
-from distilkit.cli import compress, measure, notebooks, runs, study, train
+from distilkit.cli import compress, measure, notebooks, study, train
 
-GROUPS = (notebooks, train, compress, study, measure, runs)
+GROUPS = (notebooks, train, compress, study, measure)
 
 # What a verb does, and what adds its options
 Verb = tuple[Callable[[Namespace], int | None], Callable[[ArgumentParser], None] | None]

@@ -1,6 +1,8 @@
-"""Verbs that train: distil, head, layers, finetune."""
+"""Verbs that train: distil, head, layers, finetune; and doctor, the checks before."""
 
 from argparse import ArgumentParser, Namespace
+from dataclasses import replace
+from typing import Any
 
 from distilkit.cli.options import (
     HELP,
@@ -12,7 +14,7 @@ from distilkit.cli.options import (
     print_result,
 )
 from distilkit.cli.task_options import add_task, chosen_task, unlabelled_texts
-from distilkit.config import GLUE_TASKS, FinetuneLossConfig
+from distilkit.config import GLUE_TASKS, FinetuneLossConfig, Scale
 
 
 def _distil_options(parser: ArgumentParser) -> None:
@@ -149,7 +151,48 @@ def finetune(options: Namespace) -> None:
     print_result(run)
 
 
+def _doctor_options(parser: ArgumentParser) -> None:
+    add_scale(parser, "teacher", "text", "glue", "length")
+    parser.add_argument(
+        "--checkpoint",
+        help="with --task or --data: the model to fine-tune, and --teacher its fine-tuned teacher",
+    )
+    add_task(parser, "to fine-tune on", required=False)
+    add_training(parser, "finetuning", "fine-tuning")
+
+
+def doctor(options: Namespace) -> int:
+    """Check teacher, text, tasks and machine before a training (less than a minute)."""
+    from distilkit.cli.doctor import doctor as examine
+    from distilkit.cli.doctor import print_checks
+
+    chosen = chosen_scale(options)
+    if options.data is None and options.task is None:
+        if options.checkpoint is not None:
+            raise ValueError("--checkpoint: give the task, --task or --data, too")
+        table = examine(chosen)
+    else:
+        table = _doctor_of_task(options, chosen)
+    return 0 if print_checks(table) else 1
+
+
+def _doctor_of_task(options: Namespace, chosen: Scale) -> Any:
+    from distilkit.cli.doctor import task_doctor
+    from distilkit.data.sources import load_task
+
+    if options.checkpoint is None:
+        raise ValueError("--task, --data: give --checkpoint, the model to fine-tune, too")
+    teacher = given(options, "scale").get("teacher")
+    task = chosen_task(options, teacher)
+    unlabelled = unlabelled_texts(options, task)
+    task = replace(task, data=load_task(chosen, task))
+    return task_doctor(
+        task, options.checkpoint, chosen.finetuning, teacher=teacher, unlabelled=unlabelled
+    )
+
+
 VERBS = {
+    "doctor": (doctor, _doctor_options),
     "distil": (distil, _distil_options),
     "head": (head, _head_options),
     "layers": (layers, _layers_options),

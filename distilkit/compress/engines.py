@@ -49,23 +49,12 @@ def engine_costs(
 ) -> pd.DataFrame:
     """Measure size, latency at batch 1 and memory of each model in each engine, taking turns.
 
-    Args:
-        models: name -> a classifier or encoder in float32 on the CPU.
-        folder: receives the exported models, in a folder "0", "1", ... for each.
-        length: tokens of the text, no padding.
-        runs, warmup: timed passes of each, and untimed passes before them.
-        memory: also start a process for each (some seconds each).
+    The models, in float32 on the CPU, are exported to folders "0", "1", ... in `folder`. The text
+    has `length` tokens, no padding. With `memory` a process is started for each (some seconds).
 
-    Returns:
-        A row for each model and engine: ``model, engine, parameters, size_mb, latency_ms_p50,
-        latency_ms_p95, faster, faster_low, faster_high, memory_mib, length, threads``. ``faster``
-        is the first row's time over this row's: the median over turns, with its quartiles.
+    Returns a row for each model and engine. ``faster`` is the first row's time over this row's: the
+    median over turns, with its quartiles.
     """
-    if not models or min(length, threads, runs) < 1:
-        raise ValueError(
-            f"{len(models)} models, length = {length}, threads = {threads}, runs = {runs}: give "
-            "at least one of each"
-        )
     folders = {name: Path(folder) / f"{i}" for i, name in enumerate(models)}
     rows, passes = [], {}
     for name, model in models.items():

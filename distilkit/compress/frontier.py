@@ -21,8 +21,9 @@ from transformers import AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokeni
 
 from distilkit.checkpoint import write_json
 from distilkit.compress.engines import TORCH, engine_costs, export_engines
+from distilkit.compress.held_out import agreement
 from distilkit.compress.importance import head_and_unit_importance, least_important
-from distilkit.compress.onnx_export import agreement, check_packages, onnx_session
+from distilkit.compress.onnx_export import onnx_predict, onnx_session
 from distilkit.config import Scale, TrainingConfig
 from distilkit.data.examples import Examples
 from distilkit.data.sources import fewer_examples, load_blocks, load_teacher
@@ -31,13 +32,7 @@ from distilkit.data.task_loss import TaskLoss
 from distilkit.data.tasks import Task, get_task
 from distilkit.distillation import distil
 from distilkit.families import positions
-from distilkit.finetuning import (
-    answers,
-    fine_tuned_on,
-    finetune,
-    input_length,
-    score_of,
-)
+from distilkit.finetuning import answers, fine_tuned_on, finetune, input_length, predict, score_of
 from distilkit.measure.size import parameter_count
 from distilkit.models.loading import load_model, load_tokenizer
 from distilkit.models.pruning import layers_of, prune
@@ -111,9 +106,7 @@ def run_frontier(
     Raises:
         ValueError: before anything is trained: a student that does not fit the teacher, a task
             without labelled validation examples.
-        ImportError: the packages for ONNX are missing.
     """
-    check_packages()
     for task in scale.tasks:
         Plan(scale, "", (), examples).splits(task)
     if students is None:
@@ -248,7 +241,7 @@ def _measure(plan: Plan, variant: str, task: str | Task, seed: int) -> list[dict
     known, model, data = get_task(task), fine_tuned_model(run, task), plan.splits(task)
     split, metric = list(data)[-1], known.score
     held_out = encoded(model, load_tokenizer(plan.scale.teacher), task, data[split])
-    layers, several = layers_of(model), known.kind == "multi_label_classification"
+    layers, expected = layers_of(model), predict(model, held_out)[0]
     common = {
         "variant": variant,
         "depth": len(layers),
@@ -272,13 +265,16 @@ def _measure(plan: Plan, variant: str, task: str | Task, seed: int) -> list[dict
     rows = [row(TORCH, run.result()["scores"][split][metric], 1.0, 0.0)]
     with tempfile.TemporaryDirectory(prefix="distilkit-onnx-") as folder:
         for engine, file in export_engines(model, folder).items():
-            result = agreement(model, onnx_session(file), held_out)
-            same = result.same_answer
-            if several:  # the same labels, all of them; the arg-max is no answer
-                both = (answers(known, z) for z in (result.logits, run.predictions()[split]))
+            logits, difference = onnx_predict(onnx_session(file), held_out), 0.0
+            both = [answers(known, each) for each in (logits, expected)]
+            same = agreement(known, *both)
+            if known.kind == "multi_label_classification":  # the same labels, all of them
                 same = float(np.equal(*both).all(1).mean())
-            score = score_of(known, result.logits, held_out.targets)[metric]
-            rows.append(row(engine, score, same, result.largest_difference))
+            if not known.on_spans:  # words that were cut off are NaN
+                apart = np.concatenate(logits) - np.concatenate(expected)
+                difference = float(np.nanmax(np.abs(apart)))
+            score = score_of(known, logits, held_out.targets)[metric]
+            rows.append(row(engine, score, same, difference))
     write_json(stored, rows)
     return rows
 

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from distilkit.masking import counts_of, in_order
 from distilkit.models.pruning import layers_of
 from distilkit.processes import eval_mode, to_device
 from distilkit.training_loop import Loss
@@ -41,33 +41,20 @@ def head_and_unit_importance(
     """Measure the importance of every head and unit for a loss on some data.
 
     The masks multiply the inputs of the attention's output matrix and of the second feed-forward
-    matrix; the model's own forward runs, without dropout. Scores are in units of the loss.
-
-    Args:
-        model: a BERT, DistilBERT or RoBERTa, pruned or not; unchanged, its gradients too.
-        data: examples as the training loop takes them, their first epoch; a thousand are enough.
-        loss: likewise; its teacher in eval mode and on the model's device.
-        batch_size: examples a pass; affects memory and speed, not the result.
+    matrix; the model's own forward runs, without dropout. Data and loss are those of the training
+    loop; a teacher is in eval mode and on the model's device. The model is not changed.
     """
-    if not len(data):
-        raise ValueError("no examples to measure the importance on")
     layers = layers_of(model)
     places: list[tuple[nn.Linear, int]] = []
     for layer in layers:
         places += [(layer.out_of_heads, layer.heads), (layer.out_of_units, layer.units)]
-    starts = range(0, len(data), batch_size)
-
-    def batch(start: int) -> dict[str, Any]:
-        return data.batch(0, np.arange(start, min(start + batch_size, len(data))))
-
-    # Batches are made twice, not stored: those of a large text would fill the memory.
-    counted = [batch(start)["counts"] for start in starts]
-    counts = {key: sum(each[key] for each in counted) for key in counted[0]}
+    parts = in_order(data, batch_size)
+    counts = counts_of(data, parts)
     totals = [torch.zeros(size, dtype=torch.float64) for _, size in places]
     with eval_mode(model), _masked(places) as masks, torch.enable_grad():
-        for start in starts:
+        for ids in parts:
             masks.clear()
-            inputs = to_device(batch(start), model.device)
+            inputs = to_device(data.batch(0, ids), model.device)
             mean = loss(model, inputs, counts)["loss"]  # this batch's share of it
             gradients = torch.autograd.grad(mean, [masks[i] for i in range(len(places))])
             for total, gradient in zip(totals, gradients, strict=True):  # each [B, heads or units]
@@ -96,8 +83,6 @@ def least_important(
 def _least(name: str, scores: tuple[Tensor, ...], keep_ratio: float) -> dict[int, list[int]]:
     if not (math.isfinite(keep_ratio) and 0 < keep_ratio <= 1):
         raise ValueError(f"{name} = {keep_ratio!r}: give a share above 0, at most 1")
-    if not all(torch.isfinite(of_layer).all() for of_layer in scores):
-        raise ValueError("the importance is not finite: measure it again before ranking by it")
     ranked = []
     for layer, of_layer in enumerate(scores):
         if len(of_layer):

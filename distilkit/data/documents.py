@@ -8,19 +8,18 @@ a validation part gives up some documents for it: the second of every fifty, 500
 
 import gzip
 import hashlib
-import json
 import logging
-import operator
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from functools import cache, partial
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from distilkit.checkpoint import file_sha256
 from distilkit.data.packing import UNBROKEN, pieces
+from distilkit.data.tables import json_objects, text_lines
 from distilkit.models.hub import local_path
 
 log = logging.getLogger("distilkit")
@@ -143,14 +142,6 @@ def _check_file(file: Path) -> None:
         raise ValueError(f"{file}: a text file ends in {', '.join(FILES)}, not {file.suffix!r}")
 
 
-def read_texts(path: str | Path) -> list[str]:
-    """Read the documents of a local file into a list; ValueError if it holds no text."""
-    texts = list(read_file(Path(path)))
-    if not texts:
-        raise ValueError(f"{path} holds no text")
-    return texts
-
-
 def read_file(path: Path, rows: Counter[str] | None = None) -> Iterator[str]:
     """Yield the documents of a local file that hold more than white space.
 
@@ -159,8 +150,7 @@ def read_file(path: Path, rows: Counter[str] | None = None) -> Iterator[str]:
     _check_file(path)
     rows = Counter() if rows is None else rows
     rows["files"] += 1
-    lines = partial(_lines, readline=_some_of_a_line)
-    readers = {".txt": lines, ".jsonl": _records, ".parquet": _rows}
+    readers = {".txt": _lines, ".jsonl": _records, ".parquet": _rows}
     for text in readers[_kind(path).removesuffix(".gz")](path):
         if text is None:
             rows["without text"] += 1
@@ -176,11 +166,6 @@ def _parts(text: str) -> Iterator[str]:
     return (part for part in pieces(text, LONGEST) if not part.isspace())
 
 
-def _opened(path: Path, errors: str = "strict") -> IO[str]:
-    opener = gzip.open if path.suffix.lower() == ".gz" else open
-    return opener(path, "rt", encoding="utf-8-sig", errors=errors)
-
-
 def _some_of_a_line(file: IO[str]) -> str:
     """Read a line; of a long one :data:`LONGEST` characters and the rest of the word."""
     line = file.readline(LONGEST)
@@ -191,66 +176,38 @@ def _some_of_a_line(file: IO[str]) -> str:
     return line
 
 
-def _lines(
-    path: Path, readline: Callable[[IO[str]], str] = operator.methodcaller("readline")
-) -> Iterator[str]:
+def _lines(path: Path) -> Iterator[str]:
+    opener = gzip.open if path.suffix.lower() == ".gz" else open
     try:
-        with _opened(path) as file:
-            while line := readline(file):
+        with opener(path, "rt", encoding="utf-8-sig") as file:
+            while line := _some_of_a_line(file):
                 yield line.removesuffix("\n")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path}, line {_line_not_utf8(path)} is not UTF-8 (byte 0x"
-            f"{error.object[error.start]:02x}: {error.reason}): save the file as UTF-8"
-        ) from None
+    except UnicodeDecodeError:  # it names a place in a buffer: find the line
+        for _ in text_lines(path):
+            pass
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{path} is truncated or not gzip ({error}): compress it again") from None
 
 
-def _line_not_utf8(path: Path) -> int:
-    """Find the first line that is not UTF-8; the decoder names a place in its buffer only."""
-    with _opened(path, errors="surrogateescape") as file:
-        bad = (i for i, line in enumerate(file, 1) if _half_character(line) is not None)
-        return next(bad)
-
-
-def _half_character(text: str) -> int | None:
-    """Find one half of a surrogate pair, which UTF-8 cannot hold; None if there is none."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        return error.start
-    return None
-
-
 def _records(path: Path) -> Iterator[str | None]:
     named, keys = False, None
-    for number, line in enumerate(_lines(path), 1):
-        where = f"{path}, line {number}"
-        if not line.strip():
+    for number, record in json_objects(path):
+        if record is None:
             yield ""
             continue
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:  # also numbers of 5,000 digits
-            column = f", column {error.colno}" if hasattr(error, "colno") else ""
-            why = getattr(error, "msg", error)
-            raise ValueError(
-                f"{where}{column} is not JSON ({why}): each line is a whole object"
-            ) from None
-        del line  # it may be long
-        is_object = isinstance(record, dict)
-        text = record.get("text") if is_object else record
-        if not is_object or not isinstance(text, str | None):
+        where, text = f"{path}, line {number}", record.get("text")
+        if not isinstance(text, str | None):
             raise ValueError(
                 f"{where} holds a {type(text).__name__} in place of text: each line is an object "
                 "with a string 'text'"
             )
-        if text and (at := _half_character(text)) is not None:
+        try:
+            (text or "").encode()
+        except UnicodeEncodeError as error:
             raise ValueError(
-                f"{where} holds half a character, {text[at]!r} at {at} of its text: a \\u escape "
-                "was cut; write the file again"
-            )
+                f"{where} holds half a character, {text[error.start]!r} at {error.start} of its "
+                "text: a \\u escape was cut; write the file again"
+            ) from None
         named, keys = named or "text" in record, keys or list(record)
         yield text
     if not named and keys is not None:

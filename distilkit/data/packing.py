@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
 # The fast tokenizer works on many texts at once, and needs some 150 bytes a character meanwhile
@@ -28,15 +27,7 @@ def pack(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, length: int) 
     Raises:
         ValueError: no text, `length` below 8, or a tokenizer without those tokens.
     """
-    texts = list(texts)
-    parts = tqdm(
-        stream_blocks(texts, tokenizer, length),
-        "tokenize",
-        total=-(-len(texts) // DOCUMENTS_AT_ONCE) + 1,
-        unit=" k docs",
-        leave=False,
-    )
-    return np.concatenate([part.blocks for part in parts])
+    return np.concatenate([part.blocks for part in stream_blocks(texts, tokenizer, length)])
 
 
 class Part(NamedTuple):

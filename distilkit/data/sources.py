@@ -13,7 +13,7 @@ from distilkit.data.block_stream import WINDOW, BlockStream
 from distilkit.data.documents import Text, log, open_text
 from distilkit.data.tasks import Task
 from distilkit.data.text_check import FEW_TOKENS, check_tokens, count_tokens
-from distilkit.families import positions
+from distilkit.distillation import check_sizes
 from distilkit.masking import MaskedBlocks, masking_weights
 from distilkit.models.loading import load_model, load_tokenizer
 from distilkit.processes import processes
@@ -110,13 +110,13 @@ def load_blocks(
 def check_plan(
     scale: Scale,
     tokenizer: PreTrainedTokenizerBase,
-    *models: PreTrainedModel,
+    model: PreTrainedModel,
     name: str | None = None,
 ) -> None:
-    """Check run name, tokenizer and models before time is spent on the text.
+    """Check run name, tokenizer and model before time is spent on the text.
 
-    ValueError for an invalid name, a tokenizer that lacks a special token or exceeds a model's
-    vocabulary, or blocks longer than a model's positions.
+    ValueError for an invalid name, a tokenizer that lacks a special token or exceeds the model's
+    vocabulary, or blocks longer than its positions.
     """
     if name is not None:
         run_folder(name)
@@ -126,18 +126,7 @@ def check_plan(
                 f"the tokenizer of {scale.teacher} has no {token}: give a teacher with the "
                 "tokenizer of a BERT or RoBERTa"
             )
-    for model in models:
-        if scale.length > positions(model):
-            raise ValueError(
-                f"length = {scale.length}: the {type(model).__name__} has {positions(model)} "
-                f"positions; give --length {positions(model)} or less"
-            )
-        if len(tokenizer) > model.config.vocab_size:
-            raise ValueError(
-                f"the tokenizer has {len(tokenizer)} entries, the {type(model).__name__} "
-                f"{model.config.vocab_size}: they do not belong together; copy the tokenizer into "
-                f"{scale.teacher} from the model it was made for"
-            )
+    check_sizes(model, scale.length, len(tokenizer))
 
 
 def load_task(scale: Scale, name: str | Task) -> Mapping[str, Any]:

@@ -12,7 +12,7 @@ import io
 import json
 import sys
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -48,16 +48,10 @@ class Table:
 
 
 def read_splits(data: Any, *, header: bool = True) -> tuple[dict[str, Table], list[str]]:
-    """Read data from any supported source; one table per split.
+    """Read what :func:`distilkit.data.own_task.task_from` takes: a table a split, and notes.
 
-    Args:
-        data: a file, or a folder with ``train``, ``validation`` and ``test`` files. Or a Hub id as
-            ``id`` or ``id:config``, a `datasets` object, a pandas DataFrame, or a mapping of split
-            to one of these.
-        header: false: a .csv or .tsv has no header, and its columns are called "0", "1", ...
-
-    Returns:
-        The tables, and notes in sentences. Data in one part is called "train".
+    A Hub id may be ``id:config``. Without a `header` the columns of a .csv or .tsv are called "0",
+    "1", ... Data in one part is called "train".
     """
     if _is(data, "datasets", "DatasetDict") or isinstance(data, Mapping):
         tables = {}
@@ -93,11 +87,11 @@ def read_table(path: Path, *, header: bool = True) -> Table:
         raise ValueError(f"{path}: give a {', '.join(SUFFIXES)} file; each may also be .gz")
     if kind == ".parquet":
         return replace(_from_dataset(read_parquet([path])), where=path.name)
-    with _open(path) as file:
-        lines = _text_lines(file, path)
-        if kind == ".json":
-            return _from_squad("".join(lines), path)
-        return _from_jsonl(lines, path) if kind == ".jsonl" else _from_csv(lines, path, header)
+    if kind == ".json":
+        return _from_squad("".join(text_lines(path)), path)
+    if kind == ".jsonl":
+        return _from_jsonl(path)
+    return _from_csv(text_lines(path), path, header)
 
 
 def split_files(folder: Path) -> tuple[dict[str, list[Path]], list[str]]:
@@ -164,18 +158,45 @@ def _open(path: Path) -> BinaryIO:
     return gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb")
 
 
-def _text_lines(file: Iterable[bytes], path: Path) -> Iterator[str]:
+def text_lines(path: Path) -> Iterator[str]:
     """Yield the lines of a UTF-8 file, with their ends."""
     number = 0
     try:
-        for number, line in enumerate(file, 1):
-            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+        with _open(path) as file:
+            for number, line in enumerate(file, 1):
+                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
+        number += line.count(b"\r", 0, error.start)  # a "\r" alone may end lines too
         raise ValueError(
-            f"{path.name}, line {number} is not UTF-8 ({error.reason}): save the file as UTF-8"
+            f"{path}, line {number} is not UTF-8 (byte 0x{error.object[error.start]:02x}: "
+            f"{error.reason}): save the file as UTF-8"
         ) from None
     except _DAMAGED_GZIP as error:
-        raise ValueError(f"{path.name}, after line {number}: cannot be read ({error})") from None
+        raise ValueError(f"{path}, after line {number}: cannot be read ({error})") from None
+
+
+def json_objects(path: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    """Yield line number and object of each line of a .jsonl file; None for a blank line."""
+    for number, line in enumerate(text_lines(path), 1):
+        where = f"{path}, line {number}"
+        if not line.strip():
+            yield number, None
+            continue
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:  # also numbers of 5,000 digits
+            column = f", column {error.colno}" if hasattr(error, "colno") else ""
+            why = getattr(error, "msg", error)
+            raise ValueError(
+                f"{where}{column} is not JSON ({why}): each line is a whole object"
+            ) from None
+        if not isinstance(record, dict):
+            raise ValueError(
+                f"{where} holds a {type(record).__name__}: each line is an object such as "
+                '{"text": "...", "label": "..."}'
+            )
+        del line  # it may be long
+        yield number, record
 
 
 def _from_csv(lines: Iterator[str], path: Path, header: bool) -> Table:
@@ -224,27 +245,13 @@ def _from_csv(lines: Iterator[str], path: Path, header: bool) -> Table:
     return Table(columns, path.name, numbers, "line")
 
 
-def _from_jsonl(lines: Iterator[str], path: Path) -> Table:
-    records, numbers = [], []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path.name}, line {number} is not JSON: {error}") from None
-        if not isinstance(record, dict):
-            raise ValueError(
-                f"{path.name}, line {number}: each line is an object such as "
-                '{"text": "...", "label": "..."}'
-            )
-        records.append(record)
-        numbers.append(number)
+def _from_jsonl(path: Path) -> Table:
+    records = {number: record for number, record in json_objects(path) if record is not None}
     if not records:
         raise ValueError(f"{path.name} is empty")
-    names = dict.fromkeys(name for record in records for name in record)
-    columns = {name: [_value(record.get(name)) for record in records] for name in names}
-    return Table(columns, path.name, numbers, "line")
+    names = dict.fromkeys(name for record in records.values() for name in record)
+    columns = {name: [_value(record.get(name)) for record in records.values()] for name in names}
+    return Table(columns, path.name, list(records), "line")
 
 
 def _from_squad(text: str, path: Path) -> Table:

@@ -43,15 +43,8 @@ def write_missing(
     """Compute and write the parts that are not on disk, or are damaged there.
 
     One process does it; others that want the same wait. The teacher is in eval mode and on
-    accelerate's device meanwhile.
-
-    Args:
-        sizes: bytes of each part.
-        compute: part -> its content; moves the bar on by the part's work.
-        work: what the bar counts, for each part.
-
-    Raises:
-        OSError: the disk is too small, before or during the work; says how much it takes.
+    accelerate's device meanwhile. ``compute(part, bar)`` returns a part of `sizes` bytes, and moves
+    the bar on by its `work`. OSError if the disk is too small, before or during the work.
     """
     state = processes()  # before the lock: on first use all processes wait for one another here
     folder.mkdir(parents=True, exist_ok=True)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel
 
 from distilkit.config import TrainingConfig
+from distilkit.families import positions
 from distilkit.measure.size import BYTES_PER_MB, bytes_on_disk, parameter_count
 from distilkit.processes import eval_mode, processes, to_device
 from distilkit.student import student_from_teacher
@@ -34,7 +35,7 @@ TIMED = 3  # micro-batches and updates for an estimate, after one that is not co
 
 
 def time_passes(
-    models: Mapping[str, nn.Module],
+    models: Mapping[str, PreTrainedModel],
     *,
     batch_size: int = 1,
     length: int = 128,
@@ -44,22 +45,19 @@ def time_passes(
 ) -> dict[str, np.ndarray]:
     """Time forward passes of each model, the models taking turns; name -> seconds [runs].
 
-    Args:
-        models: name -> model, each taking `input_ids` and `attention_mask` of shape [B, L].
-        batch_size: B, sequences a pass.
-        length: L, tokens a sequence; no padding.
-        runs: timed passes of each.
-        warmup: untimed passes a model before them (allocator, kernel selection, caches).
-        threads: torch's intra-op threads, restored afterwards; None leaves the number unchanged.
+    The inputs have no padding. Each model runs `warmup` times before (allocator, kernel selection,
+    caches). `threads` are torch's intra-op threads, None: unchanged.
     """
-    if not isinstance(models, Mapping) or not models:
-        raise ValueError('no models to measure: pass a mapping such as {"student": student}')
     counts = {"batch_size": batch_size, "length": length, "runs": runs, "threads": threads}
     for name, count in counts.items():
         if count is not None and count < 1:
             raise ValueError(f"{name} is {count}: it must be at least 1")
     for name, model in models.items():
-        _check_model(name, model, length)
+        if length > positions(model):
+            raise ValueError(
+                f"length is {length}, but {name!r} has only {positions(model)} positions: "
+                f"pass length={positions(model)} or less"
+            )
     passes = {name: _forward(model, batch_size, length) for name, model in models.items()}
     with ready(models.values(), threads):
         seconds = take_turns(passes, runs=runs, warmup=warmup)
@@ -142,7 +140,7 @@ def ready(models: Iterable[nn.Module], threads: int | None) -> Iterator[None]:
             torch.set_num_threads(threads_before)
 
 
-def random_inputs(model: nn.Module, batch_size: int, length: int) -> dict[str, Tensor]:
+def random_inputs(model: PreTrainedModel, batch_size: int, length: int) -> dict[str, Tensor]:
     """Draw input_ids and attention_mask, [B, L], on the model's device; the same at every call.
 
     The ids come from the upper part of the vocabulary. WordPiece keeps special and unused entries
@@ -152,7 +150,7 @@ def random_inputs(model: nn.Module, batch_size: int, length: int) -> dict[str, T
     generator = torch.Generator().manual_seed(0)
     first = min(1000, vocabulary // 2)
     ids = torch.randint(first, vocabulary, (batch_size, length), generator=generator)
-    ids = ids.to(_device(model))
+    ids = ids.to(model.device)
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
@@ -169,23 +167,17 @@ class Timing(NamedTuple):
     processor_seconds: float  # all threads of this process
 
 
-def time_micro_batches(
-    step: Callable[[Any], Any], batches: Iterable[Any], device: str | torch.device
-) -> list[Timing]:
-    """Call `step` with each micro-batch and time the calls, one by one.
+def time_micro_batch(step: Callable[[Any], Any], batch: Any, device: str | torch.device) -> Timing:
+    """Time ``step(batch)``; the first call of a process is slower.
 
-    The first call of a process is slower: discard it, or call once before. Batches are on `device`
-    already, so that no copy is timed. A GPU works asynchronously, so it is synchronised before each
-    reading of the clock.
+    The batch is on `device` already, so that no copy is timed. A GPU works asynchronously, so it is
+    synchronised before each reading of the clock.
     """
-    timings = []
-    for batch in batches:
-        synchronize(device)
-        processor, started = process_time(), perf_counter()
-        step(batch)
-        synchronize(device)
-        timings.append(Timing(perf_counter() - started, process_time() - processor))
-    return timings
+    synchronize(device)
+    processor, started = process_time(), perf_counter()
+    step(batch)
+    synchronize(device)
+    return Timing(perf_counter() - started, process_time() - processor)
 
 
 def gradient_step(
@@ -226,42 +218,19 @@ def training_seconds(
     passes, updates = [], []
     for number in range(TIMED + 1):
         batch = data.batch(0, np.resize(np.roll(ids, -number * size), size))
-        passes += time_micro_batches(compute_gradients, [to_device(batch, device)], device)
-        updates += time_micro_batches(update, [None], device)
+        passes.append(time_micro_batch(compute_gradients, to_device(batch, device), device))
+        updates.append(time_micro_batch(update, None, device))
     of_pass, of_update = (np.median([t.seconds for t in each[1:]]) for each in (passes, updates))
     return steps * float(-(-training.batch_size // size) * of_pass + of_update)
 
 
-def _forward(model: nn.Module, batch_size: int, length: int) -> Callable[[], Any]:
+def _forward(model: PreTrainedModel, batch_size: int, length: int) -> Callable[[], Any]:
     """Return a pass over the same batch at every call, until the device has finished."""
     inputs = random_inputs(model, batch_size, length)
-    device = inputs["input_ids"].device
 
     def forward() -> Any:
         output = model(**inputs)
-        synchronize(device)
+        synchronize(model.device)
         return output
 
     return forward
-
-
-def _device(model: nn.Module) -> torch.device:
-    parameter = next(model.parameters(), None)
-    return torch.device("cpu") if parameter is None else parameter.device
-
-
-def _check_model(name: str, model: nn.Module, length: int) -> None:
-    config = getattr(model, "config", None)
-    if getattr(config, "vocab_size", None) is None:
-        raise ValueError(
-            f"{name!r} has no config.vocab_size, so no token ids can be drawn for it: "
-            "pass a transformers model"
-        )
-    if _device(model).type == "meta":
-        raise ValueError(f"{name!r} is on the meta device and cannot run: build it on the CPU")
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions is not None and length > positions:
-        raise ValueError(
-            f"length is {length}, but {name!r} has only {positions} positions: "
-            f"pass length={positions} or less"
-        )

@@ -28,7 +28,7 @@ from distilkit.distillation import LanguageModelLoss
 from distilkit.losses import IGNORE
 from distilkit.masking import MASKED_SHARE
 from distilkit.measure.flops import flops_per_token
-from distilkit.measure.latency import time_micro_batches
+from distilkit.measure.latency import time_micro_batch
 from distilkit.measure.size import BYTES_PER_MB, peak_memory_mb
 from distilkit.models.loading import load_model
 from distilkit.processes import end_with_parent, seeded, to_device
@@ -199,13 +199,7 @@ def bench_step(works: Sequence[Work], *, steps: int = 10) -> pd.DataFrame:
     """Measure each work in new processes; a row for each work and variant.
 
     `steps` are timed turns, each one step of each variant; two more turns warm up.
-
-    Returns:
-        ``work, variant, steps, mflop_per_token``, the work's settings, ``tokens_per_s`` (median).
-        ``cpu_s_per_ktok``: processor seconds for 1,000 tokens, all threads. ``peak_rss_mib``: of a
-        separate process; on a GPU the device's memory. ``share_of_peak``: FLOPs a second over those
-        of a matrix product in the same precision (``peak_gflop_per_s``). ``ratio_to_textbook``: of
-        times, median over turns; ``ratio_low, ratio_high``: quartiles.
+    ``distilkit/measure/README.md`` explains the columns. On a GPU ``peak_rss_mib`` is the device's.
     """
     if steps < 1:
         raise ValueError(f"steps = {steps}: give at least 1")
@@ -266,7 +260,7 @@ def _time_turns(work: Work, steps: int) -> list[dict[str, Any]]:
     for turn in range(WARMUP + steps):
         batch = next(source)
         for variant in names:
-            (timing,) = time_micro_batches(step[variant], [batch], work.device)
+            timing = time_micro_batch(step[variant], batch, work.device)
             if turn >= WARMUP:
                 wall[variant].append(timing.seconds)
                 cpu[variant].append(timing.processor_seconds)
@@ -302,7 +296,7 @@ def _matmul_flops(device: str, precision: str) -> float:
     side = MATMUL[device]
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-    (timing,) = time_micro_batches(lambda _: torch.mm(a, b), [None], device)
+    timing = time_micro_batch(lambda _: torch.mm(a, b), None, device)
     return 2 * side**3 / timing.seconds
 
 

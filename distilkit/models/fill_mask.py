@@ -18,16 +18,10 @@ def fill_mask(
     temperature: float = 1.0,
     top_k: int = 4,
 ) -> pd.DataFrame:
-    """Tabulate the most probable words for the gap in each sentence, with their probabilities.
+    """Tabulate the most probable words for the one gap in each sentence, with their probabilities.
 
-    The temperature changes the probabilities, not their order (Hinton et al. 2015, equation 1).
-
-    Args:
-        models: name -> masked-language model; all of one vocabulary.
-        sentences: each with exactly one mask token.
-
-    Returns:
-        A row per sentence, a column per model: ``"good 31 %, great 12 %, ..."``.
+    A row per sentence, a column per model of one vocabulary: ``"good 31 %, great 12 %, ..."``. The
+    temperature changes the probabilities, not their order (Hinton et al. 2015, equation 1).
     """
     answers = {}
     for name, model in models.items():

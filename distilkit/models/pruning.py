@@ -21,17 +21,13 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoConfig, PreTrainedModel
 
-from distilkit.families import BERT_TO_DISTILBERT, PRUNED
+from distilkit.families import BERT_TO_DISTILBERT, ENCODER, HEADS, PRUNED
 from distilkit.processes import seeded
 
-_HEADS = (
-    *("Model", "ForMaskedLM", "ForQuestionAnswering"),
-    *("ForSequenceClassification", "ForTokenClassification"),
-)
 _CLASSES = {
     f"{family}{head}": getattr(transformers, f"{family}{head}")
     for family in ("Bert", "DistilBert", "Roberta")
-    for head in _HEADS
+    for head in (*HEADS, ENCODER)
 }
 _PARTS = (  # of a BERT layer, in the order of the class Layer
     "attention.self.query",
@@ -117,16 +113,10 @@ def prune(
 def read_pruned(
     kind: Any, folder: Path, *, new: tuple[str, ...] = (), **options: Any
 ) -> tuple[PreTrainedModel, set[str], set[str]]:
-    """Read a pruned checkpoint as a model of any kind; missing weights stay random.
+    """Read a pruned checkpoint for :func:`distilkit.models.loading.load_model`.
 
-    Args:
-        kind: a class of transformers', for instance ``AutoModelForSequenceClassification``.
-        new: beginnings of names whose weights may have another shape; they are then missing.
-        options: for the config (``num_labels`` and the like).
-
-    Returns:
-        The model, in float32 and eval mode; names of weights that the file lacks; names of weights
-        that only the file has.
+    Return the model, in float32 and eval mode; names of weights that the file lacks, which stay
+    random; names of weights that only the file has.
     """
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, **options)

@@ -64,19 +64,14 @@ def check_vocabulary(model: Any, tokenizer: PreTrainedTokenizerBase, who: str = 
 
 
 def own_tokenizer(
-    teacher: Any,
-    tokenizer: PreTrainedTokenizerBase,
-    teacher_tokenizer: PreTrainedTokenizerBase | None = None,
+    teacher: Any, tokenizer: PreTrainedTokenizerBase
 ) -> PreTrainedTokenizerBase | None:
     """Return the teacher's tokenizer if the teacher reads other ids; None if it reads the same.
 
-    Without `teacher_tokenizer` it is the one saved with the teacher. Otherwise the model's
-    `tokenizer` is assumed. ValueError if the teacher does not read the ids of the given or assumed
-    one.
+    It is the one saved with the teacher. Without one the model's `tokenizer` is assumed; ValueError
+    if the teacher does not read its ids.
     """
-    if teacher_tokenizer is not None:
-        check_vocabulary(teacher, teacher_tokenizer, "teacher")
-    other = teacher_tokenizer or saved_tokenizer(teacher)
+    other = saved_tokenizer(teacher)
     if other is None or (not difference(tokenizer, other) and len(tokenizer) <= len(other)):
         check_vocabulary(teacher, tokenizer, "teacher")
         return None

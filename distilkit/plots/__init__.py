@@ -1,5 +1,5 @@
 """Figures: data in, a matplotlib figure out.
 
-Each figure raises ValueError for an empty table, a missing column, a doubled row, or values that
-are not finite or out of range. Widths are in inches, scores in points.
+Each figure raises ValueError for an empty table or a missing column. Widths are in inches, scores
+in points.
 """

@@ -1,17 +1,15 @@
 """Scores on GLUE: the arms side by side."""
 
-import re
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from distilkit.data.tasks import TASKS
 from distilkit.plots import parts, style
 from distilkit.plots.checks import check_table
 from distilkit.plots.text import wrap
 from distilkit.study.arms import macro_scores
-from distilkit.study.paper import GLUE_TASKS
 
 _METRIC_NAMES = {
     "accuracy": "acc.",
@@ -25,14 +23,6 @@ _ABBREVIATIONS = {"acc.": "accuracy", "MCC": "Matthews correlation", "Spearm.": 
 _MACRO_GAP = 0.35  # between the tasks and the macro-score, in widths of a group
 
 
-def _key(task) -> str:
-    """One key for `SST-2`, `sst2` and `SST 2`."""
-    return re.sub(r"[^a-z0-9]", "", str(task).lower())
-
-
-_TASK_NAMES = {_key(task): task for task in GLUE_TASKS}
-
-
 @style.figure_style()
 def plot_glue_bars(scores: pd.DataFrame) -> Figure:
     """Plot scores per task as grouped bars, the macro-scores apart at the right, 6.9 in wide.
@@ -43,10 +33,6 @@ def plot_glue_bars(scores: pd.DataFrame) -> Figure:
     """
     scores = check_table("scores", scores, ["arm", "seed", "task", "metric", "score"])
     scores = scores.astype({"score": float})
-    if (scores["score"].abs() > 100).any():
-        raise ValueError("scores['score'] must lie between -100 and 100 points, or be NaN")
-    if scores["metric"].isin(["accuracy", "f1"]).any() and scores["score"].abs().max() <= 1:
-        raise ValueError("scores['score'] is at most 1 everywhere: give points (times 100)")
     shown = (_METRIC_NAMES.get(m.lower(), m.replace("_", " ")) for m in scores["metric"])
     metrics = dict(zip(scores["task"], shown, strict=True))
     macros = _macros(scores, list(metrics))
@@ -54,7 +40,7 @@ def plot_glue_bars(scores: pd.DataFrame) -> Figure:
     scores = pd.concat([scores, macros])
     arms = list(dict.fromkeys(scores["arm"]))
     # the macro-scores stand apart
-    centres = [i + (_MACRO_GAP if 0 < len(metrics) <= i else 0) for i in range(len(groups))]
+    centres = [i + (_MACRO_GAP if i >= len(metrics) else 0) for i in range(len(groups))]
     group_pt = (style.FULL_IN - 0.55) * 72 / (centres[-1] + 1)
     width = min(0.84 / len(arms), 0.3)
 
@@ -67,7 +53,10 @@ def plot_glue_bars(scores: pd.DataFrame) -> Figure:
             values = of_arm.get_group(group) if group in of_arm.groups else None
             _seed_bar(axes, x, width, values, a)
     axes.axhline(0, color=style.GREY, linewidth=0.6)
-    _group_axis(axes, centres, len(metrics))
+    axes.axvline(len(metrics) - 0.325, color=style.PALE, linewidth=0.8)
+    axes.tick_params(axis="x", length=0)
+    axes.set_xlim(centres[0] - 0.5, centres[-1] + 0.5)
+    parts.value_grid(axes)
     labels = [_group_label(task, metrics.get(task), group_pt - 2) for task in groups]
     axes.set_xticks(centres, labels, linespacing=1.2)
     axes.spines["bottom"].set_visible(False)
@@ -87,20 +76,10 @@ def plot_glue_bars(scores: pd.DataFrame) -> Figure:
 
 def _macros(scores: pd.DataFrame, tasks: list[str]) -> pd.DataFrame:
     """Add rows `macro` (and `macro without WNLI`) per arm and seed; NaN where a task is missing."""
-    wnli = tuple(task for task in tasks if str(task).upper() == "WNLI")
     found = {"macro": macro_scores(scores)}
-    if 0 < len(wnli) < len(tasks):
-        found["macro without WNLI"] = macro_scores(scores, without=wnli)
+    if "wnli" in tasks and len(tasks) > 1:
+        found["macro without WNLI"] = macro_scores(scores, without=("wnli",))
     return pd.concat(found, names=["task"]).reset_index("task")
-
-
-def _group_axis(axes: Axes, centres: list[float], tasks: int) -> None:
-    """Set limits and grid, and draw a line between the tasks and the macro-scores."""
-    if 0 < tasks < len(centres):
-        axes.axvline(tasks - 0.325, color=style.PALE, linewidth=0.8)
-    axes.tick_params(axis="x", length=0)
-    axes.set_xlim(centres[0] - 0.5, centres[-1] + 0.5)
-    parts.value_grid(axes)
 
 
 def _seed_bar(axes: Axes, x: float, width: float, values: pd.Series | None, series: int) -> None:
@@ -124,5 +103,5 @@ def _seed_bar(axes: Axes, x: float, width: float, values: pd.Series | None, seri
 
 
 def _group_label(task: str, metric: str | None, width_pt: float) -> str:
-    name = wrap(_TASK_NAMES.get(_key(task), task), width_pt, 3)
+    name = wrap(TASKS[task].title if task in TASKS else task, width_pt, 3)
     return f"{name}\n{wrap(metric, width_pt, 2)}" if metric else name

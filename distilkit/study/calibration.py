@@ -11,41 +11,32 @@ BINS = 15  # of equal width over [0, 1], as in the paper's tables
 DRAWS = 200  # of a calibrated classifier's predictions
 
 
-def reliability(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS) -> pd.DataFrame:
+def reliability(confidence: np.ndarray, correct: np.ndarray) -> pd.DataFrame:
     """Tabulate the numbers of a reliability diagram (section 2: acc and conf of a bin).
 
-    Args:
-        confidence: [n], probabilities of the predicted classes.
-        correct: [n], whether they are right.
-        bins: of equal width, open on the left.
-
-    Returns:
-        A row a bin: ``low, high, n, confidence, accuracy``; NaN in a bin without answers.
+    A row a bin, open on the left: ``low, high, n, confidence, accuracy``; NaN without answers.
     """
-    confidence, correct = _checked(confidence, correct)
-    edges, bin_of = np.linspace(0, 1, bins + 1), _bin_of(confidence, bins)
-    n = np.bincount(bin_of, minlength=bins)
+    edges, bin_of = np.linspace(0, 1, BINS + 1), _bin_of(confidence)
+    n = np.bincount(bin_of, minlength=BINS)
 
     def mean(values: np.ndarray) -> np.ndarray:
-        sums = np.bincount(bin_of, values, bins)
-        return np.divide(sums, n, out=np.full(bins, np.nan), where=n > 0)
+        sums = np.bincount(bin_of, values, BINS)
+        return np.divide(sums, n, out=np.full(BINS, np.nan), where=n > 0)
 
     columns = {"low": edges[:-1], "high": edges[1:], "n": n}
     return pd.DataFrame({**columns, "confidence": mean(confidence), "accuracy": mean(correct)})
 
 
-def expected_calibration_error(
-    confidence: np.ndarray, correct: np.ndarray, bins: int = BINS
-) -> float:
+def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float:
     """``Σ n_b / n · |accuracy_b − confidence_b|`` over the bins b (equation 3); NaN without data.
 
-    Few predictions give more than 0 even if they are calibrated: :func:`calibrated_error`
+    `confidence` holds the probabilities [n] of the predicted classes, `correct` whether they are
+    right. Few predictions give more than 0 even if they are calibrated: :func:`calibrated_error`
     estimates how much.
     """
-    confidence, correct = _checked(confidence, correct)
     if not len(confidence):
         return float("nan")
-    gaps = np.bincount(_bin_of(confidence, bins), correct - confidence, bins)
+    gaps = np.bincount(_bin_of(confidence), correct - confidence, BINS)
     return float(np.abs(gaps).sum() / len(confidence))
 
 
@@ -92,17 +83,5 @@ def _one_seed(correct: pd.Series, confidence: pd.Series) -> dict[str, float]:
     }
 
 
-def _checked(confidence: np.ndarray, correct: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    confidence, correct = np.asarray(confidence, np.float64), np.asarray(correct, np.float64)
-    if confidence.ndim != 1 or confidence.shape != correct.shape:
-        raise ValueError(
-            f"confidence {confidence.shape} and correct {correct.shape}: give one of each for "
-            "every example"
-        )
-    if not ((confidence >= 0) & (confidence <= 1)).all():
-        raise ValueError("a confidence is a probability: give numbers from 0 to 1")
-    return confidence, correct
-
-
-def _bin_of(confidence: np.ndarray, bins: int) -> np.ndarray:
-    return np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+def _bin_of(confidence: np.ndarray) -> np.ndarray:
+    return np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)

@@ -30,17 +30,11 @@ _NEGATION = re.compile(
 )
 
 
-def compare_runs(
-    scale: Scale,
-    tokenizer: PreTrainedTokenizerBase,
-    *,
-    teacher: str = "teacher",
-    student: str = "distilled",
-) -> pd.DataFrame:
-    """Compare the stored predictions of two arms of :func:`distilkit.study.arms.finetune_arms`.
+def compare_runs(scale: Scale, tokenizer: PreTrainedTokenizerBase) -> pd.DataFrame:
+    """Compare the stored predictions of the arms "teacher" and "distilled".
 
-    `tokenizer` is that of both arms. Returns the tables of :func:`compare_answers`, concatenated,
-    with a column ``seed``.
+    They are those of :func:`distilkit.study.arms.finetune_arms`, and read the same tokenizer.
+    Returns the tables of :func:`compare_answers`, concatenated, with a column ``seed``.
 
     Raises:
         FileNotFoundError: a run is missing, unfinished, or has no predictions.
@@ -52,7 +46,7 @@ def compare_runs(
         measured = description.validation[0]
         data = load_task(scale, task)[measured]
         for seed in scale.seeds:
-            names = (run_name("", scale, task, arm, seed) for arm in (teacher, student))
+            names = (run_name("", scale, task, arm, seed) for arm in ("teacher", "distilled"))
             runs = [Run(home() / "runs" / name) for name in names]
             logits = [run.predictions()[measured] for run in runs]
             examples, _ = (
@@ -102,12 +96,6 @@ def compare_answers(
     if description.kind not in ("single_label_classification", "regression"):
         raise ValueError(
             f"{task} has several labels an example: answers are compared where each has one"
-        )
-    shape = (len(examples), max(1, len(description.labels)))
-    if teacher.shape != shape or student.shape != shape or not len(examples):
-        raise ValueError(
-            f"{task}: logits {teacher.shape} of the teacher and {student.shape} of the student for "
-            f"{shape[0]} examples of {shape[1]} class(es): give [examples, C] of both"
         )
     texts = [list(data[column][:]) for column in description.columns]
     table = pd.DataFrame({"task": str(task), "example": np.arange(len(examples)), "text": texts[0]})

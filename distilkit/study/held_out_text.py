@@ -1,13 +1,12 @@
 """Held-out scores of a masked language model, to log during a training."""
 
-import numpy as np
 import torch
 from transformers import PreTrainedModel
 
 from distilkit.config import LossConfig
 from distilkit.distillation import losses_on
 from distilkit.families import mlm_head
-from distilkit.masking import MaskedBlocks
+from distilkit.masking import MaskedBlocks, in_order
 from distilkit.processes import eval_mode, processes, to_device
 
 BATCH_SIZE = 32  # blocks
@@ -37,8 +36,7 @@ def masked_accuracy(model: PreTrainedModel, blocks: MaskedBlocks) -> float:
     device = processes().device
     with eval_mode(model, device=device), torch.no_grad():
         head = mlm_head(model)
-        for start in range(0, len(blocks), BATCH_SIZE):
-            ids = np.arange(start, min(start + BATCH_SIZE, len(blocks)))
+        for ids in in_order(blocks, BATCH_SIZE):
             batch = to_device(blocks.batch(0, ids), device)
             inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
             hidden = model.base_model(**inputs).last_hidden_state.flatten(0, 1)  # B·L, H

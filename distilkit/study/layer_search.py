@@ -27,7 +27,7 @@ from distilkit.config import MLM_ONLY, LossConfig
 from distilkit.distillation import check_fit
 from distilkit.families import Head, family_of, mlm_head
 from distilkit.losses import at_least_float32
-from distilkit.masking import MaskedBlocks
+from distilkit.masking import MaskedBlocks, in_order
 from distilkit.processes import eval_mode, to_device
 from distilkit.student import check_teacher, default_layers, named_layer_maps
 
@@ -151,11 +151,10 @@ def _score(
 
     with eval_mode(teacher), torch.no_grad():
         head, depth = mlm_head(teacher), teacher.config.num_hidden_layers
-        starts = range(0, len(blocks), size)
-        bar = tqdm(total=comb(depth, student_layers) * len(starts), desc="layer maps", unit="pass")
-        for start in starts:
-            batch = blocks.batch(0, np.arange(start, min(start + size, len(blocks))))
-            batch = to_device(batch, teacher.device)
+        parts = in_order(blocks, size)
+        bar = tqdm(total=comb(depth, student_layers) * len(parts), desc="layer maps", unit="pass")
+        for ids in parts:
+            batch = to_device(blocks.batch(0, ids), teacher.device)
             inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
             words, rows = batch["targets"], batch["rows"]  # M; N, the masked ones first
             if loss_config.restrict_kd_to_mask:

@@ -17,7 +17,7 @@ from toy_models import small_bert
 
 from distilkit import finetuning
 from distilkit.cli.main import main
-from distilkit.compress import engines, frontier, onnx_export
+from distilkit.compress import engines, frontier
 from distilkit.compress.engines import (
     bench_compression,
     engine_costs,
@@ -230,9 +230,6 @@ def test_costs_take_turns_and_are_counted_from_the_first_row(toy, tmp_path):
     files = export_engines(larger, tmp_path / "b").values()
     more = [resident_mib(file, length=8) for file in files] - table.memory_mib[1:]
     assert more.tolist() == pytest.approx([64, 16], rel=0.1)
-    for wrong in ({"length": 0}, {"length": 8, "threads": 0}, {"length": 8, "runs": 0}):
-        with pytest.raises(ValueError, match="at least one of each"):
-            engine_costs({"a": model}, tmp_path, **wrong)
     (tmp_path / "broken.onnx").write_text("no model")
     with pytest.raises(ValueError, match=r"broken.onnx: the process .* failed"):
         resident_mib(tmp_path / "broken.onnx", length=8)
@@ -284,7 +281,7 @@ def test_from_the_command_line(made, toy, monkeypatch, capsys, tmp_path):
     assert "sst3" in capsys.readouterr().err
 
 
-def test_wrong_input_is_refused_before_anything_is_trained(toy, home, monkeypatch, capsys):
+def test_wrong_input_is_refused_before_anything_is_trained(toy, home, monkeypatch):
     scale, students = toy
     monkeypatch.setattr(finetuning, "train", None)
     out = home / "f.csv"
@@ -295,11 +292,6 @@ def test_wrong_input_is_refused_before_anything_is_trained(toy, home, monkeypatc
         run_frontier(scale, [], out=out)
     with pytest.raises(ValueError, match="--examples 0"):
         run_frontier(scale, students, out=out, examples=0)
-    monkeypatch.setattr(onnx_export, "find_spec", lambda name: None)
-    with pytest.raises(ImportError, match="pip install onnx onnxscript onnxruntime"):
-        run_frontier(scale, students, out=out)
-    assert main(["frontier"]) == 2
-    assert "pip install onnx" in capsys.readouterr().err
     assert not (home / "runs").exists()
 
 

@@ -136,11 +136,6 @@ def test_an_encoder_teaches_once_it_has_a_head(home, tokenizer, tmp_path, capsys
     assert main(["distil", "--teacher", str(run.model), *text, *short]) == 0
 
 
-def test_runs_lists_runs(home, capsys):
-    assert main(["runs"]) == 0
-    assert "no runs in" in capsys.readouterr().out
-
-
 def test_measure_takes_a_half_precision_file_in_float32(home, tmp_path, capsys, monkeypatch):
     small_bert(1).half().save_pretrained(tmp_path / "half")
     seen = []

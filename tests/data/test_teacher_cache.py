@@ -207,7 +207,7 @@ def test_the_key_changes_with_what_the_answers_depend_on(home, teacher, texts, t
         key(teacher=another),
         key(blocks=MaskedBlocks(other_text, tokenizer, seed=0, weights=blocks.weights)),
         key(blocks=MaskedBlocks(packed, tokenizer, seed=1)),
-        key(blocks=MaskedBlocks(packed, tokenizer, seed=0, smoothing=0.0)),
+        key(blocks=MaskedBlocks(packed, tokenizer, seed=0, weights=blocks.weights**2)),
     ]
     assert len(set(keys)) == len(keys)
     # what the answers do not depend on

@@ -15,7 +15,7 @@ from distilkit.cli.main import main
 STEPS = ["--batch-size", "8", "--micro-batch-size", "4", "--steps", "4"]
 WORDS = [
     *("figures", "report", "head", "doctor", "study", "distil", "finetune", "layers"),
-    *("teacher-quality", "frontier", "notebooks", "measure", "bench", "step", "runs"),
+    *("teacher-quality", "frontier", "notebooks", "measure", "bench", "step"),
     *("--scale", "--teacher", "--text", "--seed", "--kd-weight", "--restrict-kd-to-mask"),
     *("--steps", "--task", "--glue", "--out", "--seeds", "--help", "--name", "--length", "--json"),
     *("tiny", "nobody", "sst2", "", "-1", "0", "nan", "1e999", "../..", "\0", "ä", "--", "a b"),
@@ -44,7 +44,7 @@ def test_any_command_line(seed, capsys, monkeypatch):
         raise ValueError("it would have worked")
 
     for group in cli.GROUPS:
-        for name in set(group.VERBS) - {"report", "head", "finetune", "measure", "runs"}:
+        for name in set(group.VERBS) - {"report", "head", "finetune", "measure"}:
             monkeypatch.setitem(group.VERBS, name, (worked, group.VERBS[name][1]))
     monkeypatch.setitem(cli.measure.BENCHES, "step", (worked, cli.measure.BENCHES["step"][1]))
     chance = random.Random(seed)
@@ -110,7 +110,6 @@ def test_run_folders_that_were_cut_or_altered(finished, tmp_path, monkeypatch, c
             elif (home / "runs" / run / file).exists():
                 (home / "runs" / run / file).write_bytes(content)
         for command in (
-            ["runs"],
             ["report"],
             ["distil", *_given(finished), *STEPS, "--name", "tiny-distilled"],
             ["distil", *_given(finished), *STEPS, "--name", "half"],

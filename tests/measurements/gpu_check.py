@@ -36,7 +36,7 @@ from distilkit.data.teacher_logits import TeacherLogits
 from distilkit.distillation import pretrain
 from distilkit.masking import MaskedBlocks
 from distilkit.measure import step_benchmark
-from distilkit.measure.latency import time_micro_batches
+from distilkit.measure.latency import time_micro_batch
 from distilkit.measure.step_benchmark import Work, batches, bench_step, load_pair, make_step
 from distilkit.processes import seeded
 from distilkit.run import environment, open_run
@@ -112,7 +112,7 @@ def compiled_step(device: str, toy: bool) -> dict[str, Any]:
         for turn in range(2 if toy else 2 + TURNS):
             batch = next(source)
             for name, each in step.items():
-                (timing,) = time_micro_batches(each, [batch], work.device)
+                timing = time_micro_batch(each, batch, work.device)
                 seconds[name].append(timing.seconds)
             if turn == 0:
                 compiling = time.perf_counter() - started

@@ -33,7 +33,7 @@ def seconds_a_step(steps: int) -> dict[str, float]:
     from distilkit.data.tasks import get_task
     from distilkit.distillation import LanguageModelLoss
     from distilkit.finetuning import classifier
-    from distilkit.measure.latency import gradient_step, time_micro_batches
+    from distilkit.measure.latency import gradient_step, time_micro_batch
     from distilkit.student import student_from_teacher
 
     tiny = SCALES["tiny"]
@@ -58,7 +58,8 @@ def seconds_a_step(steps: int) -> dict[str, float]:
     }
     found = {}
     for kind, (model, of_model, given) in kinds.items():
-        timings = time_micro_batches(gradient_step(model, of_model, "fp32"), given, "cpu")
+        step = gradient_step(model, of_model, "fp32")
+        timings = [time_micro_batch(step, batch, "cpu") for batch in given]
         found[kind] = float(np.median([timing.seconds for timing in timings[2:]]))
     return found
 

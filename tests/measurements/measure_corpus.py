@@ -23,9 +23,9 @@ BATCHES, BATCH = 200, 32
 
 def write_text(source: Path, target: Path, megabytes: int) -> None:
     """The documents of `source` again and again, each with a running number and a word moved."""
-    from distilkit.data.documents import read_texts
+    from distilkit.data.documents import read_file
 
-    texts = [text.replace("\n", " ") for text in read_texts(source)]
+    texts = [text.replace("\n", " ") for text in read_file(source)]
     written = number = 0
     with target.open("w", encoding="utf-8") as file:
         while written < megabytes * 1e6:

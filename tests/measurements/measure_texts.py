@@ -24,9 +24,9 @@ STEPS = 20
 
 def write_sentences(source: Path, target: Path, count: int) -> None:
     """Write a sentence a line: those of `source` again and again, with a running number."""
-    from distilkit.data.documents import read_texts
+    from distilkit.data.documents import read_file
 
-    sentences = [s.strip() for text in read_texts(source) for s in text.split(". ")]
+    sentences = [s.strip() for text in read_file(source) for s in text.split(". ")]
     sentences = [s.replace("\n", " ") for s in sentences if 20 < len(s) < 120]
     with target.open("w", encoding="utf-8") as file:
         for number in range(count):

@@ -480,14 +480,9 @@ EMPTY = pd.DataFrame()
         (lambda: plots.plot_losses([1, 2]), "DataFrame"),
         (lambda: plots.plot_losses(curves().iloc[:0]), "no rows"),
         (lambda: plots.plot_losses(curves()[["step"]]), "none of"),
-        (lambda: plots.plot_losses(curves().replace({"step": {20: 10}})), "rise"),
-        (lambda: plots.plot_losses(curves().assign(mlm=[np.nan] + [1.0] * 199)), "1 of 200"),
         (lambda: plots.plot_losses(curves(), EMPTY), "validation"),
         (lambda: plots.plot_glue_bars(EMPTY), "lacks"),
-        (lambda: plots.plot_glue_bars(glue().assign(score=np.inf)), "points"),
-        (lambda: plots.plot_glue_bars(glue().assign(score=0.9)), "times 100"),
         (lambda: plots.plot_size_speed_accuracy(EMPTY), "lacks"),
-        (lambda: plots.plot_size_speed_accuracy(costs().assign(size_mb=0.0)), "above 0"),
     ],
 )  # fmt: skip
 def test_bad_input_is_refused_in_words(call, message):

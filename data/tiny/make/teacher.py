@@ -37,7 +37,7 @@ from transformers import (
 from vocabulary import commonest_pieces, cut_vocabulary
 
 from distilkit.config import LossConfig, TrainingConfig
-from distilkit.data.documents import read_texts
+from distilkit.data.documents import read_file
 from distilkit.data.packing import pack
 from distilkit.distillation import distil
 from distilkit.masking import MaskedBlocks
@@ -93,7 +93,7 @@ def teacher_texts(files: Sequence[str | Path]) -> tuple[list[str], list[str]]:
     """
     training, held_out = [], []
     for file in files:
-        documents = read_texts(file)
+        documents = list(read_file(Path(file)))
         training += [text for i, text in enumerate(documents) if (i + 1) % HELD_OUT]
         held_out += documents[HELD_OUT - 1 :: HELD_OUT]
     written = stories.texts(world.TEACHER_SEED, world.TEACHER_DOCUMENTS)  # not the students' seed
