@@ -1,6 +1,6 @@
 """Knowledge distillation of BERT: readable, reproducible, with figures.
 
-Notebooks import its names from here. Models and tokenizers stay Hugging Face's own objects.
+A first script imports from here. Models and tokenizers stay Hugging Face's own objects.
 """
 
 import os as _os
@@ -24,47 +24,24 @@ _os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 # Importing torch, transformers or matplotlib takes seconds: a name is imported on first use.
 _NAMES = {  # module -> its public names
-    "config": "MLM_ONLY FinetuneLossConfig LossConfig Scale TrainingConfig home scale",
-    "losses": "cosine_loss mlm_loss soft_target_loss softmax_with_temperature triple_loss",
-    "study.arms": "finetune_arms macro_scores paired_difference results_table retained",
-    "study.paper_comparison": "compare_with_paper",
-    "data.block_cache": "cached_blocks",
-    "study.calibration": "calibration_table",
+    "cli.setup_notebook": "provenance setup_notebook",
     "compress.compress": "compress",
     "compress.embeddings": "compress_embeddings",
+    "config": "FinetuneLossConfig LossConfig TrainingConfig home scale",
     "data.own_task": "task_from unlabelled_from",
-    "data.packing": "pack",
+    "data.sources": "load_blocks load_task load_teacher",
     "data.tasks": "Task",
-    "masking": "MaskedBlocks",
-    "data.documents": "open_text",
-    "study.fidelity": "by_group compare_runs",
-    "plots.paper_comparison": "plot_against_paper",
-    "plots.compression": "plot_compression",
-    "plots.cost": "plot_size_speed_accuracy",
-    "plots.fidelity": "plot_fidelity",
-    "plots.layer_map": "plot_layer_map",
-    "plots.scores": "plot_glue_bars",
-    "plots.study": "plot_study",
-    "plots.style": "save_figure",
-    "models.fill_mask": "fill_mask",
+    "distillation": "distil losses_on pretrain",
     "finetuning": "classifier evaluate_task fine_tuned_on finetune",
-    "families": "mlm_head",
-    "fused_loss": "fused_triple_loss",
-    "measure.latency": "compare",
-    "measure.size": "bytes_on_disk parameter_count",
+    "models.fill_mask": "fill_mask",
+    "models.pruning": "prune",
     "panels.losses": "loss_panel",
     "panels.temperature": "temperature_panel",
     "panels.training": "training_view",
     "panels.words": "words_panel",
-    "plots.temperature": "plot_one_hot_and_soft plot_temperatures",
+    "plots.style": "save_figure",
     "plots.training_curves": "plot_losses",
-    "distillation": "distil losses_on pretrain",
-    "models.pruning": "prune",
-    "report.page": "write_report",
-    "run": "Run",
-    "cli.setup_notebook": "provenance setup_notebook",
-    "data.sources": "load_blocks load_task load_teacher",
-    "student": "DISTILBERT_LAYERS default_layers random_student_like student_from_teacher",
+    "student": "student_from_teacher",
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names.split()}
 

@@ -60,7 +60,14 @@ def _one_of(owner: str, name: str, value: Any, allowed: tuple[str, ...]) -> None
         raise ValueError(f"{owner}.{name} = {value!r}: give one of {', '.join(allowed)}")
 
 
-def _layer_pairs(owner: str, pairs: Any) -> None:
+def _check_loss(config: Any, *weights: str) -> None:
+    """Check what both losses have: weights, temperature, pairs of layers."""
+    owner, pairs = type(config).__name__, config.cosine_layers
+    for name in weights:
+        _number(owner, name, getattr(config, name), 0, math.inf, open_low=False)
+    if not any(getattr(config, name) for name in weights):
+        raise ValueError(f"{owner}: all weights are 0: nothing to learn from")
+    _number(owner, "temperature", config.temperature, 0, math.inf, open_low=True)
     if pairs is None:
         return
     if not pairs or any(not isinstance(p, (tuple, list)) or len(p) != 2 for p in pairs):
@@ -89,15 +96,10 @@ class LossConfig:
     cosine_layers: tuple[tuple[int, int], ...] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("kd_weight", "mlm_weight", "cosine_weight"):
-            _number("LossConfig", name, getattr(self, name), 0, math.inf, open_low=False)
-        _layer_pairs("LossConfig", self.cosine_layers)
-        _number("LossConfig", "temperature", self.temperature, 0, math.inf, open_low=True)
+        _check_loss(self, "kd_weight", "mlm_weight", "cosine_weight")
         if not isinstance(flag := self.restrict_kd_to_mask, bool):
             raise ValueError(f"LossConfig.restrict_kd_to_mask = {flag!r}: give True or False")
         _one_of("LossConfig", "mlm_target", self.mlm_target, get_args(MlmTarget))
-        if self.kd_weight == self.mlm_weight == self.cosine_weight == 0:
-            raise ValueError("LossConfig: all weights are 0: nothing to learn from")
 
     @property
     def needs_teacher(self) -> bool:
@@ -122,12 +124,7 @@ class FinetuneLossConfig:
     cosine_layers: tuple[tuple[int, int], ...] | None = None  # as in LossConfig
 
     def __post_init__(self) -> None:
-        for name in ("label_weight", "kd_weight", "cosine_weight"):
-            _number("FinetuneLossConfig", name, getattr(self, name), 0, math.inf, open_low=False)
-        _layer_pairs("FinetuneLossConfig", self.cosine_layers)
-        _number("FinetuneLossConfig", "temperature", self.temperature, 0, math.inf, open_low=True)
-        if self.label_weight == self.kd_weight == self.cosine_weight == 0:
-            raise ValueError("FinetuneLossConfig: all weights are 0: nothing to learn from")
+        _check_loss(self, "label_weight", "kd_weight", "cosine_weight")
 
 
 @dataclass(frozen=True)

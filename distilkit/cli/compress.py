@@ -1,11 +1,10 @@
 """The verb compress: from a fine-tuned model to a smaller one, in one command."""
 
-from __future__ import annotations
-
 from argparse import ArgumentParser, Namespace
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from distilkit.cli.options import HELP, add_fields, add_scale, add_training, chosen_scale, given
 from distilkit.cli.task_options import (
@@ -16,9 +15,6 @@ from distilkit.cli.task_options import (
     unlabelled_texts,
 )
 from distilkit.config import GLUE_TASKS, FinetuneLossConfig
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 
 def _compress_options(parser: ArgumentParser) -> None:
@@ -140,7 +136,7 @@ def _compress_embeddings(options: Namespace) -> int:
     return 0
 
 
-def _hand_over(table: DataFrame, options: Namespace) -> None:
+def _hand_over(table: pd.DataFrame, options: Namespace) -> None:
     from distilkit.compress.hand_over import push
 
     shown = table.drop(columns=["split", "threads", "latency_ms_p95"])

@@ -1,12 +1,9 @@
 """Options for the task: a name of the table, or the user's own data."""
 
-from __future__ import annotations
-
 from argparse import ArgumentParser, Namespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from distilkit.data.tasks import Task
+from distilkit.data.tasks import Task, get_task
 
 _FORMATS = ".csv, .tsv, .jsonl or .parquet file, SQuAD's .json (all also .gz), folder, or Hub id"
 _KINDS = {  # the command's words -> a task's kind
@@ -47,7 +44,6 @@ def add_task(parser: ArgumentParser, names: str, *, required: bool) -> None:
 def chosen_task(options: Namespace, teacher: str | None) -> Task:
     """Return the task of the options; its labels are in the order of the teacher's, if named."""
     from distilkit.data.own_task import task_from
-    from distilkit.data.tasks import get_task
 
     own = ("validation", "test", "text_column", "label_column", "kind", "unlabelled")
     if options.data is None:

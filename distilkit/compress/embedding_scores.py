@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.preprocessing import normalize
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from distilkit.compress.engines import costs_of_text, each_engine
@@ -70,7 +71,7 @@ def measure_embeddings(
         lambda session: embed_onnx(session, examples, pooling),
     )
     for row, found in in_engines:
-        held_out, first, second = np.split(unit(found), parts)
+        held_out, first, second = np.split(normalize(found), parts)
         given = nearest(held_out), (first * second).sum(1)
         reference = reference or given  # the teacher's, in PyTorch
         row["split"] = "held-out"
@@ -97,12 +98,6 @@ def columns_of(pairs: Task | None) -> tuple[list[str], list[str], np.ndarray]:
         [text for split in splits for text in split[column][:]] for column in pairs.columns
     )
     return first, second, np.concatenate([np.asarray(split["label"][:]) for split in splits])
-
-
-def unit(embeddings: np.ndarray) -> np.ndarray:
-    """Scale embeddings [N, H] to length 1."""
-    lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
-    return embeddings / np.maximum(lengths, np.finfo(np.float32).tiny)
 
 
 def nearest(embeddings: np.ndarray) -> np.ndarray:

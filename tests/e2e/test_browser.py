@@ -251,7 +251,8 @@ def test_voila_shows_the_panels(browser, tmp_path):
 LIVE = """
 import numpy as np, torch
 from transformers import BertTokenizerFast
-from distilkit import MaskedBlocks, TrainingConfig, pretrain, training_view
+from distilkit import TrainingConfig, pretrain, training_view
+from distilkit.masking import MaskedBlocks
 from distilkit.config import MLM_ONLY
 from transformers import BertConfig, BertForMaskedLM
 

@@ -28,6 +28,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet
 import scipy.stats
+from sklearn.preprocessing import normalize
 from transformers import AutoModel
 
 from distilkit.compress.embedding_scores import (
@@ -36,7 +37,6 @@ from distilkit.compress.embedding_scores import (
     encoded,
     nearest,
     shared,
-    unit,
 )
 from distilkit.compress.embeddings import (
     TRAINING,
@@ -75,7 +75,8 @@ def scores(
     rows: list[dict[str, Any]] = []
     reference = None
     for name, model in models.items():
-        held_out, first, second = np.split(unit(embed(model.eval(), examples, pooling)), parts)
+        found = normalize(embed(model.eval(), examples, pooling))
+        held_out, first, second = np.split(found, parts)
         neighbours = nearest(held_out)
         reference = neighbours if reference is None else reference
         score = scipy.stats.spearmanr((first * second).sum(1), labels).statistic

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from toy_models import small_bert
 
-from distilkit import MaskedBlocks, TrainingConfig, pack, pretrain, training_view
+from distilkit import TrainingConfig, pretrain, training_view
 from distilkit.config import MLM_ONLY
+from distilkit.data.packing import pack
+from distilkit.masking import MaskedBlocks
 from distilkit.panels.training import MAX_POINTS, Stopped, panel_value
 from distilkit.run import Run, open_run
 

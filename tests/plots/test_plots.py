@@ -20,11 +20,16 @@ from PIL import Image
 from scipy.special import softmax
 from scipy.stats import entropy
 
-import distilkit as plots
-from distilkit.config import RESULTS
+from distilkit.config import GLUE_TASKS, RESULTS
+from distilkit.data.tasks import TASKS
+from distilkit.plots.cost import plot_size_speed_accuracy
 from distilkit.plots.frontier import plot_frontier
-from distilkit.plots.style import COLUMN_IN, FULL_IN
+from distilkit.plots.layer_map import plot_layer_map
+from distilkit.plots.scores import plot_glue_bars
+from distilkit.plots.style import COLUMN_IN, FULL_IN, save_figure
+from distilkit.plots.temperature import plot_one_hot_and_soft, plot_temperatures
 from distilkit.plots.text import number, text_width_pt, wrap
+from distilkit.plots.training_curves import plot_losses
 from distilkit.study import paper
 from figures import box, png_size, shown_texts
 
@@ -49,12 +54,18 @@ def curves(n: int = 200) -> pd.DataFrame:
     return table.assign(step=step, learning_rate=5e-4, loss=1.0)
 
 
-def glue(tasks=paper.GLUE_TASKS, arms=("teacher", "student"), seeds: int = 3) -> pd.DataFrame:
+def glue(tasks=GLUE_TASKS, arms=("teacher", "student"), seeds: int = 3) -> pd.DataFrame:
     random = np.random.default_rng(1)
     published = paper.glue_scores().loc["BERT-base"]
-    metric = {"CoLA": "matthews", "MRPC": "f1", "STS-B": "pearson"}
+    metric = {"cola": "matthews", "mrpc": "f1", "stsb": "pearson"}
     rows = [
-        (arm, seed, task, metric.get(task, "accuracy"), published[task] - 3 * i + random.normal())
+        (
+            arm,
+            seed,
+            task,
+            metric.get(task, "accuracy"),
+            published[TASKS[task].title] - 3 * i + random.normal(),
+        )
         for i, arm in enumerate(arms)
         for task in tasks
         for seed in range(seeds)
@@ -92,33 +103,33 @@ def compressed(seeds: tuple[int, ...] = (1, 2, 3)) -> pd.DataFrame:
 
 
 FIGURES = {
-    "temperatures": lambda: plots.plot_temperatures([4, 2, 1, 0.5, -1]),
-    "temperatures_words": lambda: plots.plot_temperatures(np.linspace(5, -2, 11), labels=WORDS),
-    "temperatures_short": lambda: plots.plot_temperatures([1, 0], (1, 3), labels=["yes", "no"]),
-    "temperatures_many": lambda: plots.plot_temperatures(np.sin(np.arange(40)), (1, 2, 3, 4, 5)),
-    "one_hot": lambda: plots.plot_one_hot_and_soft(softmax(np.linspace(3, 0, 11)), 2, WORDS, 2.0),
-    "one_hot_two": lambda: plots.plot_one_hot_and_soft([0.99999, 0.00001], 1, ["a", "b"], 1),
-    "one_hot_many": lambda: plots.plot_one_hot_and_soft(
+    "temperatures": lambda: plot_temperatures([4, 2, 1, 0.5, -1]),
+    "temperatures_words": lambda: plot_temperatures(np.linspace(5, -2, 11), labels=WORDS),
+    "temperatures_short": lambda: plot_temperatures([1, 0], (1, 3), labels=["yes", "no"]),
+    "temperatures_many": lambda: plot_temperatures(np.sin(np.arange(40)), (1, 2, 3, 4, 5)),
+    "one_hot": lambda: plot_one_hot_and_soft(softmax(np.linspace(3, 0, 11)), 2, WORDS, 2.0),
+    "one_hot_two": lambda: plot_one_hot_and_soft([0.99999, 0.00001], 1, ["a", "b"], 1),
+    "one_hot_many": lambda: plot_one_hot_and_soft(
         np.full(60, 1 / 60), 59, [f"a long word, number {i}" for i in range(60)], 10
     ),
-    "layers_12": lambda: plots.plot_layer_map(12, (0, 2, 4, 7, 9, 11)),
-    "layers_all": lambda: plots.plot_layer_map(4, range(4)),
-    "layers_1": lambda: plots.plot_layer_map(1, [0]),
-    "layers_24": lambda: plots.plot_layer_map(24, range(0, 24, 2)),
-    "losses": lambda: plots.plot_losses(curves(), curves().iloc[49::50]),
-    "losses_short": lambda: plots.plot_losses(curves(6)),
-    "losses_two": lambda: plots.plot_losses(curves().drop(columns="cosine")),
-    "losses_late": lambda: plots.plot_losses(curves().assign(step=lambda t: t["step"] * 500)),
-    "glue_9x4": lambda: plots.plot_glue_bars(glue(arms=MANY_ARMS)),
-    "glue_3x2": lambda: plots.plot_glue_bars(glue(("SST-2", "MRPC", "RTE"), seeds=1)),
-    "glue_long": lambda: plots.plot_glue_bars(glue(arms=LONG_ARMS).assign(metric="some_long_name")),
-    "glue_nan": lambda: plots.plot_glue_bars(
-        glue().assign(score=lambda t: t["score"].where(t["task"] != "CoLA"))
+    "layers_12": lambda: plot_layer_map(12, (0, 2, 4, 7, 9, 11)),
+    "layers_all": lambda: plot_layer_map(4, range(4)),
+    "layers_1": lambda: plot_layer_map(1, [0]),
+    "layers_24": lambda: plot_layer_map(24, range(0, 24, 2)),
+    "losses": lambda: plot_losses(curves(), curves().iloc[49::50]),
+    "losses_short": lambda: plot_losses(curves(6)),
+    "losses_two": lambda: plot_losses(curves().drop(columns="cosine")),
+    "losses_late": lambda: plot_losses(curves().assign(step=lambda t: t["step"] * 500)),
+    "glue_9x4": lambda: plot_glue_bars(glue(arms=MANY_ARMS)),
+    "glue_3x2": lambda: plot_glue_bars(glue(("sst2", "mrpc", "rte"), seeds=1)),
+    "glue_long": lambda: plot_glue_bars(glue(arms=LONG_ARMS).assign(metric="some_long_name")),
+    "glue_nan": lambda: plot_glue_bars(
+        glue().assign(score=lambda t: t["score"].where(t["task"] != "cola"))
     ),
-    "cost": lambda: plots.plot_size_speed_accuracy(costs()),
-    "cost_two": lambda: plots.plot_size_speed_accuracy(costs(2)),
-    "cost_no_score": lambda: plots.plot_size_speed_accuracy(costs().drop(columns=SCORE_COLUMNS)),
-    "cost_one": lambda: plots.plot_size_speed_accuracy(costs(1)),
+    "cost": lambda: plot_size_speed_accuracy(costs()),
+    "cost_two": lambda: plot_size_speed_accuracy(costs(2)),
+    "cost_no_score": lambda: plot_size_speed_accuracy(costs().drop(columns=SCORE_COLUMNS)),
+    "cost_one": lambda: plot_size_speed_accuracy(costs(1)),
     "frontier": lambda: plot_frontier(compressed()),
     "frontier_one_seed": lambda: plot_frontier(compressed((1,))),
     "frontier_shipped": lambda: plot_frontier(pd.read_csv(RESULTS / "frontier.csv")),
@@ -164,7 +175,7 @@ def test_text_is_eight_or_nine_points(name):
 @pytest.mark.parametrize("name", FIGURES)
 def test_saved_size_and_text_kept_as_text(name, tmp_path):
     figure = figure_named(name)
-    svg, png = plots.save_figure(figure, name, tmp_path)
+    svg, png = save_figure(figure, name, tmp_path)
     width_in = COLUMN_IN if name in COLUMN_WIDE else FULL_IN
     assert png_size(png)[0] == round(width_in * 300)
     root = ET.fromstring(svg.read_bytes())
@@ -189,7 +200,7 @@ def test_a_fresh_process_writes_the_same_bytes(tmp_path):
         "frontier",
     ]
     for name in names:
-        plots.save_figure(FIGURES[name](), name, tmp_path / "here", seed=56)
+        save_figure(FIGURES[name](), name, tmp_path / "here", seed=56)
     script = (
         "import sys, matplotlib, test_plots as t\n"
         "theirs = {'font.size': 20, 'hatch.linewidth': 5, 'axes.grid': True}\n"
@@ -197,7 +208,7 @@ def test_a_fresh_process_writes_the_same_bytes(tmp_path):
         "for name in sys.argv[2:]:\n"
         "    figure = t.FIGURES[name]()\n"
         "    figure._repr_png_()\n"
-        "    t.plots.save_figure(figure, name, sys.argv[1], seed=56)\n"
+        "    t.save_figure(figure, name, sys.argv[1], seed=56)\n"
     )
     subprocess.run(
         [sys.executable, "-c", script, str(tmp_path / "there"), *names],
@@ -220,9 +231,9 @@ def test_calls_leave_the_users_matplotlib_alone(tmp_path):
         for name in ("temperatures", "layers_12", "losses", "glue_3x2", "cost"):
             figure = FIGURES[name]()
             figure._repr_png_()
-            plots.save_figure(figure, name, tmp_path)
+            save_figure(figure, name, tmp_path)
         with pytest.raises(ValueError, match="logits"):
-            plots.plot_temperatures([1, np.nan])
+            plot_temperatures([1, np.nan])
         assert dict(matplotlib.rcParams) == before
         assert plt.get_fignums() == []
     finally:
@@ -263,8 +274,8 @@ def png_texts(path: Path) -> dict[str, str]:
 
 def test_metadata_is_kept_as_inert_text(tmp_path):
     run = '<script>alert(1)</script> & "ünï" ]]> -->\x00\x1b'
-    svg, png = plots.save_figure(
-        plots.plot_temperatures([1, 2]), "03_losses", tmp_path / "new" / "folder",
+    svg, png = save_figure(
+        plot_temperatures([1, 2]), "03_losses", tmp_path / "new" / "folder",
         run=run, seed=56, commit=None,
     )  # fmt: skip
     assert (svg.name, png.name) == ("03_losses.svg", "03_losses.png")
@@ -280,7 +291,7 @@ def test_metadata_is_kept_as_inert_text(tmp_path):
 
 
 def test_files_hold_no_date_and_no_version(tmp_path):
-    svg, png = plots.save_figure(plots.plot_temperatures([1, 2]), "a", tmp_path)
+    svg, png = save_figure(plot_temperatures([1, 2]), "a", tmp_path)
     assert matplotlib.__version__.encode() not in svg.read_bytes() + png.read_bytes()
     assert not re.search(rb"<dc:date>|20\d\d-\d\d-\d\dT", svg.read_bytes())
 
@@ -288,13 +299,13 @@ def test_files_hold_no_date_and_no_version(tmp_path):
 @pytest.mark.parametrize("name", ["", "a/b", "../a", "a.svg", "a b", "ä", "a\n"])
 def test_names_that_could_leave_the_folder_are_refused(name, tmp_path):
     with pytest.raises(ValueError, match="letters"):
-        plots.save_figure(plots.plot_temperatures([1, 2]), name, tmp_path)
+        save_figure(plot_temperatures([1, 2]), name, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
-    figure = plots.plot_temperatures([1, 2])
-    svg, _ = plots.save_figure(figure, "a", tmp_path)
+    figure = plot_temperatures([1, 2])
+    svg, _ = save_figure(figure, "a", tmp_path)
     before = svg.read_bytes()
 
     def full(*_):
@@ -302,7 +313,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OSError, match="no space"):
-        plots.save_figure(plots.plot_temperatures([3, 2]), "a", tmp_path)
+        save_figure(plot_temperatures([3, 2]), "a", tmp_path)
     assert svg.read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "a.svg"]
 
@@ -320,7 +331,7 @@ def texts_of(figure) -> str:
 
 def test_temperature_bars_are_softmax():
     logits, temperatures = [4.0, 2, 1, 0.5, -1], (0.25, 0.5, 1, 2, 5, 10)
-    figure = plots.plot_temperatures(logits, temperatures)
+    figure = plot_temperatures(logits, temperatures)
     for axes, t in zip(figure.axes, temperatures, strict=True):
         expected = softmax(np.array(logits) / t)
         np.testing.assert_allclose([bar.get_height() for bar in bars(axes)], expected, atol=1e-12)
@@ -334,13 +345,13 @@ def test_temperature_bars_are_softmax():
 
 
 def test_temperatures_hold_out_against_huge_logits():
-    figure = plots.plot_temperatures([1000.0, 0, -1000], (0.01,))
+    figure = plot_temperatures([1000.0, 0, -1000], (0.01,))
     assert [bar.get_height() for bar in bars(figure.axes[0])] == [1, 0, 0]
 
 
 def test_one_hot_and_soft_targets():
     p = softmax(np.linspace(0, 3, 11))  # rising: the figure sorts
-    figure = plots.plot_one_hot_and_soft(p, 3, WORDS, 2.0)
+    figure = plot_one_hot_and_soft(p, 3, WORDS, 2.0)
     left, right = figure.axes
     order = np.argsort(-p)
     np.testing.assert_allclose([bar.get_width() for bar in bars(right)], p[order])
@@ -353,13 +364,13 @@ def test_one_hot_and_soft_targets():
 
 def test_the_target_is_shown_even_when_the_teacher_gives_it_nothing():
     p = np.r_[np.full(59, 1 / 59), 0]
-    figure = plots.plot_one_hot_and_soft(p, 59, [f"w{i}" for i in range(60)], 1)
+    figure = plot_one_hot_and_soft(p, 59, [f"w{i}" for i in range(60)], 1)
     assert figure.axes[0].get_yticklabels()[-1].get_text() == "w59"
     assert "Shown: 23.7 %" in texts_of(figure)  # 14 of 59
 
 
 def test_layer_map_names_what_is_copied():
-    figure = plots.plot_layer_map(4, (0, 3))
+    figure = plot_layer_map(4, (0, 3))
     text = texts_of(figure).splitlines()
     assert [text.count(f"layer {i}") for i in range(4)] == [2, 2, 1, 1]
     assert {"teacher", "student", "pooler", "dropped", "token types", "row 0 folded in"} <= set(
@@ -371,7 +382,7 @@ def test_layer_map_names_what_is_copied():
 
 def test_loss_panels_hold_the_data():
     table, validation = curves(), curves().iloc[[99, 199]]
-    figure = plots.plot_losses(table, validation)
+    figure = plot_losses(table, validation)
     for axes, term in zip(figure.axes, ("soft_target", "mlm", "cosine"), strict=True):
         raw, mean, points = axes.lines
         np.testing.assert_array_equal(raw.get_ydata(), table[term])
@@ -385,48 +396,48 @@ def test_loss_panels_hold_the_data():
 
 
 def test_an_absent_term_gets_no_panel():
-    assert len(plots.plot_losses(curves().assign(cosine=np.nan)).axes) == 2
+    assert len(plot_losses(curves().assign(cosine=np.nan)).axes) == 2
 
 
 def test_glue_bars_are_medians_and_the_macro_is_the_mean_over_tasks():
-    scores = glue(("SST-2", "RTE", "WNLI"), seeds=3)
-    figure = plots.plot_glue_bars(scores)
+    scores = glue(("sst2", "rte", "wnli"), seeds=3)
+    figure = plot_glue_bars(scores)
     wide = scores.pivot(index=["arm", "seed"], columns="task", values="score")
-    wide = wide.assign(macro=wide.mean(axis=1), without=wide[["SST-2", "RTE"]].mean(axis=1))
+    wide = wide.assign(macro=wide.mean(axis=1), without=wide[["sst2", "rte"]].mean(axis=1))
     median = wide.groupby("arm").median().loc[["teacher", "student"]]
-    expected = median[["SST-2", "RTE", "WNLI", "macro", "without"]].to_numpy().ravel()
+    expected = median[["sst2", "rte", "wnli", "macro", "without"]].to_numpy().ravel()
     np.testing.assert_allclose([bar.get_height() for bar in bars(figure.axes[0])], expected)
     labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
     assert labels == ["SST-2\nacc.", "RTE\nacc.", "WNLI\nacc.", "macro", "macro without WNLI"]
 
 
-def test_the_kits_own_task_names_are_written_as_in_the_paper():
-    figure = plots.plot_glue_bars(glue(("SST-2", "STS-B")).replace({"SST-2": "sst2"}))
+def test_a_task_of_ones_own_has_its_own_name():
+    figure = plot_glue_bars(glue(("sst2", "stsb")).replace({"sst2": "own"}))
     labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
-    assert labels == ["SST-2\nacc.", "STS-B\nPearson", "macro"]
+    assert labels == ["own\nacc.", "STS-B\nPearson", "macro"]
 
 
 def test_undefined_scores_are_words_and_not_zeros():
-    scores = glue(("CoLA", "RTE"), arms=("teacher", "student"), seeds=2)
+    scores = glue(("cola", "rte"), arms=("teacher", "student"), seeds=2)
     of_student = scores["arm"] == "student"
-    undefined = scores.assign(score=scores["score"].mask(of_student & (scores["task"] == "CoLA")))
-    figure = plots.plot_glue_bars(undefined)
+    undefined = scores.assign(score=scores["score"].mask(of_student & (scores["task"] == "cola")))
+    figure = plot_glue_bars(undefined)
     assert texts_of(figure).count("undefined") == 2  # CoLA and the macro
     assert len(bars(figure.axes[0])) == 4
     once = scores.assign(score=scores["score"].mask(scores.index == 0))
-    assert "1 of 2 undefined" in texts_of(plots.plot_glue_bars(once))
-    missing = scores[~(of_student & (scores["task"] == "RTE"))]
-    figure = plots.plot_glue_bars(missing)
+    assert "1 of 2 undefined" in texts_of(plot_glue_bars(once))
+    missing = scores[~(of_student & (scores["task"] == "rte"))]
+    figure = plot_glue_bars(missing)
     assert {"not run", "undefined"} <= set(texts_of(figure).splitlines())
 
 
 def test_negative_scores_hang_below_zero():
-    figure = plots.plot_glue_bars(glue(("CoLA",)).assign(score=-7.0))
+    figure = plot_glue_bars(glue(("cola",)).assign(score=-7.0))
     assert figure.axes[0].get_ylim()[0] < -7
 
 
 def test_cost_annotations():
-    figure = plots.plot_size_speed_accuracy(costs())
+    figure = plot_size_speed_accuracy(costs())
     text = texts_of(figure)
     for part in ("438 MB (1.00×)", "265 MB (0.61×)", "41.0 ms (0.61×)", "24.0 per s (1.60×)"):
         assert part in text
@@ -440,16 +451,16 @@ def test_cost_annotations():
 
 def test_models_without_a_score_stay_out_of_the_score_panel():
     some = costs().assign(score=[79.5, np.nan, 75.9, np.nan])
-    assert len(plots.plot_size_speed_accuracy(some).axes[2].collections) == 2
-    assert len(plots.plot_size_speed_accuracy(costs().assign(score=np.nan)).axes) == 2
+    assert len(plot_size_speed_accuracy(some).axes[2].collections) == 2
+    assert len(plot_size_speed_accuracy(costs().assign(score=np.nan)).axes) == 2
 
 
 @pytest.mark.slow
 def test_inputs_stay_as_they_were():
     for make, table in (
-        (plots.plot_losses, curves()),
-        (plots.plot_glue_bars, glue()),
-        (plots.plot_size_speed_accuracy, costs()),
+        (plot_losses, curves()),
+        (plot_glue_bars, glue()),
+        (plot_size_speed_accuracy, costs()),
     ):
         before = table.copy()
         make(table)
@@ -462,27 +473,27 @@ EMPTY = pd.DataFrame()
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: plots.plot_temperatures([]), "logits"),
-        (lambda: plots.plot_temperatures([[1, 2]]), "shape"),
-        (lambda: plots.plot_temperatures([1, np.inf]), "finite"),
-        (lambda: plots.plot_temperatures([1, 2], (1, 0)), "above 0"),
-        (lambda: plots.plot_temperatures([1, 2], ()), "temperatures"),
-        (lambda: plots.plot_temperatures([1, 2], labels=["a"]), "1 labels for 2"),
-        (lambda: plots.plot_one_hot_and_soft([0.5, 0.6], 0, "ab", 1), "sum"),
-        (lambda: plots.plot_one_hot_and_soft([0.5, -0.1], 0, "ab", 1), "at least 0"),
-        (lambda: plots.plot_one_hot_and_soft([0.5, 0.5], 2, "ab", 1), "target 2"),
-        (lambda: plots.plot_one_hot_and_soft([0.5, 0.5], 0, "ab", 0), "temperature"),
-        (lambda: plots.plot_one_hot_and_soft([0.5, 0.5], 0, "abc", 1), "3 labels for 2"),
-        (lambda: plots.plot_layer_map(4, []), "give 1 to 4"),
-        (lambda: plots.plot_layer_map(4, [0, 4]), "layers 0 to 3"),
-        (lambda: plots.plot_layer_map(1, [0, 0]), "give 1 to 1"),
-        (lambda: plots.plot_losses(EMPTY), "lacks"),
-        (lambda: plots.plot_losses([1, 2]), "DataFrame"),
-        (lambda: plots.plot_losses(curves().iloc[:0]), "no rows"),
-        (lambda: plots.plot_losses(curves()[["step"]]), "none of"),
-        (lambda: plots.plot_losses(curves(), EMPTY), "validation"),
-        (lambda: plots.plot_glue_bars(EMPTY), "lacks"),
-        (lambda: plots.plot_size_speed_accuracy(EMPTY), "lacks"),
+        (lambda: plot_temperatures([]), "logits"),
+        (lambda: plot_temperatures([[1, 2]]), "shape"),
+        (lambda: plot_temperatures([1, np.inf]), "finite"),
+        (lambda: plot_temperatures([1, 2], (1, 0)), "above 0"),
+        (lambda: plot_temperatures([1, 2], ()), "temperatures"),
+        (lambda: plot_temperatures([1, 2], labels=["a"]), "1 labels for 2"),
+        (lambda: plot_one_hot_and_soft([0.5, 0.6], 0, "ab", 1), "sum"),
+        (lambda: plot_one_hot_and_soft([0.5, -0.1], 0, "ab", 1), "at least 0"),
+        (lambda: plot_one_hot_and_soft([0.5, 0.5], 2, "ab", 1), "target 2"),
+        (lambda: plot_one_hot_and_soft([0.5, 0.5], 0, "ab", 0), "temperature"),
+        (lambda: plot_one_hot_and_soft([0.5, 0.5], 0, "abc", 1), "3 labels for 2"),
+        (lambda: plot_layer_map(4, []), "give 1 to 4"),
+        (lambda: plot_layer_map(4, [0, 4]), "layers 0 to 3"),
+        (lambda: plot_layer_map(1, [0, 0]), "give 1 to 1"),
+        (lambda: plot_losses(EMPTY), "lacks"),
+        (lambda: plot_losses([1, 2]), "DataFrame"),
+        (lambda: plot_losses(curves().iloc[:0]), "no rows"),
+        (lambda: plot_losses(curves()[["step"]]), "none of"),
+        (lambda: plot_losses(curves(), EMPTY), "validation"),
+        (lambda: plot_glue_bars(EMPTY), "lacks"),
+        (lambda: plot_size_speed_accuracy(EMPTY), "lacks"),
     ],
 )  # fmt: skip
 def test_bad_input_is_refused_in_words(call, message):

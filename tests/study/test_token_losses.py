@@ -10,8 +10,9 @@ import pytest
 import torch
 from toy_models import small_bert
 
-from distilkit import LossConfig, losses_on, student_from_teacher, triple_loss
+from distilkit import LossConfig, losses_on, student_from_teacher
 from distilkit.data.packing import pack
+from distilkit.losses import triple_loss
 from distilkit.masking import MaskedBlocks
 from distilkit.panels.losses import loss_panel
 from distilkit.study.token_losses import TERMS, gradient_products, rows_of, targets_of, token_losses
