@@ -189,8 +189,7 @@ def rank_layer_maps(
 ) -> pd.DataFrame:
     """Rank layer maps by the mean cosine of the student's embeddings, as cut, and the teacher's.
 
-    `probe` holds some texts (:func:`distilkit.compress.embedding_scores.encoded`). Returns a row a
-    map of :func:`candidate_maps`, best first: ``layers, cosine``.
+    A row a map of :func:`candidate_maps`, best first: ``layers, cosine``.
     """
     target = torch.from_numpy(embed(teacher, probe, pooling))
     rows = []

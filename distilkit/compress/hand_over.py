@@ -60,13 +60,8 @@ def write_folder(
 ) -> None:
     """Write a compressed model's folder; all of it or nothing.
 
-    Args:
-        onnx: the folder with the student's exported files.
-        table: of scores and costs (:func:`distilkit.compress.compress.measure`).
-        run: of the training.
-        about: ``checkpoint`` (the teacher's), ``layers``, ``max_length``.
-        licence: of the teacher; None: as its own card says, if it does.
-        pooling: of a sentence-embedding model.
+    `onnx` is the folder with the student's exported files, `run` that of the training. `about` has
+    ``checkpoint`` (the teacher's), ``layers`` and ``max_length``.
     """
     check_out(out, run.name)
     part = out.with_name(f"{out.name}.partial")

@@ -33,12 +33,8 @@ def cached_blocks(
 ) -> np.ndarray:
     """Load the blocks of the documents from ``data/cache/``, or make them.
 
-    Args:
-        documents: yields the texts, the same at every call; not called if the blocks are there.
-        source: identifies the text, for ``json.dumps``.
-
-    Returns:
-        [blocks, L], mapped from the file, read-only; uint16 if the vocabulary fits, else int32.
+    `source` identifies the text, for ``json.dumps``. Returns [blocks, L], mapped from the file,
+    read-only; uint16 if the vocabulary fits, else int32.
     """
     meaning = {"format": _FORMAT, "source": source, "length": length}
     meaning["tokenizer"] = tokenizer_digest(tokenizer)

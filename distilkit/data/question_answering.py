@@ -43,14 +43,9 @@ def windows(
 ) -> tuple[BatchEncoding, np.ndarray, Passages]:
     """Cut examples into windows ``[CLS] question [SEP] part of the passage [SEP]``.
 
-    Args:
-        labels: [examples] as :func:`first_answer` takes them.
-        tokenizer: a fast one, which knows the characters of its tokens.
-        max_length: tokens of a window.
-
-    Returns:
-        The encoded windows; the answer's first and last token, [windows, 2]; the passages. Tokens
-        are 0, 0 if another window holds the answer, and -1, -1 without a label.
+    Labels are as :func:`first_answer` takes them. Returns the encoded windows; the answer's first
+    and last token, [windows, 2]; the passages. Tokens are 0, 0 if another window holds the answer,
+    and -1, -1 without a label.
     """
     if not getattr(tokenizer, "is_fast", False):
         raise ValueError(

@@ -120,8 +120,7 @@ def train_head(
     """Train a new MLM head, while a cosine loss keeps hidden states close to the original encoder.
 
     All weights are trained. By MLM only the encoder would forget before the head can predict
-    (learning without forgetting: Li and Hoiem 2016, arXiv 1606.09282). `model` is not changed;
-    arguments as for :func:`distilkit.distillation.pretrain`.
+    (learning without forgetting: Li and Hoiem 2016, arXiv 1606.09282).
     """
     same = tuple((layer, layer) for layer in range(model.config.num_hidden_layers + 1))
     loss_config = LossConfig(kd_weight=0.0, mlm_weight=1.0, cosine_weight=5.0, cosine_layers=same)

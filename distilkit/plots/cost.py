@@ -18,10 +18,7 @@ def plot_size_speed_accuracy(table: pd.DataFrame) -> Figure:
 
     Each bar carries its value and, in brackets, its ratio to the first row's. In the third panel
     the area of a bubble is the model's size; its whisker runs from `score_low` to `score_high`.
-
-    Args:
-        table: of :func:`distilkit.measure.latency.compare`, and, if known, columns `score`,
-            `score_low` and `score_high`.
+    These columns may be missing; the others are of :func:`distilkit.measure.latency.compare`.
     """
     check_table("table", table, ["model", *_COSTS])
     table = table.reset_index(drop=True).reindex(columns=["model", *_COSTS, *_SCORE])

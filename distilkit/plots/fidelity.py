@@ -25,11 +25,8 @@ def plot_fidelity(groups: pd.DataFrame, examples: pd.DataFrame) -> Figure:
 
     A row is a group, the least agreement on top; of many the :data:`MOST_ROWS` largest are shown.
     Lines are 95 % intervals. Right, over all classification: the reliability diagram (Guo et al.
-    2017, figure 1), and below it the share of the answers at each confidence.
-
-    Args:
-        groups: of :func:`distilkit.study.fidelity.by_group`.
-        examples: of :func:`distilkit.study.fidelity.compare_runs`.
+    2017, figure 1), and below it the share of the answers at each confidence. The tables are those
+    of :func:`distilkit.study.fidelity.by_group` and :func:`distilkit.study.fidelity.compare_runs`.
     """
     spans = [f"{name}_{end}" for name in ("gap", "agreement") for end in ("low", "high")]
     groups = check_table("groups", groups, ["n", "gap", "agreement", *spans])

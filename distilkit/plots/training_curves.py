@@ -66,10 +66,8 @@ _START_LINES = ("-", (0, (4, 2)), ":")
 def plot_starts(curves: Mapping[tuple[str, str], pd.DataFrame]) -> Figure:
     """Plot scores on held-out text over training, a panel each, 6.9 in wide.
 
-    Args:
-        curves: (what the student starts from, what trains it) -> rows of a run's validation, with
-            columns `step` and :data:`HELD_OUT_SCORES`. Starts differ in their line, losses in
-            colour and marker.
+    `curves` maps (what the student starts from, what trains it) to rows of a run's validation, with
+    `step` and :data:`HELD_OUT_SCORES`. Starts differ in their line, losses in colour and marker.
     """
     starts, losses = (list(dict.fromkeys(names)) for names in zip(*curves, strict=True))
     looks = {loss: _LOSS_LOOKS[i] for i, loss in enumerate(losses)}

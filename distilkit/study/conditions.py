@@ -103,9 +103,3 @@ ABLATION = {
     "MLM loss": "without_mlm",
     "teacher initialization": "random_init",
 }
-
-
-def check_arm(arm: str) -> None:
-    """Raise ValueError unless there is such an arm."""
-    if arm not in ARMS:
-        raise ValueError(f"unknown arm {arm!r}: give one of {', '.join(ARMS)}")

@@ -20,10 +20,8 @@ def held_out_scores(
 ) -> dict[str, float]:
     """Return the unweighted loss terms and ``masked_accuracy``, a share of the masked words.
 
-    The masks are those of epoch 0, as in :func:`distilkit.distillation.losses_on`.
-
-    Args:
-        loss_config: its temperature, and the terms to compute: those with a weight above 0.
+    The masks are those of epoch 0, as in :func:`distilkit.distillation.losses_on`. The terms are
+    those with a weight above 0 in `loss_config`.
     """
     terms = losses_on(model, blocks, loss_config, teacher)
     terms.pop("loss")  # a weighted sum, in which each run has weights of its own

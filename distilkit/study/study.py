@@ -25,7 +25,7 @@ from distilkit.processes import processes
 from distilkit.run import Run, as_json
 from distilkit.student import named_layer_maps, random_student_like, student_from_teacher
 from distilkit.study.arms import finetune_arms, run_name, train_and_measured, write_table
-from distilkit.study.conditions import ARMS, NEEDS, SEEDS, check_arm
+from distilkit.study.conditions import ARMS, NEEDS, SEEDS
 from distilkit.study.cost import Step, readable, study_cost
 from distilkit.study.run_parallel import run_parallel
 
@@ -60,8 +60,8 @@ def run_study(
         ValueError: before anything is trained: there is no such arm, or a task has no labels there.
     """
     arms, seeds = tuple(arms), tuple(seeds)
-    for arm in arms:
-        check_arm(arm)
+    if unknown := [arm for arm in arms if arm not in ARMS]:
+        raise ValueError(f"unknown arm {unknown[0]!r}: give one of {', '.join(ARMS)}")
     scales = {
         seed: replace(scale, seeds=(seed,), distillation=replace(scale.distillation, seed=seed))
         for seed in seeds
@@ -218,7 +218,6 @@ def arm_checkpoint(
 
     Return (folder or Hub id, tokenizer).
     """
-    check_arm(arm)
     condition = ARMS[arm]
     if condition.finetuning_teacher:  # differs at fine-tuning only
         return arm_checkpoint("distilled", scale, teacher_cache)

@@ -18,9 +18,8 @@ from toy_models import small_bert
 from transformers import pipeline
 
 from distilkit.compress.compress import compress
-from distilkit.compress.disagreements import disagreements
 from distilkit.compress.hand_over import push
-from distilkit.compress.held_out import agreement, paired_difference
+from distilkit.compress.held_out import agreement, disagreements, paired_difference
 from distilkit.config import TrainingConfig
 from distilkit.data.own_task import task_from
 from distilkit.data.tasks import Task
@@ -174,7 +173,7 @@ def test_the_worst_disagreement_comes_first(kind, monkeypatch):
     if task.regression:
         other[3] = -5
     given = iter([(sure, None), (other, None)])
-    module = "distilkit.compress.disagreements"
+    module = "distilkit.compress.held_out"
     monkeypatch.setattr(f"{module}.predict", lambda model, examples: next(given))
     monkeypatch.setattr(f"{module}.task_examples", lambda *_, **__: None)
     monkeypatch.setattr(f"{module}.input_length", lambda *_: 8)
@@ -190,7 +189,7 @@ def test_the_worst_disagreement_comes_first(kind, monkeypatch):
 
 
 def test_other_words_and_spans_count(monkeypatch):
-    module = "distilkit.compress.disagreements"
+    module = "distilkit.compress.held_out"
     monkeypatch.setattr(f"{module}.task_examples", lambda *_, **__: None)
     monkeypatch.setattr(f"{module}.input_length", lambda *_: 8)
     words = Task("w", "W", ("words",), ("O", "B-x"), "token_classification", data={})

@@ -59,15 +59,9 @@ def glue(tasks=GLUE_TASKS, arms=("teacher", "student"), seeds: int = 3) -> pd.Da
     published = paper.glue_scores().loc["BERT-base"]
     metric = {"cola": "matthews", "mrpc": "f1", "stsb": "pearson"}
     rows = [
-        (
-            arm,
-            seed,
-            task,
-            metric.get(task, "accuracy"),
-            published[TASKS[task].title] - 3 * i + random.normal(),
-        )
+        (arm, seed, task, metric.get(task, "accuracy"), score - 3 * i + random.normal())
         for i, arm in enumerate(arms)
-        for task in tasks
+        for task, score in zip(tasks, published[[TASKS[t].title for t in tasks]], strict=True)
         for seed in range(seeds)
     ]
     return pd.DataFrame(rows, columns=["arm", "seed", "task", "metric", "score"])

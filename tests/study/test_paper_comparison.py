@@ -13,7 +13,7 @@ from scipy import stats
 from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertModel
 
 from distilkit.config import GLUE_TASKS, RESULTS, SCALES
-from distilkit.plots.paper_comparison import plot_against_paper
+from distilkit.plots.study import plot_against_paper
 from distilkit.report.page import paper_table, write_report
 from distilkit.study import paper, paper_comparison
 from distilkit.study.paper_comparison import compare_ablation, compare_with_paper
