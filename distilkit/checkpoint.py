@@ -119,7 +119,8 @@ def load_newest(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, A
             warnings.warn(f"damaged checkpoint not used: {fault}", stacklevel=2)
             continue
         state = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
-        files = checkpoint.glob("*.safetensors")  # all of them are intact: see _fault
+        manifest = json.loads((checkpoint / "manifest.json").read_text(encoding="utf-8"))
+        files = [checkpoint / name for name in sorted(manifest) if name.endswith(".safetensors")]
         return {file.stem: load_file(file) for file in files}, state
     return None
 

@@ -48,8 +48,6 @@ from distilkit.training_loop import train
 
 LEAST_LENGTH = 8  # tokens: two sentences, [CLS] and [SEP] twice
 
-Scores = dict[str, dict[str, float | None]]  # split -> metric -> value
-
 
 def classifier(checkpoint: str | Path, task: str | Task, seed: int) -> PreTrainedModel:
     """Load a checkpoint with a new head for a task, drawn from `seed`.
@@ -265,7 +263,7 @@ def _teacher_scores(
     tokenizer: PreTrainedTokenizerBase,
     data: Mapping[str, Any],
     max_length: int,
-) -> Scores:
+) -> dict[str, dict[str, float | None]]:
     """Score the teacher on at most 2,000 validation examples; refuse one that answers wrongly.
 
     Measured before hours are spent on its soft targets.

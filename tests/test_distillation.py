@@ -413,7 +413,13 @@ def test_another_vocabulary(home, blocks):
     student, teacher = student_from_teacher(small_bert(2)), small_bert(2, vocab_size=300)
     options = {"loss_config": LossConfig(), "teacher": teacher}
     refused(home, ValueError, r"vocab_size \(300 and 205\)", student, blocks, **options)
-    refused(home, ValueError, "205 entries, the model 100", small_bert(1, vocab_size=100), blocks)
+    refused(
+        home,
+        ValueError,
+        "205 entries, the .* 100",
+        small_bert(1, vocab_size=100),
+        blocks,
+    )
 
 
 def test_cosine_layers_beyond_the_top(home, blocks):

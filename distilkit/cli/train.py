@@ -2,7 +2,6 @@
 
 from argparse import ArgumentParser, Namespace
 from dataclasses import replace
-from typing import Any
 
 from distilkit.cli.options import (
     HELP,
@@ -14,7 +13,7 @@ from distilkit.cli.options import (
     print_result,
 )
 from distilkit.cli.task_options import add_task, chosen_task, unlabelled_texts
-from distilkit.config import GLUE_TASKS, FinetuneLossConfig, Scale
+from distilkit.config import GLUE_TASKS, FinetuneLossConfig
 
 
 def _distil_options(parser: ArgumentParser) -> None:
@@ -163,32 +162,22 @@ def _doctor_options(parser: ArgumentParser) -> None:
 
 def doctor(options: Namespace) -> int:
     """Check teacher, text, tasks and machine before a training (less than a minute)."""
-    from distilkit.cli.doctor import doctor as examine
-    from distilkit.cli.doctor import print_checks
-
-    chosen = chosen_scale(options)
-    if options.data is None and options.task is None:
-        if options.checkpoint is not None:
-            raise ValueError("--checkpoint: give the task, --task or --data, too")
-        table = examine(chosen)
-    else:
-        table = _doctor_of_task(options, chosen)
-    return 0 if print_checks(table) else 1
-
-
-def _doctor_of_task(options: Namespace, chosen: Scale) -> Any:
-    from distilkit.cli.doctor import task_doctor
+    from distilkit.cli import doctor as checks
     from distilkit.data.sources import load_task
 
-    if options.checkpoint is None:
+    chosen, checkpoint = chosen_scale(options), options.checkpoint
+    if options.data is None and options.task is None:
+        if checkpoint is not None:
+            raise ValueError("--checkpoint: give the task, --task or --data, too")
+        return 0 if checks.print_checks(checks.doctor(chosen)) else 1
+    if checkpoint is None:
         raise ValueError("--task, --data: give --checkpoint, the model to fine-tune, too")
     teacher = given(options, "scale").get("teacher")
     task = chosen_task(options, teacher)
-    unlabelled = unlabelled_texts(options, task)
+    more = {"teacher": teacher, "unlabelled": unlabelled_texts(options, task)}
     task = replace(task, data=load_task(chosen, task))
-    return task_doctor(
-        task, options.checkpoint, chosen.finetuning, teacher=teacher, unlabelled=unlabelled
-    )
+    table = checks.task_doctor(task, checkpoint, chosen.finetuning, **more)
+    return 0 if checks.print_checks(table) else 1
 
 
 VERBS = {

@@ -102,10 +102,6 @@ def run_frontier(
         ``same_answer`` (NaN: regression) and ``largest_difference`` (NaN: spans). Size, latency and
         memory are measured once, for the first task and seed, variants and engines in turns: batch
         1, one thread, no padding.
-
-    Raises:
-        ValueError: before anything is trained: a student that does not fit the teacher, a task
-            without labelled validation examples.
     """
     for task in scale.tasks:
         Plan(scale, "", (), examples).splits(task)

@@ -1,21 +1,17 @@
 """Labelled texts as training data for the loop, in batches padded to their own longest text."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from distilkit.data.question_answering import Passages
 from distilkit.data.rows import Rows
 from distilkit.losses import IGNORE as NOT_A_WORD  # the label of a token that no word begins with
 from distilkit.masking import give_back, in_pieces
-
-if TYPE_CHECKING:
-    from distilkit.data.question_answering import Passages
 
 KINDS = {"input_ids": np.int32, "token_type_ids": np.uint8}
 

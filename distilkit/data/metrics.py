@@ -55,23 +55,19 @@ class TaskMetric(evaluate.Metric):
                 [[self.labels[i] for i in sentence] for sentence in sentences]
                 for sentences in (predictions, references)
             ]
-            return {"entity_f1": entity_f1(*tags)}
+            correct, predicted, true = entity_counts(*tags)
+            f1 = 2 * correct / (predicted + true) if predicted + true else None
+            return {"entity_f1": f1}
         if self.kind == "token_classification":
             predictions, references = np.concatenate(predictions), np.concatenate(references)
         x, y = np.asarray(predictions), np.asarray(references)
         return {name: METRICS[name](x, y) for name in self.metrics}
 
 
-def entity_f1(predictions: list[list[str]], references: list[list[str]]) -> float | None:
-    """Return the F1 of entities, where type and both ends have to be right; None without any."""
-    correct, predicted, true = entity_counts(predictions, references)
-    return 2 * correct / (predicted + true) if predicted + true else None
-
-
 def entity_counts(
     predictions: list[list[str]], references: list[list[str]]
 ) -> tuple[int, int, int]:
-    """Return counts of correct, predicted and true entities.
+    """Return counts of correct entities (type and both ends), of predicted and of true ones.
 
     As CoNLL counts them (Tjong Kim Sang and De Meulder 2003): an I- of another type, or without a
     B-, begins an entity. E- and L- are read as I-, S- and U- as B-.

@@ -42,8 +42,8 @@ def load(name: str | Task, source: str | Path) -> Mapping[str, Any]:
         return task.data
     splits, label = ("train", *task.validation), "label"
     parent = local_path(source)
-    official = official_folder(parent, task) if parent else None
-    if official:
+    official = parent / task.title if parent and task.name in COLUMNS else None
+    if official and (official / "train.tsv").is_file():
         data, where = load_official(official, task), str(official)
     else:
         data, where = _load_splits(task, source, parent, splits), f"{source}, {task.name}"
@@ -125,12 +125,6 @@ def _check_examples(task: Task, data: Any, where: str) -> None:
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         raise ValueError(f"{where}: label {labels[row]:g} in row {row}; labels are {allowed}")
-
-
-def official_folder(source: Path, task: Task) -> Path | None:
-    """Return the folder of the task's own download below `source`, if it is there."""
-    folder = source / task.title
-    return folder if task.name in COLUMNS and (folder / "train.tsv").is_file() else None
 
 
 def load_official(folder: Path, task: Task) -> Mapping[str, Any]:

@@ -5,7 +5,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from distilkit.plots import parts, style
-from distilkit.plots.checks import check_table
 from distilkit.plots.text import number, wrap
 
 _COSTS = ["parameters", "size_mb", "latency_ms_p50", "latency_ms_p95", "throughput_per_s"]
@@ -20,7 +19,7 @@ def plot_size_speed_accuracy(table: pd.DataFrame) -> Figure:
     the area of a bubble is the model's size; its whisker runs from `score_low` to `score_high`.
     These columns may be missing; the others are of :func:`distilkit.measure.latency.compare`.
     """
-    check_table("table", table, ["model", *_COSTS])
+    parts.check_table("table", table, ["model", *_COSTS])
     table = table.reset_index(drop=True).reindex(columns=["model", *_COSTS, *_SCORE])
     for end in ("score_low", "score_high"):
         table[end] = table[end].fillna(table["score"])

@@ -6,7 +6,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from distilkit.plots import parts, style
-from distilkit.plots.checks import check_table
 from distilkit.plots.text import shorten
 from distilkit.study.calibration import reliability
 from distilkit.study.intervals import share_interval
@@ -29,13 +28,10 @@ def plot_fidelity(groups: pd.DataFrame, examples: pd.DataFrame) -> Figure:
     of :func:`distilkit.study.fidelity.by_group` and :func:`distilkit.study.fidelity.compare_runs`.
     """
     spans = [f"{name}_{end}" for name in ("gap", "agreement") for end in ("low", "high")]
-    groups = check_table("groups", groups, ["n", "gap", "agreement", *spans])
+    groups = parts.check_table("groups", groups, ["n", "gap", "agreement", *spans])
     models = [f"{model}_{what}" for model in _LOOKS for what in ("confidence", "correct")]
-    examples = check_table("examples", examples, ["seed", *models])
-    filled = groups[groups["n"] > 0]
-    if filled.empty:
-        raise ValueError("groups has no group with an example: pass a table of by_group")
-    shown = filled.sort_values("n", ascending=False, kind="stable").head(MOST_ROWS)
+    examples = parts.check_table("examples", examples, ["seed", *models])
+    shown = groups[groups["n"] > 0].sort_values("n", ascending=False, kind="stable").head(MOST_ROWS)
     shown = shown.sort_values(["agreement", "n"], ascending=[True, False], kind="stable")
     figure = style.new_figure(style.FULL_IN, max(3.6, 1.15 + 0.165 * len(shown)))
     axes = figure.subplot_mosaic(

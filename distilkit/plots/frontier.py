@@ -11,7 +11,6 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from distilkit.compress.pareto import frontier_points, pareto_front
 from distilkit.plots import parts, style
-from distilkit.plots.checks import check_table
 from distilkit.plots.text import number
 
 _COLOURS = (style.GREY, style.BLUE, style.ORANGE)  # of the engines
@@ -111,7 +110,7 @@ def plot_compression(table: pd.DataFrame) -> Figure:
     `table` is that of :func:`distilkit.compress.compress.compress`; without ``difference, low,
     high`` (shares) the agreement is shown.
     """
-    check_table("table", table, ["model", "engine", "agreement", *_COSTS])
+    parts.check_table("table", table, ["model", "engine", "agreement", *_COSTS])
     rows = -np.arange(len(table))
     models = list(dict.fromkeys(table["model"]))
     figure = style.new_figure(style.FULL_IN, 0.32 * len(table) + 0.8)

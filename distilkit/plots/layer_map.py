@@ -8,6 +8,7 @@ from matplotlib.patches import FancyArrowPatch, Rectangle
 
 from distilkit.plots import parts, style
 from distilkit.plots.text import text_width_pt
+from distilkit.student import check_layers
 
 _LOOKS = {
     "copied": {"facecolor": "#CDE4F3", "edgecolor": style.BLUE},
@@ -27,13 +28,7 @@ def plot_layer_map(teacher_layers: int, layers: Sequence[int]) -> Figure:
     Arrows stand for copied weights. Token types and pooler have no counterpart in the student. Row
     0 of the token types is folded into the position embeddings; the pooler is dropped.
     """
-    layers = [int(layer) for layer in layers]
-    if not 0 < len(layers) <= teacher_layers:
-        raise ValueError(f"{len(layers)} layers to copy: give 1 to {teacher_layers}")
-    unknown = [layer for layer in layers if not 0 <= layer < teacher_layers]
-    if unknown:
-        raise ValueError(f"layers {unknown}: the teacher has layers 0 to {teacher_layers - 1}")
-
+    layers = check_layers(layers, teacher_layers)
     top = _FOOT + (teacher_layers + 4) * _STEP + 0.02
     height_in = top + 0.16 + 0.06
     lift = 1 + (teacher_layers - len(layers)) / 2  # the student stands halfway up the teacher

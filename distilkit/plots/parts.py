@@ -1,6 +1,7 @@
-"""Elements that several figures share: bars, whiskers, dots of seeds, legends, notes."""
+"""What several figures share: checked tables, bars, whiskers, dots of seeds, legends, notes."""
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -12,6 +13,18 @@ from distilkit.plots.text import shorten, text_width_pt, wrap_paragraph
 _COLOURS = (style.BLUE, style.ORANGE, style.GREEN, style.PURPLE, style.SKY, style.VERMILLION)
 _HATCHES = ("", "////", "\\\\\\\\", "xxxx", "----", "||||")
 _LEGEND_PT = (style.FULL_IN - 0.6) * 72  # widest entry of a legend
+
+
+def check_table(name: str, table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """Return `table`; ValueError unless it is a DataFrame with rows and these columns."""
+    if not isinstance(table, pd.DataFrame):
+        raise ValueError(f"{name} must be a pandas DataFrame, not {type(table).__name__}")
+    missing = [column for column in columns if column not in table.columns]
+    if missing:
+        raise ValueError(f"{name} lacks {missing}; it has {list(table.columns)}")
+    if table.empty:
+        raise ValueError(f"{name} has no rows: there is nothing to draw")
+    return table
 
 
 def series_look(series: int) -> dict:

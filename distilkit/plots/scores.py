@@ -7,7 +7,6 @@ from matplotlib.figure import Figure
 
 from distilkit.data.tasks import TASKS
 from distilkit.plots import parts, style
-from distilkit.plots.checks import check_table
 from distilkit.plots.text import wrap
 from distilkit.study.arms import macro_scores
 
@@ -31,7 +30,7 @@ def plot_glue_bars(scores: pd.DataFrame) -> Figure:
     undefined score (NaN) gets a word in place of a bar. `scores` are those of
     :func:`distilkit.study.arms.finetune_arms`.
     """
-    scores = check_table("scores", scores, ["arm", "seed", "task", "metric", "score"])
+    scores = parts.check_table("scores", scores, ["arm", "seed", "task", "metric", "score"])
     scores = scores.astype({"score": float})
     shown = (_METRIC_NAMES.get(m.lower(), m.replace("_", " ")) for m in scores["metric"])
     metrics = dict(zip(scores["task"], shown, strict=True))

@@ -7,7 +7,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from distilkit.plots import parts, style
-from distilkit.plots.checks import check_table
 from distilkit.plots.text import wrap
 from distilkit.study.arms import macro_scores, paired_difference, t_interval
 from distilkit.study.factorial import LAYERS, factorial_effects, factorial_scores
@@ -32,7 +31,7 @@ def plot_study(scores: pd.DataFrame) -> Figure:
     the mean with its 95 % t-interval, grey where that contains 0. `scores` are those of
     :func:`distilkit.study.arms.finetune_arms`.
     """
-    scores = check_table("scores", scores, ["arm", "seed", "task", "score"])
+    scores = parts.check_table("scores", scores, ["arm", "seed", "task", "score"])
     arms = list(dict.fromkeys(scores["arm"]))
     if _ARM not in arms or len(arms) < 2:
         raise ValueError(
@@ -75,7 +74,7 @@ def plot_differences(studies: Mapping[str, pd.DataFrame], control: str) -> Figur
     """
     lanes = []
     for name, scores in studies.items():
-        scores = check_table(name, scores, ["arm", "seed", "task", "score"])
+        scores = parts.check_table(name, scores, ["arm", "seed", "task", "score"])
         if missing := {_ARM, control} - set(scores["arm"]):
             raise ValueError(f"{name} has no arm {', '.join(sorted(missing))}")
         wide = scores.pivot(index=["task", "seed"], columns="arm", values="score")
@@ -114,7 +113,7 @@ def plot_factorial(scores: pd.DataFrame) -> Figure:
     t-interval, paired by seed. `scores` have all arms of
     :data:`distilkit.study.conditions.FACTORIAL`.
     """
-    scores = check_table("scores", scores, ["arm", "seed", "task", "score"])
+    scores = parts.check_table("scores", scores, ["arm", "seed", "task", "score"])
     cells = factorial_scores(scores)
     figure = style.new_figure(style.FULL_IN, 2.9)
     left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
@@ -169,7 +168,7 @@ def plot_label_efficiency(table: pd.DataFrame) -> Figure:
     :func:`distilkit.study.label_efficiency.label_efficiency`.
     """
     needed = ["task", "way", "labels", "learning_rate", "validation", "score"]
-    table = check_table("table", table, needed)
+    table = parts.check_table("table", table, needed)
     tasks = list(dict.fromkeys(table["task"]))
     figure = style.new_figure(style.FULL_IN, 2.9)
     for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
@@ -208,7 +207,7 @@ def plot_against_paper(table: pd.DataFrame, xlabel: str) -> Figure:
     has no interval. `table` holds rows of
     :func:`distilkit.study.paper_comparison.compare_with_paper` or ``compare_ablation``, in points.
     """
-    table = check_table("table", table, ["what", "published", "measured", "low", "high"])
+    table = parts.check_table("table", table, ["what", "published", "measured", "low", "high"])
     rows = -np.arange(len(table))
     figure = style.new_figure(style.FULL_IN, 0.9 + 0.36 * len(table))
     axes = figure.subplots()

@@ -7,7 +7,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from distilkit.plots import parts, style
-from distilkit.plots.checks import check_table
 
 LOSS_TERMS = {"soft_target": "Soft targets", "mlm": "Masked words (MLM)", "cosine": "Cosine"}
 _SMOOTHED_FROM = 20  # logged values
@@ -24,12 +23,12 @@ def plot_losses(metrics: pd.DataFrame, validation: pd.DataFrame | None = None) -
     validation. Both tables are those of :meth:`distilkit.run.Run.metrics`. A term that is missing
     or NaN throughout gets no panel.
     """
-    check_table("metrics", metrics, ["step"])
+    parts.check_table("metrics", metrics, ["step"])
     terms = [t for t in LOSS_TERMS if t in metrics.columns and not metrics[t].isna().all()]
     if not terms:
         raise ValueError(f"metrics has none of {list(LOSS_TERMS)}; it has {list(metrics.columns)}")
     if validation is not None:
-        check_table("validation", validation, ["step"])
+        parts.check_table("validation", validation, ["step"])
 
     figure = style.new_figure(style.FULL_IN, 2.25)
     panels = figure.subplots(1, len(terms), squeeze=False)[0]
@@ -76,7 +75,7 @@ def plot_starts(curves: Mapping[tuple[str, str], pd.DataFrame]) -> Figure:
     panels = figure.subplots(1, len(HELD_OUT_SCORES))
     for axes, (score, title) in zip(panels, HELD_OUT_SCORES.items(), strict=True):
         for (start, loss), rows in curves.items():
-            check_table(f"curves[{start!r}, {loss!r}]", rows, ["step", *HELD_OUT_SCORES])
+            parts.check_table(f"curves[{start!r}, {loss!r}]", rows, ["step", *HELD_OUT_SCORES])
             colour, marker = looks[loss]
             values = rows[score] * (100 if score == "masked_accuracy" else 1)
             axes.plot(rows["step"], values, marker, color=colour, ls=lines[start], markersize=3.5)

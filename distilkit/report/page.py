@@ -21,8 +21,7 @@ from distilkit.plots.style import SAVE_DPI, SCREEN_DPI
 from distilkit.run import Run, commit, environment
 from distilkit.study import paper, verdicts
 from distilkit.study.arms import paired_difference, results_table
-from distilkit.study.paper_comparison import compare_with_paper
-from distilkit.study.reference_tables import load_reference_table
+from distilkit.study.paper_comparison import compare_with_paper, load_reference_table
 from distilkit.study.study import measured_split
 
 EXAMPLE = {"dog": 6.0, "wolf": 4.5, "fox": 3.0, "cat": 2.0, "car": -2.0}  # logits of notebook 1

@@ -57,9 +57,7 @@ def finetune_arms(
         counts as 0, as in scikit-learn: such a model must not drop out of a comparison. On a CPU
         runs are parallel; their ``train_seconds`` overlap.
 
-    Raises:
-        ValueError: before any training: a split is missing or unlabelled (GLUE's own test sets), or
-            an arm needs ``teacher``, which is not kept.
+    ValueError before any training if a split is missing or unlabelled (GLUE's own test sets).
     """
     if with_teacher and not ("teacher" in arms and "teacher" in keep):
         raise ValueError(

@@ -34,11 +34,8 @@ def compare_runs(scale: Scale, tokenizer: PreTrainedTokenizerBase) -> pd.DataFra
     """Compare the stored predictions of the arms "teacher" and "distilled".
 
     They are those of :func:`distilkit.study.arms.finetune_arms`, and read the same tokenizer.
-    Returns the tables of :func:`compare_answers`, concatenated, with a column ``seed``.
-
-    Raises:
-        FileNotFoundError: a run is missing, unfinished, or has no predictions.
-        ValueError: a run was scored on other examples than the task holds now.
+    Returns the tables of :func:`compare_answers`, concatenated, with a column ``seed``. ValueError
+    if a run was scored on other examples than the task holds now.
     """
     tables = []
     for task in scale.tasks:

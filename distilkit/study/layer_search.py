@@ -56,7 +56,7 @@ def score_layer_maps(
         loss_config: the temperature, and whether the KD loss counts at all tokens or masked ones.
 
     Returns:
-        A row a map, best first: ``layers``, ``name`` (:func:`label_of`), ``rank`` by soft_target
+        A row a map, best first: ``layers``, ``name`` (all, joined), ``rank`` by soft_target
         from 1, ``masked_accuracy`` (a share). ``soft_target`` is T²·KL(teacher ‖ student) in nats,
         the mean over the tokens where the KD loss counts.
     """
@@ -76,15 +76,10 @@ def score_layer_maps(
 
     scores = _score(teacher, probe, k, loss_config or LossConfig())
     table = pd.DataFrame(
-        {"layers": layers, "name": label_of(layers, names), **of_map}
+        {"layers": layers, "name": ", ".join(k for k in names if names[k] == layers), **of_map}
         for layers, of_map in scores.items()
     ).sort_values(["soft_target", "layers"], ignore_index=True)
     return table.assign(rank=table.index + 1)
-
-
-def label_of(layers: LayerMap, names: dict[str, LayerMap]) -> str:
-    """Join all names of a map; "" without one."""
-    return ", ".join(name for name, named in names.items() if named == layers)
 
 
 def probe_of(blocks: MaskedBlocks, tokens: int = PROBE_TOKENS) -> MaskedBlocks:

@@ -8,10 +8,8 @@ resume from their newest checkpoint.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import cache
-from threading import Event, Thread
 from typing import Any, TypeVar
 
 import torch
@@ -22,7 +20,6 @@ from distilkit.processes import end_with_parent, processes
 
 Result = TypeVar("Result")
 
-REDRAW_S = 5  # seconds
 MAX_WORKERS = 4  # each holds libraries, a model and its optimizer: 0.9 GB at the tiny scale
 
 
@@ -44,26 +41,7 @@ def run_parallel(
         results = Parallel(return_as="generator")(
             delayed(_in_worker)(os.getpid(), call, item) for item in items
         )
-        with tqdm(results, title, total=len(items), unit="run") as bar, _redrawn(bar):
-            return list(bar)
-
-
-@contextmanager
-def _redrawn(bar: tqdm) -> Iterator[None]:
-    """Redraw a bar every :data:`REDRAW_S` seconds, so that its clock moves during a long run."""
-    done = Event()
-
-    def redraw() -> None:
-        while not done.wait(REDRAW_S):
-            bar.refresh()
-
-    thread = Thread(target=redraw, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
+        return list(tqdm(results, title, total=len(items), unit="run"))
 
 
 def workers_and_threads(items: int) -> tuple[int, int]:

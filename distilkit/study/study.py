@@ -56,8 +56,7 @@ def run_study(
             those whose time is measured.
         dry: print the cost and return None.
 
-    Raises:
-        ValueError: before anything is trained: there is no such arm, or a task has no labels there.
+    ValueError before anything is trained if there is no such arm, or a task has no labels there.
     """
     arms, seeds = tuple(arms), tuple(seeds)
     if unknown := [arm for arm in arms if arm not in ARMS]:

@@ -5,7 +5,7 @@ import pytest
 
 from distilkit.cli.main import build_parser
 from distilkit.config import RESULTS, SCALES
-from distilkit.study.reference_tables import COMMANDS, load_reference_table
+from distilkit.study.paper_comparison import COMMANDS, load_reference_table
 
 
 @pytest.mark.parametrize("name", ["study", "parts", "frontier"])

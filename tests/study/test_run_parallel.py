@@ -11,7 +11,6 @@ import torch
 from forked import Forked
 from tqdm.auto import tqdm
 
-from distilkit.study import run_parallel as parallel
 from distilkit.study.run_parallel import run_parallel
 
 pytestmark = pytest.mark.processes
@@ -31,11 +30,6 @@ def where(number: int) -> tuple[int, int, int]:
 
 def count_aloud(number: int) -> int:
     return sum(tqdm(range(number), "worker's own bar", disable=False))
-
-
-def sleep_and_count(number: int) -> int:
-    time.sleep(0.5)
-    return number
 
 
 def refuse(number: int) -> int:
@@ -68,18 +62,6 @@ def test_only_the_bar_that_counts_is_drawn(threads, capfd):
     drawn = capfd.readouterr().err
     assert "count: 100%" in drawn
     assert "worker's own bar" not in drawn
-
-
-def test_the_bar_is_redrawn_while_runs_go_on(threads, monkeypatch):
-    drawn = []
-    monkeypatch.setattr(parallel, "REDRAW_S", 0.05)
-    monkeypatch.setattr(parallel.tqdm, "refresh", lambda bar, *_, **__: drawn.append(bar.n))
-    threads(2)
-    assert run_parallel(sleep_and_count, [(1,), (2,)], "sleep") == [1, 2]
-    assert drawn.count(0) > 3  # before the first run ended
-    so_often = len(drawn)
-    time.sleep(0.2)
-    assert len(drawn) == so_often  # nothing is drawn afterwards
 
 
 @pytest.mark.parametrize("count", [1, 2])
