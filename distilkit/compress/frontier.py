@@ -120,7 +120,11 @@ def run_frontier(
     variants = (*unpruned, *pruned)
     measured = [(plan, variant, *at) for at in grid for variant in variants]
     rows = [row for part in run_parallel(_measure, measured, "export") for row in part]
-    return _write(out, rows, _costs(plan, variants))
+    costs = _costs(plan, variants)
+    table = pd.DataFrame(rows).merge(costs, on=["variant", "engine"], validate="many_to_one")
+    # JSON has no NaN: rows hold None, which becomes NaN here
+    numbers = dict.fromkeys(("score", "same_answer", "largest_difference"), float)
+    return write_table(table.astype(numbers)[list(COLUMNS)], out)
 
 
 # ---- the variants
@@ -283,14 +287,6 @@ def _costs(plan: Plan, variants: Sequence[str]) -> pd.DataFrame:
     with tempfile.TemporaryDirectory(prefix="distilkit-onnx-") as folder:
         costs = engine_costs(models, folder, length=length, runs=100, warmup=5)
     return costs.rename(columns={"model": "variant"})[["variant", "engine", *_COST_COLUMNS]]
-
-
-def _write(out: Path, rows: list[dict[str, Any]], costs: pd.DataFrame) -> pd.DataFrame:
-    table = pd.DataFrame(rows).merge(costs, on=["variant", "engine"], validate="many_to_one")
-    # JSON has no NaN: rows hold None, which becomes NaN here
-    numbers = ("score", "same_answer", "largest_difference")
-    table = table.astype(dict.fromkeys(numbers, float))[list(COLUMNS)]
-    return write_table(table, out)
 
 
 def fine_tuned_model(run: Run, task: str | Task) -> PreTrainedModel:

@@ -75,8 +75,7 @@ def write_folder(
     if pooling is not None:
         save_modules(part, student, pooling, about["checkpoint"])
     table.to_csv(part / "scores.csv", index=False)
-    folder = local_path(about["checkpoint"])
-    teacher = _name_of(folder) if folder else about["checkpoint"]  # no path: it may be uploaded
+    teacher = _name_of(about["checkpoint"])
     mark = {**about, "checkpoint": teacher, "layers": list(about["layers"]), "run": run.name}
     config = run.config()
     mark["config"] = config | {"teacher": config["teacher"] | {"name": teacher}}
@@ -107,9 +106,8 @@ def model_card(
 ) -> ModelCard:
     """Return the card: what the student was made from, its scores and costs, how to run it."""
     checkpoint = about["checkpoint"]
-    folder = local_path(checkpoint)
     own = _card_of(fetch(checkpoint))
-    base = own.get("base_model") if folder else checkpoint
+    base = own.get("base_model") if local_path(checkpoint) else checkpoint
     pipeline = _PIPELINES.get(task.kind, "text-classification")
     library, template = "transformers", "model_card.md.j2"
     if pooling is not None:
@@ -127,7 +125,7 @@ def model_card(
     shown = table.drop(columns=["split", "parameters", "threads", "length"]).round(3)
     text = _CARD.get_template(template).render(
         card_data=data.to_yaml(),
-        teacher=_name_of(folder) if folder else checkpoint,
+        teacher=_name_of(checkpoint),
         task=task,
         about=about,
         student=student,
@@ -144,8 +142,10 @@ def model_card(
     return ModelCard(text)
 
 
-def _name_of(folder: Path) -> str:
-    """Name a checkpoint by its folder; a run's `model` by the run."""
+def _name_of(checkpoint: str) -> str:
+    """Name a checkpoint by its folder, a run's `model` by the run; no path: it may be uploaded."""
+    if not (folder := local_path(checkpoint)):
+        return checkpoint
     folder = folder.resolve()
     return folder.parent.name if folder.name == "model" else folder.name
 

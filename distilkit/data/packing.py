@@ -22,10 +22,8 @@ def pack(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, length: int) 
     """Pack texts into [blocks, L], int32: ``[CLS] text … [SEP] text … [SEP]``, nothing lost.
 
     Documents follow one another with a [SEP] between; a block ends wherever `length` ends it. The
-    last block is filled with [PAD]. `length` counts [CLS] and the last [SEP].
-
-    Raises:
-        ValueError: no text, `length` below 8, or a tokenizer without those tokens.
+    last block is filled with [PAD]. `length` counts [CLS] and the last [SEP]. ValueError without
+    text, for a `length` below 8, or for a tokenizer without those tokens.
     """
     return np.concatenate([part.blocks for part in stream_blocks(texts, tokenizer, length)])
 

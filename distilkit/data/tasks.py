@@ -83,17 +83,11 @@ class Task:
         return {"regression": 1, "question_answering": 2}.get(self.kind, len(self.labels))
 
 
-def _read_table() -> dict[str, Task]:
-    """The tasks of tasks.toml, in its order."""
-    tasks = {}
-    for name, fields in tomllib.loads(TABLE.read_text(encoding="utf-8")).items():
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
-        tasks[name] = Task(name, **values)
-    return tasks
-
-
 TABLE = Path(__file__).with_name("tasks.toml")
-TASKS: Mapping[str, Task] = _read_table()
+TASKS: Mapping[str, Task] = {
+    name: Task(name, **{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+    for name, fields in tomllib.loads(TABLE.read_text(encoding="utf-8")).items()
+}
 
 
 def get_task(task: str | Task) -> Task:

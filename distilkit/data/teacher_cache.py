@@ -40,11 +40,8 @@ def cached_teacher(
     """Compute the teacher's hidden states for each block that a training will see, or find them.
 
     The teacher returns to its own mode and device. `build` is False for a finished run, which needs
-    the key only.
-
-    Raises:
-        ValueError: a cache cannot serve this loss or text, or the states do not fit into float16.
-        OSError: the disk is too small, before or during the build.
+    the key only. ValueError if a cache cannot serve this loss or text, or the states do not fit
+    into float16; OSError if the disk is too small.
     """
     mlm_head(teacher)  # raises TypeError for a model without one
     _check_servable(loss_config or LossConfig())

@@ -8,10 +8,10 @@ ones do.
 import copy
 import multiprocessing
 import os
-import statistics
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ from distilkit.distillation import LanguageModelLoss
 from distilkit.losses import IGNORE
 from distilkit.masking import MASKED_SHARE
 from distilkit.measure.flops import flops_per_token
-from distilkit.measure.latency import time_micro_batch
+from distilkit.measure.latency import Timing, time_micro_batch
 from distilkit.measure.size import BYTES_PER_MB, peak_memory_mb
 from distilkit.models.loading import load_model
 from distilkit.processes import end_with_parent, seeded, to_device
@@ -159,14 +159,12 @@ def load_pair(work: Work) -> tuple[PreTrainedModel, PreTrainedModel]:
 
 def batches(work: Work, vocabulary: int) -> Iterator[dict[str, Any]]:
     """Yield micro-batches of random tokens, with what training and the textbook's loss need."""
-    number = 0
-    while True:
+    for number in count():
         batch = _random_batch(work, vocabulary, number)
         labels = torch.full((batch["input_ids"].numel(),), IGNORE)
         labels[batch["rows"][: len(batch["targets"])]] = batch["targets"]
         batch["labels"] = labels.view_as(batch["input_ids"])
         yield to_device(batch, work.device)
-        number += 1
 
 
 def _random_batch(work: Work, vocabulary: int, number: int) -> dict[str, Any]:
@@ -253,8 +251,7 @@ def _time_turns(work: Work, steps: int) -> list[dict[str, Any]]:
     teacher, student = load_pair(work)
     names = variants(work.device)
     step = {v: make_step(v, copy.deepcopy(student), teacher, work.loss_config) for v in names}
-    wall: dict[str, list[float]] = {variant: [] for variant in names}
-    cpu: dict[str, list[float]] = {variant: [] for variant in names}
+    timings: dict[str, list[Timing]] = {variant: [] for variant in names}
     peak = dict.fromkeys((VARIANTS[variant] for variant in names), 0.0)
     source = batches(work, teacher.config.vocab_size)
     for turn in range(WARMUP + steps):
@@ -262,24 +259,22 @@ def _time_turns(work: Work, steps: int) -> list[dict[str, Any]]:
         for variant in names:
             timing = time_micro_batch(step[variant], batch, work.device)
             if turn >= WARMUP:
-                wall[variant].append(timing.seconds)
-                cpu[variant].append(timing.processor_seconds)
+                timings[variant].append(timing)
         for precision in peak:
             peak[precision] = max(peak[precision], _matmul_flops(work.device, precision))
     tokens, counts = work.batch_size * work.length, batch["counts"]
     share = 1.0 if work.tokens == "all" else counts["masked"] / counts["tokens"]
     flops = flops_per_token(teacher.config, student.config, work.length, share)
-    rows = []
+    rows, textbook = [], np.array(timings["textbook"])[:, 0]
     for variant in names:
         best = peak[VARIANTS[variant]]
-        low, ratio, high = np.percentile(
-            np.array(wall["textbook"]) / np.array(wall[variant]), (25, 50, 75)
-        )
-        rate = tokens / statistics.median(wall[variant])
+        seconds, processor_seconds = np.array(timings[variant]).T
+        low, ratio, high = np.percentile(textbook / seconds, (25, 50, 75))
+        rate = tokens / np.median(seconds)
         row = {
             "variant": variant,
             "tokens_per_s": rate,
-            "cpu_s_per_ktok": 1e3 * statistics.median(cpu[variant]) / tokens,
+            "cpu_s_per_ktok": 1e3 * np.median(processor_seconds) / tokens,
             "share_of_peak": rate * flops / best,
             "ratio_to_textbook": float(ratio),
             "ratio_low": float(low),

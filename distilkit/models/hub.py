@@ -73,19 +73,14 @@ def fetch(checkpoint: str | Path) -> Path:
             "and network, then retry; partial downloads are kept"
         ) from error
     for file in folder.rglob("*"):
-        _refuse_altered(file, checkpoint)
+        stored = file.resolve()
+        if not (file.is_file() and _SHA256.fullmatch(stored.name)):
+            continue  # a large file's name in the cache is the SHA-256 that the Hub announced
+        if file_sha256(stored) != stored.name:
+            file.unlink(missing_ok=True)  # another process may have seen it too
+            stored.unlink(missing_ok=True)
+            raise ValueError(
+                f"{checkpoint}: {file.name} is not the file that the Hub announced (its SHA-256 is "
+                f"not {stored.name[:12]}...). It has been deleted; try again"
+            )
     return folder
-
-
-def _refuse_altered(file: Path, checkpoint: str | Path) -> None:
-    """Compare a large file with its name in the cache: the SHA-256 that the Hub announced."""
-    stored = file.resolve()
-    if not (file.is_file() and _SHA256.fullmatch(stored.name)):
-        return
-    if file_sha256(stored) != stored.name:
-        file.unlink(missing_ok=True)  # another process may have seen it too
-        stored.unlink(missing_ok=True)
-        raise ValueError(
-            f"{checkpoint}: {file.name} is not the file that the Hub announced (its SHA-256 is "
-            f"not {stored.name[:12]}...). It has been deleted; try again"
-        )

@@ -93,14 +93,11 @@ def prune(
     heads: Mapping[int, Sequence[int]] | None = None,
     units: Mapping[int, Sequence[int]] | None = None,
 ) -> PreTrainedModel:
-    """Copy a model without the named attention heads and feed-forward units.
+    """Copy a BERT, DistilBERT or RoBERTa without the named attention heads and feed-forward units.
 
-    A layer may lose all of its heads or units; what is left of it then are the biases. A pruned
-    model can be pruned again: the numbers are always those of the model that is given.
-
-    Args:
-        model: a BERT, DistilBERT or RoBERTa with any head or none; not changed.
-        heads, units: to remove: layer -> heads or units, all numbered from 0.
+    `heads` and `units` map a layer to those to remove, all numbered from 0. A layer may lose all of
+    them; what is left of it then are the biases. A pruned model can be pruned again: the numbers
+    are always those of the model that is given.
     """
     layers = layers_of(model)
     left_heads = _left("heads", heads or {}, [layer.heads for layer in layers])
