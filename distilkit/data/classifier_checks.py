@@ -88,11 +88,8 @@ def check_teacher(
     """Compare a teacher's measured answers with a constant answer and with another class order.
 
     Answers and labels are of held-out examples (:func:`distilkit.data.tasks.scores`), and so is
-    the score, None where undefined.
-
-    Raises:
-        ValueError: the answers fit better in another order or scale, or a teacher without class
-            names is no better than a constant answer.
+    the score, None where undefined. ValueError if the answers fit better in another order or scale,
+    or a teacher without class names is no better than a constant answer.
     """
     if task.regression:
         _check_scale(task, np.asarray(answers, np.float64), np.asarray(labels, np.float64))

@@ -18,10 +18,9 @@ def held_out_scores(
     teacher: PreTrainedModel,
     loss_config: LossConfig,
 ) -> dict[str, float]:
-    """Return the unweighted loss terms and ``masked_accuracy``, a share of the masked words.
+    """Return the loss terms with a weight above 0, unweighted, and ``masked_accuracy``, a share.
 
-    The masks are those of epoch 0, as in :func:`distilkit.distillation.losses_on`. The terms are
-    those with a weight above 0 in `loss_config`.
+    The masks are those of epoch 0, as in :func:`distilkit.distillation.losses_on`.
     """
     terms = losses_on(model, blocks, loss_config, teacher)
     terms.pop("loss")  # a weighted sum, in which each run has weights of its own
