@@ -40,7 +40,8 @@ def give_back(blocks: np.ndarray) -> None:
 
 def in_order(data: Any, size: int) -> list[np.ndarray]:
     """Return the sample ids of data for the loop, `size` at a time."""
-    return [np.arange(len(data))[i : i + size] for i in range(0, len(data), size)]
+    ids = np.arange(len(data))
+    return [ids[i : i + size] for i in range(0, len(data), size)]
 
 
 def counts_of(data: Any, parts: Iterable[np.ndarray]) -> dict[str, int]:

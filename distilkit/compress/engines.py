@@ -52,8 +52,9 @@ def engine_costs(
     The models, in float32 on the CPU, are exported to folders "0", "1", ... in `folder`. The text
     has `length` tokens, no padding. With `memory` a process is started for each (some seconds).
 
-    Returns a row for each model and engine. ``faster`` is the first row's time over this row's: the
-    median over turns, with its quartiles.
+    Returns a row for each model and engine: ``model, engine, parameters, size_mb, latency_ms_p50,
+    latency_ms_p95, faster, faster_low, faster_high, memory_mib, length, threads``. ``faster`` is
+    the first row's time over this row's: the median over turns, with its quartiles.
     """
     folders = {name: Path(folder) / f"{i}" for i, name in enumerate(models)}
     rows, passes = [], {}

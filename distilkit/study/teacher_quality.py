@@ -27,10 +27,9 @@ SENTENCES = (
 def teacher_quality(scale: Scale) -> dict[str, Any]:
     """Measure what ``python -m distilkit teacher-quality`` prints.
 
-    Returns:
-        ``answers``: completed sentences. ``scores``: table of the teacher and of its shape from
-        random weights, both fine-tuned. ``above``: their difference in macro-score, points.
-        ``above_chance``: tasks more than two standard errors above the best constant answer.
+    Returns ``answers``: completed sentences; ``scores``: table of the teacher and of its shape from
+    random weights, both fine-tuned; ``above``: their difference in macro-score, points;
+    ``above_chance``: tasks more than two standard errors above the best constant answer.
     """
     teacher, tokenizer = load_teacher(scale)
     sentences = [sentence.format(tokenizer.mask_token) for sentence in SENTENCES]
