@@ -262,7 +262,7 @@ def check_sizes(model: PreTrainedModel, length: int, entries: int) -> None:
     if length > positions(model):
         raise ValueError(
             f"blocks of {length} tokens, but the {name} has {positions(model)} positions: give "
-            f"--length (Scale.length) {positions(model)} or less"
+            f"--length {positions(model)} or less (in Python Scale.length)"
         )
     if entries > rows:
         raise ValueError(

@@ -183,7 +183,7 @@ def json_objects(path: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:
             yield number, None
             continue
         try:
-            record = json.loads(line)
+            record = json.loads(line.rstrip("\r\n"))
         except (ValueError, RecursionError) as error:  # also numbers of 5,000 digits
             column = f", column {error.colno}" if hasattr(error, "colno") else ""
             why = getattr(error, "msg", error)
