@@ -35,14 +35,22 @@ def distil(
     *,
     name: str,
     loss_config: LossConfig | None = None,
-    **more: Any,
+    validation: MaskedBlocks | None = None,
+    extra_loss: ExtraLoss | None = None,
+    watch: Watch | None = None,
 ) -> Run:
-    """Train a copy of `student` by the triple loss against `teacher`.
-
-    `more` is what :func:`pretrain` takes: ``validation, extra_loss, watch``.
-    """
-    given = {"loss_config": loss_config or LossConfig(), "teacher": teacher}
-    return pretrain(student, blocks, training, name=name, **given, **more)
+    """Train a copy of `student` by the triple loss against `teacher`; see :func:`pretrain`."""
+    return pretrain(
+        student,
+        blocks,
+        training,
+        name=name,
+        loss_config=loss_config or LossConfig(),
+        teacher=teacher,
+        validation=validation,
+        extra_loss=extra_loss,
+        watch=watch,
+    )
 
 
 def pretrain(

@@ -139,7 +139,8 @@ def test_commands_run_in_their_order(home, toy_scale, monkeypatch):
     (home / "my.csv").write_text("".join(["text,team\n", *rows]))
     own = task_from("my.csv", text_columns="text", label_column="team")
     model = classifier(toy_scale.teacher, own, seed=0)
-    training = replace(toy_scale.finetuning, steps=25)  # enough to be better than chance
+    # enough to be better than chance
+    training = replace(toy_scale.finetuning, steps=25, learning_rate=2e-4)
     words = load_tokenizer(toy_scale.teacher)
     finetune(model, words, own, own.data, training, name="mine").model.rename("my-classifier")
 
