@@ -373,17 +373,17 @@ def summary_table() -> str:
         (
             "Student's score as a share of the teacher's: 3 of 6 layers, nine tasks",
             retained_cell(study),
-            "No loss is shown: the interval contains 100. One bad teacher seed makes it wide.",
+            "On earlier tasks, which the teacher hardly solved. One run on the present ones: 87 %.",
         ),
         (
             "Copied layers minus random ones, points",
             against(study, "random_init"),
-            "Of all parts tested, copied layers have the largest effect.",
+            "Of all parts tested, copied layers have the largest effect. Earlier tasks, too.",
         ),
         (
             "Triple loss minus MLM only, equal steps, points",
             against(study, "mlm_equal_steps"),
-            "Not shown: the interval contains 0.",
+            "Not shown, on the earlier tasks: the interval contains 0.",
         ),
         (
             f"Smallest model within {TINY_WITHIN} points",
