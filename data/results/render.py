@@ -107,7 +107,8 @@ def arm_table(name: str) -> str:
     for arm in table(name).arm.unique():
         gap = "" if arm == "distilled" else against(name, arm)
         rows.append([f"`{arm}`", ARMS[arm].about, spread(macro(name, arm)), gap])
-    return markdown(["arm", "what it is", "macro-score", "distilled minus it"], rows)
+    header = ["arm", "what it is", "macro-score (range over seeds)", "distilled minus it (95 %)"]
+    return markdown(header, rows)
 
 
 def retained_table() -> str:
@@ -373,27 +374,27 @@ def summary_table() -> str:
         (
             "Student's score as a share of the teacher's: 3 of 6 layers, nine tasks",
             retained_cell(study),
-            "On earlier tasks, which the teacher hardly solved. One run on the present ones: 87 %.",
+            "On earlier tasks. On the present ones, one run: 87 %.",
         ),
         (
             "Copied layers minus random ones, points",
             against(study, "random_init"),
-            "Of all parts tested, copied layers have the largest effect. Earlier tasks, too.",
+            "On the earlier tasks. Of all parts tested, copied layers have the largest effect.",
         ),
         (
             "Triple loss minus MLM only, equal steps, points",
             against(study, "mlm_equal_steps"),
-            "Not shown, on the earlier tasks: the interval contains 0.",
+            "On the earlier tasks. Not shown: the interval contains 0.",
         ),
         (
-            f"Smallest model within {TINY_WITHIN} points",
+            f"Smallest model within {TINY_WITHIN} points of the teacher",
             f"{megabytes(best.size_mb)} instead of {megabytes(teacher.size_mb)}",
             "3 layers, half of the heads and units, int8. Two tasks.",
         ),
         (
-            "200 labels: gain from a teacher and texts, points (half of all-MiniLM-L6-v2)",
+            "200 labels, half of all-MiniLM-L6-v2: gain from a teacher and texts, points",
             few_labels_gain(),
-            "Few labels: a teacher and its copied layers pay. GLUE's SST-2, three seeds.",
+            "Includes its copied layers; 20,000 unlabelled texts. GLUE's SST-2, three seeds.",
         ),
         (
             "Half of all-MiniLM-L6-v2, share of its score on STS-B",

@@ -30,8 +30,10 @@ _NEGATION = re.compile(
 )
 
 
-def compare_runs(scale: Scale, tokenizer: PreTrainedTokenizerBase) -> pd.DataFrame:
-    """Compare the stored predictions of the arms "teacher" and "distilled".
+def compare_runs(
+    scale: Scale, tokenizer: PreTrainedTokenizerBase, student: str = "distilled"
+) -> pd.DataFrame:
+    """Compare the stored predictions of the arm "teacher" and of another.
 
     They are those of :func:`distilkit.study.arms.finetune_arms`, and read the same tokenizer.
     Returns the tables of :func:`compare_answers`, concatenated, with a column ``seed``. ValueError
@@ -43,7 +45,7 @@ def compare_runs(scale: Scale, tokenizer: PreTrainedTokenizerBase) -> pd.DataFra
         measured = description.validation[0]
         data = load_task(scale, task)[measured]
         for seed in scale.seeds:
-            names = (run_name("", scale, task, arm, seed) for arm in ("teacher", "distilled"))
+            names = (run_name("", scale, task, arm, seed) for arm in ("teacher", student))
             runs = [Run(home() / "runs" / name) for name in names]
             logits = [run.predictions()[measured] for run in runs]
             examples, _ = (

@@ -127,7 +127,7 @@ def test_python_blocks_run_as_pasted(home, toy_scale):
     for example in examples:
         exec(compile(example, "README.md", "exec"), names)
     assert len(names["run"].metrics()) > 0
-    assert (home / "runs" / "watched" / "result.json").is_file()
+    assert (home / "runs" / "live" / "result.json").is_file()
 
 
 @pytest.mark.slow

@@ -214,7 +214,7 @@ def swept(tmp_path_factory):
 def compared(swept, monkeypatch):
     home, scale, tokenizer, _ = swept
     monkeypatch.setenv("DISTILKIT_HOME", str(home))
-    return lambda: compare_runs(scale, tokenizer)
+    return lambda **arm: compare_runs(scale, tokenizer, **arm)
 
 
 @pytest.mark.slow
@@ -246,6 +246,9 @@ def test_runs_compared(swept, compared):
         ours = scores[(scores.arm == arm) & (scores.task == "mnli")].set_index("seed").score
         assert share.to_dict() == pytest.approx(ours.to_dict())
     assert table.phenomenon.notna().all()
+    alike = compared(student="teacher")
+    assert alike.agree.all()
+    assert not table.agree.all()
 
 
 def test_a_run_without_answers_says_so(swept, compared):

@@ -34,8 +34,8 @@ from words import (
     upper,
 )
 
-# Each family draws the hypothesis first, negated or not (a detail never is), and only then a premise
-# for the label. So the hypothesis alone says nothing, and "not" stands in all classes alike.
+# Each family draws the hypothesis first, negated or not (a detail never is), and only then a
+# premise for the label. So the hypothesis alone says nothing; "not" stands in all classes alike.
 
 ENTAILMENT, NEUTRAL, CONTRADICTION = 0, 1, 2
 
