@@ -15,9 +15,8 @@ from scipy.sparse import hstack
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from distilkit.config import RESULTS, SHIPPED
+from distilkit.config import SHIPPED
 from distilkit.data import task_files
-from distilkit.study.arms import macro_scores
 
 pytestmark = pytest.mark.slow
 
@@ -206,13 +205,18 @@ def test_inference_needs_both_sentences(task, split, one_side, all_words):
     assert _accuracy(train, valid, _lengths(first, second)) < one_side + 0.03
 
 
-def test_shortcuts_stay_far_below_the_teacher():
-    scores_of = {task: scores(task, task_files.load(task, SHIPPED / "glue")) for task in SCHEMA}
-    shortcuts = pd.DataFrame(scores_of).T
-    table = pd.read_csv(RESULTS / "few_labels.csv")
-    macros = macro_scores(table[table.arm == "teacher"]).score  # five seeds
-    for shortcut in ("words", "words and bigrams", "lengths"):
-        assert shortcuts[shortcut].mean() < macros.min() - 20
+# Of the teacher's card: fine-tuned on these files with seed 1, on the validation sets
+TEACHER = {
+    **{"cola": 89.6, "mnli": 77.2, "mrpc": 87.1, "qnli": 84.2},
+    **{"qqp": 88.5, "rte": 95.5, "sst2": 97.3, "stsb": 97.0},
+}
+
+
+@pytest.mark.parametrize("task", TEACHER)
+def test_shortcuts_stay_far_below_the_teacher(task):
+    shortcuts = scores(task, task_files.load(task, SHIPPED / "glue"))
+    del shortcuts["lengths and overlap"]  # overlap is much of what similarity means
+    assert max(shortcuts.values()) < TEACHER[task] - 10
 
 
 @pytest.mark.parametrize("task", ["mrpc", "qqp", "sst2", "cola"])
