@@ -42,8 +42,8 @@ def _threads() -> str:
         return f"{count} threads"
     torch.set_num_threads(count - 1)
     return (
-        f"{count - 1} of {count} threads: other programs are busy, and torch was loaded before "
-        "distilkit. For all threads set OMP_WAIT_POLICY=passive before the kernel starts"
+        f"{count - 1} of {count} threads: other programs are busy, and torch was loaded before\n"
+        "          distilkit. For all threads set OMP_WAIT_POLICY=passive before the kernel starts"
     )
 
 

@@ -110,18 +110,21 @@ function frame({ el, model, title, name, controls, svg, reset, about }) {
   const resetButton = element("button", { type: "button" }, "Reset"); // if there is anything to
   const saveButton = element("button", { type: "button" }, "Save");
   const buttons = element("div", { class: "dk-buttons" }, ...(reset ? [resetButton] : []), saveButton, note);
-  el.append(
-    element(
-      "div",
-      { class: "dk-panel", role: "group", "aria-label": title },
-      element("div", { class: "dk-controls" }, ...controls),
-      status,
-      problem,
-      svg,
-      buttons,
-    ),
+  const panel = element(
+    "div",
+    { class: "dk-panel", role: "group", "aria-label": title },
+    element("div", { class: "dk-controls" }, ...controls),
+    status,
+    problem,
+    svg,
+    buttons,
   );
+  el.append(panel);
 
+  // VS Code acts on keys that reach the window: Delete on a slider would delete the cell.
+  panel.addEventListener("keydown", (event) => {
+    if (!(event.ctrlKey || event.metaKey || event.altKey)) event.stopPropagation();
+  });
   for (const control of el.querySelectorAll("input, button, select"))
     control.setAttribute("data-lm-suppress-shortcuts", "true"); // JupyterLab moves cells by arrow
 

@@ -198,3 +198,22 @@ def test_a_narrow_frame_of_another_origin_shows_all_of_it(alone):
     alone.keyboard.press("ArrowLeft")
     assert frame.locator(".dk-status").inner_text() != before
     assert problems == []
+
+
+@pytest.mark.browser
+def test_keys_of_a_panel_do_not_reach_the_notebook(alone):
+    """VS Code listens on the window, and would delete the cell or leave it."""
+    alone.set_content(
+        f"<!doctype html><meta charset='utf-8'>{temperature_panel(LOGITS, LABELS).to_html()}"
+    )
+    alone.evaluate("() => { heard = []; addEventListener('keydown', (e) => heard.push(e.key)); }")
+    slider = alone.locator("input[type=range]").first
+    slider.focus()
+    before = float(slider.input_value())
+    for key in ("Delete", "PageUp", "Enter", "ArrowUp"):
+        alone.keyboard.press(key)
+    assert float(slider.input_value()) > before
+    alone.locator("input[type=text]").first.press("End")
+    assert alone.evaluate("heard") == []
+    alone.keyboard.press("Control+s")  # saves the notebook, as anywhere
+    assert alone.evaluate("heard") == ["Control", "s"]
