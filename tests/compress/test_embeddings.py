@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 import torch
+from exported_once import exported_once
 from sklearn.neighbors import NearestNeighbors
 from toy_models import assert_same, small_bert, state_of
 from toy_sentence_encoder import reference, save_sentence_encoder
@@ -37,6 +38,12 @@ from distilkit.student import default_layers, student_from_teacher
 QUICK = TrainingConfig(
     steps=12, batch_size=16, micro_batch_size=8, learning_rate=3e-3, seed=1, checkpoint_interval=3
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def each_model_exported_once(tmp_path_factory):
+    with exported_once(tmp_path_factory.mktemp("exported")):
+        yield
 
 
 @pytest.fixture(scope="module")
