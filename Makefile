@@ -21,13 +21,14 @@ figures: $(VENV)/ready          ## the notebook sequence, headless -> figures/ti
 report: $(VENV)/ready           ## runs and figures as one page -> figures/tiny/report.html
 	$(BIN)/python -m distilkit report
 
-study: $(VENV)/ready data/cache/tiny-7200  ## six arms, five seeds, test sets -> data/results/study.csv; hours, resumable
-	$(BIN)/python -m distilkit study --scale tiny --steps 1000 --precision bf16 \
-		--glue data/cache/tiny-7200/glue --epochs 1 --out data/results/study.csv \
-		--arms teacher distilled mlm_equal_steps mlm_equal_time random_init scratch
+study: $(VENV)/ready data/cache/tiny-3600  ## what the teacher is worth -> data/results/study.csv; hours, resumable
+	$(BIN)/python -m distilkit study --scale tiny --steps 600 --precision fp32 --teacher-cache \
+		--glue data/cache/tiny-3600/glue --epochs 1 --out data/results/study.csv \
+		--arms teacher distilled copied_soft_targets copied_cosine mlm_equal_steps as_cut \
+		random_init random_soft_targets random_cosine random_mlm scratch
 
-data/cache/tiny-7200: | $(VENV)/ready
-	$(BIN)/python data/tiny/make/world.py --examples 7200 --out $@
+data/cache/tiny-3600: | $(VENV)/ready
+	$(BIN)/python data/tiny/make/world.py --examples 3600 --out $@
 
 test: $(VENV)/tested check      ## everything CI runs
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 12

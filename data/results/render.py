@@ -20,7 +20,8 @@ import pandas as pd
 
 from distilkit.compress.pareto import frontier_points, smallest_within
 from distilkit.study.arms import macro_scores, paired_difference, t_interval
-from distilkit.study.conditions import ARMS
+from distilkit.study.conditions import ARMS, FACTORIAL, UNSOLVED
+from distilkit.study.factorial import STARTS, factorial_effects, factorial_scores
 
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parents[1]
@@ -30,10 +31,6 @@ TEXTS = (
     *sorted((ROOT / "notebooks").glob("*.ipynb")),
 )
 MARKED = re.compile(r"(<!-- generated: ([\w-]+) -->)(.*?)(<!-- end -->)", re.DOTALL)
-STUDIES = {"study": "many labels", "few_labels": "few labels"}
-CONTROLS = ("mlm_equal_steps", "mlm_equal_time")
-LOW_VARIANCE = ["cola", "sst2", "stsb"]  # the tasks with the lowest seed variance in few_labels.csv
-RANDOM_ARMS = ["random_init", "scratch"]
 TINY_WITHIN, MINILM_WITHIN = 3, 4  # points that the smallest model may lose
 TORCH, INT8 = "torch fp32", "onnx int8"
 
@@ -75,31 +72,9 @@ def macro(name: str, arm: str) -> pd.Series:
     return macros[macros.arm == arm].set_index("seed").score
 
 
-def retained(name: str, tasks: list[str] | None = None) -> pd.Series:
-    """Share of the teacher's macro-score that the distilled student keeps, percent, by seed."""
-    scores = table(name)
-    scores = scores[scores.task.isin(tasks)] if tasks else scores
-    wide = macro_scores(scores).pivot(index="seed", columns="arm", values="score")
-    return 100 * wide["distilled"] / wide["teacher"]
-
-
-def retained_cell(name: str, tasks: list[str] | None = None) -> str:
-    found = t_interval(retained(name, tasks))
-    return f"{found['mean']:.1f} % ({found['low']:.1f} to {found['high']:.1f})"
-
-
-def against(name: str, control: str, task: str | None = None) -> str:
+def against(name: str, control: str) -> str:
     """Distilled minus `control`, with its 95 % interval."""
-    scores = table(name)
-    scores = scores[scores.task == task] if task else scores
-    return difference(paired_difference(scores, "distilled", control))
-
-
-def seed_range(name: str) -> pd.Series:
-    """Largest range over seeds of any arm with copied layers, points, by task."""
-    copied = table(name)[~table(name).arm.isin(RANDOM_ARMS)]
-    scores = copied.groupby(["task", "arm"]).score
-    return (scores.max() - scores.min()).groupby("task").max()
+    return difference(paired_difference(table(name), "distilled", control))
 
 
 def arm_table(name: str) -> str:
@@ -111,53 +86,57 @@ def arm_table(name: str) -> str:
     return markdown(header, rows)
 
 
-def retained_table() -> str:
-    rows = []
-    for name, labels in {**STUDIES, "parts": "few labels, three tasks"}.items():
-        kept = retained(name)
-        by_seed = f"{kept.min():.1f} to {kept.max():.1f}, median {kept.median():.1f}"
-        cells = [retained_cell(name), retained_cell(name, LOW_VARIANCE), by_seed]
-        rows.append([f"`{name}.csv`, {labels}", *cells])
-    return markdown(["table", "all its tasks", "CoLA, SST-2, STS-B", "by seed"], rows)
+@cache
+def effects() -> pd.DataFrame:
+    return factorial_effects(table("study")).set_index(["effect", "start"])
+
+
+def effect(name: str, start: str) -> str:
+    return difference(effects().loc[name, start])
+
+
+def kept(name: str, *without: str) -> str:
+    """Share of the teacher's macro-score that the distilled student keeps, percent."""
+    macros = macro_scores(table(name), without=without)
+    wide = macros.pivot(index="seed", columns="arm", values="score")
+    found = t_interval(100 * wide["distilled"] / wide["teacher"])
+    return f"{found['mean']:.1f} % ({found['low']:.1f} to {found['high']:.1f})"
+
+
+def factorial_score_table() -> str:
+    cells = factorial_scores(table("study"))
+    rows = [
+        [
+            pretraining,
+            *(spread(cells[start][pretraining]) for start in STARTS),
+            difference(t_interval(cells["copied"][pretraining] - cells["random"][pretraining])),
+        ]
+        for pretraining in FACTORIAL
+    ]
+    teacher = macro_scores(table("study"), without=UNSOLVED).query("arm == 'teacher'").score
+    rows.append(["the teacher, all layers", spread(teacher), "", ""])
+    return markdown(
+        ["pretraining", "copied weights", "random weights", "copied minus random"], rows
+    )
+
+
+def factorial_effect_table() -> str:
+    names = list(dict.fromkeys(effects().index.get_level_values(0)))
+    names.remove("copying")
+    columns = ("copied", "random", "main effect", "interaction")
+    rows = [[name, *(effect(name, start) for start in columns)] for name in names]
+    header = ["effect", "copied weights", "random weights", "mean of the two", "interaction"]
+    return markdown(header, rows)
 
 
 def task_table() -> str:
-    """Distilled minus the MLM-only controls, task by task, in both studies."""
-    names = {"mlm_equal_steps": "equal steps", "mlm_equal_time": "equal time"}
-    columns = [(name, control) for name in STUDIES for control in CONTROLS]
-    rows = [
-        [task, *(against(name, control, task) for name, control in columns)]
-        for task in sorted(table("study").task.unique())
-    ]
-    header = [f"{STUDIES[name]}, {names[control]}" for name, control in columns]
-    return markdown(["task", *header], rows)
-
-
-def pooled_table() -> str:
-    """The two studies' ten seeds together."""
-    both = pd.concat([table(name) for name in STUDIES])
-    rows = [[f"`{arm}`", difference(paired_difference(both, "distilled", arm))] for arm in CONTROLS]
-    return markdown(["control", "distilled minus it, ten seeds"], rows)
-
-
-def range_table() -> str:
-    ranges = {name: seed_range(name) for name in (*STUDIES, "parts")}
-    rows = [
-        [task, *(f"{r[task]:.1f}" if task in r else "" for r in ranges.values())]
-        for task in ranges["study"].index
-    ]
-    return markdown(["task", *(f"`{name}.csv`" for name in ranges)], rows)
-
-
-def mean_score_table() -> str:
-    """Teacher's and student's mean score on each task, in both studies."""
-    columns = [(name, arm) for name in STUDIES for arm in ("teacher", "distilled")]
-    means = {name: table(name).groupby(["arm", "task"]).score.mean() for name in STUDIES}
-    rows = [
-        [task, *(f"{means[name][arm, task]:.1f}" for name, arm in columns)]
-        for task in sorted(table("study").task.unique())
-    ]
-    return markdown(["task", *(f"{arm}, {STUDIES[name]}" for name, arm in columns)], rows)
+    """Mean scores by task: the teacher, and the students of both initialisations."""
+    arms = {"teacher": "teacher"}
+    for i, start in enumerate(STARTS):
+        arms |= {FACTORIAL[p][i]: f"{start}, {p}" for p in ("triple loss", "MLM only", "none")}
+    means = table("study").pivot_table(index="task", columns="arm", values="score")[list(arms)]
+    rows = [[task, *(f"{value:.1f}" for value in row)] for task, row in means.iterrows()]
+    return markdown(["task", *arms.values()], rows)
 
 
 # ---- layer maps
@@ -369,11 +348,11 @@ def few_labels_gain() -> str:
 
 def summary_table() -> str:
     best, teacher = smallest("frontier", TINY_WITHIN)
-    study = "study"
+    study = "earlier_study"
     rows = [
         (
             "Student's score as a share of the teacher's: 3 of 6 layers, nine tasks",
-            retained_cell(study),
+            kept(study),
             "On earlier tasks. On the present ones, one run: 87 %.",
         ),
         (
@@ -407,16 +386,17 @@ def summary_table() -> str:
 
 def study_answer() -> str:
     lines = [
-        ("share of the teacher's macro-score kept", retained_cell("study")),
-        (
-            "the same on the three tasks with the lowest seed variance",
-            retained_cell("study", LOW_VARIANCE),
-        ),
-        ("the same with few labels, nine tasks", retained_cell("few_labels")),
-        ("copied layers minus random ones", against("study", "random_init")),
-        ("triple loss minus MLM only, equal steps", against("study", "mlm_equal_steps")),
+        ("share of the teacher's score that is kept", kept("study", *UNSOLVED)),
+        ("copied minus random weights, mean of the pretrainings", effect("copying", "main effect")),
     ]
-    return markdown(["nine tasks, points", "mean (95 % interval)"], lines)
+    lines += [
+        (f"triple loss minus {control}, {start} weights", effect(f"triple loss − {control}", start))
+        for control in ("MLM only", "none")
+        for start in STARTS
+    ]
+    seeds = table("study").seed.nunique()
+    header = [f"eight tasks, {seeds} seeds", "mean (95 % interval), points if not %"]
+    return markdown(header, lines)
 
 
 def ablation_answer() -> str:
@@ -441,14 +421,15 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "compress-wnut17": lambda: compressed_table("compress_wnut17"),
     "compress-embeddings": embedding_table,
     "summary": summary_table,
-    "study-scores": lambda: arm_table("study"),
-    "few-labels-scores": lambda: arm_table("few_labels"),
+    "factorial-scores": factorial_score_table,
+    "factorial-effects": factorial_effect_table,
+    "copying": lambda: effect("copying", "main effect"),
+    "losses-copied": lambda: effect("triple loss − MLM only", "copied"),
+    "losses-random": lambda: effect("triple loss − MLM only", "random"),
+    "earlier-kept": lambda: kept("earlier_study"),
+    "earlier-scores": lambda: arm_table("earlier_study"),
     "parts-scores": lambda: arm_table("parts"),
-    "retained": retained_table,
     "tasks": task_table,
-    "task-means": mean_score_table,
-    "pooled": pooled_table,
-    "seed-ranges": range_table,
     "layer-maps": layer_map_table,
     "layer-maps-answer": layer_map_answer,
     "frontier": lambda: frontier_table("frontier"),

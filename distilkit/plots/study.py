@@ -1,7 +1,5 @@
 """The studies: the arms, the factorial design, label efficiency, the paper's differences."""
 
-from collections.abc import Mapping
-
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -9,7 +7,8 @@ from matplotlib.figure import Figure
 from distilkit.plots import parts, style
 from distilkit.plots.text import wrap
 from distilkit.study.arms import macro_scores, paired_difference, t_interval
-from distilkit.study.factorial import LAYERS, factorial_effects, factorial_scores
+from distilkit.study.conditions import UNSOLVED
+from distilkit.study.factorial import STARTS, factorial_effects, factorial_scores
 from distilkit.study.label_efficiency import (
     ALL_TEXTS,
     LABELS,
@@ -65,81 +64,50 @@ def plot_study(scores: pd.DataFrame) -> Figure:
     return style.freeze_layout(figure)
 
 
-@style.figure_style()
-def plot_differences(studies: Mapping[str, pd.DataFrame], control: str) -> Figure:
-    """Plot the distilled arm minus `control` for each task, 6.9 in wide: dots are seeds.
-
-    `studies` are one or two, label -> scores (:func:`distilkit.study.arms.finetune_arms`), drawn
-    one above the other. Tasks are those of the first.
-    """
-    lanes = []
-    for name, scores in studies.items():
-        scores = parts.check_table(name, scores, ["arm", "seed", "task", "score"])
-        if missing := {_ARM, control} - set(scores["arm"]):
-            raise ValueError(f"{name} has no arm {', '.join(sorted(missing))}")
-        wide = scores.pivot(index=["task", "seed"], columns="arm", values="score")
-        lanes.append((wide[_ARM] - wide[control]).dropna())
-    tasks = list(dict.fromkeys(next(iter(studies.values()))["task"]))
-    figure = style.new_figure(style.FULL_IN, 1.0 + 0.3 * len(tasks))
-    axes = figure.subplots()
-    looks = [(style.GREY, "D"), (style.BLUE, "o")][-len(lanes) :]
-    for lane, (differences, (colour, marker)) in enumerate(zip(lanes, looks, strict=True)):
-        up = 0.19 - 0.38 * lane if len(lanes) > 1 else 0.0
-        for row, task in enumerate(tasks):
-            values = differences[differences.index.get_level_values("task") == task]
-            y = up - row
-            axes.plot(values, [y] * len(values), marker=marker, color=colour, **_DOTS)
-            axes.plot([values.mean()] * 2, [y - 0.17, y + 0.17], **_BAR)
-    parts.row_chart(axes, tasks, zero=True)
-    axes.set_xlabel(f"{_ARM} minus {control} (points); dots: seeds, bar: mean")
-    marks = [parts.mark(name, *look) for name, look in zip(studies, looks, strict=True)]
-    parts.legend_above(figure, marks)
-    return style.freeze_layout(figure)
-
-
 _LOOKS = {"copied": (style.BLUE, "o"), "random": (style.ORANGE, "s")}
-_SHOWN = {  # (effect, layers) -> its row
-    ("copying", "both"): "copied minus random layers",
-    ("triple loss − MLM", "copied"): "triple loss minus MLM,\nlayers copied",
-    ("triple loss − MLM", "random"): "triple loss minus MLM,\nlayers random",
+_SHOWN = {  # (effect, start) -> its row
+    ("copying", "main effect"): "copied minus random weights,\nmean of the pretrainings",
+    ("triple loss − MLM only", "copied"): "triple loss minus MLM only,\ncopied weights",
+    ("triple loss − MLM only", "random"): "triple loss minus MLM only,\nrandom weights",
 }
 
 
 @style.figure_style()
 def plot_factorial(scores: pd.DataFrame) -> Figure:
-    """Plot macro-scores by objective and initialisation, and three effects, 6.9 in wide.
+    """Plot macro-scores by pretraining and initialisation, and three effects, 6.9 in wide.
 
-    Left: a dot a seed, lines through the means; the teacher's mean is dashed. Right: mean and 95 %
+    Left: a dot a seed, a bar at the mean; the teacher's mean is dashed. Right: mean and 95 %
     t-interval, paired by seed. `scores` have all arms of
     :data:`distilkit.study.conditions.FACTORIAL`.
     """
     scores = parts.check_table("scores", scores, ["arm", "seed", "task", "score"])
-    cells = factorial_scores(scores)
+    cells, tasks = factorial_scores(scores), sorted(set(scores["task"]) - set(UNSOLVED))
     figure = style.new_figure(style.FULL_IN, 2.9)
     left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
-    objectives = list(cells["copied"])
-    for shift, layers in zip((-0.07, 0.07), LAYERS, strict=True):
-        colour, marker = _LOOKS[layers]
-        x = np.arange(len(objectives)) + shift
-        left.plot(x, cells[layers].mean(), color=colour, linewidth=1.4)
-        for place, objective in zip(x, objectives, strict=True):
-            values = cells[layers][objective].to_numpy()
-            dots = place + parts.dodge(len(values), 0.06)
+    pretrainings = list(cells["copied"])
+    for start in STARTS:
+        colour, marker = _LOOKS[start]
+        for place, pretraining in enumerate(pretrainings):
+            values = cells[start][pretraining].to_numpy()
+            dots = place + parts.dodge(len(values), 0.15)
             left.plot(dots, values, marker, color=colour, markersize=3.2)
-        end = (x[-1] + 0.25, cells[layers].iloc[:, -1].mean())
-        left.annotate(f"{layers}\nlayers", end, color=colour, va="center")
+            left.plot([place - 0.3, place + 0.3], [values.mean()] * 2, color=colour, linewidth=1.6)
+        end = (len(pretrainings) - 0.6, cells[start].iloc[:, -1].mean())
+        left.annotate(f"{start}\nweights", end, color=colour, va="center")
     if "teacher" in set(scores["arm"]):
-        macros = macro_scores(scores)
+        macros = macro_scores(scores, without=UNSOLVED)
         level = macros.loc[macros["arm"] == "teacher", "score"].mean()
         left.axhline(level, color=style.GREY, linewidth=0.9, linestyle="--")
         look = {"textcoords": "offset points", "color": style.GREY}
         left.annotate("teacher", (-0.3, level), (0, 4), **look)
-    left.set_xticks(range(len(objectives)), [o.replace(" ", "\n") for o in objectives])
-    left.set_xlim(-0.4, len(objectives) + 0.25)
-    left.set_xlabel("objective of the pretraining")
-    left.set_ylabel(f"mean of {scores['task'].nunique()} tasks (points)")
+    left.set_xticks(range(len(pretrainings)), [p.replace(" ", "\n") for p in pretrainings])
+    left.set_xlim(-0.4, len(pretrainings) + 0.4)
+    left.margins(y=0.12)
+    left.set_xlabel("pretraining")
+    left.set_ylabel(f"{tasks[0] if len(tasks) == 1 else f'mean of {len(tasks)} tasks'} (points)")
+    left.set_title("Dots: seeds; bar: mean", fontsize=style.TEXT_PT)
     parts.value_grid(left)
-    effects = factorial_effects(scores).set_index(["effect", "layers"])
+    effects = factorial_effects(scores).set_index(["effect", "start"])
     for row, cell in enumerate(_SHOWN):
         effect = effects.loc[cell]
         parts.estimate(right, -row, effect["mean"], effect["low"], effect["high"])
@@ -148,7 +116,8 @@ def plot_factorial(scores: pd.DataFrame) -> Figure:
     right.set_xlabel("difference (points)")
     right.margins(x=0.12)
     seeds = int(effects["seeds"].max())
-    right.set_title(f"Mean and 95 % interval, {seeds} seeds", fontsize=style.TEXT_PT)
+    title = f"Mean and 95 % interval, {seeds} seeds; grey: contains 0"
+    right.set_title(title, loc="right", fontsize=style.TEXT_PT)
     return style.freeze_layout(figure)
 
 

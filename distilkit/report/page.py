@@ -21,6 +21,8 @@ from distilkit.plots.style import SAVE_DPI, SCREEN_DPI
 from distilkit.run import Run, commit, environment
 from distilkit.study import paper, verdicts
 from distilkit.study.arms import paired_difference, results_table
+from distilkit.study.conditions import UNSOLVED
+from distilkit.study.factorial import DESIGN, factorial_effects
 from distilkit.study.paper_comparison import compare_with_paper, load_reference_table
 from distilkit.study.study import measured_split
 
@@ -105,9 +107,18 @@ def report_tables(scale: Scale) -> dict[str, tuple[str, pd.DataFrame]]:
             others = [arm for arm in dict.fromkeys(study.arm) if arm != "distilled"]
             paired = {arm: paired_difference(study, "distilled", arm) for arm in others}
             caption = (
-                "Its paired differences, distilled minus the other: macro-score, 95 % interval"
+                "Its paired differences, distilled minus the other: macro-score of all tasks, "
+                "95 % interval"
             )
             tables[differences] = (caption, pd.DataFrame(paired).T.rename_axis("arm"))
+            if set(DESIGN) <= set(study.arm):
+                effects = factorial_effects(study)
+                effects.index = effects.pop("effect") + ": " + effects.pop("start")
+                caption = (
+                    "Effects of copied weights and of each loss: macro-score without "
+                    f"{', '.join(UNSOLVED)}, points, 95 % interval"
+                )
+                tables["effects"] = (caption, effects.rename_axis("effect"))
     return tables
 
 

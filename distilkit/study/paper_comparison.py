@@ -4,6 +4,7 @@ Sizes are counted. Scores and times are read from the files of notebooks and stu
 a value names the command that makes it.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -147,15 +148,22 @@ COMMANDS = {
 }
 
 
-def load_reference_table(scale: Scale, name: str) -> tuple[pd.DataFrame, Scale, str]:
+def load_reference_table(
+    scale: Scale, name: str, arms: Collection[str] = ()
+) -> tuple[pd.DataFrame, Scale, str]:
     """Load a study's or a frontier's table, with its scale and a sentence about its origin.
 
-    It is ``figures/<scale>/<name>.csv``; where that is missing ``data/results/<name>.csv`` with the
-    tiny scale. `name` is "study" (nine tasks), "parts" (three tasks, more arms) or "frontier".
+    It is ``figures/<scale>/<name>.csv``; where that is missing, or lacks one of `arms`,
+    ``data/results/<name>.csv`` with the tiny scale. `name` is "study" (nine tasks), "parts" (three
+    tasks, more arms) or "frontier".
     """
-    own = scale.figures / f"{name}.csv"
+    own, lacking = scale.figures / f"{name}.csv", ""
     if own.is_file():
-        return pd.read_csv(own), scale, f"figures/{scale.name}/{own.name}: a table of your own"
+        table, where = pd.read_csv(own), f"figures/{scale.name}/{own.name}"
+        missing = sorted(set(arms) - set(table["arm"])) if arms else []
+        if not missing:
+            return table, scale, f"{where}: a table of your own"
+        lacking = f"; {where} lacks the arms {', '.join(missing)}"
     path, tiny = RESULTS / f"{name}.csv", SCALES["tiny"]
     description = (
         f"data/results/{path.name}: measured beforehand, at the tiny scale, not in this notebook"
@@ -163,7 +171,7 @@ def load_reference_table(scale: Scale, name: str) -> tuple[pd.DataFrame, Scale, 
     if scale.name != tiny.name:
         command = f"python -m distilkit {COMMANDS[name].format(scale=scale.name)}"
         description += f" (and not at the scale {scale.name}: {command} would do that)"
-    return pd.read_csv(path), tiny, description
+    return pd.read_csv(path), tiny, description + lacking
 
 
 def arm_scores(scale: Scale, *arms: str, parts: bool = False) -> tuple[pd.DataFrame, str] | None:

@@ -18,12 +18,9 @@ from distilkit.cli.main import main
 from distilkit.config import SCALES, SHIPPED, FinetuneLossConfig
 from distilkit.data.sources import load_task
 from distilkit.measure import latency
-from distilkit.plots.study import (
-    plot_differences,
-    plot_study,
-)
+from distilkit.plots.study import plot_study
 from distilkit.run import Run, as_json, fingerprint
-from distilkit.student import student_from_teacher
+from distilkit.student import named_layer_maps, student_from_teacher
 from distilkit.study import cost, study
 from distilkit.study.conditions import ARMS, SEEDS
 from distilkit.study.cost import Cost, Step
@@ -37,6 +34,13 @@ from distilkit.study.study import (
 pytestmark = pytest.mark.slow
 
 TINY = SCALES["tiny"]
+
+
+# A kind of arm each; the others differ in settings only
+TRAINED = (
+    *("teacher", "distilled", "mlm_equal_steps", "mlm_equal_time", "random_init", "scratch"),
+    *("without_mlm", "last_layers", "distilled_twice"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -64,14 +68,14 @@ def studied(toy, tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DISTILKIT_HOME", str(home))
-        table = run_study(toy, (11, 12), out=home / "out" / "study.csv")
+        table = run_study(toy, (11, 12), TRAINED, out=home / "out" / "study.csv")
     return home, table
 
 
 def test_a_row_per_arm_seed_and_task_and_the_file_says_the_same(studied):
     home, table = studied
-    assert len(table) == len(ARMS) * 2 * 2
-    assert list(dict.fromkeys(table.arm)) == list(ARMS)
+    assert len(table) == len(TRAINED) * 2 * 2
+    assert tuple(dict.fromkeys(table.arm)) == TRAINED
     assert set(table.seed) == {11, 12}
     written = pd.read_csv(home / "out" / "study.csv")
     assert list(written) == ["arm", "seed", "task", "metric", "score", "train_seconds"]
@@ -87,38 +91,51 @@ def test_scores_are_those_of_the_test_sets(studied):
     assert row.score.item() == pytest.approx(100 * result["scores"]["test_matched"]["accuracy"])
 
 
-def test_arms_are_what_they_say(studied, toy):
-    home, _ = studied
-    runs = {arm: Run(home / "runs" / f"study-tiny-{arm}-11") for arm in ARMS}
-    loss_config = {arm: run.config()["loss_config"] for arm, run in runs.items() if run.finished}
-    assert set(ARMS) - set(loss_config) == {"teacher", "scratch", "distilled_twice", "as_cut"}
-    for arm in ("random_init", "first_layers", "last_layers", "every_other"):
-        assert loss_config[arm] == loss_config["distilled"]
-    assert loss_config["distilled"] == as_json(toy.loss_config)
-    for arm, changed in {
-        "without_soft_target": {"kd_weight": 0},
-        "without_cosine": {"cosine_weight": 0},
-        "without_mlm": {"mlm_weight": 0},
-        "temperature_1": {"temperature": 1},
-        "temperature_4": {"temperature": 4},
-        "temperature_8": {"temperature": 8},
-        "weights_1_1_1": {"kd_weight": 1, "mlm_weight": 1, "cosine_weight": 1},
-        "weights_5_2_1": {"kd_weight": 5, "mlm_weight": 2, "cosine_weight": 1},
-    }.items():
-        assert loss_config[arm] == loss_config["distilled"] | changed, arm
-    for arm in ("mlm_equal_steps", "mlm_equal_time"):
-        assert (loss_config[arm]["kd_weight"], loss_config[arm]["cosine_weight"]) == (0, 0)
-    start = {arm: run.config()["model"]["sha256"] for arm, run in runs.items() if run.finished}
-    assert start["distilled"] == start["mlm_equal_steps"] == start["mlm_equal_time"]
-    of_teacher = BertForMaskedLM.from_pretrained(toy.teacher)
+@pytest.mark.parametrize(
+    ("arm", "changed"),
+    [
+        ("random_init", {}),
+        ("every_other", {}),
+        ("without_soft_target", {"kd_weight": 0}),
+        ("without_cosine", {"cosine_weight": 0}),
+        ("without_mlm", {"mlm_weight": 0}),
+        ("copied_soft_targets", {"mlm_weight": 0, "cosine_weight": 0}),
+        ("random_cosine", {"kd_weight": 0, "mlm_weight": 0}),
+        ("random_mlm", {"kd_weight": 0, "mlm_weight": 1, "cosine_weight": 0}),
+        ("temperature_1", {"temperature": 1}),
+        ("temperature_4", {"temperature": 4}),
+        ("temperature_8", {"temperature": 8}),
+        ("weights_1_1_1", {"kd_weight": 1, "mlm_weight": 1, "cosine_weight": 1}),
+        ("weights_5_2_1", {"kd_weight": 5, "mlm_weight": 2, "cosine_weight": 1}),
+    ],
+)
+def test_an_arm_has_the_loss_that_it_says(toy, arm, changed):
+    assert as_json(ARMS[arm].loss_config(toy)) == as_json(toy.loss_config) | changed
+
+
+def test_arms_copy_the_layers_that_they_say():
+    maps = named_layer_maps(4)
     for arm, layers in {
-        "distilled": (0, 3),
         "first_layers": (0, 1),
         "last_layers": (2, 3),
         "every_other": (0, 2),
     }.items():
+        assert maps[ARMS[arm].layers] == layers
+
+
+def test_runs_are_what_their_arms_say(studied, toy):
+    home, _ = studied
+    runs = {arm: Run(home / "runs" / f"study-tiny-{arm}-11") for arm in TRAINED}
+    loss_config = {arm: run.config()["loss_config"] for arm, run in runs.items() if run.finished}
+    assert set(TRAINED) - set(loss_config) == {"teacher", "scratch", "distilled_twice"}
+    assert all(loss_config[arm] == as_json(ARMS[arm].loss_config(toy)) for arm in loss_config)
+    assert loss_config["distilled"] == as_json(toy.loss_config)
+    start = {arm: run.config()["model"]["sha256"] for arm, run in runs.items() if run.finished}
+    assert start["distilled"] == start["mlm_equal_steps"] == start["mlm_equal_time"]
+    of_teacher = BertForMaskedLM.from_pretrained(toy.teacher)
+    for arm, layers in {"distilled": (0, 3), "last_layers": (2, 3)}.items():
         assert start[arm] == fingerprint(student_from_teacher(of_teacher, layers))["sha256"]
-    assert start["random_init"] not in {start["distilled"], start["first_layers"]}
+    assert start["random_init"] not in {start["distilled"], start["last_layers"]}
     steps = {arm: run.result()["steps"] for arm, run in runs.items() if run.finished}
     assert steps["distilled"] == steps["mlm_equal_steps"] == steps["random_init"] == 6
     took = {arm: runs[arm].result()["seconds"] for arm in ("distilled", "mlm_equal_steps")}
@@ -159,7 +176,7 @@ def test_a_second_call_only_reads(studied, toy, monkeypatch):
     monkeypatch.setenv("DISTILKIT_HOME", str(home))
     monkeypatch.setattr(distillation, "train", None)
     monkeypatch.setattr(finetuning, "train", None)
-    again = run_study(toy, (11, 12), out=home / "again.csv")
+    again = run_study(toy, (11, 12), TRAINED, out=home / "again.csv")
     pd.testing.assert_frame_equal(again, table)
 
 
@@ -175,7 +192,7 @@ def test_from_the_command_line(studied, tmp_path, monkeypatch, capsys):
     plan = ["study", "--steps", "7", "--epochs", "2", "--seeds", "11", "12", "--out", str(out)]
     assert main(plan) == 0
     said = capsys.readouterr().out
-    assert said.count("points, 95 % interval") == len(ARMS) - 1
+    assert said.count("points, 95 % interval") == len(TRAINED) - 1
     assert main(["study"]) == 0
     (changed, seeds, all_arms, to), (default, all_seeds, _, at_home) = asked
     assert tuple(all_arms) == tuple(ARMS)
@@ -298,32 +315,13 @@ def test_figure_says_every_arm(studied):
     figure = plot_study(studied[1])
     left = figure.axes[0]
     labels = [label.get_text().replace("\n", "") for label in left.get_yticklabels()]
-    assert [label.replace(" ", "") for label in labels] == list(ARMS)
+    assert [label.replace(" ", "") for label in labels] == list(TRAINED)
     assert left.get_title(loc="left") == "Dots: 2 seeds; bar: median"
     some = studied[1].query("arm == 'distilled' or seed == 11")
     assert plot_study(some).axes[0].get_title(loc="left") == "Dots: 1 to 2 seeds; bar: median"
     assert "2 seeds" in left.get_title(loc="left")
     with pytest.raises(ValueError, match="'distilled' and at least one other"):
         plot_study(studied[1][studied[1].arm == "teacher"])
-
-
-def test_figure_of_differences_task_by_task(studied):
-    scores = studied[1]
-    other = scores.assign(score=scores.score + 1.0 * (scores.arm == "distilled"))
-    axes = plot_differences({"few": scores, "many": other}, "scratch").axes[0]
-    tasks = list(dict.fromkeys(scores.task))
-    assert [label.get_text() for label in axes.get_yticklabels()] == tasks
-    points = scores.set_index(["task", "arm", "seed"]).score.sort_index()
-    drawn = {marker: [a for a in axes.lines if a.get_marker() == marker] for marker in "Do"}
-    for marker, more in (("D", 0), ("o", 1)):  # a row of dots for each task, few above many
-        for row, (task, dots) in enumerate(zip(tasks, drawn[marker], strict=True)):
-            expected = points[task, "distilled"] - points[task, "scratch"] + more
-            assert sorted(dots.get_xdata()) == pytest.approx(sorted(expected))
-            assert dots.get_ydata()[0] == pytest.approx(-row + 0.19 - 0.38 * more)
-    alone = plot_differences({"one": scores}, "scratch").axes[0]
-    assert not [a for a in alone.lines if a.get_marker() == "D"]
-    with pytest.raises(ValueError, match="few has no arm nobody"):
-        plot_differences({"few": scores}, "nobody")
 
 
 def test_what_was_trained_otherwise_is_refused_before_anything_is_trained(
