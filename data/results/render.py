@@ -57,6 +57,10 @@ def spread(values: pd.Series, unit: str = "") -> str:
     return f"{values.mean():.1f}{unit} ({values.min():.1f} to {values.max():.1f})"
 
 
+def nats(values: pd.Series) -> str:
+    return f"{values.mean():.2f} ({values.min():.2f} to {values.max():.2f})"
+
+
 def markdown(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     header = list(header)
     lines = [header, ["---"] * len(header), *rows]
@@ -137,6 +141,28 @@ def task_table() -> str:
     means = table("study").pivot_table(index="task", columns="arm", values="score")[list(arms)]
     rows = [[task, *(f"{value:.1f}" for value in row)] for task, row in means.iterrows()]
     return markdown(["task", *arms.values()], rows)
+
+
+def held_out_table() -> str:
+    """Held-out text before fine-tuning: KL to the teacher, masked words predicted."""
+    scores = table("study_held_out").assign(percent=lambda t: 100 * t.masked_accuracy)
+    of = dict(list(scores.groupby("arm")))
+    measures = {"kl": nats, "percent": spread}
+    rows = [
+        [p, *(show(of[arm][name]) for name, show in measures.items() for arm in FACTORIAL[p])]
+        for p in FACTORIAL
+    ]
+    teacher = spread(of["teacher"].percent)
+    rows.append(["the teacher, all layers", "0", "", teacher, ""])
+    header = [f"{what}, {start} weights" for what in ("KL, nats", "words, %") for start in STARTS]
+    return markdown(["pretraining", *header], rows)
+
+
+def held_out_gap(measure: str, start: str, show: Callable[[pd.Series], str]) -> str:
+    """Triple loss and MLM only on held-out text: "0.49 (0.49 to 0.50) instead of ..."."""
+    scores, place = table("study_held_out"), STARTS.index(start)
+    arms = (FACTORIAL[p][place] for p in ("triple loss", "MLM only"))
+    return " instead of ".join(show(scores[scores.arm == arm][measure]) for arm in arms)
 
 
 # ---- layer maps
@@ -429,6 +455,10 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "earlier-kept": lambda: kept("earlier_study"),
     "earlier-scores": lambda: arm_table("earlier_study"),
     "parts-scores": lambda: arm_table("parts"),
+    "held-out": held_out_table,
+    "held-out-random": lambda: held_out_gap("kl", "random", nats),
+    "soft-target-random": lambda: held_out_gap("soft_target", "random", nats),
+    "soft-target-copied": lambda: held_out_gap("soft_target", "copied", nats),
     "tasks": task_table,
     "layer-maps": layer_map_table,
     "layer-maps-answer": layer_map_answer,

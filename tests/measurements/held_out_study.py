@@ -1,0 +1,65 @@
+"""Not a test: the students of `make study` on held-out text, before any fine-tuning.
+
+    python tests/measurements/held_out_study.py [--seeds 401 402] [--out study_held_out.csv]
+
+How close is each to its teacher, and how many masked words does it predict? Reads the runs that
+`make study` leaves in `runs/`; trains nothing. A row each: ``arm, seed, kl, soft_target, cosine,
+mlm, masked_accuracy``. ``kl`` is KL(teacher ‖ student) in nats at temperature 1, ``soft_target``
+and the rest are the terms of the tiny scale's loss. Masks are the same for all.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from tqdm import tqdm
+from transformers import AutoModelForMaskedLM, PreTrainedModel
+
+from distilkit.config import home, scale
+from distilkit.data.sources import load_blocks, load_teacher
+from distilkit.distillation import losses_on
+from distilkit.run import Run, run_folder
+from distilkit.study.arms import write_table
+from distilkit.study.conditions import ARMS, SEEDS
+from distilkit.study.factorial import DESIGN
+from distilkit.study.held_out_text import held_out_scores
+
+
+def trained(arm: str, seed: int) -> PreTrainedModel:
+    """Load the student of an arm as it was before fine-tuning."""
+    name = f"study-tiny-{arm}-{seed}"
+    if not ARMS[arm].pretraining:
+        return AutoModelForMaskedLM.from_pretrained(home() / "data" / "cache" / name)
+    run = Run(run_folder(name))
+    if not run.finished:
+        raise ValueError(f"{run.path} is not finished: run `make study` first")
+    return AutoModelForMaskedLM.from_pretrained(run.model)
+
+
+def main() -> None:
+    import pandas as pd
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    parser.add_argument("--out", type=Path, default=Path("study_held_out.csv"))
+    options = parser.parse_args()
+    tiny = scale("tiny")
+    teacher, tokenizer = load_teacher(tiny)
+    _, held_out = load_blocks(tiny, tokenizer)
+    sharp = replace(tiny.loss_config, temperature=1.0)
+
+    def scores(model: PreTrainedModel) -> dict[str, float]:
+        kl = losses_on(model, held_out, sharp, teacher)["soft_target"]
+        return {"kl": kl} | held_out_scores(model, held_out, teacher, tiny.loss_config)
+
+    rows = [{"arm": "teacher"} | scores(teacher)]
+    for arm, seed in tqdm([(arm, seed) for arm in DESIGN for seed in options.seeds]):
+        rows.append({"arm": arm, "seed": seed} | scores(trained(arm, seed)))
+    table = write_table(pd.DataFrame(rows).astype({"seed": "Int64"}), options.out)
+    print(table.groupby("arm", sort=False).mean().drop(columns="seed").to_string())
+
+
+if __name__ == "__main__":
+    main()
