@@ -81,6 +81,12 @@ ARMS = {
         "half the layers from random weights; then MLM only", _MLM_ONLY, random_init=True
     ),
 }
+# the same changes where the teacher's losses are the only source
+ARMS |= {
+    f"random_{name}": replace(how, about=f"{how.about}, from random weights", random_init=True)
+    for name, how in ARMS.items()
+    if name.startswith(("without_", "temperature_", "weights_"))
+}
 SEEDS = (401, 402, 403, 404, 405)  # not those that recipe and tasks were tuned with
 UNSOLVED = ("wnli",)  # near chance for every model: not in the means of the factorial design
 

@@ -1,6 +1,6 @@
 """Not a test: the students of `make study` on held-out text, before any fine-tuning.
 
-    python tests/measurements/held_out_study.py [--seeds 401 402] [--out study_held_out.csv]
+    python tests/measurements/held_out_study.py [--seeds 401 402] [--arms ARM ...] [--out CSV]
 
 How close is each to its teacher, and how many masked words does it predict? Reads the runs that
 `make study` leaves in `runs/`; trains nothing. A row each: ``arm, seed, kl, soft_target, cosine,
@@ -43,6 +43,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    parser.add_argument("--arms", nargs="+", default=DESIGN)
     parser.add_argument("--out", type=Path, default=Path("study_held_out.csv"))
     options = parser.parse_args()
     tiny = scale("tiny")
@@ -55,7 +56,7 @@ def main() -> None:
         return {"kl": kl} | held_out_scores(model, held_out, teacher, tiny.loss_config)
 
     rows = [{"arm": "teacher"} | scores(teacher)]
-    for arm, seed in tqdm([(arm, seed) for arm in DESIGN for seed in options.seeds]):
+    for arm, seed in tqdm([(arm, seed) for arm in options.arms for seed in options.seeds]):
         rows.append({"arm": arm, "seed": seed} | scores(trained(arm, seed)))
     table = write_table(pd.DataFrame(rows).astype({"seed": "Int64"}), options.out)
     print(table.groupby("arm", sort=False).mean().drop(columns="seed").to_string())

@@ -107,9 +107,12 @@ def test_scores_are_those_of_the_test_sets(studied):
         ("temperature_8", {"temperature": 8}),
         ("weights_1_1_1", {"kd_weight": 1, "mlm_weight": 1, "cosine_weight": 1}),
         ("weights_5_2_1", {"kd_weight": 5, "mlm_weight": 2, "cosine_weight": 1}),
+        ("random_without_mlm", {"mlm_weight": 0}),
+        ("random_temperature_8", {"temperature": 8}),
     ],
 )
 def test_an_arm_has_the_loss_that_it_says(toy, arm, changed):
+    assert ARMS[arm].random_init == arm.startswith("random_")
     assert as_json(ARMS[arm].loss_config(toy)) == as_json(toy.loss_config) | changed
 
 
