@@ -155,7 +155,7 @@ def test_commands_run_in_their_order(home, toy_scale, monkeypatch):
             verb, *rest = words[words.index("distilkit") + 1 :]
             assert main([verb, *rest]) == 0, words
             verbs.append(verb)
-    assert len(verbs) >= 8
+    assert len(verbs) >= 7
     assert (home / "runs" / "first" / "result.json").is_file()
     assert (home / "small" / "README.md").is_file()
     assert (home / "figures" / "tiny" / "report.html").is_file()
