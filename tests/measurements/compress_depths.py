@@ -2,12 +2,14 @@
 
     python tests/measurements/compress_depths.py ENCODER DATA [--seeds 1 2 3]
         [--depths 1 2 3 4 5 6] [--sentences 3200] [--epochs 0.25 1] [--out FOLDER]
+    python tests/measurements/compress_depths.py --plot CSV [--out FOLDER]
 
 What are copied layers worth on a real encoder, and what is distillation worth? ENCODER and DATA are
 those of compress_embeddings.py. A student has the teacher layers that `rank_layer_maps` puts first,
 or random weights in the same shape. Both learn the teacher's embeddings, by trainings of several
 lengths. Scores are Spearman on STS-B's development pairs; minutes are those of the training alone.
 They mean something on a quiet machine. A row is written as soon as it is there; trainings resume.
+The figure depths.png is drawn at the end, or from a table that is there.
 """
 
 from __future__ import annotations
@@ -18,9 +20,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import pandas as pd
 import scipy.stats
 from compress_embeddings import LENGTH, sentences
+from matplotlib.figure import Figure
 from sklearn.preprocessing import normalize
 from transformers import AutoModel
 
@@ -34,6 +38,8 @@ from distilkit.compress.embeddings import (
 )
 from distilkit.data.own_task import task_from
 from distilkit.models.sentence_encoder import load_sentence_encoder
+from distilkit.plots import parts, style
+from distilkit.plots.style import save_figure
 from distilkit.run import environment
 from distilkit.student import random_student_like, student_from_teacher
 
@@ -48,16 +54,56 @@ def spearman(model: Any, tokenizer: Any, pooling: Any, pairs: Any) -> float:
     return float(scipy.stats.spearmanr((first * second).sum(1), labels).statistic)
 
 
+@style.figure_style()
+def plot_depths(table: pd.DataFrame) -> Figure:
+    """Plot Spearman against minutes of training: a panel a start, a line a depth, means of seeds.
+
+    Bands are ranges over seeds. The dashed line is the teacher.
+    """
+    students, depths = table[table.model != "teacher"], sorted(table.depth.dropna().unique())
+    figure = style.new_figure(style.FULL_IN, 2.8)
+    colours = matplotlib.colormaps["viridis"]
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, (start, title) in zip(
+        panels, {"copied": "layers copied", "random": "random weights"}.items(), strict=True
+    ):
+        axes.axhline(100 * table[table.model == "teacher"].score.iloc[0], **_TEACHER)
+        for place, depth in enumerate(depths):
+            rows = students[(students.model == start) & (students.depth == depth)]
+            by_steps = rows.assign(points=100 * rows.score).groupby("steps")
+            minutes, points = by_steps.minutes.mean().fillna(0), by_steps.points
+            look = {"color": colours(0.85 * place / max(1, len(depths) - 1))}
+            axes.plot(minutes, points.mean(), "o-", markersize=3.5, label=f"{depth:.0f}", **look)
+            axes.fill_between(minutes, points.min(), points.max(), alpha=0.2, linewidth=0, **look)
+        axes.set_title(f"{title}; dashed: teacher", fontsize=style.TEXT_PT)
+        axes.set_xlabel("minutes of training")
+        axes.set_xlim(left=0)
+        parts.value_grid(axes)
+    panels[0].set_ylabel("Spearman × 100")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles[::-1], labels[::-1], title="layers", loc="outside right center")
+    return style.freeze_layout(figure)
+
+
+_TEACHER = {"color": style.INK, "linewidth": 0.9, "linestyle": "--"}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("encoder", type=Path)
-    parser.add_argument("data", type=Path)
+    parser.add_argument("encoder", type=Path, nargs="?")
+    parser.add_argument("data", type=Path, nargs="?")
+    parser.add_argument("--plot", type=Path, metavar="CSV")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--depths", type=int, nargs="+", default=[1, 2, 3, 4, 5, 6])
     parser.add_argument("--sentences", type=int, default=3200)
     parser.add_argument("--epochs", type=float, nargs="+", default=[0.25, 1.0])
     parser.add_argument("--out", type=Path, default=Path("depths"))
     options = parser.parse_args()
+    if options.plot:
+        save_figure(plot_depths(pd.read_csv(options.plot)), "depths", options.out)
+        return
+    if options.data is None:
+        parser.error("name ENCODER and DATA, or a table to --plot")
 
     os.environ["DISTILKIT_HOME"] = str(options.out.resolve())
     pairs = task_from(
@@ -93,6 +139,7 @@ def main() -> None:
                     rows.append(row | {"score": spearman(model, *read)})
                     print(rows[-1], flush=True)
                     pd.DataFrame(rows).to_csv(options.out / "depths.csv", index=False)
+    save_figure(plot_depths(pd.DataFrame(rows)), "depths", options.out)
 
 
 if __name__ == "__main__":
