@@ -18,7 +18,7 @@ class Arm:
     about: str  # for the reader of a table
     loss_changes: Mapping[str, Any] = field(default_factory=dict)  # to the scale's LossConfig
     layers: str | None = None  # name in named_layer_maps; None: the default map
-    random_init: bool = False  # random weights in place of copied layers
+    random_init: bool = False  # all weights random, nothing copied
     pretraining: bool = True  # False: fine-tuned as initialised
     equal_time: bool = False  # as many steps as take the time of the distillation
     finetuning_teacher: bool = False  # soft targets of the fine-tuned teacher at fine-tuning, too
@@ -41,11 +41,9 @@ ARMS = {
     "mlm_equal_time": Arm(
         "half the layers, copied; then MLM only, for as long", _MLM_ONLY, equal_time=True
     ),
-    "random_init": Arm(
-        "half the layers from random weights; then the triple loss", random_init=True
-    ),
+    "random_init": Arm("half the layers, random weights; then the triple loss", random_init=True),
     "scratch": Arm(
-        "half the layers from random weights; no pretraining", random_init=True, pretraining=False
+        "half the layers, random weights; no pretraining", random_init=True, pretraining=False
     ),
     # table 4 of the paper; its fourth row is random_init
     "without_soft_target": Arm("the triple loss without its soft targets", {"kd_weight": 0.0}),
@@ -70,18 +68,18 @@ ARMS = {
     "copied_cosine": Arm("half the layers, copied; then the cosine term only", _COSINE),
     "as_cut": Arm("half the layers, copied; no pretraining", pretraining=False),
     "random_soft_targets": Arm(
-        "half the layers from random weights; then soft targets only",
+        "half the layers, random weights; then soft targets only",
         _SOFT_TARGETS,
         random_init=True,
     ),
     "random_cosine": Arm(
-        "half the layers from random weights; then the cosine term only", _COSINE, random_init=True
+        "half the layers, random weights; then the cosine term only", _COSINE, random_init=True
     ),
     "random_mlm": Arm(
-        "half the layers from random weights; then MLM only", _MLM_ONLY, random_init=True
+        "half the layers, random weights; then MLM only", _MLM_ONLY, random_init=True
     ),
 }
-# the same changes where the teacher's losses are the only source
+# the same changes from random weights, where only the losses carry what the teacher knows
 ARMS |= {
     f"random_{name}": replace(how, about=f"{how.about}, from random weights", random_init=True)
     for name, how in ARMS.items()

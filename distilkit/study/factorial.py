@@ -33,14 +33,15 @@ def factorial_effects(scores: pd.DataFrame) -> pd.DataFrame:
     """Return effects in points of macro-score, each with its 95 % t-interval over seeds.
 
     Columns ``effect, start, mean, low, high, seeds``. The main effect of ``copying`` is copied
-    minus random weights, the mean over pretrainings. ``<pretraining> − none`` and ``triple loss −
-    MLM only`` are given for ``copied`` and ``random`` weights and as their mean (``main effect``).
-    ``interaction`` is the effect from random weights minus the one from copied weights.
+    minus random weights, the mean over pretrainings. ``<pretraining> − none``, and soft targets and
+    triple loss ``− MLM only``, are given for ``copied`` and ``random`` weights and as their mean
+    (``main effect``). ``interaction``: the effect from random weights minus that from copied ones.
     """
     cells = factorial_scores(scores)
     found = [("copying", "main effect", (cells["copied"] - cells["random"]).mean(axis=1))]
     pairs = [(each, "none") for each in FACTORIAL if each != "none"]
-    for pretraining, control in (*pairs, ("triple loss", "MLM only")):
+    pairs += [(each, "MLM only") for each in ("soft targets", "triple loss")]
+    for pretraining, control in pairs:
         copied, random = (cells[start][pretraining] - cells[start][control] for start in STARTS)
         effect = f"{pretraining} − {control}"
         found += [

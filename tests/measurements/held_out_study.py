@@ -3,9 +3,11 @@
     python tests/measurements/held_out_study.py [--seeds 401 402] [--arms ARM ...] [--out CSV]
 
 How close is each to its teacher, and how many masked words does it predict? Reads the runs that
-`make study` leaves in `runs/`; trains nothing. A row each: ``arm, seed, kl, soft_target, cosine,
-mlm, masked_accuracy``. ``kl`` is KL(teacher ‖ student) in nats at temperature 1, ``soft_target``
-and the rest are the terms of the tiny scale's loss. Masks are the same for all.
+`make study` leaves in `runs/`; trains nothing. A row each: ``arm, seed, kl, kl_masked, soft_target,
+cosine, mlm, masked_accuracy``. ``kl`` is KL(teacher ‖ student) in nats at temperature 1, over all
+tokens; ``kl_masked`` over those to predict, where MLM is trained. ``soft_target``, ``cosine`` and
+``mlm`` are the unweighted terms of the tiny scale's loss (T = 2); ``masked_accuracy`` is a share.
+Masks are the same for all.
 """
 
 from __future__ import annotations
@@ -49,11 +51,15 @@ def main() -> None:
     tiny = scale("tiny")
     teacher, tokenizer = load_teacher(tiny)
     _, held_out = load_blocks(tiny, tokenizer)
-    sharp = replace(tiny.loss_config, temperature=1.0)
+    everywhere = replace(tiny.loss_config, temperature=1.0)
+    sharp = {"kl": everywhere, "kl_masked": replace(everywhere, restrict_kd_to_mask=True)}
 
     def scores(model: PreTrainedModel) -> dict[str, float]:
-        kl = losses_on(model, held_out, sharp, teacher)["soft_target"]
-        return {"kl": kl} | held_out_scores(model, held_out, teacher, tiny.loss_config)
+        kl = {
+            name: losses_on(model, held_out, config, teacher)["soft_target"]
+            for name, config in sharp.items()
+        }
+        return kl | held_out_scores(model, held_out, teacher, tiny.loss_config)
 
     rows = [{"arm": "teacher"} | scores(teacher)]
     for arm, seed in tqdm([(arm, seed) for arm in options.arms for seed in options.seeds]):
