@@ -57,6 +57,10 @@ def spread(values: pd.Series, unit: str = "") -> str:
     return f"{values.mean():.1f}{unit} ({values.min():.1f} to {values.max():.1f})"
 
 
+def mean(values: pd.Series) -> str:
+    return f"{values.mean():.2f}"
+
+
 def nats(values: pd.Series) -> str:
     return f"{values.mean():.2f} ({values.min():.2f} to {values.max():.2f})"
 
@@ -477,8 +481,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "study-seeds": study_seeds,
     "held-out": held_out_table,
     "held-out-random": lambda: held_out_gap("kl", "random", nats),
-    "soft-target-random": lambda: held_out_gap("soft_target", "random", nats),
-    "soft-target-copied": lambda: held_out_gap("soft_target", "copied", nats),
+    "soft-target-random": lambda: held_out_gap("soft_target", "random", mean),
+    "soft-target-copied": lambda: held_out_gap("soft_target", "copied", mean),
     "tasks": task_table,
     "layer-maps": layer_map_table,
     "layer-maps-answer": layer_map_answer,
