@@ -20,7 +20,7 @@ import pandas as pd
 
 from distilkit.compress.pareto import frontier_points, smallest_within
 from distilkit.study.arms import macro_scores, paired_difference, t_interval
-from distilkit.study.conditions import ARMS, FACTORIAL, UNSOLVED
+from distilkit.study.conditions import ARMS, FACTORIAL, SEEDS, UNSOLVED
 from distilkit.study.factorial import STARTS, factorial_effects, factorial_scores
 
 FOLDER = Path(__file__).resolve().parent
@@ -416,7 +416,8 @@ def summary_table() -> str:
         (
             "200 labels: gain from a teacher and 20,000 unlabelled texts, points",
             few_labels_gain(),
-            "The teacher had 10,000 labels. Half of all-MiniLM-L6-v2, GLUE's SST-2, three seeds.",
+            "The teacher had 10,000; its layers are copied. Half of all-MiniLM-L6-v2, SST-2, "
+            "3 seeds.",
         ),
         (
             f"Smallest model within {TINY_WITHIN} points of the teacher",
@@ -428,7 +429,8 @@ def summary_table() -> str:
 
 
 def study_seeds() -> str:
-    return str(table("study").seed.nunique())
+    finished = table("study").seed.nunique()
+    return str(finished) if finished == len(SEEDS) else f"{finished} of {len(SEEDS)}"
 
 
 def contains_0(name: str, start: str) -> bool:
