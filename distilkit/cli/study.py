@@ -86,8 +86,8 @@ def _print_scores(scores: pd.DataFrame, out: Path) -> None:
 
 def _labels_options(parser: ArgumentParser) -> None:
     add_scale(parser, "teacher", "glue", "tasks", "seeds")
-    student = "folder of the student (default: the study's distilled one, of the first seed)"
-    parser.add_argument("--student", metavar="FOLDER", help=student)
+    students = "one, or one for each seed (default: the study's distilled one of each seed)"
+    parser.add_argument("--students", nargs="+", metavar="FOLDER", help=students)
     counts = "numbers of labels (default: 0 16 64 256 all)"
     parser.add_argument("--counts", nargs="+", type=_count, metavar="N", help=counts)
     rates = "tried for each curve (default: the scale's and its double)"
@@ -114,13 +114,13 @@ def labels(options: Namespace) -> None:
 
     chosen = chosen_scale(options)
     out = options.out or chosen.figures / "label_efficiency.csv"
-    student = options.student
-    if student is None:
-        first = replace(chosen.distillation, seed=chosen.seeds[0])
-        student, _ = arm_checkpoint("distilled", replace(chosen, distillation=first))
+    trainings = [replace(chosen.distillation, seed=seed) for seed in chosen.seeds]
+    students = options.students or [
+        arm_checkpoint("distilled", replace(chosen, distillation=each))[0] for each in trainings
+    ]
     table = label_efficiency(
         chosen,
-        student,
+        students * len(chosen.seeds) if len(students) == 1 else students,
         out=out,
         counts=options.counts or COUNTS,
         learning_rates=options.learning_rates,

@@ -33,7 +33,7 @@ class Plan(NamedTuple):
     """Settings that all trainings share."""
 
     scale: Scale
-    student: str | Path
+    students: dict[int, str | Path]  # by seed
     examples: int | None  # of each task's training set; None: all
 
     def run_name(self, task: str | Task, arm: str, seed: int) -> str:
@@ -53,7 +53,7 @@ class Plan(NamedTuple):
 
 def label_efficiency(
     scale: Scale,
-    student: str | Path,
+    students: Sequence[str | Path],
     *,
     out: Path,
     counts: Sequence[int | None] = COUNTS,
@@ -67,7 +67,7 @@ def label_efficiency(
 
     Args:
         scale: teacher, tasks, seeds, and how to fine-tune.
-        student: a checkpoint that is not fine-tuned.
+        students: a checkpoint for each seed, not fine-tuned.
         out: a csv file, written when all is done.
         counts: numbers of labels; None is all. Without labels there is one way, all texts.
         learning_rates: tried for each way and count; by default the scale's and its double.
@@ -79,7 +79,9 @@ def label_efficiency(
         teacher's rows have the way "teacher".
     """
     rates = tuple(learning_rates or (scale.finetuning.learning_rate * f for f in (1, 2)))
-    plan = Plan(scale, student, examples)
+    if len(students) != len(scale.seeds):
+        raise ValueError(f"{len(students)} students for {len(scale.seeds)} seeds: each needs one")
+    plan = Plan(scale, dict(zip(scale.seeds, students, strict=True)), examples)
     grid = [(task, seed) for task in scale.tasks for seed in scale.seeds]
     for task in scale.tasks:
         available = len(plan.splits(task)["train"])
@@ -141,7 +143,7 @@ def _student(
     steps = total_steps(len(train), plan.scale.finetuning)  # whatever the number of labels
     training = replace(plan.scale.finetuning, learning_rate=rate, steps=steps)
     arm = f"{way}-{count}-{rate:g}"
-    scores = _fine_tune(plan, plan.student, task, seed, arm, data, training, **more)
+    scores = _fine_tune(plan, plan.students[seed], task, seed, arm, data, training, **more)
     about = {"task": str(task), "seed": seed, "way": way, "labels": count, "learning_rate": rate}
     return {**about, **scores}
 

@@ -39,13 +39,15 @@ def measured(tmp_path_factory):
         scale = replace(SCALES["tiny"], glue=str(home / "glue"), tasks=("sst2",), seeds=(1, 2))
         finetuning = replace(scale.finetuning, steps=None, epochs=1, batch_size=20)
         scale = replace(scale, finetuning=replace(finetuning, micro_batch_size=20))
-        student_from_teacher(load_teacher(scale)[0], (0,)).save_pretrained(home / "student")
+        for seed in scale.seeds:  # layer 0 for seed 1, layer 1 for seed 2
+            student = student_from_teacher(load_teacher(scale)[0], (seed - 1,))
+            student.save_pretrained(home / f"student-{seed}")
         yield (
             home,
             scale,
             label_efficiency(
                 scale,
-                home / "student",
+                [home / "student-1", home / "student-2"],
                 out=home / "labels.csv",
                 counts=(0, 8, None),
                 learning_rates=RATES,
@@ -75,6 +77,8 @@ def test_every_student_takes_as_many_steps_and_the_same_labels(measured):
     assert run_of(home, LABELS, 8, seed=2).config()["data"]["train"] != digests[LABELS]
     examples = {run_of(home, ALL_TEXTS, count).config()["examples"] for count in (0, 8)}
     assert examples == {60}
+    students = [run_of(home, LABELS, 8, seed).config()["model"] for seed in (1, 2)]
+    assert students[0] != students[1]
     assert run_of(home, LABELS, 8).config()["teacher"] is None
     assert run_of(home, SAME_TEXTS, 8).config()["teacher"]["name"].endswith("teacher-sst2-1/model")
 
@@ -87,7 +91,7 @@ def test_finished_runs_are_read_again(measured):
         patch.setenv("DISTILKIT_HOME", str(home))
         again = label_efficiency(
             scale,
-            home / "student",
+            [home / "student-1", home / "student-2"],
             out=home / "again.csv",
             counts=(0, 8, None),
             learning_rates=RATES,
@@ -99,8 +103,11 @@ def test_finished_runs_are_read_again(measured):
 @pytest.mark.slow
 def test_more_labels_than_examples_are_refused(measured):
     home, scale, _ = measured
+    both = [home / "student-1", home / "student-2"]
     with pytest.raises(ValueError, match="60 training examples"):
-        label_efficiency(scale, home / "student", out=home / "no.csv", counts=(61,))
+        label_efficiency(scale, both, out=home / "no.csv", counts=(61,))
+    with pytest.raises(ValueError, match="2 seeds"):
+        label_efficiency(scale, both[:1], out=home / "no.csv")
 
 
 def toy_table(seeds=(1, 2, 3)) -> pd.DataFrame:
