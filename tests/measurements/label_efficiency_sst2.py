@@ -27,7 +27,7 @@ from distilkit.config import SCALES
 from distilkit.models.loading import load_tokenizer
 from distilkit.run import environment
 from distilkit.student import student_from_teacher
-from distilkit.study.arms import t_interval
+from distilkit.study.arms import t_interval, write_table
 from distilkit.study.label_efficiency import best_learning_rates, label_efficiency
 
 # A narrow model and one epoch: a higher rate than BERT-base takes; its double is tried, too
@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--examples", type=int, default=4000)
-    parser.add_argument("--out", type=Path, default=Path("label_efficiency_sst2"))
+    parser.add_argument("--out", type=Path, default=Path("labels_sst2"))
     options = parser.parse_args()
     logging.set_verbosity_error()
     warnings.filterwarnings("ignore")
@@ -78,7 +78,8 @@ def main() -> None:
         finetuning=TRAINING,
     )
     students = [folder / "student"] * len(options.seeds)
-    table = label_efficiency(scale, students, out=folder / "label_efficiency_sst2.csv")
+    table = label_efficiency(scale, students, out=folder / "labels.csv")
+    table = write_table(table.assign(task="GLUE's SST-2"), folder / "labels.csv")
     by = best_learning_rates(table).groupby(["way", "labels"], sort=False)["score"]
     print(by.apply(lambda values: pd.Series(t_interval(values))).unstack().round(1).to_string())
 

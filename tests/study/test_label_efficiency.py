@@ -132,6 +132,14 @@ def test_a_curve_has_one_learning_rate_chosen_on_validation():
     assert most[ALL_TEXTS] == most[SAME_TEXTS]
 
 
+def test_tasks_of_different_size_have_their_last_points():
+    small = toy_table()
+    large = small.assign(task="rte", labels=small["labels"].replace(900, 1200))
+    best = best_learning_rates(pd.concat([small, large]))
+    last = best[best["way"] == ALL_TEXTS].groupby("task")["labels"].max()
+    assert last.to_dict() == {"sst2": 900, "rte": 1200}
+
+
 @pytest.mark.parametrize("seeds", [(1,), (1, 2, 3)])
 @pytest.mark.slow
 def test_the_figure_has_three_curves_and_bands_over_seeds(seeds):
