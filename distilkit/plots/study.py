@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from distilkit.data.tasks import TASKS
 from distilkit.plots import parts, style
 from distilkit.plots.text import wrap
 from distilkit.study.arms import macro_scores, paired_difference, t_interval
@@ -156,11 +157,11 @@ def plot_label_efficiency(table: pd.DataFrame) -> Figure:
             if np.isfinite(found["low"]).any():
                 band = {"color": colour, "alpha": 0.18, "linewidth": 0}
                 axes.fill_between(x, found["low"], found["high"], **band)
-        axes.set_xticks(range(len(counts)), [f"{count:,}" for count in counts])
+        axes.set_xticks(range(len(counts)), [*(f"{count:,}" for count in counts[:-1]), "all"])
         axes.set_xlim(-0.4, len(counts) - 0.6)
         axes.margins(y=0.12)
-        axes.set_title(task, fontsize=style.TEXT_PT)
-        axes.set_xlabel("labels")
+        axes.set_title(TASKS[task].title if task in TASKS else task, fontsize=style.TEXT_PT)
+        axes.set_xlabel(f"labels (all: {counts[-1]:,})")
         parts.value_grid(axes)
     figure.axes[0].set_ylabel("test score (points)")
     marks = [parts.mark(name, colour, marker) for name, colour, marker in _WAYS.values()]
