@@ -51,6 +51,24 @@ def atomic_file(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def free_bytes(folder: Path) -> int:
+    """Return the free space on the disk of a folder, which may not be there yet."""
+    folder = folder.absolute()
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    return shutil.disk_usage(there).free
+
+
+def not_written(error: Exception, what: str, folder: Path, size: int, kept: str) -> OSError:
+    """Return an error that says what could not be written, its bytes, and the room there is."""
+    return OSError(
+        getattr(error, "errno", None) or errno.EIO,
+        f"{what} could not be written: {error}. It takes {size / 1e6:.1f} MB, "
+        f"{free_bytes(folder) / 1e6:.1f} MB are free on that disk; {kept}. Make room (or lift the "
+        "limit on file sizes) and run again",
+        str(folder),
+    )
+
+
 def save(
     folder: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]
 ) -> Path:
@@ -65,15 +83,8 @@ def save(
         for half in folder.glob(".tmp-*"):
             shutil.rmtree(half, ignore_errors=True)
         size = sum(v.nbytes for named in tensors.values() for v in named.values())
-        there = next(place for place in (folder, *folder.parents) if place.exists())
-        free = shutil.disk_usage(there).free
-        raise OSError(
-            getattr(error, "errno", None) or errno.EIO,
-            f"the checkpoint of step {step} could not be written: {error}. It takes "
-            f"{size / 1e6:.1f} MB, {free / 1e6:.1f} MB are free on that disk; the one before it is "
-            "intact. Make room (or lift the limit on file sizes) and run again",
-            str(folder),
-        ) from error
+        kept = "the one before it is intact"
+        raise not_written(error, f"the checkpoint of step {step}", folder, size, kept) from error
 
 
 def _save(
@@ -95,12 +106,12 @@ def _save(
     write_json(temporary / "state.json", dict(state))
     write_json(temporary / "manifest.json", {f.name: file_sha256(f) for f in _files(temporary)})
     for file in _files(temporary):
-        _fsync(file)
-    _fsync(temporary)
+        fsync(file)
+    fsync(temporary)
     if final.exists():  # damaged, or the run would have resumed after it
         shutil.rmtree(final)
     os.rename(temporary, final)
-    _fsync(folder)
+    fsync(folder)
     for later in _newest_first(folder):
         if later.name > final.name:  # damaged too, or the run would have resumed from there
             shutil.rmtree(later)
@@ -150,7 +161,8 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _fsync(path: Path) -> None:
+def fsync(path: Path) -> None:
+    """Flush a file or a folder to disk."""
     if os.name == "nt" and path.is_dir():
         return  # Windows cannot open a folder
     descriptor = os.open(path, os.O_RDONLY)

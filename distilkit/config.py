@@ -28,7 +28,7 @@ def home() -> Path:
     ``DISTILKIT_HOME`` names it. Otherwise it is the checkout's root, where notebooks in any folder
     find the same runs. Without a checkout it is the working folder.
     """
-    return Path(os.environ.get("DISTILKIT_HOME") or CHECKOUT or Path.cwd())
+    return Path(os.environ.get("DISTILKIT_HOME") or CHECKOUT or Path.cwd()).expanduser()
 
 
 def resource(name: str) -> Path:

@@ -78,7 +78,8 @@ def pretrain(
         teacher: needed if `loss_config` has a term for it. It gets no gradients, and returns to its
             own mode and device.
         validation: held-out text; its losses are logged under masks that never change.
-        extra_loss: further terms, added to the loss without a weight.
+        extra_loss: further terms, added to the loss without a weight. Its repr is in the run's
+            config.
         watch: measured and logged at each validation.
 
     Raises:
@@ -96,7 +97,12 @@ def pretrain(
         **blocks.identity(),
     }
     if extra_loss is not None:
-        config["extra_loss"] = getattr(extra_loss, "__name__", None) or repr(extra_loss)
+        config["extra_loss"] = repr(extra_loss)
+        if " at 0x" in config["extra_loss"]:  # a resumed run could not tell it from another
+            raise ValueError(
+                f"extra_loss = {extra_loss!r}: give a frozen dataclass with __call__, whose repr "
+                "holds its settings"
+            )
     if hasattr(blocks, "check"):  # stored hidden states are those of one teacher
         blocks.check(config["teacher"], loss_config, training)
     with open_run(name, config, training.log_with) as run:
@@ -116,8 +122,7 @@ def pretrain(
         with eval_mode(*borrowed_models, device=processes().device):
             summary = train(model, blocks, loss, training, run, validate=validate)
         if processes().is_main_process:
-            model.save_pretrained(run.model)
-            blocks.tokenizer.save_pretrained(run.model)  # so that run.model alone makes a pipeline
+            run.keep_model(model, blocks.tokenizer)  # run.model alone makes a pipeline
             last = [row for row in run.rows() if row["split"] == "validation"][-1:]
             held_out = {
                 f"validation_{key}": value
@@ -152,8 +157,7 @@ class LanguageModelLoss(nn.Module):
     def add_projections(self, model: PreTrainedModel, seed: int) -> None:
         """Add a linear map from the student's width to the teacher's for each pair, if needed."""
         if _needs_projections(model, self.teacher, self.loss_config):
-            widths = model.config.hidden_size, self.teacher.config.hidden_size
-            self.projections = width_projections(len(self.pairs), *widths, seed)
+            self.projections = width_projections(model, self.teacher, len(self.pairs), seed)
 
     def forward(
         self, model: PreTrainedModel, batch: dict[str, Any], counts: dict[str, int]

@@ -154,11 +154,14 @@ def check_cosine_layers(
                 )
 
 
-def width_projections(pairs: int, width: int, other: int, seed: int) -> nn.ModuleList | None:
+def width_projections(
+    student: PreTrainedModel, teacher: PreTrainedModel, pairs: int, seed: int
+) -> nn.ModuleList | None:
     """Return a linear map [H] -> [H'] for each pair of hidden states; None where widths agree.
 
     They are trained with the student, then dropped (TinyBERT's W_h: Jiao et al. 2020, equation 8).
     """
+    width, other = student.config.hidden_size, teacher.config.hidden_size
     if width == other:
         return None
     with seeded(seed):

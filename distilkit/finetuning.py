@@ -46,6 +46,7 @@ from distilkit.processes import eval_mode, processes, to_device
 from distilkit.run import Run, as_json, fingerprint, open_run, run_folder, teacher_entry
 from distilkit.training_loop import train
 
+MOST_TEXTS, MOST_TOKENS = 64, 2**13  # that a model reads at once where it is scored
 LEAST_LENGTH = 8  # tokens: two sentences, [CLS] and [SEP] twice
 
 
@@ -142,9 +143,9 @@ def finetune(
         _check_cosine(loss_config, model, teacher, task, own)
     _check_texts(task, data, unlabelled, loss_config)
     length = {"max_length": max_length}
-    teacher_scores = None
+    of_teacher = None
     if teacher is not None and not run.finished:
-        teacher_scores = _teacher_scores(task, teacher, own or tokenizer, data, max_length)
+        of_teacher = teacher_scores(task, teacher, own or tokenizer, data, max_length)
 
     of_training = {"teacher_tokenizer": own, "unlabelled": unlabelled, "seed": training.seed}
     examples = task_examples(data["train"], task, tokenizer, **of_training, **length)
@@ -192,12 +193,11 @@ def finetune(
         scores_by_split = {split: score_of(task, *both) for split, both in predicted.items()}
         if processes().is_main_process:
             if keep_model:
-                model.save_pretrained(run.model)
-                tokenizer.save_pretrained(run.model)
+                run.keep_model(model, tokenizer)
             if predicted and not task.on_spans:
                 together = np.concatenate if task.on_words else np.asarray
                 run.keep_predictions({k: together(logits) for k, (logits, _) in predicted.items()})
-            measured = {} if teacher_scores is None else {"teacher_scores": teacher_scores}
+            measured = {} if of_teacher is None else {"teacher_scores": of_teacher}
             result = {"kind": "finetune", "task": task.name, **summary, "scores": scores_by_split}
             run.finish(result | measured)
     return run
@@ -257,7 +257,7 @@ def _check_texts(
         )
 
 
-def _teacher_scores(
+def teacher_scores(
     task: Task,
     teacher: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -313,14 +313,14 @@ def input_length(models: Iterable[PreTrainedModel], wanted: int | None, default:
     return wanted
 
 
-def predict(model: PreTrainedModel, examples: Examples, batch_size: int = 64) -> tuple[Any, Any]:
+def predict(model: PreTrainedModel, examples: Examples) -> tuple[Any, Any]:
     """Return logits [examples, C] and labels [examples, ...] of a split, in the data's order.
 
     Of labels on words: lists with, for each example, logits [words, C] and labels [words]. The
     logits of words that were cut off are NaN. Of spans: each example's answer, as text, and the
     list of its acceptable ones.
     """
-    of_examples = by_example(model, examples, lambda batch: logits_of(model, batch), batch_size)
+    of_examples = by_example(model, examples, lambda batch: logits_of(model, batch))
     return by_target(of_examples, examples), examples.targets
 
 
@@ -347,7 +347,6 @@ def by_example(
     model: PreTrainedModel,
     examples: Examples,
     outputs: Callable[[dict[str, Tensor]], Tensor],
-    batch_size: int,
 ) -> list[np.ndarray]:
     """Return `outputs` of each example, in the data's order, without dropout or gradients.
 
@@ -355,7 +354,8 @@ def by_example(
     `outputs` makes [B, ...] of a batch.
     """
     by_length = np.argsort(examples.lengths, kind="stable")
-    batches = [by_length[i : i + batch_size] for i in range(0, len(by_length), batch_size)]
+    size = max(1, min(MOST_TEXTS, MOST_TOKENS // int(examples.lengths.max(initial=1))))
+    batches = [by_length[i : i + size] for i in range(0, len(by_length), size)]
     state, device = processes(), next(model.parameters()).device
 
     by_id: dict[int, np.ndarray] = {}
@@ -376,7 +376,7 @@ def evaluate_task(
     *,
     max_length: int | None = None,
 ) -> dict[str, float | None]:
-    """Return a classifier's metrics on one split, between -1 and 1; None where undefined."""
+    """Return a classifier's metrics on one split; None where undefined."""
     task = get_task(task)
     check_classifier(model, task, "classifier")
     check_vocabulary(model, tokenizer)

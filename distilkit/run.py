@@ -32,9 +32,9 @@ import torch
 import transformers
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
 from safetensors import SafetensorError
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from distilkit.checkpoint import write_atomically, write_json
+from distilkit.checkpoint import fsync, not_written, write_atomically, write_json
 from distilkit.config import CHECKOUT, home
 from distilkit.processes import processes
 
@@ -173,6 +173,17 @@ class Run:
             return safetensors.numpy.load_file(path)
         except SafetensorError as error:
             raise ValueError(_damaged(path, error)) from None
+
+    def keep_model(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Write the folder for ``from_pretrained``, flushed to disk; OSError if it is full."""
+        try:
+            model.save_pretrained(self.model)
+            tokenizer.save_pretrained(self.model)
+        except (OSError, SafetensorError) as error:
+            size, kept = model.get_memory_footprint(), "the last checkpoint is intact"
+            raise not_written(error, "the trained model", self.model, size, kept) from error
+        for path in (*self.model.iterdir(), self.model):  # checkpoints go once it is finished
+            fsync(path)
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write result.json, which makes the run finished, and drop the checkpoints."""

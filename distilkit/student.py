@@ -50,7 +50,7 @@ def named_layer_maps(
     """Return the layer maps with a name: the default, every second layer, the first, the last.
 
     For 12 -> 6 the default is the authors', and is called so. "Every second" is there where the
-    student has half of the teacher's layers or more. Two names may mean the same map.
+    student has half of the teacher's layers. Two names may mean the same map.
     """
     n, default = teacher_layers, default_layers(teacher_layers, student_layers)
     k = len(default)

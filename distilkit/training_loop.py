@@ -18,6 +18,7 @@ divided by the *step's* counts. So micro-batches add up to the mean over the who
 """
 
 import contextlib
+import math
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -170,7 +171,8 @@ def train(
                 ):
                     out = module(to_device(part, accelerator.device), counts)
                     # DDP takes the mean over processes; the counts are global, so we want the sum
-                    accelerator.backward(out["loss"] * (world * weights[i]))
+                    # (not accelerator.backward: an environment variable would scale it)
+                    (out["loss"] * (world * weights[i])).backward()
                 for name, value in out.items():
                     terms[name] = terms.get(name, 0) + value.detach() * weights[i]
 
@@ -182,7 +184,8 @@ def train(
                 is_finite = accelerator.reduce(is_finite.float(), "sum") == world
             good_steps = torch.where(is_finite & (good_steps == step), step + 1, good_steps)
             optimizer.optimizer.found_inf = (good_steps <= step).float()
-            optimizer.step()
+            with _memory_named(run, step, training):  # AdamW's states are made in its first step
+                optimizer.step()
             done = step + 1
             logs = done % training.log_interval == 0 or done == steps
             interval = training.eval_interval
@@ -210,8 +213,13 @@ def train(
                         }
                     )
             if validates:
-                with eval_mode(model), torch.no_grad():
-                    values = validate(model)
+                with _memory_named(run, step, training), eval_mode(model), torch.no_grad():
+                    values = {name: float(value) for name, value in validate(model).items()}
+                if bad := [name for name, value in values.items() if not math.isfinite(value)]:
+                    raise NonFiniteLoss(
+                        f"run {run.name!r}: the validation after step {done} is not finite "
+                        f"({', '.join(bad)}). Lower the learning rate"
+                    )
                 if accelerator.is_main_process:
                     run.log({"step": done, "split": "validation", **values})
             stop = stop or (bool(caught) and world == 1)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from toy_models import assert_same, ragged, small_bert, state_of
 from transformers import (
@@ -26,6 +28,7 @@ from distilkit.distillation import LanguageModelLoss, distil, losses_on, pretrai
 from distilkit.masking import MaskedBlocks
 from distilkit.run import fingerprint
 from distilkit.student import student_from_teacher
+from distilkit.training_loop import NonFiniteLoss
 
 TOY = TrainingConfig(
     steps=4,
@@ -43,6 +46,41 @@ NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 @pytest.fixture
 def blocks(texts, tokenizer) -> MaskedBlocks:
     return MaskedBlocks(pack(texts, tokenizer, 24)[:20], tokenizer, seed=0)
+
+
+def test_a_further_loss_has_to_be_told_from_another(home, blocks):
+    model = small_bert(2)
+    for loss in (lambda *_: {}, functools.partial(lambda *_: {}, weight=1.0)):
+        with pytest.raises(ValueError, match="frozen dataclass"):
+            pretrain(model, blocks, TOY, name="toy", extra_loss=loss)
+    assert not (home / "runs").exists()
+
+
+def test_a_validation_that_is_not_finite_is_named(home, blocks):
+    watch = {"perplexity": float("inf")}.copy
+    with pytest.raises(NonFiniteLoss, match=r"validation after step 4 .*\(perplexity\)"):
+        pretrain(small_bert(2), blocks, TOY, name="toy", validation=blocks, watch=lambda _: watch())
+
+
+def test_a_model_that_cannot_be_written_is_said_and_nothing_lost(home, blocks, monkeypatch):
+    def full(*_: object) -> None:
+        raise SafetensorError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BertForMaskedLM, "save_pretrained", full)
+        with pytest.raises(OSError, match="the trained model could not be written"):
+            pretrain(small_bert(2), blocks, TOY, name="toy")
+    run = pretrain(small_bert(2), blocks, TOY, name="toy")
+    assert (run.model / "model.safetensors").is_file()
+    assert run.rows()[-1]["step"] == 4
+
+
+def test_accelerates_environment_does_not_scale_the_gradients(home, blocks, monkeypatch):
+    plain = pretrain(small_bert(2), blocks, TOY, name="plain")
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    scaled = pretrain(small_bert(2), blocks, TOY, name="scaled")
+    norms = [[row["grad_norm"] for row in run.rows()] for run in (plain, scaled)]
+    assert norms[0] == norms[1]
 
 
 # --- losses_on ----------------------------------------------------------------------------------

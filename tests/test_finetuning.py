@@ -305,11 +305,12 @@ def test_the_teacher_stays_as_it_was(home, tokenizer):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 3, 40, 64])
-def test_predictions_are_in_the_datas_order(tokenizer, batch_size):
+def test_predictions_are_in_the_datas_order(tokenizer, monkeypatch, batch_size):
+    monkeypatch.setattr("distilkit.finetuning.MOST_TEXTS", batch_size)
     model, columns = toy("sst2"), single(40)
     shake(model, 0.3)
     data = task_examples(columns, TASKS["sst2"], tokenizer, max_length=64, seed=0)
-    logits, labels = predict(model, data, batch_size)
+    logits, labels = predict(model, data)
     assert labels.tolist() == columns["label"]
     with torch.no_grad():
         alone = [model(**tokenizer(t, return_tensors="pt")).logits[0] for t in columns["sentence"]]

@@ -20,13 +20,14 @@ from distilkit.config import GLUE_TASKS, FinetuneLossConfig
 def _compress_options(parser: ArgumentParser) -> None:
     what = "fine-tuned or sentence-transformers model"
     parser.add_argument("checkpoint", help=f"{HELP['teacher']} of a {what}")
-    parser.add_argument("--out", required=True, type=Path, help="new folder for the small model")
+    out = "folder for the small model, new or an earlier one, which is replaced"
+    parser.add_argument("--out", required=True, type=Path, help=out)
     add_task(parser, ", ".join(GLUE_TASKS), required=False)
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--depth", type=int, help="layers of the student (default: half)")
     which.add_argument("--layers", type=int, nargs="+", help="teacher layers to copy, 0-based")
     add_scale(parser, "glue")
-    parser.add_argument("--max-length", type=int, help="tokens (default: 128)")
+    parser.add_argument("--max-length", type=int, help="tokens (default: the task's, mostly 128)")
     parser.add_argument("--name", help="of the run folder (default: the new folder's)")
     parser.add_argument("--licence", help="of the teacher, for the model card")
     parser.add_argument("--push", metavar="ID", help="upload the folder to the Hub under this name")
@@ -47,8 +48,12 @@ def _compress_options(parser: ArgumentParser) -> None:
 
 def compress(options: Namespace) -> int:
     """Cut a model's layers, distil, measure, and write a folder to hand over."""
+    from huggingface_hub.utils import validate_repo_id
+
     from distilkit.models.sentence_encoder import is_sentence_encoder
 
+    if options.push:
+        validate_repo_id(options.push)
     if is_sentence_encoder(options.checkpoint):
         return _compress_embeddings(options)
     if options.pairs is not None:

@@ -7,7 +7,6 @@ of a teacher that is not in the cache.
 import copy
 import math
 import os
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,9 +21,8 @@ import torch
 from huggingface_hub import constants
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from distilkit.checkpoint import KEEP
+from distilkit.checkpoint import KEEP, free_bytes
 from distilkit.config import MLM_ONLY, Scale, TrainingConfig, home
-from distilkit.data.classifier_checks import check_teacher
 from distilkit.data.documents import about_how_many
 from distilkit.data.examples import Examples
 from distilkit.data.packing import pack
@@ -34,7 +32,7 @@ from distilkit.data.tasks import Task, chance_score
 from distilkit.data.text_check import UNKNOWN_AT_MOST, count_tokens
 from distilkit.distillation import LanguageModelLoss, losses_on
 from distilkit.families import positions
-from distilkit.finetuning import classifier, fine_tuned_on, input_length, predict, score_of
+from distilkit.finetuning import classifier, fine_tuned_on, input_length, teacher_scores
 from distilkit.masking import MaskedBlocks, masking_weights
 from distilkit.measure.flops import step_bytes
 from distilkit.measure.latency import gradient_step, time_micro_batch
@@ -199,7 +197,7 @@ def _disk(plan: Plan) -> Check:
     needed = (12 * (KEEP + 1) + 4) * parameter_count(plan.student)
     if not plan.scale.stream:
         needed += 2 * (_blocks_per_epoch(plan) or 0) * plan.scale.length  # the block cache
-    free = shutil.disk_usage(home()).free
+    free = free_bytes(home())
     return Check("disk", f"{needed / _GIB:.1f} GiB, {free / _GIB:.1f} GiB free", needed < free)
 
 
@@ -337,18 +335,16 @@ def _inputs(
 
 
 def _teacher(task: Task, teacher: Any, tokenizer: Any, length: int) -> Check:
-    split = next((task.data[s] for s in task.validation if s in task.data), None)
-    if split is None or "label" not in split.column_names:
-        return Check("teacher", "no labelled validation examples to measure it on", True)
+    few = {split: _few(task.data[split]) for split in task.validation if split in task.data}
     try:
         own = own_tokenizer(teacher, tokenizer) or tokenizer
-        examples = task_examples(_few(split), task, own, max_length=length, seed=0)
-        logits, labels = predict(teacher, examples)
-        score = score_of(task, logits, labels)[task.score]
-        if not task.on_words:
-            check_teacher(task, teacher, logits, labels, score)
+        measured = teacher_scores(task, teacher, own, few, length)
     except ValueError as error:
         return Check("teacher", str(error), False)
+    if not measured:
+        return Check("teacher", "no labelled validation examples to measure it on", True)
+    ((split, scores),) = measured.items()
+    labels, score = few[split]["label"][:], scores[task.score]
     chance = chance_score(task, labels)
     shown = "undefined" if score is None else f"{score:.3f}"
     measurement = f"{task.score} {shown}, a constant answer {chance:.3f} ({len(labels)} examples)"

@@ -7,6 +7,7 @@ import sys
 import threading
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping
+from concurrent.futures import BrokenExecutor
 
 from distilkit.cli import compress, measure, notebooks, study, train
 
@@ -19,10 +20,13 @@ Verb = tuple[Callable[[Namespace], int | None], Callable[[ArgumentParser], None]
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb and return the exit status; wrong input ends with one clear line and 2."""
     options = build_parser().parse_args(arguments)
+    import httpx
+
     from distilkit.processes import processes
     from distilkit.run import ALLOW_INEXACT, RunBusy
 
     refusals = (ValueError, TypeError, OSError, MemoryError, FloatingPointError, ImportError)
+    refusals += (BrokenExecutor, httpx.HTTPError)  # a worker killed for its memory; the Hub
     allowed = os.environ.get(ALLOW_INEXACT, "")
     if options.allow_inexact:
         os.environ[ALLOW_INEXACT] = "1"  # parallel runs are processes of their own: they inherit it

@@ -42,22 +42,21 @@ def _step_options(parser: ArgumentParser) -> None:
 def bench_step(options: Namespace) -> None:
     """Measure tokens/s, processor time and memory of a distillation step, textbook and fused."""
     import torch
+    from transformers import AutoModelForMaskedLM
 
+    from distilkit.families import positions
     from distilkit.measure.step_benchmark import WIDTHS, Work, bench_step
+    from distilkit.models.loading import load_model
 
     cuda = torch.cuda.is_available()
-    length = 512 if cuda else 128
-    works = [
-        Work(
-            width=width,
-            tokens=tokens,
-            batch_size=(16384 if cuda else WIDTHS.get(width, (0, 0, 0, 1024))[3]) // length,
-            length=length,
-            threads=options.threads,
-        )
-        for width in options.widths
-        for tokens in ("all", "masked")
-    ]
+    works = []
+    for width in options.widths:
+        length = 512 if cuda else 128
+        if width not in WIDTHS:
+            length = min(length, positions(load_model(AutoModelForMaskedLM, width)[0]))
+        size = (16384 if cuda else WIDTHS.get(width, (0, 0, 0, 1024))[3]) // length
+        same = {"width": width, "batch_size": size, "length": length, "threads": options.threads}
+        works += [Work(tokens=tokens, **same) for tokens in ("all", "masked")]
     table = bench_step(works, steps=options.steps)
     columns = ["work", "variant", "tokens_per_s", "cpu_s_per_ktok", "peak_rss_mib"]
     columns += ["share_of_peak", "ratio_to_textbook", "ratio_low", "ratio_high"]

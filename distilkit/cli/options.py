@@ -68,10 +68,7 @@ def _reading(hint: Any, name: str) -> dict[str, Any]:
     if get_origin(hint) is Literal:
         return {"choices": get_args(hint)}
     if get_origin(hint) is tuple:
-        kind = get_args(hint)[0]
-        # a task is a name here, though a Scale may hold a Task
-        kind = str if kind is Any else kind
-        return {"type": kind, "nargs": "+", "metavar": name.removesuffix("s").upper()}
+        return {"type": get_args(hint)[0], "nargs": "+", "metavar": name.removesuffix("s").upper()}
     return {"type": hint, "metavar": name.upper()}
 
 

@@ -157,7 +157,7 @@ def _cancel_on_sigterm() -> None:
 
 
 def _environment(scale: str) -> dict[str, str]:
-    environment = {**os.environ, "DISTILKIT_SCALE": scale, "DISTILKIT_HOME": str(home())}
+    environment = {**os.environ, "DISTILKIT_SCALE": scale, "DISTILKIT_HOME": str(home().resolve())}
     # The kernel imports the distilkit that is running here, installed or not
     paths = [str(IMPORTED_FROM), environment.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))

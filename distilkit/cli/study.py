@@ -1,6 +1,6 @@
 """Verbs that compare: study, labels, frontier, teacher-quality."""
 
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,6 +47,8 @@ def study(options: Namespace) -> None:
         table = "parts"  # fewer tasks: another table, and other runs than the whole study's
     out = options.out or chosen.figures / f"{table}.csv"
     if options.join:
+        if options.out is None:
+            raise ValueError("--join: name the new table with --out")
         _print_scores(join_studies(options.join, out=out), out)
         return
     if table == "parts":
@@ -103,6 +105,8 @@ def _labels_options(parser: ArgumentParser) -> None:
 
 
 def _count(given: str) -> int | None:
+    if given != "all" and not given.isdecimal():
+        raise ArgumentTypeError(f"{given!r}: give numbers from 0 on, or all")
     return None if given == "all" else int(given)
 
 

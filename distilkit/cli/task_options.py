@@ -45,11 +45,8 @@ def chosen_task(options: Namespace, teacher: str | None) -> Task:
     """Return the task of the options; its labels are in the order of the teacher's, if named."""
     from distilkit.data.own_task import task_from
 
-    own = ("validation", "test", "text_column", "label_column", "kind", "unlabelled")
     if options.data is None:
-        for name in own:
-            if getattr(options, name) is not None:
-                raise ValueError(f"--{name.replace('_', '-')} is of your own data: give --data")
+        refuse_own_data(options)
         return get_task(options.task)
     files = {"train": options.data, "validation": options.validation, "test": options.test}
     files = {split: file for split, file in files.items() if file is not None}
@@ -60,11 +57,18 @@ def chosen_task(options: Namespace, teacher: str | None) -> Task:
         kind = None  # the data says; a teacher that does not fit is refused later, in words
     return task_from(
         options.data if len(files) == 1 else files,
-        text_columns=_columns(options.text_column),
-        label_column=_columns(options.label_column),
+        text_columns=as_columns(options.text_column),
+        label_column=as_columns(options.label_column),
         labels=labels,
         kind=kind,
     )
+
+
+def refuse_own_data(options: Namespace) -> None:
+    """Raise ValueError for an option that says something about data that are not given."""
+    for name in ("validation", "test", "text_column", "label_column", "kind", "unlabelled"):
+        if getattr(options, name) is not None:
+            raise ValueError(f"--{name.replace('_', '-')} is of your own data: give --data")
 
 
 def unlabelled_texts(options: Namespace, task: Task) -> Any:
@@ -90,16 +94,9 @@ def plain_texts(options: Namespace) -> list[str]:
     return texts
 
 
-def as_columns(names: list[str]) -> list[str | int]:
+def as_columns(names: list[str] | None) -> list[str | int] | None:
     """Return column names as :func:`task_from` takes them; digits are numbers."""
-    return [int(name) if name.isdecimal() else name for name in names]
-
-
-def _columns(names: list[str] | None) -> list[str | int] | str | int | None:
-    if names is None:
-        return None
-    columns = as_columns(names)
-    return columns[0] if len(columns) == 1 else columns
+    return None if names is None else [int(n) if n.isdecimal() else n for n in names]
 
 
 def _meaning_of(checkpoint: str) -> tuple[str | None, list[str] | None]:

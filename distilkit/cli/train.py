@@ -12,7 +12,12 @@ from distilkit.cli.options import (
     given,
     print_result,
 )
-from distilkit.cli.task_options import add_task, chosen_task, unlabelled_texts
+from distilkit.cli.task_options import (
+    add_task,
+    chosen_task,
+    refuse_own_data,
+    unlabelled_texts,
+)
 from distilkit.config import GLUE_TASKS, FinetuneLossConfig
 
 
@@ -157,11 +162,11 @@ def _doctor_options(parser: ArgumentParser) -> None:
         help="with --task or --data: the model to fine-tune, and --teacher its fine-tuned teacher",
     )
     add_task(parser, "to fine-tune on", required=False)
-    add_training(parser, "finetuning", "fine-tuning")
+    add_training(parser, "finetuning")
 
 
 def doctor(options: Namespace) -> int:
-    """Check teacher, text, tasks and machine before a training (less than a minute)."""
+    """Check teacher, text or task, and machine before a training (less than a minute)."""
     from distilkit.cli import doctor as checks
     from distilkit.data.sources import load_task
 
@@ -169,6 +174,9 @@ def doctor(options: Namespace) -> int:
     if options.data is None and options.task is None:
         if checkpoint is not None:
             raise ValueError("--checkpoint: give the task, --task or --data, too")
+        refuse_own_data(options)
+        training = replace(chosen.distillation, **given(options, "finetuning"))
+        chosen = replace(chosen, distillation=training)
         return 0 if checks.print_checks(checks.doctor(chosen)) else 1
     if checkpoint is None:
         raise ValueError("--task, --data: give --checkpoint, the model to fine-tune, too")

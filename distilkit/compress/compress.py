@@ -21,7 +21,7 @@ from distilkit.compress.held_out import (
     paired_difference,
     score_function,
 )
-from distilkit.compress.onnx_export import onnx_predict
+from distilkit.compress.onnx_export import check_exportable, onnx_predict
 from distilkit.config import FinetuneLossConfig, TrainingConfig
 from distilkit.data.task_examples import is_scored, task_examples
 from distilkit.data.tasks import Task
@@ -54,7 +54,7 @@ def compress(
         checkpoint: Hub id or folder of a model fine-tuned on the task: the teacher.
         task: with its data (:func:`distilkit.data.own_task.task_from`). Without labels the student
             learns from the teacher's answers alone, and agreement is all that is measured.
-        out: a folder that is not there yet, or an earlier one of the same run.
+        out: a folder that is not there yet, or an earlier one of the same run, which is replaced.
         training: how long, in which batches.
         layers, depth: teacher layers to copy; or their number, evenly spaced (by default half).
         unlabelled: further texts (:func:`distilkit.data.own_task.unlabelled_from`).
@@ -69,10 +69,12 @@ def compress(
         with its 95 % interval ``low, high``, and ``agreement``. And the costs of
         :func:`distilkit.compress.engines.engine_costs`.
     """
-    out = Path(out).expanduser()
+    out = Path(out).expanduser().resolve()  # a link stays, and its folder is written
     name = name or out.name
     check_out(out, name)
+    held_out(task)  # refuses a task without one, before time is spent
     teacher, tokenizer = fine_tuned_on(checkpoint, task), load_tokenizer(checkpoint)
+    check_exportable(teacher)
     if layers is None:
         layers = default_layers(teacher.config.num_hidden_layers, depth)
     student = student_of(teacher, layers, seed=training.seed)

@@ -14,7 +14,7 @@ from distilkit.compress.engines import costs_of_text, each_engine
 from distilkit.compress.held_out import paired_difference, score_function
 from distilkit.compress.onnx_export import onnx_logits
 from distilkit.data.examples import Examples
-from distilkit.data.task_examples import column_names, task_examples
+from distilkit.data.task_examples import is_scored, task_examples
 from distilkit.data.tasks import Task
 from distilkit.finetuning import by_example
 from distilkit.models.sentence_encoder import Pooling, embeddings_of, pool
@@ -35,7 +35,7 @@ def encoded(
 
 def embed(model: PreTrainedModel, examples: Examples, pooling: Pooling) -> np.ndarray:
     """Return a model's embeddings [N, H] of texts."""
-    return np.stack(by_example(model, examples, lambda b: embeddings_of(model, b, pooling), 64))
+    return np.stack(by_example(model, examples, lambda b: embeddings_of(model, b, pooling)))
 
 
 def embed_onnx(session: Any, examples: Examples, pooling: Pooling) -> np.ndarray:
@@ -78,18 +78,19 @@ def measure_embeddings(
         if pairs is not None:
             row["score"] = score_function(SPEARMAN, given[1], labels)(np.arange(len(labels)))
             row |= paired_difference(SPEARMAN, given[1], reference[1], labels)
-        row["agreement"] = shared(given[0], reference[0])
+        few = len(held_out) < 10 * NEIGHBOURS  # chance alone would make them agree
+        row["agreement"] = np.nan if few else shared(given[0], reference[0])
         rows.append(row)
     return pd.DataFrame(rows).merge(costs, on=["model", "engine"])
 
 
 def columns_of(pairs: Task | None) -> tuple[list[str], list[str], np.ndarray]:
-    """Return both texts of all pairs and their scores. All splits are used; none is trained on."""
+    """Return both texts of all scored pairs, and the scores. No split is trained on."""
     if pairs is None:
         return [], [], np.empty(0)
-    splits = list((pairs.data or {}).values())
-    known = all("label" in column_names(split) for split in splits)
-    if len(pairs.columns) != 2 or not pairs.regression or not splits or not known:
+    data = (pairs.data or {}).items()  # GLUE's test set has no scores
+    splits = [split for name, split in data if is_scored(pairs, split, name)]
+    if len(pairs.columns) != 2 or not pairs.regression or not splits:
         raise ValueError(
             f"{pairs.name}: give pairs as two columns of texts and a column of numbers: "
             'task_from(file, text_columns=(..., ...), label_column=..., kind="regression")'

@@ -24,6 +24,7 @@ from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 
 from distilkit.compress.embedding_scores import columns_of, embed, encoded, measure_embeddings
 from distilkit.compress.hand_over import check_out, write_folder
+from distilkit.compress.onnx_export import check_exportable
 from distilkit.config import SCALES, TrainingConfig
 from distilkit.data.examples import Examples
 from distilkit.data.tasks import Task
@@ -80,12 +81,13 @@ def compress_embeddings(
     Returns:
         A row for teacher and student in each engine. ``score`` is Spearman on the pairs,
         ``agreement`` the share of the ten nearest neighbours of a held-out text that are the
-        teacher's.
+        teacher's (NaN for fewer than a hundred held-out texts, of which too many are near).
     """
-    out = Path(out).expanduser()
+    out = Path(out).expanduser().resolve()  # a link stays, and its folder is written
     name = name or out.name
     check_out(out, name)
     teacher, tokenizer, pooling = load_sentence_encoder(checkpoint)
+    check_exportable(teacher)
     length = input_length([teacher], max_length, pooling.max_length)
     pooling = replace(pooling, max_length=length)
     learnt, held_out = divide(texts, pairs)
@@ -168,8 +170,7 @@ def distil_embeddings(
                 module.p = 0.0
         summary = train(model, examples, loss, training, run)
         if processes().is_main_process:
-            model.save_pretrained(run.model)
-            tokenizer.save_pretrained(run.model)
+            run.keep_model(model, tokenizer)
             run.finish({"kind": "embeddings", **summary})
     return run
 

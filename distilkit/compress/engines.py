@@ -27,6 +27,7 @@ TORCH, FP32, INT8 = ENGINES = ("torch fp32", "onnx fp32", "onnx int8")
 # as optimum and transformers.js call them
 FILES = {FP32: "model.onnx", INT8: "model_quantized.onnx"}
 TIMED_PASSES = 50
+THREADS = 1  # of each timed model
 EXPORT_PASSES = 260  # of BERT-base take as long as the exports and the six processes
 
 
@@ -42,7 +43,6 @@ def engine_costs(
     folder: str | Path,
     *,
     length: int,
-    threads: int = 1,
     runs: int = 30,
     warmup: int = 5,
     memory: bool = True,
@@ -62,10 +62,10 @@ def engine_costs(
         files: dict[str, Path] = {TORCH: folders[name], **export_engines(model, folders[name])}
         for engine, file in files.items():
             size = bytes_on_disk(model) if engine == TORCH else file.stat().st_size
-            passes[name, engine] = _one_pass(model, engine, file, length, threads)
+            passes[name, engine] = _one_pass(model, engine, file, length)
             row = {"model": name, "engine": engine, "parameters": parameter_count(model)}
             rows.append(row | {"size_mb": size / BYTES_PER_MB})
-    with ready(models.values(), threads):
+    with ready(models.values(), THREADS):
         seconds = take_turns(passes, runs=runs, warmup=warmup)
     first = np.array(seconds[rows[0]["model"], rows[0]["engine"]])
     for row in rows:
@@ -79,8 +79,8 @@ def engine_costs(
             file = folders[name] / FILES.get(engine, "torch")
             if engine == TORCH:
                 models[name].save_pretrained(file)
-            row["memory_mib"] = resident_mib(file, length=length, threads=threads)
-        row |= {"length": length, "threads": threads}
+            row["memory_mib"] = resident_mib(file, length=length)
+        row |= {"length": length, "threads": THREADS}
     return pd.DataFrame(rows)
 
 
@@ -118,7 +118,8 @@ def bench_compression(*, runs: int = 20) -> pd.DataFrame:
     Returns the table of :func:`engine_costs`, with ``share_of_size`` of the first row.
     """
     models = random_pair()
-    seconds = time_passes({"": models["teacher"]}, length=128, runs=5, warmup=1, threads=1)[""]
+    one = {"": models["teacher"]}
+    seconds = time_passes(one, length=128, runs=5, warmup=1, threads=THREADS)[""]
     minutes = (EXPORT_PASSES + 3 * runs) * np.median(seconds) / 60
     print(f"6 engines, {runs} passes of each: about {max(1, round(minutes))} min")
     with tempfile.TemporaryDirectory(prefix="distilkit-onnx-") as folder:
@@ -127,13 +128,14 @@ def bench_compression(*, runs: int = 20) -> pd.DataFrame:
     return table
 
 
-def resident_mib(model: str | Path, *, length: int, threads: int = 1) -> float:
+def resident_mib(model: str | Path, *, length: int) -> float:
     """Measure the resident memory in MiB of a new process that loads a model and runs five passes.
 
     A folder of ``save_pretrained`` is run by PyTorch; an ``.onnx`` file by ONNX Runtime, in a
     process that never loads PyTorch.
     """
-    command = [sys.executable, "-I", process_memory.__file__, str(model), str(length), str(threads)]
+    script = process_memory.__file__
+    command = [sys.executable, "-P", script, str(model), str(length), str(THREADS)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     if done.returncode:
         reason = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]
@@ -141,14 +143,12 @@ def resident_mib(model: str | Path, *, length: int, threads: int = 1) -> float:
     return float(json.loads(done.stdout.splitlines()[-1])["resident_mib"])
 
 
-def _one_pass(
-    model: PreTrainedModel, engine: str, file: Path, length: int, threads: int
-) -> Callable[[], Any]:
+def _one_pass(model: PreTrainedModel, engine: str, file: Path, length: int) -> Callable[[], Any]:
     """Return one pass over a text of random tokens; the model has to be in eval mode."""
     inputs = random_inputs(model, 1, length)  # [1, L]
     if engine == TORCH:
         return lambda: model(**inputs)
-    session = onnx_session(file, threads)
+    session = onnx_session(file, THREADS)
     batch = {name: value.numpy() for name, value in inputs.items()}
     batch["token_type_ids"] = np.zeros_like(batch["input_ids"])
     return lambda: onnx_logits(session, batch)

@@ -103,6 +103,8 @@ def run_frontier(
         memory are measured once, for the first task and seed, variants and engines in turns: batch
         1, one thread, no padding.
     """
+    if students is None:
+        layers_of(load_teacher(scale)[0])  # refuses now a family that cannot be pruned
     for task in scale.tasks:
         Plan(scale, "", (), examples).splits(task)
     if students is None:

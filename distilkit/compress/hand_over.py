@@ -15,9 +15,11 @@ from huggingface_hub import ModelCard, ModelCardData
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from distilkit.compress.engines import FILES
+from distilkit.data.task_examples import column_names
 from distilkit.data.tasks import Task
 from distilkit.models.hub import fetch, local_path
 from distilkit.models.sentence_encoder import Pooling, save_modules
+from distilkit.processes import processes
 from distilkit.run import Run, environment
 
 MARK = "compression.json"  # by which an earlier folder of the same run is known
@@ -35,6 +37,8 @@ _PIPELINES = {  # others: text-classification
 
 def check_out(out: Path, run: str) -> None:
     """Raise FileExistsError if `out` holds anything but an earlier result of this run."""
+    if processes().num_processes > 1:
+        raise ValueError("a model is compressed in one process: leave the launcher out")
     mark = out / MARK
     if mark.is_file():
         earlier = json.loads(mark.read_text(encoding="utf-8")).get("run")
@@ -58,7 +62,7 @@ def write_folder(
     licence: str | None,
     pooling: Pooling | None = None,
 ) -> None:
-    """Write a compressed model's folder; all of it or nothing.
+    """Write a compressed model's folder; all of it or nothing. An earlier one is replaced.
 
     `onnx` is the folder with the student's exported files, `run` that of the training. `about` has
     ``checkpoint`` (the teacher's), ``layers`` and ``max_length``.
@@ -127,6 +131,7 @@ def model_card(
         card_data=data.to_yaml(),
         teacher=_name_of(checkpoint),
         task=task,
+        labelled=task.data is not None and "label" in column_names(task.data["train"]),
         about=about,
         student=student,
         pipeline=pipeline,

@@ -20,7 +20,9 @@ DRAWS = 1000  # of the bootstrap
 
 def held_out(task: Task) -> str:
     """Return the held-out split: preferably labelled, and test rather than validation."""
-    order = [split for split in ("test", "validation") if split in task.data]
+    order = [split for split in (*task.test, *task.validation) if split in task.data]
+    if not order:
+        raise ValueError(f"{task.name} has no held-out split to measure on: give one")
     labelled = [split for split in order if is_scored(task, task.data[split], split)]
     return (labelled or order)[0]
 
@@ -30,7 +32,7 @@ def score_function(task: Task, predicted: Any, labels: Any) -> Callable[[np.ndar
 
     `predicted` and `labels` are as :func:`distilkit.finetuning.answers` gives them.
     """
-    from distilkit.data.metrics import METRICS, answer_scores, entity_counts
+    from distilkit.data.metrics import METRICS, answer_scores, entity_counts, f1_of_counts
 
     if task.on_spans:
         pairs = zip(predicted, labels, strict=True)
@@ -39,12 +41,12 @@ def score_function(task: Task, predicted: Any, labels: Any) -> Callable[[np.ndar
     if task.score == "entity_f1":
         names = [[[task.labels[i] for i in s] for s in each] for each in (predicted, labels)]
         counts = np.array([entity_counts([p], [t]) for p, t in zip(*names, strict=True)])
-        return lambda rows: _f1(counts[rows].sum(0))
+        return lambda rows: f1_of_counts(counts[rows].sum(0)) or 0.0
     metric = METRICS[task.score]
     if task.score == "micro_f1":
         both = np.asarray(predicted) * np.asarray(labels)
         counts = np.stack([np.sum(each, 1) for each in (both, predicted, labels)], 1)
-        return lambda rows: _f1(counts[rows].sum(0))
+        return lambda rows: f1_of_counts(counts[rows].sum(0)) or 0.0
     if task.score == "accuracy" and not task.on_words:
         right = np.asarray(predicted) == np.asarray(labels)
         return lambda rows: float(right[rows].mean())
@@ -71,10 +73,13 @@ def paired_difference(task: Task, student: Any, teacher: Any, labels: Any) -> di
         rows = rows.astype(int)
         return of_student(rows) - of_teacher(rows)
 
+    if len(every) < 2:  # of a single text there is nothing to draw
+        return {"difference": difference(every), "low": float("nan"), "high": float("nan")}
     drawn = bootstrap(
         (every,),
         difference,
         n_resamples=DRAWS,
+        batch=max(1, 10**7 // len(every)),  # draws that are in memory together
         vectorized=False,
         method="percentile",
         rng=np.random.default_rng(0),
@@ -116,8 +121,11 @@ def disagreements(
     task: Task,
     *,
     count: int = 10,
+    max_length: int | None = None,
 ) -> pd.DataFrame:
     """Return the `count` held-out texts on which two models differ most, the worst first.
+
+    Texts are cut at `max_length` tokens, by default the task's or as many as both models read.
 
     Returns:
         The text columns; ``label``, where known; the answers ``teacher`` and ``student``; and
@@ -126,7 +134,7 @@ def disagreements(
         another answer. Spans: 1 where the texts differ.
     """
     split = task.data[held_out(task)]
-    length = input_length((teacher, student), None, task.max_length)
+    length = input_length((teacher, student), max_length, task.max_length)
     examples = task_examples(split, task, tokenizer, max_length=length, seed=0)
     logits = [predict(model, examples)[0] for model in (teacher, student)]
     given = [answers(task, each) for each in logits]
@@ -165,8 +173,3 @@ def _shown(task: Task, answer: Any) -> Any:
     if task.kind == "multi_label_classification":
         return ", ".join(name for name, on in zip(task.labels, answer, strict=True) if on == 1)
     return task.labels[int(answer)] if answer >= 0 else ""
-
-
-def _f1(counts: np.ndarray) -> float:
-    correct, predicted, true = counts
-    return float(2 * correct / (predicted + true)) if predicted + true else 0.0

@@ -27,6 +27,13 @@ MOST_BYTES = 2 * 10**9  # of one ONNX file: protobuf counts in 31 bits
 _LENGTH = 16  # tokens of the traced example; the file accepts any length
 
 
+def check_exportable(model: PreTrainedModel) -> None:
+    """Raise ValueError for weights that do not fit into one ONNX file."""
+    if sum(weight.numel() for weight in model.parameters()) * 4 >= MOST_BYTES:
+        who = model.name_or_path or type(model).__name__
+        raise ValueError(f"{who}: an ONNX file holds less than 2 GB of weights in float32")
+
+
 def export_onnx(model: PreTrainedModel, file: str | Path) -> Path:
     """Write a classifier or an encoder, in float32 on the CPU, for batches of any size and length.
 
@@ -38,8 +45,7 @@ def export_onnx(model: PreTrainedModel, file: str | Path) -> Path:
     """
     import onnx
 
-    if sum(weight.numel() for weight in model.parameters()) * 4 >= MOST_BYTES:
-        raise ValueError("the weights are 2 GB or more: they do not fit into one ONNX file")
+    check_exportable(model)
     file = Path(file)
     file.parent.mkdir(parents=True, exist_ok=True)
     shape = 2, min(_LENGTH, positions(model))

@@ -17,7 +17,7 @@ import numpy as np
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from distilkit.checkpoint import write_json
+from distilkit.checkpoint import not_written, write_json
 from distilkit.data.packing import stream_blocks
 from distilkit.data.teacher_store import cache_folder
 
@@ -57,9 +57,12 @@ def _type(tokenizer: PreTrainedTokenizerBase) -> type:
 def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
     """SHA-256 of what decides how a text becomes token ids."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    rules = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab())
+    rules = tokenizer.get_vocab() if backend is None else json.loads(backend.to_str())
+    if backend is not None:  # an earlier call's settings, or those that it was saved with
+        rules |= {"truncation": None, "padding": None}
     special = [tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id]
-    return hashlib.sha256(f"{type(tokenizer).__name__} {special} {rules}".encode()).hexdigest()
+    name = type(tokenizer).__name__
+    return hashlib.sha256(f"{name} {special} {json.dumps(rules)}".encode()).hexdigest()
 
 
 def _state(folder: Path, file: Path) -> dict[str, Any]:
@@ -89,9 +92,13 @@ def _write(
         out.truncate(state["bytes"])  # what a killed process wrote after its last state
         for part in parts:
             blocks = part.blocks.astype(_type(tokenizer))
-            out.write(blocks.tobytes())
-            out.flush()
-            os.fsync(out.fileno())
+            try:
+                out.write(blocks.tobytes())
+                out.flush()
+                os.fsync(out.fileno())
+            except OSError as error:
+                what, kept = "the blocks of a text", "what is written is kept"
+                raise not_written(error, what, folder, blocks.nbytes, kept) from error
             bar.update(part.documents - state["documents"])
             state["blocks"] += len(blocks)
             state["bytes"] += blocks.nbytes

@@ -2,8 +2,8 @@
 
 No text is held in memory: the longest line of a .jsonl file is, and a page of a Parquet file. A
 document of more than :data:`LONGEST` characters becomes several. Rows without text (null, no
-`text`, white space) are skipped; how many is logged at the end of the first reading. A text without
-a validation part gives up some documents for it: the second of every fifty, 500 at most.
+`text`, white space) are skipped; for local files the end of the first reading logs how many. A text
+without a validation part gives up some documents for it: the second of every fifty, 500 at most.
 """
 
 import gzip
@@ -19,7 +19,7 @@ from typing import IO, Any, NamedTuple
 
 from distilkit.checkpoint import file_sha256
 from distilkit.data.packing import UNBROKEN, pieces
-from distilkit.data.tables import json_objects, text_lines
+from distilkit.data.tables import SPLITS, json_objects, text_lines
 from distilkit.models.hub import local_path
 
 log = logging.getLogger("distilkit")
@@ -96,14 +96,13 @@ def _at_most(text: Text, documents: int) -> Text:
     return Text(lambda: islice(text.read(), documents), lambda: [text.identity(), documents])
 
 
-def text_files(source: str | Path) -> tuple[list[Path], list[Path]]:
+def text_files(source: Path) -> tuple[list[Path], list[Path]]:
     """List the files to train on and those held out, each in the order of their names.
 
-    A folder with files ``train`` and ``validation`` (or the Hub's ``train-00000-of-00002``) has a
-    held-out part; its ``test`` files are left out. Otherwise all is training, apart from hidden
-    files and :data:`NO_TEXTS`.
+    A folder with files ``train`` and ``validation``, ``valid``, ``val`` or ``dev`` (or the Hub's
+    ``train-00000-of-00002``) has a held-out part; its ``test`` files are left out. Otherwise all
+    is training, apart from hidden files and :data:`NO_TEXTS`.
     """
-    source = Path(source)
     files = [source]
     if source.is_dir():
         files = sorted(file for file in source.iterdir() if _kind(file) and not _no_text(file))
@@ -113,8 +112,8 @@ def text_files(source: str | Path) -> tuple[list[Path], list[Path]]:
     parts: dict[str, list[Path]] = {}
     for file in files:
         _check_file(file)
-        name = file.name[: -len(_kind(file))].lower()
-        parts.setdefault(name.split("-")[0], []).append(file)
+        name = file.name[: -len(_kind(file))].lower().split("-")[0]
+        parts.setdefault(SPLITS.get(name, name), []).append(file)
     if not {"train", "validation"} <= set(parts):
         return files, []
     if other := sorted(set(parts) - {"train", "validation", "test"}):

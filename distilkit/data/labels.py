@@ -58,6 +58,11 @@ def meaning_of(
         seen = "multi_label_classification"
     else:
         numbers = [as_number(value) for value in values]
+        if kind is None and all(re.fullmatch(r"[+-]?\d+,\d+", str(value)) for value in values):
+            raise ValueError(
+                f"{table.where}, column {targets[0]!r}: {values[0]!r} has a comma: write decimals "
+                "with a point, or say kind='single_label_classification'"
+            )
         has_decimals = None not in numbers and any(number % 1 for number in numbers)
         seen = "regression" if has_decimals else "single_label_classification"
     both = {seen, kind} == {"regression", "single_label_classification"}
@@ -68,7 +73,8 @@ def meaning_of(
         )
     kind = kind or seen
     if kind == "regression":
-        if len({as_number(value) for value in values}) < 2:
+        numbers = {as_number(value) for value in values}
+        if len(numbers) < 2 and None not in numbers:  # other texts are refused with their line
             raise ValueError(f"{table.where}: all labels are {values[0]!r}: nothing to learn")
         return Labels(kind, ())
     if len(targets) > 1:
@@ -82,6 +88,8 @@ def meaning_of(
     _check_names(names, values, kind, table, targets, in_order=labels is not None)
     if labels is not None:
         names = _given_order(names, labels, table, targets)
+        if len(targets) not in (1, len(names)):
+            raise ValueError(f"labels = {names}: there are {len(targets)} columns of labels")
     return Labels(kind, names)
 
 
@@ -189,12 +197,11 @@ def numbers_of(
                 raise ValueError(f"{where} holds a list: give one label in each row")
             result.append(number(first, where))
         elif several:
-            result.append(
-                [
-                    _flag(v, f"{table.place(row)}, column {name!r}")
-                    for name, v in zip(targets, value, strict=True)
-                ]
-            )
+            flags = {
+                name: _flag(v, f"{table.place(row)}, column {name!r}")
+                for name, v in zip(targets, value, strict=True)
+            }
+            result.append([flags[name] for name in meaning.names])  # maybe a teacher's order
         else:
             if not isinstance(first, list):
                 raise ValueError(f"{where} holds {shown(first)}, not a list of labels")

@@ -5,7 +5,7 @@ SQuAD's with the normalization of the official script (arXiv 1606.05250, section
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import datasets
@@ -55,13 +55,17 @@ class TaskMetric(evaluate.Metric):
                 [[self.labels[i] for i in sentence] for sentence in sentences]
                 for sentences in (predictions, references)
             ]
-            correct, predicted, true = entity_counts(*tags)
-            f1 = 2 * correct / (predicted + true) if predicted + true else None
-            return {"entity_f1": f1}
+            return {"entity_f1": f1_of_counts(entity_counts(*tags))}
         if self.kind == "token_classification":
             predictions, references = np.concatenate(predictions), np.concatenate(references)
         x, y = np.asarray(predictions), np.asarray(references)
         return {name: METRICS[name](x, y) for name in self.metrics}
+
+
+def f1_of_counts(counts: Sequence[int]) -> float | None:
+    """Return the F1 of counts: correct, predicted, true."""
+    correct, predicted, true = counts
+    return float(2 * correct / (predicted + true)) if predicted + true else None
 
 
 def entity_counts(

@@ -13,7 +13,7 @@ import numpy as np
 
 from distilkit.data.labels import ENTITY_TAG, Labels, as_number, is_missing, meaning_of, numbers_of
 from distilkit.data.rows import temporary_files
-from distilkit.data.tables import SQUAD_COLUMNS, Table, read_splits, shown
+from distilkit.data.tables import SQUAD_COLUMNS, Table, by_split, read_splits, shown
 from distilkit.data.tasks import TASKS, Kind, Task
 
 METRICS = {  # by kind; the first is the score
@@ -82,6 +82,9 @@ def task_from(
         raise ValueError(f"kind = {kind!r}: give one of {', '.join(get_args(Kind))}")
     given = [*_listed(text_columns), *_listed(label_column)]
     tables, notes = read_splits(data, header=not (given and all(isinstance(c, int) for c in given)))
+    tables = by_split(tables)
+    if others := [split for split in tables if split not in SPLITS]:
+        notes.append(f"left out the splits {', '.join(others)}")
     if "train" not in tables:
         raise ValueError(f"the data has no split 'train', only {', '.join(tables)}")
     there = set(tables["train"].columns)
@@ -100,6 +103,7 @@ def task_from(
         table = tables[split]
         _check_columns(table, columns if split == "test" else (*columns, *targets))
         rows = _rows_with_text(table, columns, on_words, notes)
+        _check_not_numbers(table, columns, rows)
         rows = _rows_with_label(split, table, rows, targets, notes)
         if not rows:
             raise ValueError(f"{table.where}: no row is left to use. {'. '.join(notes)}")
@@ -206,9 +210,12 @@ def _text_rows(
             tables = (Table({names[0]: part}, str(source), range(len(part))) for part in parts)
         else:
             tables = iter(read_splits(source)[0].values())
-        for table in tables:
+        for number, table in enumerate(tables):
             _check_columns(table, names)
-            for row in _rows_with_text(table, names, on_words, []):
+            rows = _rows_with_text(table, names, on_words, [])
+            if number == 0:  # a later part of a file may be one line, such as a year
+                _check_not_numbers(table, names, rows)
+            for row in rows:
                 yield tuple(table.columns[name][row] for name in names)
 
 
@@ -265,12 +272,6 @@ def _rows_with_text(
             rows.append(row)
         else:
             empty.append(row)
-    for column in columns:
-        texts = [table.columns[column][row] for row in rows]
-        if texts and not on_words and all(as_number(text) is not None for text in texts):
-            raise ValueError(
-                f"{table.where}: the column {column!r} holds numbers, not texts: name another"
-            )
     if empty:
         notes.append(
             f"{table.where}: {len(empty)} of {len(table)} rows without text left out, the first "
@@ -282,6 +283,14 @@ def _rows_with_text(
                 "column of texts?"
             )
     return rows
+
+
+def _check_not_numbers(table: Table, columns: Sequence[str], rows: Sequence[int]) -> None:
+    for column in columns:
+        if rows and all(as_number(table.columns[column][row]) is not None for row in rows):
+            raise ValueError(
+                f"{table.where}: the column {column!r} holds numbers, not texts: name another"
+            )
 
 
 def _check_text(value: Any, on_words: bool, where: str) -> None:
@@ -319,9 +328,7 @@ def _rows_with_label(
     return with_label
 
 
-def _as_datasets(
-    parts: Mapping[str, Mapping[str, list[Any]]], columns: Sequence[str], meaning: Labels
-) -> Any:
+def _as_datasets(parts: Mapping[str, Part], columns: Sequence[str], meaning: Labels) -> Any:
     import datasets
 
     one = datasets.Value("string")
@@ -346,7 +353,7 @@ def _as_datasets(
     return datasets.DatasetDict(result)
 
 
-def _digest(parts: Mapping[str, Mapping[str, list[Any]]], meaning: Labels) -> str:
+def _digest(parts: Mapping[str, Part], meaning: Labels) -> str:
     digest = hashlib.sha256(repr(meaning).encode())
     for split, part in parts.items():
         for name, values in part.items():
@@ -390,6 +397,9 @@ def divide(
     turn[order] = turn.copy()
     chosen = {split: np.flatnonzero(turn[of_row] == i) for i, split in enumerate(new)}
     chosen["train"] = np.flatnonzero(turn[of_row] >= len(new))
+    if any(not len(of_split) for of_split in chosen.values()):
+        few = f"the labels have {rows / len(set(classes)):.1f} rows each: too few to hold some out"
+        raise ValueError(f"{few}. Give a validation and a test file")
     shares = "80/10/10" if len(new) == 2 else "90/10"
     notes.append(f"split {shares} by seed {seed}" + (", by class" if classes.any() else ""))
     divided = {

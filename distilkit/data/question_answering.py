@@ -47,11 +47,6 @@ def windows(
     and last token, [windows, 2]; the passages. Tokens are 0, 0 if another window holds the answer,
     and -1, -1 without a label.
     """
-    if not getattr(tokenizer, "is_fast", False):
-        raise ValueError(
-            f"answers are cut from the passage by characters, which a {type(tokenizer).__name__} "
-            "does not count: load a fast tokenizer with AutoTokenizer"
-        )
     stride = min(STRIDE, max_length // 3)
     questions = [question.lstrip() for question in questions]
     longest = max(len(ids) for ids in tokenizer(questions, add_special_tokens=False)["input_ids"])
@@ -129,13 +124,15 @@ def first_answer(passage: str, label: Any, where: str) -> tuple[int, int] | None
     `label` is ``{"text": [...], "answer_start": [...]}``, as in SQuAD on the Hub; `where` is the
     example's place. ValueError if the answer does not stand where it says.
     """
-    if not isinstance(label, Mapping) or not {"text", "answer_start"} <= set(label):
+    keys = ("text", "answer_start")
+    parts = [label.get(key) for key in keys] if isinstance(label, Mapping) else []
+    if not parts or any(np.ndim(part) != 1 for part in parts) or len(parts[0]) != len(parts[1]):
         raise ValueError(
             f"{where}: the answer is {label!r}: give {{'text': [...], 'answer_start': [...]}}"
         )
-    if not len(label["text"]):
+    if not len(parts[0]):
         return None
-    start, text = int(label["answer_start"][0]), label["text"][0]
+    text, start = parts[0][0], int(parts[1][0])
     if not text or passage[start : start + len(text)] != text:
         raise ValueError(f"{where}: {text!r} does not stand at character {start} of its passage")
     return start, start + len(text)

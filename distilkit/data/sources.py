@@ -1,5 +1,6 @@
 """Load what a scale names: teacher, text and tasks, from the Hub or from files."""
 
+import multiprocessing
 from collections.abc import Mapping
 from typing import Any
 
@@ -84,10 +85,11 @@ def load_blocks(
                 f"TrainingConfig.batch_size = {training.batch_size}: a streamed text needs a "
                 f"multiple of {turn}, a micro-batch of each process"
             )
-        if training.workers > 1:
+        most = int(multiprocessing.get_start_method() == "fork")  # a stream cannot be pickled
+        if training.workers > most:
             raise ValueError(
-                f"TrainingConfig.workers = {training.workers}: a streamed text is read by one "
-                "process; give 0 or 1"
+                f"TrainingConfig.workers = {training.workers}: a streamed text is read by at most "
+                f"{most} of them here"
             )
         share = {"rank": state.process_index, "world": state.num_processes}
         share["group"] = training.micro_batch_size

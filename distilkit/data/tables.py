@@ -53,7 +53,7 @@ def read_splits(data: Any, *, header: bool = True) -> tuple[dict[str, Table], li
     A Hub id may be ``id:config``. Without a `header` the columns of a .csv or .tsv are called "0",
     "1", ... Data in one part is called "train".
     """
-    if _is(data, "datasets", "DatasetDict") or isinstance(data, Mapping):
+    if isinstance(data, Mapping):
         tables = {}
         for split, part in data.items():
             found, _ = read_splits(part, header=header)
@@ -78,6 +78,16 @@ def read_splits(data: Any, *, header: bool = True) -> tuple[dict[str, Table], li
     if path.is_dir():
         return _from_folder(path, header)
     return {"train": read_table(path, header=header)}, []
+
+
+def by_split(tables: Mapping[str, Table]) -> dict[str, Table]:
+    """Name the splits train, validation and test, whatever they are called."""
+    found: dict[str, Table] = {}
+    for name, table in tables.items():
+        if (split := SPLITS.get(name, name)) in found:
+            raise ValueError(f"{found[split].where} and {table.where} are both {split}: give one")
+        found[split] = table
+    return found
 
 
 def read_table(path: Path, *, header: bool = True) -> Table:
@@ -137,7 +147,11 @@ def _from_folder(folder: Path, header: bool) -> tuple[dict[str, Table], list[str
 def _joined(parts: list[Table]) -> Table:
     if len(parts) == 1:
         return parts[0]
-    columns = {name: [v for part in parts for v in part.columns[name]] for name in parts[0].columns}
+    names = dict.fromkeys(name for part in parts for name in part.columns)
+    columns = {
+        name: [v for part in parts for v in part.columns.get(name, [None] * len(part))]
+        for name in names
+    }
     rows = range(1, 1 + sum(map(len, parts)))
     where = f"{parts[0].where} to {parts[-1].where}"
     return Table(columns, where, rows, names=parts[0].names)

@@ -36,6 +36,11 @@ def task_examples(
         teacher_tokenizer: of a teacher that reads other token ids. Only where texts have labels.
         unlabelled: more texts in the task's columns, which come last; labels are not read.
     """
+    if (task.on_words or task.on_spans) and not tokenizer.is_fast:
+        raise ValueError(
+            f"{task.name}: labels inside a text need a fast tokenizer, and "
+            f"{type(tokenizer).__name__} is not one: load it with AutoTokenizer"
+        )
     own = {name: Rows(kind) for name, kind in KINDS.items()}
     teachers = {name: Rows(kind) for name, kind in KINDS.items()}
     labels: list[Any] = []
@@ -97,11 +102,6 @@ def column_names(data: Any) -> list[str]:
 def _encode(
     texts: list[list[Any]], task: Task, tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> BatchEncoding:
-    if task.on_words and not tokenizer.is_fast:
-        raise ValueError(
-            f"{task.name}: labels of words need a fast tokenizer, and {type(tokenizer).__name__} "
-            "is not one: load it with AutoTokenizer"
-        )
     return tokenizer(
         *texts,
         is_split_into_words=task.on_words,

@@ -36,8 +36,7 @@ class TaskLoss(nn.Module):
 
     def add_projections(self, model: PreTrainedModel, seed: int) -> None:
         """Add a linear map from the student's width to the teacher's for each pair, if needed."""
-        widths = model.config.hidden_size, self._teacher[0].config.hidden_size
-        self.projections = width_projections(len(self.pairs), *widths, seed)
+        self.projections = width_projections(model, self._teacher[0], len(self.pairs), seed)
 
     def forward(
         self, model: PreTrainedModel, batch: dict[str, Any], counts: dict[str, int]

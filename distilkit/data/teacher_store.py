@@ -9,7 +9,6 @@ import errno
 import hashlib
 import json
 import os
-import shutil
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +20,7 @@ import torch
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
-from distilkit.checkpoint import write_atomically, write_json
+from distilkit.checkpoint import free_bytes, not_written, write_atomically, write_json
 from distilkit.config import home
 from distilkit.processes import eval_mode, processes
 
@@ -86,7 +85,7 @@ def _intact_parts(folder: Path, sizes: Sequence[int]) -> int:
 def _write(folder: Path, sizes: Sequence[int], done: int, compute: Callable[[int], bytes]) -> None:
     file, missing = folder / "entries.bin", sum(sizes[done:])
     try:
-        if shutil.disk_usage(folder).free < missing:
+        if free_bytes(folder) < missing:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         file.touch()
         with file.open("r+b") as out, (folder / "parts.txt").open("a") as names:
@@ -98,13 +97,8 @@ def _write(folder: Path, sizes: Sequence[int], done: int, compute: Callable[[int
                 names.write(f"{hashlib.sha256(content).hexdigest()}\n")
                 _flush(names)
     except OSError as error:
-        free = shutil.disk_usage(folder).free
-        raise OSError(
-            error.errno or errno.EIO,
-            f"the teacher cache could not be written: {error}. It takes {missing / 1e6:.1f} MB "
-            f"more, {free / 1e6:.1f} MB are free on that disk. Make room; what is written is kept",
-            str(folder),
-        ) from error
+        kept = "what is written is kept"
+        raise not_written(error, "the teacher cache", folder, missing, kept) from error
 
 
 def _flush(file: Any) -> None:

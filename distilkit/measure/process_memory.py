@@ -1,6 +1,6 @@
 """Script: run one model in this process and print the process's resident memory as JSON.
 
-Run, not imported: ``python -I process_memory.py MODEL LENGTH THREADS``. So a process with an ONNX
+Run, not imported: ``python -P process_memory.py MODEL LENGTH THREADS``. So a process with an ONNX
 file loads ONNX Runtime and NumPy and nothing else, as a small server would.
 """
 

@@ -280,7 +280,6 @@ def _time_turns(work: Work, steps: int) -> list[dict[str, Any]]:
             "ratio_low": float(low),
             "ratio_high": float(high),
             "mflop_per_token": flops / 1e6,
-            "peak_gflop_per_s": best / 1e9,
         }
         rows.append(row)
     return rows

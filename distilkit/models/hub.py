@@ -6,14 +6,16 @@ SHA-256 is not the announced one are refused, and every error names the checkpoi
 
 import os
 import re
+import warnings
 from pathlib import Path
 
 from huggingface_hub import constants, snapshot_download
 
 from distilkit.checkpoint import file_sha256
 
-# configuration, tokenizer, weights, and the card with the licence
-_FILES = ["*.json", "*.txt", "*.model", "model*.safetensors", "README.md"]
+# configuration, tokenizer, and the card with the licence
+_FILES = ["*.json", "*.txt", "*.model", "README.md"]
+_WEIGHTS = "model*.safetensors"
 _OLD_WEIGHTS = "pytorch_model*.bin"  # of repositories that have no safetensors
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 # No name on the Hub ends like this; a dot alone does not tell ("owner/model-v1.5")
@@ -45,9 +47,10 @@ def local_path(source: str | Path) -> Path | None:
     return None
 
 
-def fetch(checkpoint: str | Path) -> Path:
+def fetch(checkpoint: str | Path, *, weights: bool = True) -> Path:
     """Return the folder of a checkpoint, downloaded from the Hub (once) and verified if needed.
 
+    Without `weights` only the small files are downloaded, as for a tokenizer.
     Requests time out after ``HF_HUB_DOWNLOAD_TIMEOUT`` seconds (10 by default), with some retries.
 
     Raises:
@@ -61,17 +64,20 @@ def fetch(checkpoint: str | Path) -> Path:
             raise NotADirectoryError(f"{checkpoint} is a file: give the folder of a checkpoint")
         return folder
     try:
-        folder = Path(snapshot_download(str(checkpoint), allow_patterns=_FILES))
-        if not any(folder.glob("*.safetensors")):
+        files = [*_FILES, _WEIGHTS] if weights else _FILES
+        folder = Path(snapshot_download(str(checkpoint), allow_patterns=files))
+        if weights and not any(folder.glob(_WEIGHTS)):
             folder = Path(snapshot_download(str(checkpoint), allow_patterns=_OLD_WEIGHTS))
-        if not any(folder.glob("*.safetensors")) and not any(folder.glob(_OLD_WEIGHTS)):
-            raise FileNotFoundError("it has no loadable weights")
+            if not any(folder.glob(_OLD_WEIGHTS)):
+                raise FileNotFoundError("it has no loadable weights")
     except Exception as error:  # four libraries' exceptions meet here, none of them is swallowed
         reason = f"{type(error).__name__}: {error}".strip().splitlines()[0].rstrip(".: ")
         raise ConnectionError(
             f"{checkpoint} could not be downloaded from {constants.ENDPOINT}: {reason}. Check name "
             "and network, then retry; partial downloads are kept"
         ) from error
+    if any(not file.is_symlink() for file in folder.glob(_WEIGHTS)):
+        warnings.warn(f"{checkpoint}: not verified, for the cache holds no links", stacklevel=2)
     for file in folder.rglob("*"):
         stored = file.resolve()
         if not (file.is_file() and _SHA256.fullmatch(stored.name)):

@@ -44,19 +44,20 @@ def load_model(
             "pruned_heads), which version 5 cannot read. Give the model before pruning; "
             "distilkit.prune removes heads from it"
         )
-    if PRUNED in config:
-        model, missing, unexpected = read_pruned(kind, folder, new=new, **options)
-        return model, {"missing_keys": missing, "unexpected_keys": unexpected}
+    unreadable = (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError)
     try:
-        model, info = kind.from_pretrained(
-            folder,
-            output_loading_info=True,
-            dtype=torch.float32,  # a checkpoint in half precision is computed with in full
-            trust_remote_code=False,
-            ignore_mismatched_sizes=bool(new),
-            **options,
-        )
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        if PRUNED in config:
+            model, info = read_pruned(kind, folder, new=new, **options)
+        else:
+            model, info = kind.from_pretrained(
+                folder,
+                output_loading_info=True,
+                dtype=torch.float32,  # a checkpoint in half precision is computed with in full
+                trust_remote_code=False,
+                ignore_mismatched_sizes=bool(new),
+                **options,
+            )
+    except (*unreadable, FileNotFoundError) as error:
         lines = [line for line in str(error).splitlines() if line.strip()] or [""]
         if "mismatched" in str(error):
             raise ValueError(_other_shapes(checkpoint)) from error
@@ -100,7 +101,7 @@ def load_tokenizer(checkpoint: str | Path) -> PreTrainedTokenizerBase:
 
     Warns if it lower-cases and its vocabulary is that of a cased model.
     """
-    folder = fetch(checkpoint)
+    folder = fetch(checkpoint, weights=False)
     if not has_tokenizer(folder):
         raise FileNotFoundError(
             f"{checkpoint} holds no tokenizer ({', '.join(VOCABULARIES)}): copy it there from the "

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import torch
 import transformers
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoConfig, PreTrainedModel
@@ -42,7 +41,7 @@ _PARTS = (  # of a BERT layer, in the order of the class Layer
 class Layer(NamedTuple):
     """The parts of a layer that pruning cuts; the model's own modules. d is a head's size."""
 
-    attention: nn.Module  # counts its heads
+    head_size: int
     into_heads: tuple[nn.Linear, nn.Linear, nn.Linear]  # query, key, value: [heads · d, H]
     out_of_heads: nn.Linear  # [H, heads · d]
     into_units: nn.Linear  # [units, H]
@@ -51,10 +50,6 @@ class Layer(NamedTuple):
     @property
     def heads(self) -> int:
         return self.out_of_heads.in_features // self.head_size
-
-    @property
-    def head_size(self) -> int:
-        return self.attention.attention_head_size
 
     @property
     def units(self) -> int:
@@ -77,7 +72,7 @@ def layers_of(model: PreTrainedModel) -> list[Layer]:
     for layer in base.transformer.layer if is_distilbert else base.encoder.layer:
         query, key, value, *others = (layer.get_submodule(name) for name in names)
         attention = layer.attention if is_distilbert else layer.attention.self
-        layers.append(Layer(attention, (query, key, value), *others))
+        layers.append(Layer(attention.attention_head_size, (query, key, value), *others))
     for layer in layers:
         for part in (*layer.into_heads, *layer[2:]):
             if type(part) is not nn.Linear:
@@ -109,11 +104,11 @@ def prune(
 
 def read_pruned(
     kind: Any, folder: Path, *, new: tuple[str, ...] = (), **options: Any
-) -> tuple[PreTrainedModel, set[str], set[str]]:
+) -> tuple[PreTrainedModel, dict[str, Any]]:
     """Read a pruned checkpoint for :func:`distilkit.models.loading.load_model`.
 
-    Return the model, in float32 and eval mode; names of weights that the file lacks, which stay
-    random; names of weights that only the file has.
+    Return the model, in float32 and eval mode, and transformers' loading info. Weights that the
+    file lacks stay random. FileNotFoundError or SafetensorError if there are no weights to read.
     """
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, **options)
@@ -125,14 +120,7 @@ def read_pruned(
         raise ValueError(
             f"{folder / 'config.json'} makes no pruned model ({type(error).__name__}: {error})"
         ) from error
-    try:
-        state = load_file(folder / "model.safetensors")
-    except (SafetensorError, OSError) as error:
-        raise ValueError(
-            f"{folder}: its weights cannot be read ({type(error).__name__}: {error}). Give a "
-            "folder with model.safetensors as save_pretrained writes it, or fetch it again"
-        ) from error
-
+    state = load_file(folder / "model.safetensors")
     prefix = f"{model.base_model_prefix}."  # of the encoder's names where there is a head
     if model.base_model is model:
         state = {name.removeprefix(prefix): value for name, value in state.items()}
@@ -148,12 +136,11 @@ def read_pruned(
                 f"{folder}: {name} is {list(value.shape)}, by config.json ({PRUNED!r}) it has to "
                 f"be {list(own[name].shape)}: the two files do not belong together"
             )
-        if not torch.isfinite(value).all():
-            raise ValueError(f"{folder}: weights are not finite, for instance {name}")
     model.load_state_dict(fitting, strict=False)
     read = {id(own[name]) for name in fitting}  # a tied weight is stored once
     missing = {name for name, value in own.items() if id(value) not in read}
-    return model.eval(), missing, state.keys() - own.keys()
+    info = {"missing_keys": missing, "unexpected_keys": state.keys() - own.keys()}
+    return model.eval(), info | {"mismatched_keys": set()}
 
 
 def cut_to_config(model: PreTrainedModel) -> None:
@@ -191,12 +178,6 @@ def _cut(
         _select(layer.out_of_heads, 1, of_heads)
         _select(layer.into_units, 0, some_units)
         _select(layer.out_of_units, 1, some_units)
-        # forward does not read these counts, but other code may
-        for name in ("n_heads", "num_attention_heads"):
-            if hasattr(layer.attention, name):
-                setattr(layer.attention, name, len(some_heads))
-        if hasattr(layer.attention, "all_head_size"):
-            layer.attention.all_head_size = len(of_heads)
     left = {"heads": [layer.heads for layer in layers], "units": [layer.units for layer in layers]}
     setattr(model.config, PRUNED, left)
 

@@ -200,7 +200,7 @@ function render({ model, el }) {
       return { ...about, within, size_mb: sizeMB, ...Object.fromEntries(chosen) };
     },
   });
-  const settings = settingsOf(model, panel.guarded(take)); // changed in another view or in Python
+  const settings = settingsOf(model, panel.renewed(take)); // changed in another view or in Python
   panel.guarded(() => {
     draw = prepare(svg, points, engines);
     show();

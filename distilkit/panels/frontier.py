@@ -16,7 +16,7 @@ from distilkit.panels.panel import Panel, check_slider, figure_html
 from distilkit.plots.frontier import plot_frontier
 
 _COLUMNS = ["variant", "engine", "score", "score_low", "score_high", "lost"]
-_COLUMNS += ["size_mb", "latency_ms_p50", "latency_ms_p95", "memory_mib"]
+_COLUMNS += ["size_mb", "latency_ms_p50"]
 
 
 def frontier_panel(

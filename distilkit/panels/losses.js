@@ -207,7 +207,7 @@ function render({ model, el }) {
     },
     about: () => ({ ...about, weights, T: temperature, token: tokens[chosen], means, products }),
   });
-  const settings = settingsOf(model, panel.guarded(take));
+  const settings = settingsOf(model, panel.renewed(take));
   panel.guarded(show)();
   return () => {
     settings.end();

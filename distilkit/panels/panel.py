@@ -12,6 +12,7 @@ import base64
 import html
 import io
 import json
+import re
 import secrets
 from collections.abc import Callable
 from numbers import Real
@@ -95,7 +96,11 @@ class Panel(anywidget.AnyWidget):
         if max(len(png), len(request["svg"])) > _MAX_BYTES:
             raise ValueError(f"a picture of more than {_MAX_BYTES:,} bytes: make it smaller")
         name = "".join(c for c in request["name"] if c.isalnum() or c in "_-") or "panel"
-        folder = scale(self.value.get("about", {}).get("scale")).figures
+        of = self.value.get("about", {}).get("scale") or scale().name
+        if not re.fullmatch(r"[\w-]+", of):  # it may come from the browser
+            raise ValueError(f"{of!r} is no name of a scale")
+        folder = home() / "figures" / of
+        folder.mkdir(parents=True, exist_ok=True)
         text = PngInfo()
         for key, entry in request["about"].items():  # the SVG holds it already
             text.add_itxt(key, entry if isinstance(entry, str) else json.dumps(entry))

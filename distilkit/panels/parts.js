@@ -158,10 +158,15 @@ function frame({ el, model, title, name, controls, svg, reset, about }) {
       }
     };
   }
+  // Settings from Reset, Python or another view are valid: what was complained of is gone.
+  const renewed = (action) =>
+    guarded((...given) => {
+      complaints.clear();
+      action(...given);
+    });
   resetButton.addEventListener("click", () => {
     note.textContent = "";
-    complaints.clear();
-    guarded(reset)();
+    renewed(reset)();
   });
   let waiting;
   saveButton.addEventListener("click", async () => {
@@ -192,7 +197,7 @@ function frame({ el, model, title, name, controls, svg, reset, about }) {
     else if (message.error) complain(message.error, message.request);
   };
   model.on("msg:custom", heard);
-  return { say, complain, guarded, end: () => model.off("msg:custom", heard) };
+  return { say, complain, guarded, renewed, end: () => model.off("msg:custom", heard) };
 }
 
 // The settings, held by the model: all views of a panel and Python share them.

@@ -242,7 +242,7 @@ function render({ model, el }) {
     },
     about: () => ({ ...about, T, labels, logits: teacher, ...(student && { student_logits: student }) }),
   });
-  const settings = settingsOf(model, panel.guarded(take)); // changed in another view or in Python
+  const settings = settingsOf(model, panel.renewed(take)); // changed in another view or in Python
   panel.guarded(restart)();
   return () => {
     settings.end();

@@ -103,7 +103,10 @@ def panel_value(run: Run, state: str, about: dict[str, Any] | None = None) -> di
         of_split = [row for row in rows if row["split"] == split]
         stride = max(1, math.ceil(len(of_split) / MAX_POINTS))
         shown = of_split[::-1][::stride][::-1]  # always with the last one
-        parts[split] = {key: [row.get(key) for row in shown] for key in ("step", *_CURVES)}
+        curves = {key: [row.get(key) for row in shown] for key in _CURVES}
+        # a term without weight is logged as 0, which is no distance of 0
+        curves = {key: values for key, values in curves.items() if any(values)}
+        parts[split] = {"step": [row["step"] for row in shown], **curves}
     about = about or {}
     return {"name": run.name, "state": state, "steps": _steps(run), **parts, "about": about}
 
@@ -114,6 +117,7 @@ def _steps(run: Run) -> int | None:
         return None
     config = run.config()
     training = config["training"]
-    if training["steps"] or "blocks" not in config:
+    if training["steps"]:
         return training["steps"]
-    return total_steps(config["blocks"][0], TrainingConfig(**training))
+    count = config["blocks"][0] if "blocks" in config else config["examples"]
+    return total_steps(count, TrainingConfig(**training))

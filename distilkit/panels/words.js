@@ -134,7 +134,7 @@ function render({ model, el }) {
     },
     about: () => ({ ...about, T, sentence, answers: seen }),
   });
-  const settings = settingsOf(model, panel.guarded(take));
+  const settings = settingsOf(model, panel.renewed(take));
   const answered = () => {
     ({ sentence, answers } = model.get("value"));
     ask(sentence);

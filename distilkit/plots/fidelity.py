@@ -43,11 +43,10 @@ def plot_fidelity(groups: pd.DataFrame, examples: pd.DataFrame) -> Figure:
     lead = (shown["gap_low"] > 0) | (shown["gap_high"] < 0)
     _forest(axes["gap"], shown, "gap", np.where(lead, style.BLUE, style.GREY))
     rows = [shorten(f"{_name(key)} ({n:,})", _LABEL_PT) for key, n in shown["n"].items()]
-    axes["agreement"].set_yticks(range(len(rows)), rows)
+    parts.row_chart(axes["agreement"], rows)
     axes["agreement"].set_xlim(0, 102)
     axes["agreement"].set_title("Same answer, %", fontsize=style.TEXT_PT)
-    axes["gap"].set_yticks([])
-    axes["gap"].axvline(0, color=style.INK, linewidth=0.8, zorder=1)
+    parts.row_chart(axes["gap"], [""] * len(rows), zero=True)
     axes["gap"].set_title("Teacher's lead, points", fontsize=style.TEXT_PT)
     _calibration(axes["reliability"], axes["counts"], examples)
     keys = [parts.mark(model, markersize=3.5, **look) for model, look in _LOOKS.items()]
@@ -72,16 +71,11 @@ def _note(groups: pd.DataFrame, shown: pd.DataFrame) -> str:
 
 def _forest(axes: Axes, shown: pd.DataFrame, name: str, colour: str | np.ndarray) -> None:
     """Draw a point and its interval a row, from the top down."""
-    rows = np.arange(len(shown))
+    rows = -np.arange(len(shown))
     low, high = shown[f"{name}_low"], shown[f"{name}_high"]
     axes.hlines(rows, low, high, colors=colour, linewidth=1.2)
     axes.scatter(shown[name], rows, s=11, c=colour, zorder=3)
-    axes.set_ylim(len(shown) - 0.4, -0.6)
-    axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
-    for row in rows[1:]:
-        axes.axhline(row - 0.5, color=style.PALE, linewidth=0.4, zorder=0.5)
-    parts.value_grid(axes, "x")
 
 
 def _calibration(upper: Axes, lower: Axes, examples: pd.DataFrame) -> None:

@@ -1,5 +1,6 @@
 """Compressed models: the frontier of all, and one model next to its teacher."""
 
+import itertools
 import math
 
 import numpy as np
@@ -50,7 +51,8 @@ def plot_frontier(table: pd.DataFrame) -> Figure:
 def _looks(points: pd.DataFrame) -> tuple[dict[str, str], dict[str, str]]:
     """Colour of each engine; marker of each variant."""
     engines, variants = points["engine"].unique(), points["variant"].unique()
-    return dict(zip(engines, _COLOURS, strict=False)), dict(zip(variants, _MARKERS, strict=False))
+    colours = dict(zip(engines, _COLOURS, strict=False))
+    return colours, dict(zip(variants, itertools.cycle(_MARKERS), strict=False))
 
 
 def _draw(axes: Axes, points: pd.DataFrame, cost: str) -> None:
@@ -139,4 +141,4 @@ def plot_compression(table: pd.DataFrame) -> Figure:
     names = [f"{row.model}, {row.engine}" for row in table.itertuples()]
     for axes in (answers, size, speed):
         parts.row_chart(axes, names, zero=axes is answers and "difference" in table)
-    return figure
+    return style.freeze_layout(figure)

@@ -147,7 +147,8 @@ def plot_label_efficiency(table: pd.DataFrame) -> Figure:
         axes.axhline(teacher, color=style.INK, linewidth=0.9, linestyle="--")
         look = {"textcoords": "offset points", "ha": "left", "va": "bottom"}
         axes.annotate("teacher", (-0.3, teacher), (0, 1), **look)
-        students = best_learning_rates(rows[rows["way"] != TEACHER])
+        students = best_learning_rates(rows)
+        students = students[students["way"] != TEACHER]
         counts = sorted(students["labels"].unique())
         for way, (_, colour, marker) in _WAYS.items():
             curve = students[students["way"] == way].groupby("labels")["score"]
@@ -157,11 +158,12 @@ def plot_label_efficiency(table: pd.DataFrame) -> Figure:
             if np.isfinite(found["low"]).any():
                 band = {"color": colour, "alpha": 0.18, "linewidth": 0}
                 axes.fill_between(x, found["low"], found["high"], **band)
-        axes.set_xticks(range(len(counts)), [*(f"{count:,}" for count in counts[:-1]), "all"])
+        ticks = [f"{count:,}" if count < rows["labels"].max() else "all" for count in counts]
+        axes.set_xticks(range(len(counts)), ticks)
         axes.set_xlim(-0.4, len(counts) - 0.6)
         axes.margins(y=0.12)
         axes.set_title(TASKS[task].title if task in TASKS else task, fontsize=style.TEXT_PT)
-        axes.set_xlabel(f"labels (all: {counts[-1]:,})")
+        axes.set_xlabel(f"labels (all: {rows['labels'].max():,})")
         parts.value_grid(axes)
     figure.axes[0].set_ylabel("test score (points)")
     marks = [parts.mark(name, colour, marker) for name, colour, marker in _WAYS.values()]

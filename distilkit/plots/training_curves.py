@@ -20,11 +20,11 @@ def plot_losses(metrics: pd.DataFrame, validation: pd.DataFrame | None = None) -
     """Plot the terms of the loss over training, a panel each with its own axis, 6.9 in wide.
 
     Thin: each logged value. Thick, from 20 logged values on: a centred running mean. Diamonds:
-    validation. Both tables are those of :meth:`distilkit.run.Run.metrics`. A term that is missing
-    or NaN throughout gets no panel.
+    validation. Both tables are those of :meth:`distilkit.run.Run.metrics`. A term that is missing,
+    or 0 throughout since its weight is, gets no panel.
     """
     parts.check_table("metrics", metrics, ["step"])
-    terms = [t for t in LOSS_TERMS if t in metrics.columns and not metrics[t].isna().all()]
+    terms = [t for t in LOSS_TERMS if t in metrics.columns and metrics[t].fillna(0).any()]
     if not terms:
         raise ValueError(f"metrics has none of {list(LOSS_TERMS)}; it has {list(metrics.columns)}")
     if validation is not None:

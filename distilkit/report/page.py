@@ -47,7 +47,7 @@ def write_report(scale: Scale) -> Path:
     for name, (_, table) in tables.items():
         write_atomically(folder / f"report_{name}.csv", table.to_csv().encode())
         columns = "l" + "r" * table.shape[1]
-        latex = _shown(table).to_latex(escape=True, index=False, column_format=columns)
+        latex = _latex(_shown(table), column_format=columns)
         write_atomically(folder / f"report_{name}.tex", latex.encode())
     comparison = compare_with_paper(scale)
     write_atomically(folder / "report_paper.csv", comparison.to_csv(index=False).encode())
@@ -82,7 +82,12 @@ def _paper_latex(comparison: pd.DataFrame) -> str:
     """Typeset the comparison over several pages (longtable), without the reasons."""
     shown = verdicts.as_text(comparison)[["source", "what", "published", "measured", "verdict"]]
     widths = "".join(rf"p{{{width}\linewidth}}" for width in (0.13, 0.35, 0.12, 0.16, 0.12))
-    latex = shown.to_latex(escape=True, index=False, column_format=widths, longtable=True)
+    return _latex(shown, column_format=widths, longtable=True)
+
+
+def _latex(table: pd.DataFrame, **how: Any) -> str:
+    """Typeset a table; pdflatex knows neither of the two signs."""
+    latex = table.to_latex(escape=True, index=False, **how)
     return latex.replace("−", "$-$").replace("×", r"$\times$")
 
 

@@ -14,12 +14,12 @@ import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
 from distilkit.checkpoint import write_atomically
-from distilkit.config import Scale, TrainingConfig, home
+from distilkit.config import Scale, TrainingConfig
 from distilkit.data.sources import load_task
 from distilkit.data.task_examples import is_scored
 from distilkit.data.tasks import Task, get_task
 from distilkit.finetuning import classifier, fine_tuned_on, finetune
-from distilkit.run import Run
+from distilkit.run import Run, run_folder
 from distilkit.study.run_parallel import run_parallel
 
 POINTS = 100  # GLUE reports every metric times 100
@@ -74,7 +74,7 @@ def finetune_arms(
         part = [each for each in plan if (each[1] in with_teacher) == second]
         common = (tokenizer, scale, split, prefix)
         calls = [(*each, arms[each[1]], each[1] in keep, second, *common) for each in part]
-        if all(Run(home() / "runs" / run_name(prefix, scale, *each)).finished for each in part):
+        if all(run_of(prefix, scale, *each).finished for each in part):
             results = [_finetuned(*call) for call in calls]  # only read
         else:
             results = run_parallel(_finetuned, calls, "fine-tune")
@@ -82,9 +82,9 @@ def finetune_arms(
     return pd.DataFrame([rows[each] for each in plan])
 
 
-def run_name(prefix: str, scale: Scale, task: str | Task, arm: str, seed: int) -> str:
-    """Name the run in which :func:`finetune_arms` fine-tunes an arm."""
-    return f"{prefix}{scale.name}-{arm}-{task}-{seed}"
+def run_of(prefix: str, scale: Scale, task: str | Task, arm: str, seed: int) -> Run:
+    """Return the run in which :func:`finetune_arms` fine-tunes an arm."""
+    return Run(run_folder(f"{prefix}{scale.name}-{arm}-{task}-{seed}"))
 
 
 def _finetuned(
@@ -103,9 +103,8 @@ def _finetuned(
     data = train_and_measured(split, task, scale)
     teacher = None
     if with_teacher:
-        teacher_run = Run(home() / "runs" / run_name(prefix, scale, task, "teacher", seed))
-        teacher = fine_tuned_on(teacher_run.model, task)
-    name = run_name(prefix, scale, task, arm, seed)
+        teacher = fine_tuned_on(run_of(prefix, scale, task, "teacher", seed).model, task)
+    name = run_of(prefix, scale, task, arm, seed).name
     more = {"name": name, "teacher": teacher, "keep_model": keep}
     run = finetune_from(checkpoint, seed, tokenizer, task, data, scale.finetuning, **more)
     result = run.result()

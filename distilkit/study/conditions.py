@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from distilkit.config import MLM_ONLY, LossConfig, Scale
-from distilkit.study.paper import TRIPLE_LOSS
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ _MLM_ONLY = {name: getattr(MLM_ONLY, name) for name in ("kd_weight", "mlm_weight
 _EQUAL_WEIGHTS = {"kd_weight": 1.0, "mlm_weight": 1.0, "cosine_weight": 1.0}
 _SOFT_TARGETS = {"mlm_weight": 0.0, "cosine_weight": 0.0}
 _COSINE = {"kd_weight": 0.0, "mlm_weight": 0.0}
-_AUTHORS_WEIGHTS = {name: TRIPLE_LOSS[name] for name in _EQUAL_WEIGHTS}
+_AUTHORS_WEIGHTS = {name: getattr(LossConfig(), name) for name in _EQUAL_WEIGHTS}
 
 ARMS = {
     "teacher": Arm("the teacher: all layers", pretraining=False),

@@ -38,7 +38,8 @@ def factorial_effects(scores: pd.DataFrame) -> pd.DataFrame:
     (``main effect``). ``interaction``: the effect from random weights minus that from copied ones.
     """
     cells = factorial_scores(scores)
-    found = [("copying", "main effect", (cells["copied"] - cells["random"]).mean(axis=1))]
+    copying = (cells["copied"] - cells["random"]).mean(axis=1, skipna=False)
+    found = [("copying", "main effect", copying)]
     pairs = [(each, "none") for each in FACTORIAL if each != "none"]
     pairs += [(each, "MLM only") for each in ("soft targets", "triple loss")]
     for pretraining, control in pairs:

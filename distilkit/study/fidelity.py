@@ -14,13 +14,13 @@ import pandas as pd
 from scipy.special import log_softmax
 from transformers import PreTrainedTokenizerBase
 
-from distilkit.config import Scale, home
+from distilkit.config import Scale
 from distilkit.data.examples import Examples
 from distilkit.data.sources import load_task
 from distilkit.data.task_examples import column_names, task_examples
 from distilkit.data.tasks import Task, get_task
 from distilkit.run import Run
-from distilkit.study.arms import run_name
+from distilkit.study.arms import run_of
 from distilkit.study.intervals import matched_interval, share_interval
 
 TOLERANCE = 0.5  # of STS-B's scale (0 to 5): predictions so near to the label count as right
@@ -45,8 +45,7 @@ def compare_runs(
         measured = description.validation[0]
         data = load_task(scale, task)[measured]
         for seed in scale.seeds:
-            names = (run_name("", scale, task, arm, seed) for arm in ("teacher", student))
-            runs = [Run(home() / "runs" / name) for name in names]
+            runs = [run_of("", scale, task, arm, seed) for arm in ("teacher", student)]
             logits = [run.predictions()[measured] for run in runs]
             examples, _ = (
                 _examples_of(run, data, description, tokenizer, measured) for run in runs

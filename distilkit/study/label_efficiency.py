@@ -19,8 +19,8 @@ from distilkit.data.task_examples import is_scored
 from distilkit.data.tasks import Task, get_task
 from distilkit.finetuning import fine_tuned_on
 from distilkit.models.loading import load_tokenizer
-from distilkit.run import Run, run_folder
-from distilkit.study.arms import POINTS, finetune_from, run_name, write_table
+from distilkit.run import Run
+from distilkit.study.arms import POINTS, finetune_from, run_of, write_table
 from distilkit.study.run_parallel import run_parallel
 from distilkit.training_loop import total_steps
 
@@ -36,8 +36,8 @@ class Plan(NamedTuple):
     students: dict[int, str | Path]  # by seed
     examples: int | None  # of each task's training set; None: all
 
-    def run_name(self, task: str | Task, arm: str, seed: int) -> str:
-        return run_name("labels-", self.scale, task, arm, seed)
+    def run(self, task: str | Task, arm: str, seed: int) -> Run:
+        return run_of("labels-", self.scale, task, arm, seed)
 
     def splits(self, task: str | Task) -> dict[str, Any]:
         """Load training, validation and test set; the last one is reported."""
@@ -83,15 +83,17 @@ def label_efficiency(
         raise ValueError(f"{len(students)} students for {len(scale.seeds)} seeds: each needs one")
     plan = Plan(scale, dict(zip(scale.seeds, students, strict=True)), examples)
     grid = [(task, seed) for task in scale.tasks for seed in scale.seeds]
+    of_task: dict[str | Task, dict[int | None, None]] = {}
     for task in scale.tasks:
         available = len(plan.splits(task)["train"])
         if too_many := [count for count in counts if (count or 0) > available]:
             raise ValueError(f"{task} has {available:,} training examples, not {too_many[0]:,}")
+        of_task[task] = dict.fromkeys(None if count == available else count for count in counts)
     rows = run_parallel(_teacher, [(plan, *at) for at in grid], "teachers")
     calls = [
         (plan, task, seed, way, count, rate)
         for task, seed in grid
-        for count in counts
+        for count in of_task[task]
         for way in (WAYS if count != 0 else (ALL_TEXTS,))
         for rate in rates
         if (way, count) != (ALL_TEXTS, None)  # no text is left: the same as SAME_TEXTS
@@ -107,7 +109,9 @@ def best_learning_rates(table: pd.DataFrame) -> pd.DataFrame:
     of all texts is that of the same texts: there are no others.
     """
     most = table.groupby("task")["labels"].transform("max")
-    every = table[(table["way"] == SAME_TEXTS) & (table["labels"] == most)]
+    last = table[table["labels"] == most]
+    measured = last.loc[last["way"] == ALL_TEXTS, "task"]  # "all" was not among the counts
+    every = last[(last["way"] == SAME_TEXTS) & ~last["task"].isin(measured)]
     table = pd.concat([table, every.assign(way=ALL_TEXTS)], ignore_index=True)
     keys = ["task", "way", "labels", "learning_rate"]
     means = table.groupby(keys, sort=False)["validation"].mean().reset_index()
@@ -131,8 +135,7 @@ def _student(
     order = np.random.default_rng(seed).permutation(len(train))
     more: dict[str, Any] = {"keep_model": False}
     if way != LABELS:
-        teacher = Run(run_folder(plan.run_name(task, TEACHER, seed)))
-        more["teacher"] = fine_tuned_on(teacher.model, task)
+        more["teacher"] = fine_tuned_on(plan.run(task, TEACHER, seed).model, task)
     if count == 0:
         data["train"] = train.remove_columns("label")
     else:
@@ -158,7 +161,7 @@ def _fine_tune(
     **more: Any,
 ) -> dict[str, Any]:
     """Fine-tune a checkpoint, or read the finished run; return metric and scores of its row."""
-    tokenizer, name = load_tokenizer(plan.scale.teacher), plan.run_name(task, arm, seed)
+    tokenizer, name = load_tokenizer(plan.scale.teacher), plan.run(task, arm, seed).name
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*no training example has a label")  # it is meant
         run = finetune_from(checkpoint, seed, tokenizer, task, data, training, name=name, **more)

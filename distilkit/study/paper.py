@@ -21,8 +21,6 @@ SLIPS = tuple((_FOLDER / "slips.txt").read_text("utf-8").splitlines())
 
 RETAINED_PERCENT = 97  # of BERT's performance; PAPER, abstract and caption of Table 1
 FEWER_PARAMETERS_PERCENT = 40  # PAPER, abstract and section 4.1
-# The released weights': soft targets (times T²), MLM, cosine, and T; README
-TRIPLE_LOSS = {"kd_weight": 5.0, "mlm_weight": 2.0, "cosine_weight": 1.0, "temperature": 2.0}
 MODEL_SIZE_MB = 207  # PAPER, section 4.1, "On device computation"
 
 

@@ -21,10 +21,11 @@ from distilkit.config import Scale, TrainingConfig, home
 from distilkit.data.sources import load_blocks, load_task, load_teacher
 from distilkit.data.teacher_cache import cached_teacher
 from distilkit.distillation import pretrain
+from distilkit.models.hub import local_path
 from distilkit.processes import processes
 from distilkit.run import Run, as_json
 from distilkit.student import named_layer_maps, random_student_like, student_from_teacher
-from distilkit.study.arms import finetune_arms, run_name, train_and_measured, write_table
+from distilkit.study.arms import finetune_arms, run_of, train_and_measured, write_table
 from distilkit.study.conditions import ARMS, NEEDS, SEEDS
 from distilkit.study.cost import Step, readable, study_cost
 from distilkit.study.run_parallel import run_parallel
@@ -109,7 +110,7 @@ def run_study(
 
 def measured_split(scale: Scale) -> str:
     """Name "test" where the tasks lie in a folder and test sets have labels, else "validation"."""
-    if not Path(scale.glue).is_dir():
+    if local_path(scale.glue) is None:
         return "validation"
     try:
         for task in scale.tasks:
@@ -181,7 +182,7 @@ def study_steps(
             for arm in _finetuned(arms)
             for task in scale.tasks
             if is_open(
-                Run(home() / "runs" / run_name("study-", scale, task, arm, seed)),
+                run_of("study-", scale, task, arm, seed),
                 replace(scale.finetuning, seed=seed),
                 task,
             )

@@ -7,7 +7,6 @@ sentences plausibly, and to score far above its own shape from random weights on
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from distilkit.config import Scale, home
@@ -52,9 +51,10 @@ def teacher_quality(scale: Scale) -> dict[str, Any]:
 def _above_chance(scores: pd.DataFrame, scale: Scale) -> list[str]:
     """List tasks whose median score is over two standard errors above a constant answer's."""
     above = []
+    own = {str(task): task for task in scale.tasks}
     for name, score in scores.groupby("task", sort=False).score.median().items():
-        task = get_task(name)
-        labels = np.array(load_task(scale, name)[task.validation[0]]["label"][:])
+        task = get_task(own.get(name, name))
+        labels = load_task(scale, task)[task.validation[0]]["label"][:]
         chance = chance_score(task, labels)
         variance = {"accuracy": chance * (1 - chance), "f1": 0.25}.get(task.score, 1)
         if score > POINTS * (chance + 2 * (variance / len(labels)) ** 0.5):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,6 +16,7 @@ from processes import client
 from toy_models import small_bert
 from transformers import BertForSequenceClassification, BertTokenizerFast
 
+from distilkit.cli import doctor as doctor_module
 from distilkit.cli.doctor import doctor
 from distilkit.cli.main import main
 from distilkit.config import SCALES
@@ -126,6 +129,45 @@ def test_a_classifier_that_is_to_teach(home, tmp_path, tokenizer, kind, capsys):
     (row,) = [line for line in capsys.readouterr().out.splitlines() if "teacher: " in line]
     assert row.startswith("good" if kind == "good" else "BAD"), row
     assert ("another order" in row) == (kind == "swapped")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["regression", "classes", "labels"])
+def test_a_teacher_of_any_kind_is_measured(home, tmp_path, tokenizer, capsys, kind):
+    """Not trained, so at chance; its config names no classes, as those of many models."""
+    random = np.random.default_rng(0)
+    columns = {
+        "regression": {"grade": random.random(80)},
+        "classes": {"team": [f"team {i % 3}" for i in range(80)]},
+        "labels": {name: random.integers(0, 2, 80) for name in ("rude", "toxic")},
+    }[kind]
+    table = pd.DataFrame({"text": [f"w{i} w{2 * i} w{3 * i}" for i in range(80)], **columns})
+    table.to_csv(tmp_path / "own.csv", index=False)
+    outputs = {"regression": 1, "classes": 3, "labels": 2}[kind]
+    torch.manual_seed(0)
+    model = BertForSequenceClassification(small_bert(1, num_labels=outputs).config)
+    model.save_pretrained(tmp_path / "c")
+    small_bert(2).save_pretrained(tmp_path / "t")
+    for folder in ("c", "t"):
+        tokenizer.save_pretrained(tmp_path / folder)
+    command = ["doctor", "--data", str(tmp_path / "own.csv"), "--label-column", *columns]
+    command += ["--checkpoint", str(tmp_path / "t"), "--teacher", str(tmp_path / "c")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # "teacher at chance"
+        assert main(command) == 1
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if "teacher: " in line]
+    assert "examples" in row, row
+
+
+def test_options_for_data_that_are_not_given_are_refused(home, capsys):
+    assert main(["doctor", "--text-column", "body"]) == 2
+    assert "--text-column" in capsys.readouterr().err
+
+
+def test_a_home_that_is_not_there_yet(tmp_path, monkeypatch):
+    monkeypatch.setenv("DISTILKIT_HOME", str(tmp_path / "new" / "home"))
+    plan = SimpleNamespace(student=small_bert(1), scale=replace(TINY, stream=1))
+    assert doctor_module._disk(plan).good
 
 
 @pytest.mark.processes

@@ -47,6 +47,25 @@ def test_each_option_sets_its_field():
     assert chosen("frontier", "--tasks", "sst2", "rte", "--seeds", "4").tasks == ("sst2", "rte")
 
 
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (("study", "--join", "a.csv", "b.csv"), "--out"),
+        (("compress", "m", "--out", "x", "--push", "a//b"), "a//b"),
+    ],
+)
+def test_what_is_refused_at_once(home, capsys, command, said):
+    assert main(list(command)) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("count", ["-5", "ten", "1.5"])
+def test_a_count_of_labels_is_a_whole_number_or_all(capsys, count):
+    with pytest.raises(SystemExit):
+        main(["labels", f"--counts={count}"])
+    assert "give numbers from 0 on, or all" in capsys.readouterr().err
+
+
 def test_epochs_replace_the_steps_of_the_scale():
     training = chosen("distil", "--epochs", "2").distillation
     assert (training.epochs, training.steps) == (2, None)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
+from types import SimpleNamespace
 
 import huggingface_hub
 import numpy as np
@@ -18,11 +20,11 @@ from toy_models import small_bert
 from transformers import pipeline
 
 from distilkit.compress.compress import compress
-from distilkit.compress.hand_over import push
-from distilkit.compress.held_out import agreement, disagreements, paired_difference
-from distilkit.config import TrainingConfig
+from distilkit.compress.hand_over import model_card, push
+from distilkit.compress.held_out import agreement, disagreements, held_out, paired_difference
+from distilkit.config import SHIPPED, TrainingConfig
 from distilkit.data.own_task import task_from
-from distilkit.data.tasks import Task
+from distilkit.data.tasks import TASKS, Task
 from distilkit.finetuning import classifier, fine_tuned_on, finetune
 from distilkit.run import Run
 
@@ -249,6 +251,49 @@ def test_what_does_not_fit_is_refused_and_nothing_written_over(home, tokenizer, 
     with pytest.raises(FileExistsError, match="mine"):
         compress(teacher, task, home / "mine", QUICK)
     assert (home / "mine" / "thesis.txt").read_text() == "years of work"
+
+
+def test_what_cannot_end_well_is_refused_before_the_training(home, tokenizer, texts, monkeypatch):
+    task, teacher = fine_tuned(home, tokenizer, texts, "classes")
+    with monkeypatch.context() as patch:
+        patch.setattr("distilkit.compress.onnx_export.MOST_BYTES", 1000)
+        with pytest.raises(ValueError, match="an ONNX file holds less"):
+            compress(teacher, task, home / "small", QUICK)
+    with monkeypatch.context() as patch:
+        two = SimpleNamespace(num_processes=2)
+        patch.setattr("distilkit.compress.hand_over.processes", lambda: two)
+        with pytest.raises(ValueError, match="in one process"):
+            compress(teacher, task, home / "small", QUICK)
+    with pytest.raises(ValueError, match="no held-out split"):
+        held_out(replace(task, data={"train": task.data["train"]}))
+    assert not (home / "runs" / "small").exists()
+
+
+def test_the_held_out_split_may_have_another_name():
+    split = Dataset.from_dict({"premise": ["a"], "hypothesis": ["b"], "label": [0]})
+    unlabelled = split.remove_columns("label")
+    data = {"train": split, "validation_matched": split, "test_matched": unlabelled}
+    assert held_out(replace(TASKS["mnli"], data=data)) == "validation_matched"
+
+
+def test_one_text_has_no_interval():
+    task = Task("t", "t", ("a",), ("no", "yes"))
+    found = paired_difference(task, np.array([1]), np.array([0]), np.array([1]))
+    assert found["difference"] == 1
+    assert np.isnan([found["low"], found["high"]]).all()
+
+
+@pytest.mark.parametrize("pair", [False, True])
+def test_the_card_says_what_the_student_learnt_from(pair):
+    columns = ("one", "two") if pair else ("one",)
+    split = Dataset.from_dict({name: ["a"] for name in columns})
+    task = Task("t", "t", columns, ("no", "yes"), data={"train": split})
+    rows = [{"model": "teacher", "split": "test", "parameters": 1, "threads": 1, "length": 8}]
+    run = SimpleNamespace(config=lambda: {"training": {"seed": 1}}, result=lambda: {"steps": 2})
+    about = {"checkpoint": str(SHIPPED / "teacher"), "layers": (0,), "max_length": 8}
+    card = str(model_card(small_bert(1), pd.DataFrame(rows), task, run, about, None))
+    assert "2 steps on the teacher's soft targets" in card
+    assert ("text_pair" in card) == pair
 
 
 def test_the_interval_is_the_paired_bootstraps():

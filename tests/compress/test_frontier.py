@@ -14,6 +14,7 @@ from exported_once import exported_once
 from fewer_rows import fewer_rows
 from scipy.stats import pearsonr
 from toy_models import small_bert
+from transformers import ElectraConfig, ElectraForMaskedLM
 
 from distilkit import finetuning
 from distilkit.cli.main import main
@@ -288,6 +289,13 @@ def test_wrong_input_is_refused_before_anything_is_trained(toy, home, monkeypatc
     small_bert(2, vocab_size=150).save_pretrained(home / "other")
     with pytest.raises(ValueError, match="a vocabulary of 150, the teacher"):
         run_frontier(scale, [home / "other"], out=out)
+    shape = {"embedding_size": 16, "hidden_size": 16, "num_hidden_layers": 2}
+    shape |= {"num_attention_heads": 2, "intermediate_size": 16, "vocab_size": 200}
+    ElectraForMaskedLM(ElectraConfig(**shape)).save_pretrained(home / "electra")
+    load_tokenizer(scale.teacher).save_pretrained(home / "electra")
+    unprunable = replace(scale, teacher=str(home / "electra"))
+    with pytest.raises(TypeError, match="pruning knows no ElectraForMaskedLM"):
+        run_frontier(unprunable, out=home / "f.csv")
     with pytest.raises(ValueError, match="students is empty"):
         run_frontier(scale, [], out=out)
     with pytest.raises(ValueError, match="--examples 0"):

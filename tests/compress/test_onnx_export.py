@@ -177,7 +177,7 @@ def test_regression_gives_the_models_values(tmp_path):
 
 def test_weights_that_do_not_fit_are_refused(exported, tmp_path, monkeypatch):
     monkeypatch.setattr(onnx_export, "MOST_BYTES", 1000)
-    with pytest.raises(ValueError, match="2 GB or more"):
+    with pytest.raises(ValueError, match="an ONNX file holds less"):
         export_onnx(exported["bert"][0], tmp_path / "large.onnx")
     assert list(tmp_path.iterdir()) == []
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import errno
 import json
 import multiprocessing
 import sys
@@ -175,6 +177,27 @@ def test_another_tokenizer_is_another_text(tokenizer):
     assert tokenizer_digest(BertTokenizerFast(vocab=vocabulary)) != tokenizer_digest(tokenizer)
     assert tokenizer_digest(BertTokenizerFast(vocab=tokenizer.get_vocab())) == tokenizer_digest(
         BertTokenizerFast(vocab=tokenizer.get_vocab())
+    )
+
+
+def test_an_earlier_call_of_the_tokenizer_makes_no_other_text(tokenizer):
+    before = tokenizer_digest(tokenizer)
+    fresh = copy.deepcopy(tokenizer)
+    fresh("w0 w1 w2 w3", truncation=True, max_length=3, padding="max_length")
+    assert tokenizer_digest(fresh) == before
+
+
+def test_a_full_disk_is_said_with_place_and_room(home, texts, tokenizer, monkeypatch):
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(block_cache.os, "fsync", full)
+        with pytest.raises(OSError, match=r"blocks of a text .* MB are free") as error:
+            cached_blocks(lambda: texts, tokenizer, 24, source="t")
+    assert error.value.errno == errno.ENOSPC
+    assert np.array_equal(
+        cached_blocks(lambda: texts, tokenizer, 24, source="t"), pack(texts, tokenizer, 24)
     )
 
 

@@ -158,6 +158,15 @@ def test_train_and_validation_files_of_a_folder_are_its_parts(tmp_path):
     assert len([*open_text(tmp_path)[0].read()]) == 4  # no such part: some of all is held out
 
 
+@pytest.mark.parametrize("name", ["valid", "val", "dev"])
+def test_a_validation_part_has_other_names_too(tmp_path, name):
+    write(tmp_path / "train.txt", ["one", "two"])
+    write(tmp_path / f"{name}.txt", ["three"])
+    write(tmp_path / "test.txt", ["four"])
+    train, held_out = open_text(tmp_path)
+    assert (list(train.read()), list(held_out.read())) == (["one", "two"], ["three"])
+
+
 def test_the_identity_follows_the_content(tmp_path):
     one = open_text(write(tmp_path / "a.txt", ["one", "two", "three"]))[0].identity()
     assert open_text(tmp_path / "a.txt")[0].identity() == one

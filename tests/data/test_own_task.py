@@ -224,6 +224,17 @@ def test_several_labels_as_lists_and_as_columns(tmp_path):
         assert columns.kind == task.kind == "multi_label_classification"
         assert columns.labels == task.labels == ("rude", "toxic")
         assert columns.data["test"]["label"][:] == task.data["test"]["label"][:]
+    turned = task_from(
+        path, text_columns="body", label_column=["rude", "toxic"], labels=["toxic", "rude"]
+    )  # as a teacher has them
+    assert turned.labels == ("toxic", "rude")
+    assert np.array_equal(
+        np.array(turned.data["test"]["label"][:])[:, ::-1], columns.data["test"]["label"][:]
+    )
+    with pytest.raises(ValueError, match="2 columns of labels"):
+        task_from(
+            path, text_columns="body", label_column=["rude", "toxic"], labels=["rude", "toxic", "c"]
+        )
     bad = pd.DataFrame({"body": rows()["body"], **flags}).assign(toxic="2")
     with pytest.raises(ValueError, match="'2'"):
         task_from(bad, text_columns="body", label_column=["rude", "toxic"])
@@ -287,6 +298,23 @@ def test_a_rare_class_stays_in_the_training_data():
     for seed in range(30):
         train = teams(frame, seed=seed).data["train"]
         assert len(set(train["label"][:])) == 4
+
+
+def test_splits_by_other_names_are_used_or_named(tmp_path):
+    parts = {"train": rows(40), "dev": rows(9), "more": rows(7)}
+    task = teams({name: pd.DataFrame(part) for name, part in parts.items()})
+    assert {k: len(v) for k, v in task.data.items()} == {"train": 40, "validation": 9}
+    assert any("left out" in note and "more" in note for note in task.notes)
+    both = {name: pd.DataFrame(rows(30)) for name in ("train", "valid", "validation")}
+    with pytest.raises(ValueError, match="are both validation"):
+        teams(both)
+
+
+def test_shards_need_not_have_the_same_keys(tmp_path):
+    write(tmp_path / "train-0.jsonl", rows(30) | {"note": ["x"] * 30})
+    write(tmp_path / "train-1.jsonl", rows(30) | {"other": ["y"] * 30})
+    write(tmp_path / "validation.jsonl", rows(9))
+    assert len(teams(tmp_path).data["train"]) == 60
 
 
 def test_only_the_validation_is_missing(tmp_path):
@@ -370,6 +398,8 @@ def test_an_unknown_label_in_the_validation(tmp_path):
     ("labels", "message"),
     [
         (["one"] * 60, "one label only"),
+        ([f"{i % 5},5" for i in range(60)], "'0,5' has a comma"),
+        ([f"intent {i // 2}" for i in range(60)], "too few to hold some out"),
         ([f"id {i}" for i in range(60)], "60 different values"),
         (["Billing", "billing"] * 30, "case"),
         ([0.5] * 60, "all labels"),

@@ -260,9 +260,15 @@ def test_what_does_not_fit_is_refused_first(home, checkpoint, tokenizer):
     moved["label"][2]["answer_start"][0] += 1
     with pytest.raises(ValueError, match=r"example 2: .* does not stand at character"):
         examples_of(moved, tokenizer, 64)
-    moved["label"][2] = "w1"
-    with pytest.raises(ValueError, match=r"example 2: .*answer_start"):
-        examples_of(moved, tokenizer, 64)
+    for wrong in (
+        "w1",
+        {"text": "w1", "answer_start": 0},
+        {"text": ["w1"], "answer_start": []},
+        {"text": "w1", "answer_start": [0]},
+    ):
+        moved["label"][2] = wrong
+        with pytest.raises(ValueError, match=r"example 2: .*answer_start"):
+            examples_of(moved, tokenizer, 64)
     assert not (home / "runs").exists()
 
 

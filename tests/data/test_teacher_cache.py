@@ -18,6 +18,7 @@ from processes import kill_when
 from safetensors.torch import load_file
 from toy_models import assert_same, ragged, small_bert
 
+from distilkit import checkpoint
 from distilkit.config import MLM_ONLY, LossConfig, TrainingConfig
 from distilkit.data import teacher_cache, teacher_store
 from distilkit.data.packing import pack
@@ -360,10 +361,9 @@ def test_a_disk_that_is_too_small_is_told_before_the_teacher_is_asked(
     home, teacher, blocks, monkeypatch
 ):
     calls = asked(monkeypatch, teacher)
-    monkeypatch.setattr(
-        teacher_store.shutil, "disk_usage", lambda _: type("usage", (), {"free": 1000})
-    )
-    with pytest.raises(OSError, match=r"It takes 0\.\d MB more, 0\.0 MB are free") as error:
+    monkeypatch.setattr(teacher_store, "free_bytes", lambda _: 1000)
+    monkeypatch.setattr(checkpoint, "free_bytes", lambda _: 1000)
+    with pytest.raises(OSError, match=r"It takes 0\.\d MB, 0\.0 MB are free") as error:
         cached_teacher(teacher, blocks, TOY, NO_COSINE)
     assert error.value.errno == errno.ENOSPC
     assert not calls

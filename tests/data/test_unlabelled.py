@@ -106,6 +106,9 @@ def test_a_file_of_single_texts_is_nothing_else(tmp_path):
             own_task.unlabelled_from(tmp_path / f"{file}.txt", other)
     with pytest.raises(ValueError, match="text_columns"):
         own_task.unlabelled_from(tmp_path / "texts.txt", pairs, text_columns="one")
+    lines = [f"text {i}" for i in range(own_task.ROWS_AT_ONCE)]
+    (tmp_path / "many.txt").write_text("\n".join([*lines, "2019"]))
+    assert own_task.unlabelled_from(tmp_path / "many.txt", task)["text"][:] == [*lines, "2019"]
 
 
 @pytest.mark.parametrize(("task", "split", "more"), CASES)

@@ -338,6 +338,9 @@ def test_two_views_and_python_share_the_settings(lab, page):
     box.fill("3")
     box.press("Enter")
     page.wait_for_function(both, arg="T = 3: dog")
+    box.fill("0")  # refused in this view, until the other one sets a temperature
+    page.wait_for_function("() => document.querySelector('.dk-problem').innerText !== ''")
     page.locator(".dk-panel").nth(1).get_by_role("button", name="Reset").click()
     page.wait_for_function(both, arg="T = 2: dog")
+    assert page.locator(".dk-problem").first.inner_text() == ""
     View(page).agrees_at(2.0)

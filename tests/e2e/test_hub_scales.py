@@ -181,6 +181,13 @@ def test_a_classifier_is_not_made_of_altered_weights(tree, tmp_path):
     assert out.endswith("BertForSequenceClassification")
 
 
+def test_a_tokenizer_comes_without_weights(tree, tmp_path):
+    code = f"from distilkit.models.loading import load_tokenizer\nload_tokenizer('{BERT}')"
+    with HubServer(tree, faults=[Fault("GET /_cdn/", "corrupt", 100)]) as hub:
+        status, _, error = client(code, tmp_path, hub.endpoint)
+    assert status == 0, error  # the weights, which would be refused, were not asked for
+
+
 def test_what_is_not_there(tree, tmp_path):
     code = "from distilkit.models.hub import fetch\nfetch({!r})"
     with HubServer(tree) as hub:

@@ -106,6 +106,14 @@ def test_save_goes_to_the_scale_that_about_names(home):
 
 
 @pytest.mark.slow
+def test_a_scale_of_ones_own_has_a_folder_too(home):
+    sent = asks(temperature_panel(LOGITS, LABELS, about={"scale": "mine"}), save_of(), png())
+    assert sent[0]["saved"][0] == "figures/mine/temperature_panel.svg"
+    outside = asks(temperature_panel(LOGITS, LABELS, about={"scale": "../x"}), save_of(), png())
+    assert "no name of a scale" in outside[0]["error"]
+
+
+@pytest.mark.slow
 def test_save_stays_in_its_folder_whatever_the_name(home):
     (sent,) = asks(temperature_panel(LOGITS, LABELS), save_of("../../elsewhere"), png())
     assert sent["saved"] == ["figures/tiny/elsewhere.svg", "figures/tiny/elsewhere.png"]

@@ -64,6 +64,8 @@ def test_tables_are_files_too(scale):
     runs = (folder / "report_runs.tex").read_text()
     assert "tiny-distilled & 7 & 250 & 1,000 & 1.50 & 0.00 & 2.50" in runs
     assert "tiny-mlm & 7 & 250 & 1,000 & 1.50 & – & 2.50" in runs  # it measured none
+    latex = "".join(file.read_text() for file in folder.glob("report_*.tex"))
+    assert not set("−×") & set(latex)  # pdflatex knows neither
 
 
 def test_without_results_it_says_what_to_do(home, capsys):

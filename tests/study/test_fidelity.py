@@ -331,7 +331,7 @@ def test_the_figure_shows_the_largest_groups_and_says_what_it_leaves_out(tokeniz
     assert labels == [f"{task}: {kind} ({row.n:.0f})" for (task, kind), row in shown.iterrows()]
     for axes, name in ((agreement, "agreement"), (gap, "gap")):
         points = np.asarray(axes.collections[1].get_offsets())
-        assert points == pytest.approx(np.c_[shown[name], range(MOST_ROWS)])
+        assert points == pytest.approx(np.c_[shown[name], -np.arange(MOST_ROWS)])
         lines = np.array([segment[:, 0] for segment in axes.collections[0].get_segments()])
         assert lines == pytest.approx(shown[[f"{name}_low", f"{name}_high"]].to_numpy())
     right = examples[examples.teacher_confidence > 14 / 15].teacher_correct.mean()

@@ -68,6 +68,19 @@ def test_a_row_for_each_seed_way_count_and_rate(measured):
 
 
 @pytest.mark.slow
+def test_a_count_that_is_all_of_them_is_not_measured_twice(measured):
+    home, scale, table = measured
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DISTILKIT_HOME", str(home))
+        students = [home / "student-1", home / "student-2"]
+        counts = (0, 8, 60, None)
+        again = label_efficiency(
+            scale, students, out=home / "same.csv", counts=counts, learning_rates=RATES
+        )
+    pd.testing.assert_frame_equal(again, table)
+
+
+@pytest.mark.slow
 def test_every_student_takes_as_many_steps_and_the_same_labels(measured):
     home, *_ = measured
     for way, count in ((LABELS, 8), (SAME_TEXTS, 8), (ALL_TEXTS, 8), (ALL_TEXTS, 0), (LABELS, 60)):
@@ -138,6 +151,16 @@ def test_tasks_of_different_size_have_their_last_points():
     best = best_learning_rates(pd.concat([small, large]))
     last = best[best["way"] == ALL_TEXTS].groupby("task")["labels"].max()
     assert last.to_dict() == {"sst2": 900, "rte": 1200}
+
+
+def test_without_the_count_all_no_curve_is_filled_in():
+    table = toy_table()
+    few = table[(table["labels"] < 900) | (table["way"] == TEACHER)]
+    best = best_learning_rates(few)
+    both = best[(best["way"] == ALL_TEXTS) & (best["labels"] == 16)]
+    assert sorted(both["seed"]) == [1, 2, 3]
+    (axes,) = plot_label_efficiency(few).axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "16"]
 
 
 @pytest.mark.parametrize("seeds", [(1,), (1, 2, 3)])
