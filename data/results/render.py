@@ -369,22 +369,12 @@ def embedding_table() -> str:
     return markdown([*header, "same neighbours, %", "size", "latency", "speed-up"], rows)
 
 
-def embedding_share() -> str:
-    """Share of the teacher's Spearman that the distilled half keeps, in PyTorch."""
-    rows = table("compress_embeddings")
-    found = t_interval(100 * rows[(rows.model == "student") & (rows.engine == TORCH)].retained)
-    return f"{found['mean']:.1f} % ({found['low']:.1f} to {found['high']:.1f})"
-
-
 # ---- label efficiency
-
-GLUES_SST2 = "GLUE's SST-2"  # of all-MiniLM-L6-v2; the other tasks are the kit's
-
 
 @cache
 def label_scores() -> pd.DataFrame:
     """Test scores: rows are (task, labels, seed), a column a way of training."""
-    best = best_learning_rates(table("labels")[table("labels").way.isin(WAYS)])
+    best = best_learning_rates(table("labels")).query("way != 'teacher'")
     return best.pivot(index=["task", "labels", "seed"], columns="way", values="score")[list(WAYS)]
 
 
@@ -398,8 +388,8 @@ def label_table() -> str:
     rows = []
     teachers = table("labels").query("way == 'teacher'").groupby("task", sort=False).score
     for task, teacher in teachers:
-        name = task if task == GLUES_SST2 else f"the kit's {TASKS[task].title}"
-        for count, scores in label_scores().loc[task].groupby("labels"):
+        name = f"the kit's {TASKS[task].title}" if task in TASKS else task
+        for count, scores in label_scores().loc[task].groupby(level="labels"):
             cells = ["" if scores[way].isna().all() else spread(scores[way]) for way in WAYS]
             gain = label_gain(task, count) if count else ""
             rows.append([name, f"{count:,}", *cells, gain])
@@ -503,7 +493,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "compress-sst2": lambda: compressed_table("compress_sst2"),
     "compress-sst2-costs": lambda: cost_table("compress_sst2"),
     "compress-banking77": lambda: compressed_table("compress_banking77"),
+    "labels": label_table,
     "few-labels-gain": few_labels_gain,
+    "few-labels-kit": lambda: label_gain("sst2", 16),
     "compress-wnut17": lambda: compressed_table("compress_wnut17"),
     "compress-embeddings": embedding_table,
     "summary": summary_table,

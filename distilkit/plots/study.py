@@ -145,8 +145,6 @@ def plot_label_efficiency(table: pd.DataFrame) -> Figure:
         rows = table[table["task"] == task]
         teacher = rows.loc[rows["way"] == TEACHER, "score"].mean()
         axes.axhline(teacher, color=style.INK, linewidth=0.9, linestyle="--")
-        look = {"textcoords": "offset points", "ha": "left", "va": "bottom"}
-        axes.annotate("teacher", (-0.3, teacher), (0, 1), **look)
         students = best_learning_rates(rows)
         students = students[students["way"] != TEACHER]
         counts = sorted(students["labels"].unique())
@@ -167,7 +165,8 @@ def plot_label_efficiency(table: pd.DataFrame) -> Figure:
         parts.value_grid(axes)
     figure.axes[0].set_ylabel("test score (points)")
     marks = [parts.mark(name, colour, marker) for name, colour, marker in _WAYS.values()]
-    parts.legend_above(figure, marks)
+    line = {"linestyle": "--", "linewidth": 0.9}
+    parts.legend_above(figure, [*marks, parts.mark("the teacher", style.INK, "", **line)])
     return style.freeze_layout(figure)
 
 

@@ -58,6 +58,7 @@ FIGURES = {
     "08_frontier_minilm",
     "10_compressed",
     "10_labels",
+    "10_labels_study",
 }
 
 
