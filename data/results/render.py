@@ -371,6 +371,7 @@ def embedding_table() -> str:
 
 # ---- label efficiency
 
+
 @cache
 def label_scores() -> pd.DataFrame:
     """Test scores: rows are (task, labels, seed), a column a way of training."""
