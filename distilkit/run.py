@@ -179,11 +179,11 @@ class Run:
         try:
             model.save_pretrained(self.model)
             tokenizer.save_pretrained(self.model)
+            for path in (*self.model.iterdir(), self.model):  # checkpoints go once it is finished
+                fsync(path)
         except (OSError, SafetensorError) as error:
             size, kept = model.get_memory_footprint(), "the last checkpoint is intact"
             raise not_written(error, "the trained model", self.model, size, kept) from error
-        for path in (*self.model.iterdir(), self.model):  # checkpoints go once it is finished
-            fsync(path)
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write result.json, which makes the run finished, and drop the checkpoints."""

@@ -51,7 +51,7 @@ Loss = Callable[[nn.Module, Batch, dict[str, int]], dict[str, Tensor]]
 
 
 class NonFiniteLoss(FloatingPointError):
-    """Error of a NaN or infinite loss or gradient; the weights were not updated with it."""
+    """Error of a NaN or infinite loss, gradient or validation."""
 
 
 def train(
@@ -78,7 +78,8 @@ def train(
 
     Raises:
         NonFiniteLoss: before the update; names step and sample ids. (On a GPU at the next step
-            that logs, validates or saves; nothing is updated in between.)
+            that logs, validates or saves; nothing is updated in between.) A validation that is not
+            finite: after the update.
         MemoryError: a micro-batch does not fit; says which size to try.
         KeyboardInterrupt: Ctrl-C or the notebook's stop button, after a checkpoint at the end of
             the step; SIGTERM likewise exits with status 143. A second signal ends at once. Several
@@ -370,9 +371,8 @@ def _memory_named(run: Run, step: int, training: TrainingConfig) -> Iterator[Non
         )
         raise MemoryError(
             f"run {run.name!r}: step {step + 1} with micro-batches of {training.micro_batch_size} "
-            f"does not fit into memory ({message}). {advice}. Nothing was updated, and the last "
-            "checkpoint is good; another micro-batch is another configuration, so give it another "
-            "name"
+            f"does not fit into memory ({message}). {advice}. The last checkpoint is good; another "
+            "micro-batch is another configuration, so give it another name"
         ) from error
 
 

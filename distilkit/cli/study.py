@@ -23,12 +23,16 @@ def _study_options(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--dry-run", action="store_true", help="estimate the cost and stop")
     parser.add_argument(
-        "--join", type=Path, nargs="+", metavar="CSV", help="train nothing: concatenate tables"
+        "--join",
+        type=Path,
+        nargs="+",
+        metavar="CSV",
+        help="train nothing: concatenate tables into --out",
     )
     parser.add_argument(
         "--out",
         type=Path,
-        help="csv file (default: figures/<scale>/study.csv; with fewer tasks parts.csv)",
+        help="csv file (default: figures/<scale>/study.csv, parts.csv with fewer tasks)",
     )
     add_fields(
         parser.add_argument_group("every distillation"), "distillation", "steps", "precision"

@@ -69,8 +69,8 @@ def compress(
         with its 95 % interval ``low, high``, and ``agreement``. And the costs of
         :func:`distilkit.compress.engines.engine_costs`.
     """
+    name = name or Path(out).name
     out = Path(out).expanduser().resolve()  # a link stays, and its folder is written
-    name = name or out.name
     check_out(out, name)
     held_out(task)  # refuses a task without one, before time is spent
     teacher, tokenizer = fine_tuned_on(checkpoint, task), load_tokenizer(checkpoint)

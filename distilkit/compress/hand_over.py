@@ -36,7 +36,10 @@ _PIPELINES = {  # others: text-classification
 
 
 def check_out(out: Path, run: str) -> None:
-    """Raise FileExistsError if `out` holds anything but an earlier result of this run."""
+    """Raise FileExistsError if `out` holds anything but an earlier result of this run.
+
+    ValueError for several processes.
+    """
     if processes().num_processes > 1:
         raise ValueError("a model is compressed in one process: leave the launcher out")
     mark = out / MARK

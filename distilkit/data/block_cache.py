@@ -88,16 +88,17 @@ def _write(
         texts, tokenizer, length, documents=state["documents"], carry=state["carry"]
     )
     bar = tqdm(desc="tokenize", unit=" docs", initial=state["documents"], leave=False)
-    with bar, file.open("ab") as out:
+    with bar, file.open("ab", buffering=0) as out:  # closing it writes nothing more
         out.truncate(state["bytes"])  # what a killed process wrote after its last state
         for part in parts:
             blocks = part.blocks.astype(_type(tokenizer))
             try:
-                out.write(blocks.tobytes())
-                out.flush()
+                content = memoryview(blocks.tobytes())
+                while content:
+                    content = content[out.write(content) :]
                 os.fsync(out.fileno())
             except OSError as error:
-                what, kept = "the blocks of a text", "what is written is kept"
+                what, kept = "some blocks of a text", "what is written is kept"
                 raise not_written(error, what, folder, blocks.nbytes, kept) from error
             bar.update(part.documents - state["documents"])
             state["blocks"] += len(blocks)

@@ -112,8 +112,11 @@ def text_files(source: Path) -> tuple[list[Path], list[Path]]:
     parts: dict[str, list[Path]] = {}
     for file in files:
         _check_file(file)
-        name = file.name[: -len(_kind(file))].lower().split("-")[0]
-        parts.setdefault(SPLITS.get(name, name), []).append(file)
+        name = file.name[: -len(_kind(file))].lower()
+        parts.setdefault(name.split("-")[0], []).append(file)
+    other_names = [name for name in parts if SPLITS.get(name) == "validation"]
+    if "validation" not in parts and len(other_names) == 1:
+        parts["validation"] = parts.pop(other_names[0])
     if not {"train", "validation"} <= set(parts):
         return files, []
     if other := sorted(set(parts) - {"train", "validation", "test"}):

@@ -61,7 +61,7 @@ def meaning_of(
         if kind is None and all(re.fullmatch(r"[+-]?\d+,\d+", str(value)) for value in values):
             raise ValueError(
                 f"{table.where}, column {targets[0]!r}: {values[0]!r} has a comma: write decimals "
-                "with a point, or say kind='single_label_classification'"
+                "with a point, or say that they are classes (kind)"
             )
         has_decimals = None not in numbers and any(number % 1 for number in numbers)
         seen = "regression" if has_decimals else "single_label_classification"

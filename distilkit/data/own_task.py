@@ -398,8 +398,9 @@ def divide(
     chosen = {split: np.flatnonzero(turn[of_row] == i) for i, split in enumerate(new)}
     chosen["train"] = np.flatnonzero(turn[of_row] >= len(new))
     if any(not len(of_split) for of_split in chosen.values()):
-        few = f"the labels have {rows / len(set(classes)):.1f} rows each: too few to hold some out"
-        raise ValueError(f"{few}. Give a validation and a test file")
+        raise ValueError(
+            "most labels have too few rows to hold some out: give a validation and a test file"
+        )
     shares = "80/10/10" if len(new) == 2 else "90/10"
     notes.append(f"split {shares} by seed {seed}" + (", by class" if classes.any() else ""))
     divided = {

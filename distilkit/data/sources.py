@@ -85,11 +85,13 @@ def load_blocks(
                 f"TrainingConfig.batch_size = {training.batch_size}: a streamed text needs a "
                 f"multiple of {turn}, a micro-batch of each process"
             )
-        most = int(multiprocessing.get_start_method() == "fork")  # a stream cannot be pickled
-        if training.workers > most:
+        # asked only if needed: the question settles the method. A stream cannot be pickled
+        if training.workers and (
+            training.workers > 1 or multiprocessing.get_start_method() != "fork"
+        ):
             raise ValueError(
-                f"TrainingConfig.workers = {training.workers}: a streamed text is read by at most "
-                f"{most} of them here"
+                f"TrainingConfig.workers = {training.workers}: a streamed text is read by one "
+                "process; give 0, or 1 where processes are forked"
             )
         share = {"rank": state.process_index, "world": state.num_processes}
         share["group"] = training.micro_batch_size

@@ -81,12 +81,11 @@ def read_splits(data: Any, *, header: bool = True) -> tuple[dict[str, Table], li
 
 
 def by_split(tables: Mapping[str, Table]) -> dict[str, Table]:
-    """Name the splits train, validation and test, whatever they are called."""
+    """Name the splits train, validation and test; a second one of these keeps its own name."""
     found: dict[str, Table] = {}
     for name, table in tables.items():
-        if (split := SPLITS.get(name, name)) in found:
-            raise ValueError(f"{found[split].where} and {table.where} are both {split}: give one")
-        found[split] = table
+        split = SPLITS.get(name, name)
+        found[name if split in found or split in tables else split] = table
     return found
 
 
@@ -140,14 +139,19 @@ def _from_folder(folder: Path, header: bool) -> tuple[dict[str, Table], list[str
         if len({_kind(path) for path in paths}) > 1 or len(different) < len(paths):
             names = ", ".join(path.name for path in paths)
             raise ValueError(f"{folder}: {names} are all {split}: leave one of them there")
-        tables[split] = _joined([read_table(path, header=header) for path in paths])
+        parts = [read_table(path, header=header) for path in paths]
+        tables[split] = _joined(parts, optional=_kind(paths[0]) == ".jsonl")
     return tables, notes
 
 
-def _joined(parts: list[Table]) -> Table:
+def _joined(parts: list[Table], *, optional: bool) -> Table:
+    """Concatenate the parts of a split; with `optional` a part may lack a column."""
     if len(parts) == 1:
         return parts[0]
     names = dict.fromkeys(name for part in parts for name in part.columns)
+    for part in parts if not optional else ():
+        if lacking := [name for name in names if name not in part.columns]:
+            raise ValueError(f"{part.where} lacks the column {lacking[0]!r} of the other parts")
     columns = {
         name: [v for part in parts for v in part.columns.get(name, [None] * len(part))]
         for name in names

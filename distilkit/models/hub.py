@@ -69,15 +69,20 @@ def fetch(checkpoint: str | Path, *, weights: bool = True) -> Path:
         if weights and not any(folder.glob(_WEIGHTS)):
             folder = Path(snapshot_download(str(checkpoint), allow_patterns=_OLD_WEIGHTS))
             if not any(folder.glob(_OLD_WEIGHTS)):
-                raise FileNotFoundError("it has no loadable weights")
+                raise FileNotFoundError("no loadable weights, there or in the cache")
     except Exception as error:  # four libraries' exceptions meet here, none of them is swallowed
         reason = f"{type(error).__name__}: {error}".strip().splitlines()[0].rstrip(".: ")
         raise ConnectionError(
             f"{checkpoint} could not be downloaded from {constants.ENDPOINT}: {reason}. Check name "
             "and network, then retry; partial downloads are kept"
         ) from error
-    if any(not file.is_symlink() for file in folder.glob(_WEIGHTS)):
-        warnings.warn(f"{checkpoint}: not verified, for the cache holds no links", stacklevel=2)
+    stored = [file for name in (_WEIGHTS, _OLD_WEIGHTS) for file in folder.glob(name)]
+    if weights and not all(file.is_symlink() for file in stored):
+        warnings.warn(
+            f"{checkpoint}: the SHA-256 of its weights was not checked, since this cache has no "
+            "links (as on Windows without developer mode)",
+            stacklevel=2,
+        )
     for file in folder.rglob("*"):
         stored = file.resolve()
         if not (file.is_file() and _SHA256.fullmatch(stored.name)):

@@ -116,6 +116,7 @@ function render({ model, el }) {
     element("span", { class: "dk-field" }, element("label", { for: pick.id }, "or one of these"), pick),
   ];
   const take = (set) => {
+    panel.complain("", "temperature T"); // what was said of the sentence stays
     T = set.temperature;
     dial.set(T);
     show();
@@ -134,7 +135,7 @@ function render({ model, el }) {
     },
     about: () => ({ ...about, T, sentence, answers: seen }),
   });
-  const settings = settingsOf(model, panel.renewed(take));
+  const settings = settingsOf(model, panel.guarded(take));
   const answered = () => {
     ({ sentence, answers } = model.get("value"));
     ask(sentence);

@@ -154,9 +154,9 @@ def test_a_teacher_of_any_kind_is_measured(home, tmp_path, tokenizer, capsys, ki
     command += ["--checkpoint", str(tmp_path / "t"), "--teacher", str(tmp_path / "c")]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # "teacher at chance"
-        assert main(command) == 1
+        assert main(command) in (0, 1)  # an untrained regression may correlate by chance
     (row,) = [line for line in capsys.readouterr().out.splitlines() if "teacher: " in line]
-    assert "examples" in row, row
+    assert "8 examples" in row or "another scale" in row, row
 
 
 def test_options_for_data_that_are_not_given_are_refused(home, capsys):

@@ -63,7 +63,7 @@ def test_what_is_refused_at_once(home, capsys, command, said):
 def test_a_count_of_labels_is_a_whole_number_or_all(capsys, count):
     with pytest.raises(SystemExit):
         main(["labels", f"--counts={count}"])
-    assert "give numbers from 0 on, or all" in capsys.readouterr().err
+    assert f"'{count}'" in capsys.readouterr().err
 
 
 def test_epochs_replace_the_steps_of_the_scale():

@@ -193,7 +193,7 @@ def test_a_full_disk_is_said_with_place_and_room(home, texts, tokenizer, monkeyp
 
     with monkeypatch.context() as patch:
         patch.setattr(block_cache.os, "fsync", full)
-        with pytest.raises(OSError, match=r"blocks of a text .* MB are free") as error:
+        with pytest.raises(OSError, match=r"some blocks .* MB are free") as error:
             cached_blocks(lambda: texts, tokenizer, 24, source="t")
     assert error.value.errno == errno.ENOSPC
     assert np.array_equal(

@@ -165,6 +165,9 @@ def test_a_validation_part_has_other_names_too(tmp_path, name):
     write(tmp_path / "test.txt", ["four"])
     train, held_out = open_text(tmp_path)
     assert (list(train.read()), list(held_out.read())) == (["one", "two"], ["three"])
+    write(tmp_path / "validation.txt", ["five"])
+    with pytest.raises(ValueError, match=rf"and {name}\.txt: name it train-"):
+        open_text(tmp_path)
 
 
 def test_the_identity_follows_the_content(tmp_path):

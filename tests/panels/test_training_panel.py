@@ -39,6 +39,7 @@ def test_the_panel_ends_with_what_the_run_wrote(home, train, capsys):
     value = panel.value
     assert (value["name"], value["state"], value["steps"]) == ("live", "finished", 40)
     assert value["about"] == {"commit": "c"}
+    assert "soft_target" not in value["train"]  # without weight it is logged as 0
     rows = run.metrics()
     for curve in ("step", "mlm", "loss", "learning_rate", "tokens_per_second"):
         assert value["train"][curve] == rows[curve].tolist()

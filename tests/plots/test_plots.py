@@ -171,6 +171,11 @@ def test_nothing_is_cut_off_and_no_two_texts_overlap(name):
         assert not (across > 0.5 and along > 2), (one.get_text(), other.get_text())
 
 
+def test_a_term_without_weight_has_no_panel():
+    assert len(figure_named("losses_mlm_only").axes) == 1
+    assert len(figure_named("losses").axes) == 3
+
+
 @pytest.mark.parametrize("name", FIGURES)
 def test_text_is_eight_or_nine_points(name):
     assert {text.get_fontsize() for text in shown_texts(figure_named(name))} <= {8.0, 9.0}
