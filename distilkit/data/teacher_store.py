@@ -24,6 +24,8 @@ from distilkit.checkpoint import free_bytes, not_written, write_atomically, writ
 from distilkit.config import home
 from distilkit.processes import eval_mode, processes
 
+SAID_FROM = 10**6  # bytes; fewer are not worth a line
+
 
 def cache_folder(kind: str, about: Mapping[str, Any]) -> Path:
     """Return the folder of what `about` describes: ``data/cache/<kind>-<key>``."""
@@ -48,7 +50,8 @@ def write_missing(
     state = processes()  # before the lock: on first use all processes wait for one another here
     folder.mkdir(parents=True, exist_ok=True)
     file, size = folder / "entries.bin", sum(sizes)
-    if state.is_main_process and not (file.exists() and file.stat().st_size >= size):
+    there = file.exists() and file.stat().st_size >= size
+    if state.is_main_process and size >= SAID_FROM and not there:
         tqdm.write(
             f"the teacher runs once: {size / 1e6:.1f} MB on disk in {folder}, mapped into memory",
             file=sys.stderr,
