@@ -76,6 +76,7 @@ def _check_loss(config: Any, *weights: str) -> None:
         )
     for layer in (layer for pair in pairs for layer in pair):
         _whole(owner, "cosine_layers", layer, 0)
+    object.__setattr__(config, "cosine_layers", tuple(map(tuple, pairs)))  # hashable
 
 
 @dataclass(frozen=True)
@@ -166,6 +167,7 @@ class TrainingConfig:
             raise ValueError(f"TrainingConfig.betas = {self.betas!r}: give two numbers")
         for beta in self.betas:
             _number("TrainingConfig", "betas", beta, 0, 0.999999999, open_low=False)
+        object.__setattr__(self, "betas", tuple(self.betas))  # a list cannot be hashed
         _one_of("TrainingConfig", "precision", self.precision, get_args(Precision))
         if self.log_with is not None:
             _one_of("TrainingConfig", "log_with", self.log_with, get_args(Tracker))
@@ -209,6 +211,8 @@ class Scale:
             raise ValueError(f"Scale.seeds = {self.seeds!r}: give a tuple of at least one seed")
         for seed in self.seeds:
             _whole("Scale", "seeds", seed, 0)
+        for name in ("tasks", "seeds"):  # a list cannot be hashed
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         a_file = str(self.text).endswith((".txt", ".jsonl", ".parquet"))
         if a_file and not Path(self.text).expanduser().exists():
             raise FileNotFoundError(f"no text file at {self.text}")

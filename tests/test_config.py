@@ -159,6 +159,19 @@ def test_mlm_only_asks_no_teacher():
     assert MLM_ONLY.mlm_weight > 0
 
 
+def test_lists_are_taken_and_kept_as_tuples():
+    pairs = [[0, 0], [3, 6]]
+    with_lists = dataclasses.replace(
+        SCALES["tiny"],
+        tasks=["sst2"],
+        seeds=[1, 2],
+        loss_config=LossConfig(cosine_layers=pairs),
+        finetuning=TrainingConfig(betas=[0.9, 0.99]),
+    )
+    assert isinstance(hash(with_lists), int)
+    assert with_lists.loss_config.cosine_layers == ((0, 0), (3, 6))
+
+
 def test_configs_cannot_be_changed():
     for made in (LossConfig(), FinetuneLossConfig(), TrainingConfig(), TINY):
         with pytest.raises(dataclasses.FrozenInstanceError):

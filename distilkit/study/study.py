@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerBase
 
 from distilkit.config import Scale, TrainingConfig, home
 from distilkit.data.sources import load_blocks, load_task, load_teacher
+from distilkit.data.tasks import get_task
 from distilkit.data.teacher_cache import cached_teacher
 from distilkit.distillation import pretrain
 from distilkit.models.hub import local_path
@@ -160,7 +161,8 @@ def study_steps(
 
     def is_open(run: Run, training: TrainingConfig | None, task: str | None = None) -> bool:
         if training and (run.path / "config.json").is_file():
-            _check_begun(run, training, examples(scale, task) if task else None)
+            rows = task and not get_task(task).on_spans  # else a run counts windows
+            _check_begun(run, training, examples(scale, task) if rows else None)
         return finished or not run.finished
 
     needed = tuple(dict.fromkeys(n for arm in arms for n in (*NEEDS.get(arm, ()), arm)))
