@@ -344,9 +344,7 @@ def by_target(outputs: Sequence[np.ndarray], examples: Examples) -> Any:
 
 
 def by_example(
-    model: PreTrainedModel,
-    examples: Examples,
-    outputs: Callable[[dict[str, Tensor]], Tensor],
+    model: PreTrainedModel, examples: Examples, outputs: Callable[[dict[str, Tensor]], Tensor]
 ) -> list[np.ndarray]:
     """Return `outputs` of each example, in the data's order, without dropout or gradients.
 

@@ -27,9 +27,7 @@ def _compress_options(parser: ArgumentParser) -> None:
     which.add_argument("--depth", type=int, help="layers of the student (default: half)")
     which.add_argument("--layers", type=int, nargs="+", help="teacher layers to copy, 0-based")
     add_scale(parser, "glue")
-    parser.add_argument(
-        "--max-length", type=int, help="tokens (default: the task's, or the encoder's)"
-    )
+    parser.add_argument("--max-length", type=int, help="tokens (default: the task's or model's)")
     parser.add_argument("--name", help="of the run folder (default: the new folder's)")
     parser.add_argument("--licence", help="of the teacher, for the model card")
     parser.add_argument("--push", metavar="ID", help="upload the folder to the Hub under this name")

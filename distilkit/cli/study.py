@@ -23,11 +23,7 @@ def _study_options(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--dry-run", action="store_true", help="estimate the cost and stop")
     parser.add_argument(
-        "--join",
-        type=Path,
-        nargs="+",
-        metavar="CSV",
-        help="train nothing: concatenate tables into --out",
+        "--join", type=Path, nargs="+", metavar="CSV", help="train nothing: concatenate to --out"
     )
     parser.add_argument(
         "--out",

@@ -12,12 +12,7 @@ from distilkit.cli.options import (
     given,
     print_result,
 )
-from distilkit.cli.task_options import (
-    add_task,
-    chosen_task,
-    refuse_own_data,
-    unlabelled_texts,
-)
+from distilkit.cli.task_options import add_task, chosen_task, refuse_own_data, unlabelled_texts
 from distilkit.config import GLUE_TASKS, FinetuneLossConfig
 
 

@@ -121,11 +121,10 @@ def disagreements(
     task: Task,
     *,
     count: int = 10,
-    max_length: int | None = None,
 ) -> pd.DataFrame:
     """Return the `count` held-out texts on which two models differ most, the worst first.
 
-    Texts are cut at `max_length` tokens, by default the task's or as many as both models read.
+    Texts are cut at the task's `max_length`, or at as many tokens as both models read.
 
     Returns:
         The text columns; ``label``, where known; the answers ``teacher`` and ``student``; and
@@ -134,7 +133,7 @@ def disagreements(
         another answer. Spans: 1 where the texts differ.
     """
     split = task.data[held_out(task)]
-    length = input_length((teacher, student), max_length, task.max_length)
+    length = input_length((teacher, student), None, task.max_length)
     examples = task_examples(split, task, tokenizer, max_length=length, seed=0)
     logits = [predict(model, examples)[0] for model in (teacher, student)]
     given = [answers(task, each) for each in logits]

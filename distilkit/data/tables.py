@@ -139,23 +139,16 @@ def _from_folder(folder: Path, header: bool) -> tuple[dict[str, Table], list[str
         if len({_kind(path) for path in paths}) > 1 or len(different) < len(paths):
             names = ", ".join(path.name for path in paths)
             raise ValueError(f"{folder}: {names} are all {split}: leave one of them there")
-        parts = [read_table(path, header=header) for path in paths]
-        tables[split] = _joined(parts, optional=_kind(paths[0]) == ".jsonl")
+        tables[split] = _joined([read_table(path, header=header) for path in paths])
     return tables, notes
 
 
-def _joined(parts: list[Table], *, optional: bool) -> Table:
-    """Concatenate the parts of a split; with `optional` a part may lack a column."""
+def _joined(parts: list[Table]) -> Table:
+    """Concatenate the parts of a split, in the columns that all of them have."""
     if len(parts) == 1:
         return parts[0]
-    names = dict.fromkeys(name for part in parts for name in part.columns)
-    for part in parts if not optional else ():
-        if lacking := [name for name in names if name not in part.columns]:
-            raise ValueError(f"{part.where} lacks the column {lacking[0]!r} of the other parts")
-    columns = {
-        name: [v for part in parts for v in part.columns.get(name, [None] * len(part))]
-        for name in names
-    }
+    names = [name for name in parts[0].columns if all(name in part.columns for part in parts)]
+    columns = {name: [v for part in parts for v in part.columns[name]] for name in names}
     rows = range(1, 1 + sum(map(len, parts)))
     where = f"{parts[0].where} to {parts[-1].where}"
     return Table(columns, where, rows, names=parts[0].names)

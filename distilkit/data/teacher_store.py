@@ -24,8 +24,6 @@ from distilkit.checkpoint import free_bytes, not_written, write_atomically, writ
 from distilkit.config import home
 from distilkit.processes import eval_mode, processes
 
-SAID_FROM = 10**6  # bytes; fewer are not worth a line
-
 
 def cache_folder(kind: str, about: Mapping[str, Any]) -> Path:
     """Return the folder of what `about` describes: ``data/cache/<kind>-<key>``."""
@@ -51,7 +49,7 @@ def write_missing(
     folder.mkdir(parents=True, exist_ok=True)
     file, size = folder / "entries.bin", sum(sizes)
     there = file.exists() and file.stat().st_size >= size
-    if state.is_main_process and size >= SAID_FROM and not there:
+    if state.is_main_process and size >= 10**6 and not there:  # fewer are not worth a line
         tqdm.write(
             f"the teacher runs once: {size / 1e6:.1f} MB on disk in {folder}, mapped into memory",
             file=sys.stderr,

@@ -78,11 +78,8 @@ def fetch(checkpoint: str | Path, *, weights: bool = True) -> Path:
         ) from error
     stored = [file for name in (_WEIGHTS, _OLD_WEIGHTS) for file in folder.glob(name)]
     if weights and not all(file.is_symlink() for file in stored):
-        warnings.warn(
-            f"{checkpoint}: the SHA-256 of its weights was not checked, since this cache has no "
-            "links (as on Windows without developer mode)",
-            stacklevel=2,
-        )
+        why = "the SHA-256 of its weights was not checked, since this cache has no links"
+        warnings.warn(f"{checkpoint}: {why}", stacklevel=2)
     for file in folder.rglob("*"):
         stored = file.resolve()
         if not (file.is_file() and _SHA256.fullmatch(stored.name)):

@@ -67,9 +67,7 @@ ARMS = {
     "copied_cosine": Arm("half the layers, copied; then the cosine term only", _COSINE),
     "as_cut": Arm("half the layers, copied; no pretraining", pretraining=False),
     "random_soft_targets": Arm(
-        "half the layers, random weights; then soft targets only",
-        _SOFT_TARGETS,
-        random_init=True,
+        "half the layers, random weights; then soft targets only", _SOFT_TARGETS, random_init=True
     ),
     "random_cosine": Arm(
         "half the layers, random weights; then the cosine term only", _COSINE, random_init=True

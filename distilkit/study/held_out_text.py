@@ -13,10 +13,7 @@ BATCH_SIZE = 32  # blocks
 
 
 def held_out_scores(
-    model: PreTrainedModel,
-    blocks: MaskedBlocks,
-    teacher: PreTrainedModel,
-    loss_config: LossConfig,
+    model: PreTrainedModel, blocks: MaskedBlocks, teacher: PreTrainedModel, loss_config: LossConfig
 ) -> dict[str, float]:
     """Return the loss terms with a weight above 0, unweighted, and ``masked_accuracy``, a share.
 

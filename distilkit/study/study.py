@@ -184,9 +184,7 @@ def study_steps(
             for arm in _finetuned(arms)
             for task in scale.tasks
             if is_open(
-                run_of("study-", scale, task, arm, seed),
-                replace(scale.finetuning, seed=seed),
-                task,
+                run_of("study-", scale, task, arm, seed), replace(scale.finetuning, seed=seed), task
             )
         ]
     return steps
