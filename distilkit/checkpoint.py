@@ -125,12 +125,17 @@ def load_newest(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, A
     from safetensors.torch import load_file
 
     for checkpoint in _newest_first(folder):
-        fault = _fault(checkpoint)
-        if fault:
-            warnings.warn(f"damaged checkpoint not used: {fault}", stacklevel=2)
+        try:
+            manifest = json.loads((checkpoint / "manifest.json").read_text(encoding="utf-8"))
+            for name, sha256 in manifest.items():
+                if file_sha256(checkpoint / name) != sha256:
+                    raise ValueError(f"{name} is not what was written")
+            if "state.json" not in manifest:
+                raise ValueError("manifest.json is incomplete")
+        except (OSError, ValueError, AttributeError) as error:
+            warnings.warn(f"damaged checkpoint not used: {checkpoint}: {error}", stacklevel=2)
             continue
         state = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
-        manifest = json.loads((checkpoint / "manifest.json").read_text(encoding="utf-8"))
         files = [checkpoint / name for name in sorted(manifest) if name.endswith(".safetensors")]
         return {file.stem: load_file(file) for file in files}, state
     return None
@@ -142,18 +147,6 @@ def _newest_first(folder: Path) -> list[Path]:
 
 def _files(folder: Path) -> list[Path]:
     return sorted(f for f in folder.iterdir() if f.is_file())
-
-
-def _fault(checkpoint: Path) -> str | None:
-    """Say what is wrong with a checkpoint, or return None."""
-    try:
-        manifest = json.loads((checkpoint / "manifest.json").read_text(encoding="utf-8"))
-        for name, sha256 in manifest.items():
-            if file_sha256(checkpoint / name) != sha256:
-                return f"{checkpoint / name} is not what was written"
-    except (OSError, ValueError, AttributeError) as error:
-        return f"{checkpoint}: {error}"
-    return None if "state.json" in manifest else f"{checkpoint / 'manifest.json'} is incomplete"
 
 
 def file_sha256(path: Path) -> str:

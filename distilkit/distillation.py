@@ -5,7 +5,7 @@ loop. Models, tokenizer and blocks are the caller's.
 """
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -177,6 +177,10 @@ class LanguageModelLoss(nn.Module):
         elif c.needs_teacher:
             with torch.no_grad():  # and eval(): no dropout in the targets
                 teacher = _hidden_rows(self.teacher, inputs, rows, (-1, *teacher_layers))
+        maps, cosine_pairs = self.projections or [nn.Identity()] * len(self.pairs), None
+        if c.cosine_weight:
+            both = zip(maps, student[1:], teacher[1:], strict=True)
+            cosine_pairs = [(widen(h), t) for widen, h, t in both]
         terms = fused_triple_loss(
             student[0],
             mlm_head(model),
@@ -184,7 +188,7 @@ class LanguageModelLoss(nn.Module):
             c,
             teacher_hidden=teacher[0],
             teacher_head=mlm_head(self.teacher) if c.needs_teacher else None,
-            cosine_pairs=self._cosine_pairs(student[1:], teacher[1:]),
+            cosine_pairs=cosine_pairs,
             counts={
                 "soft_target": counts["masked" if c.restrict_kd_to_mask else "tokens"],
                 "mlm": counts["masked"],
@@ -196,14 +200,6 @@ class LanguageModelLoss(nn.Module):
         extra = self.extra_loss(model, self.teacher, batch, counts)
         logged = {name: value.detach() for name, value in extra.items()}
         return terms._asdict() | logged | {"loss": terms.loss + sum(extra.values())}
-
-    def _cosine_pairs(
-        self, student: Sequence[Tensor], teacher: Sequence[Tensor]
-    ) -> list[tuple[Tensor, Tensor]] | None:
-        if self.loss_config.cosine_weight == 0:
-            return None
-        maps = self.projections or [nn.Identity()] * len(student)
-        return [(f(h), t) for f, h, t in zip(maps, student, teacher, strict=True)]
 
 
 def losses_on(

@@ -23,10 +23,10 @@ from distilkit.data.classifier_checks import (
     check_has_labels,
     check_teacher,
     is_named,
-    rows_of,
 )
 from distilkit.data.examples import NOT_A_WORD, Examples
 from distilkit.data.question_answering import best_answers
+from distilkit.data.tables import check_columns
 from distilkit.data.task_examples import (
     check_labels,
     column_names,
@@ -233,11 +233,7 @@ def _check_texts(
         raise ValueError(f"the data of {task.name} has no 'train', only {', '.join(data)}")
     split = data["train"]
     for texts in (split, *(() if unlabelled is None else (unlabelled,))):
-        if missing := [c for c in task.columns if c not in column_names(texts)]:
-            raise ValueError(
-                f"{task.name}: no column {missing[0]!r} in the training texts, only "
-                f"{', '.join(column_names(texts))}"
-            )
+        check_columns(task.columns, column_names(texts), f"{task.name}, training texts")
     known = labelled(task, split)
     if unlabelled is not None or not known.any() or (not known.all() and not task.on_words):
         if loss_config is None:
@@ -273,7 +269,8 @@ def teacher_scores(
             continue
         count = len(data[split][task.columns[0]])
         rows = np.linspace(0, count - 1, min(count, MOST_EXAMPLES)).astype(int)
-        few = rows_of(data[split], rows)
+        columns = {name: data[split][name][:] for name in column_names(data[split])}
+        few = {name: [values[i] for i in rows] for name, values in columns.items()}
         examples = task_examples(few, task, tokenizer, max_length=max_length, seed=0)
         with eval_mode(teacher, device=processes().device):
             predicted, labels = predict(teacher, examples)

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import torch
@@ -61,7 +61,6 @@ def seeded(seed: int | None = None) -> Iterator[None]:
         yield
 
 
-@cache
 def end_with_parent(parent: int) -> None:
     """End this worker when its parent is gone; a killed parent cannot signal its workers."""
 

@@ -86,8 +86,18 @@ def check_teacher(teacher: PreTrainedModel) -> type[PreTrainedModel]:
         raise ValueError("the teacher is pruned: make the student first, then prune the student")
     if getattr(teacher.config, "is_decoder", False):
         raise ValueError("the teacher is a decoder (is_decoder = True); a student is an encoder")
-    if of_student is not type(teacher):
-        _check_can_be_distilbert(teacher.config)
+    if of_student is not type(teacher):  # a BERT's is a DistilBERT
+        c = teacher.config
+        if c.layer_norm_eps != _EPS:
+            raise ValueError(
+                f"the teacher's layer_norm_eps is {c.layer_norm_eps:g}; DistilBERT's is fixed at "
+                f"{_EPS:g}, so the student would not compute what the teacher computes"
+            )
+        if getattr(c, "position_embedding_type", "absolute") not in (None, "absolute"):
+            raise ValueError(
+                f"the teacher's position_embedding_type is {c.position_embedding_type!r}; "
+                "DistilBERT has absolute positions only"
+            )
     return of_student
 
 
@@ -188,42 +198,25 @@ def student_state_dict(
     teacher_state: Mapping[str, Tensor], layers: Sequence[int]
 ) -> dict[str, Tensor]:
     """Return the part of a BERT's state dict that its student copies, by DistilBERT's names."""
-    embeddings = "bert.embeddings."
-    token_type_0 = teacher_state[embeddings + "token_type_embeddings.weight"][0]  # H
-    state = {
-        "word_embeddings.weight": teacher_state[embeddings + "word_embeddings.weight"],
-        # every token has exactly one position, so the constant vector can live there
-        "position_embeddings.weight": teacher_state[embeddings + "position_embeddings.weight"]
-        + token_type_0,
-        "LayerNorm.weight": teacher_state[embeddings + "LayerNorm.weight"],
-        "LayerNorm.bias": teacher_state[embeddings + "LayerNorm.bias"],
+    names = {  # the teacher's -> the student's
+        f"bert.embeddings.{part}": f"distilbert.embeddings.{part}"
+        for part in ("word_embeddings", "position_embeddings", "LayerNorm")
     }
-    state = {f"distilbert.embeddings.{name}": value for name, value in state.items()}
-    for student_layer, teacher_layer in enumerate(layers):
-        for teacher_part, student_part in BERT_TO_DISTILBERT.items():
-            for kind in ("weight", "bias"):
-                source = f"bert.encoder.layer.{teacher_layer}.{teacher_part}.{kind}"
-                target = f"distilbert.transformer.layer.{student_layer}.{student_part}.{kind}"
-                state[target] = teacher_state[source]
-    head = "cls.predictions."
-    if head + "bias" in teacher_state:
-        for teacher_part, student_part in BERT_HEAD_TO_DISTILBERT.items():
-            for kind in ("weight", "bias"):
-                state[f"{student_part}.{kind}"] = teacher_state[f"{head}{teacher_part}.{kind}"]
-    return {name: value.detach().clone() for name, value in state.items()}
-
-
-def _check_can_be_distilbert(c) -> None:
-    if c.layer_norm_eps != _EPS:
-        raise ValueError(
-            f"the teacher's layer_norm_eps is {c.layer_norm_eps:g}; DistilBERT's is fixed at "
-            f"{_EPS:g}, so the student would not compute what the teacher computes"
-        )
-    if getattr(c, "position_embedding_type", "absolute") not in (None, "absolute"):
-        raise ValueError(
-            f"the teacher's position_embedding_type is {c.position_embedding_type!r}; DistilBERT "
-            "has absolute positions only"
-        )
+    for new, old in enumerate(layers):
+        for part, student_part in BERT_TO_DISTILBERT.items():
+            name = f"bert.encoder.layer.{old}.{part}"
+            names[name] = f"distilbert.transformer.layer.{new}.{student_part}"
+    names |= {f"cls.predictions.{part}": name for part, name in BERT_HEAD_TO_DISTILBERT.items()}
+    state = {
+        f"{new}.{kind}": teacher_state[f"{old}.{kind}"].detach().clone()
+        for old, new in names.items()
+        for kind in ("weight", "bias")
+        if f"{old}.{kind}" in teacher_state  # an encoder has no head, embeddings have no bias
+    }
+    # every token has exactly one position, so the constant vector can live there
+    token_type_0 = teacher_state["bert.embeddings.token_type_embeddings.weight"][0]  # H
+    state["distilbert.embeddings.position_embeddings.weight"] += token_type_0
+    return state
 
 
 def random_student_like(student: torch.nn.Module, seed: int) -> torch.nn.Module:

@@ -16,6 +16,8 @@ from distilkit.cli.task_options import (
 )
 from distilkit.config import GLUE_TASKS, FinetuneLossConfig
 
+_SHARED = ("layers", "depth", "max_length", "name", "licence")  # by both kinds of model
+
 
 def _compress_options(parser: ArgumentParser) -> None:
     what = "fine-tuned or sentence-transformers model"
@@ -69,12 +71,9 @@ def compress(options: Namespace) -> int:
     from distilkit.compress.compress import student_of
     from distilkit.compress.hand_over import check_out
     from distilkit.data.sources import load_task
-    from distilkit.run import run_folder
 
     chosen = chosen_scale(options)
-    name = options.name or options.out.name
-    run_folder(name)
-    check_out(options.out, name)
+    check_out(options.out, options.name)
     task = chosen_task(options, options.checkpoint)
     if task.data is None:
         task = replace(task, data=load_task(chosen, task))
@@ -95,16 +94,11 @@ def compress(options: Namespace) -> int:
         task,
         options.out,
         chosen.finetuning,
-        layers=options.layers,
-        depth=options.depth,
         unlabelled=unlabelled,
         loss_config=FinetuneLossConfig(**given(options, "finetune_loss")),
-        max_length=options.max_length,
-        name=name,
-        licence=options.licence,
+        **{name: getattr(options, name) for name in _SHARED},
     )
-    _hand_over(table, options)
-    return 0
+    return _hand_over(table, options)
 
 
 def _compress_embeddings(options: Namespace) -> int:
@@ -131,17 +125,12 @@ def _compress_embeddings(options: Namespace) -> int:
         options.out,
         replace(TRAINING, **given(options, "finetuning")),
         pairs=pairs,
-        layers=options.layers,
-        depth=options.depth,
-        max_length=options.max_length,
-        name=options.name,
-        licence=options.licence,
+        **{name: getattr(options, name) for name in _SHARED},
     )
-    _hand_over(table, options)
-    return 0
+    return _hand_over(table, options)
 
 
-def _hand_over(table: pd.DataFrame, options: Namespace) -> None:
+def _hand_over(table: pd.DataFrame, options: Namespace) -> int:
     from distilkit.compress.hand_over import push
 
     shown = table.drop(columns=["split", "threads", "latency_ms_p95"])
@@ -149,6 +138,7 @@ def _hand_over(table: pd.DataFrame, options: Namespace) -> None:
     print(options.out)
     if options.push:
         print(push(options.out, options.push))
+    return 0
 
 
 VERBS = {"compress": (compress, _compress_options)}

@@ -6,7 +6,6 @@ of a teacher that is not in the cache.
 
 import copy
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -43,7 +42,7 @@ from distilkit.models.vocabulary import check_vocabulary, own_tokenizer
 from distilkit.processes import processes, to_device
 from distilkit.student import student_from_teacher
 from distilkit.study.cost import finetuning_seconds
-from distilkit.training_loop import steps_per_epoch, total_steps
+from distilkit.training_loop import total_steps
 
 HUB_SECONDS = 10  # the Hub's deadline
 DOCUMENTS = 400  # of the text that are read
@@ -75,7 +74,8 @@ class Plan(NamedTuple):
 
 def doctor(scale: Scale) -> pd.DataFrame:
     """Check a plan; a row a :class:`Check`."""
-    checks = [_hub()] if _needs_hub(scale) else []
+    local = all(local_path(name) for name in (scale.teacher, scale.glue, scale.text))
+    checks = [] if local or constants.HF_HUB_OFFLINE else [_hub()]
     if all(check.good for check in checks):
         checks += _checks(scale)
     return pd.DataFrame(checks, columns=Check._fields)
@@ -110,12 +110,6 @@ def _checks(scale: Scale) -> list[Check]:
         _disk(plan),
         _time(plan, tokens_per_s),
     ]
-
-
-def _needs_hub(scale: Scale) -> bool:
-    if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
-        return False
-    return not all(local_path(name) for name in (scale.teacher, scale.glue, scale.text))
 
 
 def _hub() -> Check:
@@ -203,9 +197,7 @@ def _disk(plan: Plan) -> Check:
 
 def _time(plan: Plan, tokens_per_s: float) -> Check:
     training, blocks = plan.scale.distillation, _blocks_per_epoch(plan)
-    steps = training.steps
-    if steps is None and blocks:
-        steps = training.epochs * steps_per_epoch(blocks, training)
+    steps = total_steps(blocks, training) if blocks else training.steps
     if steps is None:
         estimate = f"{tokens_per_s:,.0f} tokens/s; their number is known after tokenization"
     else:

@@ -4,7 +4,6 @@ import logging
 import os
 import signal
 import sys
-import threading
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping
 from concurrent.futures import BrokenExecutor
@@ -30,7 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
     allowed = os.environ.get(ALLOW_INEXACT, "")
     if options.allow_inexact:
         os.environ[ALLOW_INEXACT] = "1"  # parallel runs are processes of their own: they inherit it
-    before = _exit_at_sigterm()
+    # SIGTERM becomes an exit, so that locks and files are released; the loop saves first
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     log, handler = logging.getLogger("distilkit"), logging.StreamHandler()
     if os.environ.get("RANK", "0") == "0":  # only rank 0 logs
         log.setLevel(logging.INFO)
@@ -51,15 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
         log.removeHandler(handler)
         log.setLevel(logging.NOTSET)
         os.environ[ALLOW_INEXACT] = allowed  # of this command, not of the next in the process
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
-
-
-def _exit_at_sigterm():
-    """Make SIGTERM an exit, so that locks and files are released; the loop saves first."""
-    if threading.current_thread() is not threading.main_thread():
-        return None  # Python delivers signals to the main thread only
-    return signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+        signal.signal(signal.SIGTERM, before)
 
 
 def build_parser() -> ArgumentParser:

@@ -66,7 +66,7 @@ def run_notebooks(
             # asyncio.run turns Ctrl-C into a cancellation, so the kernel is stopped on the way out
             try:
                 asyncio.run(_run_one(path, notebook, copy, scale, bar))
-            except asyncio.CancelledError:  # by _cancel_on_sigterm, nothing else cancels
+            except asyncio.CancelledError:  # by SIGTERM, nothing else cancels
                 raise SystemExit(128 + signal.SIGTERM) from None
     return copies
 
@@ -128,7 +128,10 @@ async def _run_one(path: Path, notebook: NotebookNode, copy: Path, scale: str, b
         coalesce_streams=True,  # save only a bar's last state
         extra_arguments=["--IPKernelApp.log_level=ERROR"],  # no advice on encryption at each start
     )
-    _cancel_on_sigterm()
+    # Python would end at once and leave the kernel's own children (data loaders) behind
+    with suppress(RuntimeError, NotImplementedError):  # not the main thread; Windows
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
     clock = asyncio.create_task(client.show_time())
     try:
         await client.async_execute(cwd=str(path.resolve().parent), env=_environment(scale))
@@ -147,13 +150,6 @@ async def _run_one(path: Path, notebook: NotebookNode, copy: Path, scale: str, b
         client.set_widgets_metadata()  # nbclient does so for finished notebooks only
         prefer_html(notebook)
         write_atomically(copy, f"{nbformat.writes(notebook)}\n".encode())
-
-
-def _cancel_on_sigterm() -> None:
-    # Python would end at once and leave the kernel's own children (data loaders) behind
-    with suppress(RuntimeError, NotImplementedError):  # not the main thread; Windows
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
 
 
 def _environment(scale: str) -> dict[str, str]:
@@ -195,7 +191,7 @@ class _Client(NotebookClient):
     """nbclient with a kernel of this interpreter, a progress bar, and Ctrl-C that cancels."""
 
     def __init__(self, notebook: NotebookNode, *, bar: tqdm, **options: Any) -> None:
-        hooks = {"on_cell_execute": self._cell_starts, "on_cell_executed": self._cell_ends}
+        hooks = {"on_cell_execute": self._cell_starts, "on_cell_executed": lambda **_: bar.update()}
         super().__init__(notebook, **hooks, **options)
         self.bar = bar
         self.cell: NotebookNode | None = None  # the running code cell
@@ -205,9 +201,6 @@ class _Client(NotebookClient):
     def _cell_starts(self, cell: NotebookNode, cell_index: int) -> None:
         self.cell, self.number = cell, self.number + 1
         self.bar.set_postfix_str(f"In [{self.number}]")
-
-    def _cell_ends(self, **_: Any) -> None:
-        self.bar.update()
 
     async def show_time(self) -> None:
         """Redraw the bar from time to time, so that its clock moves during a long cell."""

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from distilkit.compress.engines import costs_of_text, each_engine
+from distilkit.compress.engines import each_engine
 from distilkit.compress.hand_over import check_out, write_folder
 from distilkit.compress.held_out import (
     agreement,
@@ -69,9 +69,7 @@ def compress(
         with its 95 % interval ``low, high``, and ``agreement``. And the costs of
         :func:`distilkit.compress.engines.engine_costs`.
     """
-    name = name or Path(out).name
-    out = Path(out).expanduser().resolve()  # a link stays, and its folder is written
-    check_out(out, name)
+    out, name = check_out(out, name)
     held_out(task)  # refuses a task without one, before time is spent
     teacher, tokenizer = fine_tuned_on(checkpoint, task), load_tokenizer(checkpoint)
     check_exportable(teacher)
@@ -127,22 +125,22 @@ def measure(
     scored = is_scored(task, task.data[split], split)
     examples = task_examples(task.data[split], task, tokenizer, max_length=max_length, seed=0)
     models = {"teacher": teacher, "student": student}
-    costs = costs_of_text(models, examples, folder)
     rows, reference, labels = [], None, examples.targets
     in_engines = each_engine(
         models,
+        examples,
         folder,
         lambda model: predict(model, examples)[0],
         lambda session: onnx_predict(session, examples),
     )
-    for row, values in in_engines:
+    for costs, values in in_engines:
+        row = {"model": costs["model"], "engine": costs["engine"], "split": split}
         given = answers(task, values)
         reference = given if reference is None else reference  # the teacher's, in PyTorch
-        row["split"] = split
         if scored:
             row["score"] = score_function(task, given, labels)(np.arange(len(labels)))
             row |= paired_difference(task, given, reference, labels)
         row["agreement"] = agreement(task, given, reference)
         row["calibration_error"] = calibration(task, values, reference)
-        rows.append(row)
-    return pd.DataFrame(rows).merge(costs, on=["model", "engine"])
+        rows.append(row | costs)
+    return pd.DataFrame(rows)

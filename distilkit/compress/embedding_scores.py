@@ -10,7 +10,7 @@ import torch
 from sklearn.preprocessing import normalize
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from distilkit.compress.engines import costs_of_text, each_engine
+from distilkit.compress.engines import each_engine
 from distilkit.compress.held_out import paired_difference, score_function
 from distilkit.compress.onnx_export import onnx_logits
 from distilkit.data.examples import Examples
@@ -62,26 +62,26 @@ def measure_embeddings(
     firsts, seconds, labels = columns_of(pairs)
     examples = encoded([*texts, *firsts, *seconds], tokenizer, pooling)
     parts = np.cumsum([len(texts), len(firsts)])
-    costs = costs_of_text(models, examples, folder)
     rows, reference = [], None
     in_engines = each_engine(
         models,
+        examples,
         folder,
         lambda model: embed(model, examples, pooling),
         lambda session: embed_onnx(session, examples, pooling),
     )
-    for row, found in in_engines:
+    for costs, found in in_engines:
+        row = {"model": costs["model"], "engine": costs["engine"], "split": "held-out"}
         held_out, first, second = np.split(normalize(found), parts)
         given = nearest(held_out), (first * second).sum(1)
         reference = reference or given  # the teacher's, in PyTorch
-        row["split"] = "held-out"
         if pairs is not None:
             row["score"] = score_function(SPEARMAN, given[1], labels)(np.arange(len(labels)))
             row |= paired_difference(SPEARMAN, given[1], reference[1], labels)
         few = len(held_out) < 10 * NEIGHBOURS  # chance alone would make them agree
         row["agreement"] = np.nan if few else shared(given[0], reference[0])
-        rows.append(row)
-    return pd.DataFrame(rows).merge(costs, on=["model", "engine"])
+        rows.append(row | costs)
+    return pd.DataFrame(rows)
 
 
 def columns_of(pairs: Task | None) -> tuple[list[str], list[str], np.ndarray]:

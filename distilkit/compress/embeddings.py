@@ -83,9 +83,7 @@ def compress_embeddings(
         ``agreement`` the share of the ten nearest neighbours of a held-out text that are the
         teacher's (NaN for fewer than a hundred held-out texts, of which too many are near).
     """
-    name = name or Path(out).name
-    out = Path(out).expanduser().resolve()  # a link stays, and its folder is written
-    check_out(out, name)
+    out, name = check_out(out, name)
     teacher, tokenizer, pooling = load_sentence_encoder(checkpoint)
     check_exportable(teacher)
     length = input_length([teacher], max_length, pooling.max_length)

@@ -31,9 +31,9 @@ THREADS = 1  # of each timed model
 EXPORT_PASSES = 260  # of BERT-base take as long as the exports and the six processes
 
 
-def export_engines(model: PreTrainedModel, folder: str | Path) -> dict[str, Path]:
+def export_engines(model: PreTrainedModel, folder: Path) -> dict[str, Path]:
     """Write a model for ONNX Runtime, in float32 and in int8; engine -> file."""
-    files = {engine: Path(folder) / name for engine, name in FILES.items()}
+    files = {engine: folder / name for engine, name in FILES.items()}
     quantize_onnx(export_onnx(model, files[FP32]), files[INT8])
     return files
 
@@ -67,10 +67,10 @@ def engine_costs(
             rows.append(row | {"size_mb": size / BYTES_PER_MB})
     with ready(models.values(), THREADS):
         seconds = take_turns(passes, runs=runs, warmup=warmup)
-    first = np.array(seconds[rows[0]["model"], rows[0]["engine"]])
+    first = seconds[rows[0]["model"], rows[0]["engine"]]
     for row in rows:
         name, engine = row["model"], row["engine"]
-        times = np.array(seconds[name, engine])
+        times = seconds[name, engine]
         p50, p95 = np.percentile(1e3 * times, (50, 95))
         low, middle, high = np.percentile(first / times, (25, 50, 75))
         row |= {"latency_ms_p50": p50, "latency_ms_p95": p95}
@@ -84,32 +84,26 @@ def engine_costs(
     return pd.DataFrame(rows)
 
 
-def costs_of_text(
-    models: Mapping[str, PreTrainedModel], examples: Examples, folder: Path
-) -> pd.DataFrame:
-    """Measure the costs of a text of median length, without a process for each model."""
-    typical = int(np.median(examples.lengths))
-    return engine_costs(models, folder, length=typical, runs=TIMED_PASSES, memory=False)
-
-
 def each_engine(
     models: Mapping[str, PreTrainedModel],
+    examples: Examples,
     folder: Path,
     in_torch: Callable[[PreTrainedModel], Any],
     in_onnx: Callable[[Any], Any],
 ) -> Iterator[tuple[dict[str, Any], Any]]:
-    """Yield the start of a row, and the outputs, of each model in each engine.
+    """Yield the costs, for a text of median length, and the outputs of each model in each engine.
 
-    `folder` holds what :func:`engine_costs` exported; `in_onnx` takes a session.
+    The costs are a row of :func:`engine_costs`, without memory; `in_onnx` takes a session.
     """
-    for number, (name, model) in enumerate(models.items()):
-        for engine in ENGINES:
-            if engine == TORCH:
-                found = in_torch(model)
-            else:
-                file = folder / f"{number}" / FILES[engine]
-                found = in_onnx(onnx_session(file, torch.get_num_threads()))
-            yield {"model": name, "engine": engine}, found
+    typical = int(np.median(examples.lengths))
+    costs = engine_costs(models, folder, length=typical, runs=TIMED_PASSES, memory=False)
+    for number, row in enumerate(costs.to_dict("records")):
+        if row["engine"] == TORCH:
+            found = in_torch(models[row["model"]])
+        else:
+            file = folder / f"{number // len(ENGINES)}" / FILES[row["engine"]]
+            found = in_onnx(onnx_session(file, torch.get_num_threads()))
+        yield row, found
 
 
 def bench_compression(*, runs: int = 20) -> pd.DataFrame:

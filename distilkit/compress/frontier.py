@@ -193,7 +193,7 @@ def _prune_and_recover(
 ) -> None:
     data, tokenizer = plan.splits(task), load_tokenizer(plan.scale.teacher)
     runs = [plan.run(v, task, seed) for v in ("teacher", unpruned)]
-    teacher, student = (fine_tuned_model(run, task) for run in runs)
+    teacher, student = (fine_tuned_on(run.model, task) for run in runs)
     finetune(
         pruned_student(student, tokenizer, task, data, keep_ratio),
         tokenizer,
@@ -240,7 +240,7 @@ def _measure(plan: Plan, variant: str, task: str | Task, seed: int) -> list[dict
     stored = run.path / "frontier.json"
     if stored.is_file():
         return json.loads(stored.read_text())
-    known, model, data = get_task(task), fine_tuned_model(run, task), plan.splits(task)
+    known, model, data = get_task(task), fine_tuned_on(run.model, task), plan.splits(task)
     split, metric = list(data)[-1], known.score
     held_out = encoded(model, load_tokenizer(plan.scale.teacher), task, data[split])
     layers, expected = layers_of(model), predict(model, held_out)[0]
@@ -284,17 +284,11 @@ def _measure(plan: Plan, variant: str, task: str | Task, seed: int) -> list[dict
 def _costs(plan: Plan, variants: Sequence[str]) -> pd.DataFrame:
     """Measure size, latency and memory of each variant and engine, for the first task and seed."""
     task, seed = plan.scale.tasks[0], plan.scale.seeds[0]
-    models = {v: fine_tuned_model(plan.run(v, task, seed), task) for v in variants}
+    models = {v: fine_tuned_on(plan.run(v, task, seed).model, task) for v in variants}
     length = min(LENGTH, plan.scale.length, *(positions(model) for model in models.values()))
     with tempfile.TemporaryDirectory(prefix="distilkit-onnx-") as folder:
         costs = engine_costs(models, folder, length=length, runs=100, warmup=5)
     return costs.rename(columns={"model": "variant"})[["variant", "engine", *_COST_COLUMNS]]
-
-
-def fine_tuned_model(run: Run, task: str | Task) -> PreTrainedModel:
-    """Load the classifier of a finished fine-tuning on a task, pruned or not."""
-    run.result()  # raises if the run is not finished
-    return fine_tuned_on(run.model, task).eval()
 
 
 def encoded(

@@ -11,7 +11,7 @@ from typing import Any
 
 import jinja2
 import pandas as pd
-from huggingface_hub import ModelCard, ModelCardData
+from huggingface_hub import HfApi, ModelCard, ModelCardData
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from distilkit.compress.engines import FILES
@@ -20,7 +20,7 @@ from distilkit.data.tasks import Task
 from distilkit.models.hub import fetch, local_path
 from distilkit.models.sentence_encoder import Pooling, save_modules
 from distilkit.processes import processes
-from distilkit.run import Run, environment
+from distilkit.run import Run, environment, run_folder
 
 MARK = "compression.json"  # by which an earlier folder of the same run is known
 _CARD = jinja2.Environment(
@@ -35,11 +35,15 @@ _PIPELINES = {  # others: text-classification
 }
 
 
-def check_out(out: Path, run: str) -> None:
-    """Raise FileExistsError if `out` holds anything but an earlier result of this run.
+def check_out(out: str | Path, run: str | None) -> tuple[Path, str]:
+    """Return the folder, and the name of its run: by default the folder's.
 
-    ValueError for several processes.
+    FileExistsError if it holds anything but an earlier result of this run. ValueError for a name
+    that no run can have, and for several processes.
     """
+    run = run or Path(out).name
+    run_folder(run)
+    out = Path(out).expanduser().resolve()  # a link stays, and its folder is written
     if processes().num_processes > 1:
         raise ValueError("a model is compressed in one process: leave the launcher out")
     mark = out / MARK
@@ -51,6 +55,7 @@ def check_out(out: Path, run: str) -> None:
             )
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"{out} is there already: give another folder, or move it away")
+    return out, run
 
 
 def write_folder(
@@ -94,8 +99,6 @@ def write_folder(
 
 def push(folder: Path, name: str) -> str:
     """Upload the folder to the Hub as the model `name`; return its address."""
-    from huggingface_hub import HfApi
-
     api = HfApi()
     address = api.create_repo(name, exist_ok=True)
     api.upload_folder(repo_id=name, folder_path=folder, commit_message="Compressed by distilkit")
@@ -113,7 +116,9 @@ def model_card(
 ) -> ModelCard:
     """Return the card: what the student was made from, its scores and costs, how to run it."""
     checkpoint = about["checkpoint"]
-    own = _card_of(fetch(checkpoint))
+    readme, own = fetch(checkpoint) / "README.md", {}
+    if readme.is_file():
+        own = ModelCard.load(readme, ignore_metadata_errors=True).data.to_dict()
     base = own.get("base_model") if local_path(checkpoint) else checkpoint
     pipeline = _PIPELINES.get(task.kind, "text-classification")
     library, template = "transformers", "model_card.md.j2"
@@ -130,6 +135,7 @@ def model_card(
         tags=["knowledge-distillation", "onnx", *(["feature-extraction"] if pooling else [])],
     )
     shown = table.drop(columns=["split", "parameters", "threads", "length"]).round(3)
+    rows = [list(shown), ["---"] * shown.shape[1], *shown.astype(str).values.tolist()]
     text = _CARD.get_template(template).render(
         card_data=data.to_yaml(),
         teacher=_name_of(checkpoint),
@@ -139,7 +145,7 @@ def model_card(
         student=student,
         pipeline=pipeline,
         pooling=pooling,
-        table=_markdown(shown),
+        table="\n".join(f"| {' | '.join(row)} |" for row in rows),
         split=table["split"][0],
         length=int(table["length"][0]),
         threads=int(table["threads"][0]),
@@ -156,15 +162,3 @@ def _name_of(checkpoint: str) -> str:
         return checkpoint
     folder = folder.resolve()
     return folder.parent.name if folder.name == "model" else folder.name
-
-
-def _card_of(folder: Path) -> dict[str, Any]:
-    """Return the metadata of a checkpoint's card; empty without one."""
-    if not (folder / "README.md").is_file():
-        return {}
-    return ModelCard.load(folder / "README.md", ignore_metadata_errors=True).data.to_dict()
-
-
-def _markdown(table: pd.DataFrame) -> str:
-    rows = [list(table.columns), ["---"] * len(table.columns), *table.astype(str).values.tolist()]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

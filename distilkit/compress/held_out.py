@@ -10,7 +10,7 @@ from scipy.stats import bootstrap, pearsonr
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from distilkit.data.task_examples import column_names, is_scored, task_examples
-from distilkit.data.tasks import Task
+from distilkit.data.tasks import Task, in_words
 from distilkit.finetuning import answers, input_length, predict
 from distilkit.study.calibration import expected_calibration_error
 from distilkit.study.intervals import matched_interval
@@ -142,9 +142,9 @@ def disagreements(
     columns = {column: [split[column][int(i)] for i in worst] for column in task.columns}
     table = pd.DataFrame(columns)
     if "label" in column_names(split):
-        table["label"] = [_shown(task, split["label"][int(i)]) for i in worst]
+        table["label"] = [in_words(task, split["label"][int(i)]) for i in worst]
     for name, each in zip(("teacher", "student"), given, strict=True):
-        table[name] = [_shown(task, each[i]) for i in worst]
+        table[name] = [in_words(task, each[i]) for i in worst]
     return table.assign(distance=distances[worst])
 
 
@@ -159,16 +159,3 @@ def _distances(task: Task, teacher: Any, student: Any) -> np.ndarray:
     if task.kind == "multi_label_classification":
         return np.abs(expit(teacher) - expit(student)).max(1)
     return np.abs(softmax(teacher, 1) - softmax(student, 1)).sum(1) / 2
-
-
-def _shown(task: Task, answer: Any) -> Any:
-    """Return an answer or a label in the task's words."""
-    if task.on_spans:
-        return answer
-    if task.regression:
-        return float(answer)
-    if task.on_words:
-        return " ".join(task.labels[int(i)] if i >= 0 else "-" for i in answer)
-    if task.kind == "multi_label_classification":
-        return ", ".join(name for name, on in zip(task.labels, answer, strict=True) if on == 1)
-    return task.labels[int(answer)] if answer >= 0 else ""

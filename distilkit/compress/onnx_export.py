@@ -34,7 +34,7 @@ def check_exportable(model: PreTrainedModel) -> None:
         raise ValueError(f"{who}: an ONNX file holds less than 2 GB of weights in float32")
 
 
-def export_onnx(model: PreTrainedModel, file: str | Path) -> Path:
+def export_onnx(model: PreTrainedModel, file: Path) -> Path:
     """Write a classifier or an encoder, in float32 on the CPU, for batches of any size and length.
 
     Inputs, int64 [B, L]: ``input_ids``, ``attention_mask`` and, for a BERT, ``token_type_ids``.
@@ -46,7 +46,6 @@ def export_onnx(model: PreTrainedModel, file: str | Path) -> Path:
     import onnx
 
     check_exportable(model)
-    file = Path(file)
     file.parent.mkdir(parents=True, exist_ok=True)
     shape = 2, min(_LENGTH, positions(model))
     names = ("input_ids", "attention_mask", "token_type_ids")
@@ -81,7 +80,7 @@ def export_onnx(model: PreTrainedModel, file: str | Path) -> Path:
     return file
 
 
-def quantize_onnx(file: str | Path, out: str | Path) -> Path:
+def quantize_onnx(file: Path, out: Path) -> Path:
     """Write the int8 version of an ONNX file: matrices and embedding tables.
 
     Weights get a scale for each output channel, embedding tables one scale each. The formats are
@@ -97,8 +96,6 @@ def quantize_onnx(file: str | Path, out: str | Path) -> Path:
     # The exporter's shapes name dimensions in a way that ONNX Runtime's shape inference refuses.
     del graph.graph.value_info[:]
     add_pre_process_metadata(graph)  # already simplified: suppresses the advice to do so
-    out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(out) as part:
         quantize_dynamic(graph, part, per_channel=True, weight_type=QuantType.QInt8)
     return out

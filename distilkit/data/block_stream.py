@@ -86,10 +86,10 @@ class BlockStream:
         return out
 
     def _load(self, window: int) -> np.ndarray:
-        if window < self._at:
-            self._at = -1
-        if self._at < 0:
-            self._blocks = self._read()
+        if not 0 <= self._at <= window:
+            documents = self.text.read(self.rank, self.world)
+            parts = stream_blocks(documents, self.tokenizer, self.shape[1])
+            self._blocks, self._at = (block for part in parts for block in part.blocks), -1
         while self._at < window:
             own = len(self) // self.world
             wanted = min(self._share, own - (self._at + 1) * self._share)
@@ -103,8 +103,3 @@ class BlockStream:
                 )
             self._window = np.stack(blocks)
         return self._window
-
-    def _read(self) -> Iterator[np.ndarray]:
-        documents = self.text.read(self.rank, self.world)
-        for part in stream_blocks(documents, self.tokenizer, self.shape[1]):
-            yield from part.blocks

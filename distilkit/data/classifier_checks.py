@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedModel
 
-from distilkit.data.task_examples import column_names
 from distilkit.data.tasks import Task, chance_score
 
 MOST_EXAMPLES = 2000  # that a teacher is measured on
@@ -127,17 +126,11 @@ def better_order(task: Task, answers: Any, labels: Any) -> list[str] | None:
     if task.on_words:
         answers, labels = np.concatenate(answers), np.concatenate(labels)
     answers, labels = (np.asarray(x, np.int64) for x in (answers, labels))
-    if answers.ndim == 1:
-        one_hot = np.eye(task.outputs, dtype=bool)
-        answered, right = one_hot[answers], one_hot[labels]  # n, C
-        agree = answered.T.astype(int) @ right
-    else:
-        agree = np.stack([(answers[:, [i]] == labels).sum(0) for i in range(task.outputs)])
+    if answers.ndim == 1:  # as several labels of which one is right: [n, C]
+        answers, labels = (np.eye(task.outputs)[x] for x in (answers, labels))
+    agree = np.stack([(answers[:, [i]] == labels).sum(0) for i in range(task.outputs)])
     _, order = linear_sum_assignment(-agree)  # output i means label order[i]
-    if answers.ndim == 1:
-        difference = (order[answers] == labels).astype(float) - (answers == labels)
-    else:
-        difference = ((answers == labels[:, order]) * 1.0 - (answers == labels)).mean(1)
+    difference = ((answers == labels[:, order]) * 1.0 - (answers == labels)).mean(1)
     if difference.mean() <= 2 * difference.std() / len(difference) ** 0.5:
         return None
     return [task.labels[i] for i in order]
@@ -159,9 +152,3 @@ def _check_scale(task: Task, answers: np.ndarray, labels: np.ndarray) -> None:
             f"{correlation:.3f}, mean squared error {error:.3f}, and {mapped:.3f} for "
             f"{slope:.3f} · value {offset:+.3f}. Scale its last layer so, or its training labels"
         )
-
-
-def rows_of(split: Any, rows: Sequence[int]) -> dict[str, list[Any]]:
-    """Return some rows of a split, column by column."""
-    columns = {name: split[name][:] for name in column_names(split)}
-    return {name: [values[i] for i in rows] for name, values in columns.items()}

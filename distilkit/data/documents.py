@@ -19,7 +19,7 @@ from typing import IO, Any, NamedTuple
 
 from distilkit.checkpoint import file_sha256
 from distilkit.data.packing import UNBROKEN, pieces
-from distilkit.data.tables import SPLITS, json_objects, text_lines
+from distilkit.data.tables import SPLITS, check_columns, json_objects, text_lines
 from distilkit.models.hub import local_path
 
 log = logging.getLogger("distilkit")
@@ -77,19 +77,15 @@ def _text_of(files: list[Path]) -> Text:
             yield from read_file(file, rows)
         if not is_logged:
             is_logged = True
-            log.info("%s: %s", files[0] if len(files) == 1 else files[0].parent, _account(rows))
+            account = f"{rows['documents']:,} documents in {rows['files']:,} file(s)"
+            skipped = [f"{rows[why]:,} {why}" for why in ("empty", "without text") if rows[why]]
+            account += f"; rows skipped: {', '.join(skipped)}" if skipped else ""
+            log.info("%s: %s", files[0] if len(files) == 1 else files[0].parent, account)
 
     def documents(rank: int = 0, world: int = 1) -> Iterator[str]:
         return islice(texts(), rank, None, world)
 
     return Text(documents, lambda: [[file.name, file_sha256(file)] for file in files])
-
-
-def _account(rows: Counter[str]) -> str:
-    """Say what was read: files, documents, rows skipped."""
-    account = f"{rows['documents']:,} documents in {rows['files']:,} file(s)"
-    skipped = [f"{rows[why]:,} {why}" for why in ("empty", "without text") if rows[why]]
-    return account + (f"; rows skipped: {', '.join(skipped)}" if skipped else "")
 
 
 def _at_most(text: Text, documents: int) -> Text:
@@ -227,8 +223,7 @@ def _rows(path: Path) -> Iterator[str | None]:
         raise ValueError(f"{path} is not a readable Parquet file: {error}") from None
     with file:
         schema = file.schema_arrow
-        if "text" not in schema.names:
-            raise ValueError(f"{path} has no column 'text', only {', '.join(schema.names)}")
+        check_columns(["text"], schema.names, path)
         kind = schema.field("text").type
         kind = kind.value_type if pyarrow.types.is_dictionary(kind) else kind
         if kind not in (pyarrow.string(), pyarrow.large_string(), pyarrow.null()):
@@ -258,8 +253,8 @@ def _open_hub(source: str, stream: bool) -> tuple[Text, Text]:
     parts = datasets.load_dataset(name, config or None, streaming=stream)
     for part in ("train", "validation"):
         columns = parts[part].column_names if part in parts else None
-        if columns is not None and "text" not in columns:
-            raise ValueError(f"{source}, {part}: no column 'text', only {', '.join(columns)}")
+        if columns is not None:
+            check_columns(["text"], columns, f"{source}, {part}")
     if "train" not in parts:
         raise ValueError(f"{source} has no part 'train', only {', '.join(parts)}")
 

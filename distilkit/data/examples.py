@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from distilkit.data.question_answering import Passages
@@ -113,20 +115,15 @@ class Examples:
             ``counts``: ``examples`` B, ``tokens``, ``targets`` N, and ``labels``, how many of these
             have a label.
         """
-        inputs = self._inputs(ids)
-        batch: dict[str, Any] = {k: torch.from_numpy(array) for k, array in inputs.items()}
+        batch: dict[str, Any] = self._inputs(ids)
         if self.on_words:
-            padded = np.full(inputs["input_ids"].shape, NOT_A_WORD, dtype=np.int64)
-            for row, i in enumerate(ids):
-                padded[row, : self.lengths[i]] = self.labels[i]
-            rows = np.flatnonzero(padded.ravel() != NOT_A_WORD)
-            labels = padded.ravel()[rows]
-            batch["rows"] = torch.from_numpy(rows)
+            labels = _padded(self.labels, ids, NOT_A_WORD).flatten().numpy()
+            rows = np.flatnonzero(labels != NOT_A_WORD)
+            labels, batch["rows"] = labels[rows], torch.from_numpy(rows)
         else:
             labels = self.labels[ids]
         if self.teacher is not None:
-            teacher = self.teacher._inputs(ids)
-            batch["teacher"] = {k: torch.from_numpy(array) for k, array in teacher.items()}
+            batch["teacher"] = self.teacher._inputs(ids)
         batch["labels"] = torch.from_numpy(labels)
         batch["counts"] = {
             "examples": len(ids),
@@ -136,21 +133,22 @@ class Examples:
         }
         return batch
 
-    def _inputs(self, ids: Sequence[int]) -> dict[str, np.ndarray]:
-        lengths = self.lengths[ids]
-        longest = int(lengths.max())
-        input_ids = np.full((len(ids), longest), self.pad_id, dtype=np.int64)
-        token_type_ids = np.zeros_like(input_ids)
-        for row, i in enumerate(ids):
-            input_ids[row, : lengths[row]] = self.input_ids[i]
-            token_type_ids[row, : lengths[row]] = self.token_type_ids[i]
+    def _inputs(self, ids: Sequence[int]) -> dict[str, Tensor]:
+        lengths = torch.from_numpy(self.lengths[ids])
+        inputs = {
+            "input_ids": _padded(self.input_ids, ids, self.pad_id),
+            "attention_mask": (torch.arange(int(lengths.max())) < lengths[:, None]).long(),
+            "token_type_ids": _padded(self.token_type_ids, ids, 0),
+        }
         for each in (self.input_ids, self.token_type_ids):
             give_back(each.flat)
-        return {
-            "input_ids": input_ids,
-            "attention_mask": (np.arange(longest) < lengths[:, None]).astype(int),
-            "token_type_ids": token_type_ids,
-        }
+        return inputs
+
+
+def _padded(rows: Any, ids: Sequence[int], value: int) -> Tensor:
+    """Return some rows as a tensor [B, L], filled up with a value."""
+    each = [torch.from_numpy(np.asarray(rows[i], np.int64)) for i in ids]
+    return pad_sequence(each, batch_first=True, padding_value=value)
 
 
 def is_labelled(labels: np.ndarray) -> np.ndarray:

@@ -4,7 +4,6 @@ The metric that `evaluate` loads by name is a script of the Hub. These are the s
 SQuAD's with the normalization of the official script (arXiv 1606.05250, section 6.1).
 """
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -13,7 +12,7 @@ import evaluate
 import numpy as np
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
-from transformers.data.metrics.squad_metrics import get_tokens
+from transformers.data.metrics.squad_metrics import compute_exact, compute_f1
 
 
 class TaskMetric(evaluate.Metric):
@@ -124,12 +123,6 @@ def answer_scores(prediction: str, answers: list[str]) -> dict[str, float]:
     Case, punctuation, articles and white space are ignored (arXiv 1606.05250, section 6.1).
     """
     return {
-        "exact_match": float(get_tokens(prediction) in map(get_tokens, answers)),
-        "f1": max(_word_f1(prediction, answer) for answer in answers),
+        "exact_match": float(max(compute_exact(answer, prediction) for answer in answers)),
+        "f1": float(max(compute_f1(answer, prediction) for answer in answers)),
     }
-
-
-def _word_f1(prediction: str, answer: str) -> float:
-    predicted, expected = get_tokens(prediction), get_tokens(answer)
-    common = sum((Counter(predicted) & Counter(expected)).values())
-    return 2 * common / (len(predicted) + len(expected)) if common else 0.0

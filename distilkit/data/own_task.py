@@ -13,7 +13,7 @@ import numpy as np
 
 from distilkit.data.labels import ENTITY_TAG, Labels, as_number, is_missing, meaning_of, numbers_of
 from distilkit.data.rows import temporary_files
-from distilkit.data.tables import SQUAD_COLUMNS, Table, by_split, read_splits, shown
+from distilkit.data.tables import SQUAD_COLUMNS, Table, by_split, check_columns, read_splits, shown
 from distilkit.data.tasks import TASKS, Kind, Task
 
 METRICS = {  # by kind; the first is the score
@@ -101,7 +101,8 @@ def task_from(
     usable: dict[str, tuple[Table, list[int]]] = {}
     for split in [split for split in SPLITS if split in tables]:
         table = tables[split]
-        _check_columns(table, columns if split == "test" else (*columns, *targets))
+        wanted = columns if split == "test" else (*columns, *targets)
+        check_columns(wanted, table.columns, table.where)
         rows = _rows_with_text(table, columns, on_words, notes)
         _check_not_numbers(table, columns, rows)
         rows = _rows_with_label(split, table, rows, targets, notes)
@@ -211,7 +212,7 @@ def _text_rows(
         else:
             tables = iter(read_splits(source)[0].values())
         for number, table in enumerate(tables):
-            _check_columns(table, names)
+            check_columns(names, table.columns, table.where)
             rows = _rows_with_text(table, names, on_words, [])
             if number == 0:  # a later part of a file may be one line, such as a year
                 _check_not_numbers(table, names, rows)
@@ -240,17 +241,9 @@ def _default_name(data: Any) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-") or "own"
 
 
-def _check_columns(table: Table, columns: Sequence[str]) -> None:
-    for column in columns:
-        if column not in table.columns:
-            raise ValueError(
-                f"{table.where}: no column {column!r}, only {', '.join(table.columns)}"
-            )
-
-
 def _holds_lists(table: Table, columns: Sequence[str]) -> bool:
     """Tell whether the texts are lists of words."""
-    _check_columns(table, columns)
+    check_columns(columns, table.columns, table.where)
     first = next((v for v in table.columns[columns[0]] if v is not None), None)
     if not isinstance(first, list):
         return False

@@ -12,8 +12,9 @@ import io
 import json
 import sys
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -215,16 +216,13 @@ def _from_csv(lines: Iterator[str], path: Path, header: bool) -> Table:
     if first is None:
         raise ValueError(f"{path.name} is empty")
 
-    def again() -> Iterator[str]:
-        yield first
-        yield from lines
-
+    lines = chain([first], lines)
     csv.field_size_limit(2**31 - 1)
     if _kind(path) == ".tsv":  # the format knows no quotes: a " is part of the text
-        reader = csv.reader(again(), delimiter="\t", quoting=csv.QUOTE_NONE)
+        reader = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
     else:  # where the comma is the decimal sign, spreadsheets write semicolons
         semicolons = "," not in first and ";" in first
-        reader = csv.reader(again(), delimiter=";" if semicolons else ",", strict=True)
+        reader = csv.reader(lines, delimiter=";" if semicolons else ",", strict=True)
     names: list[str] | None = None
     rows, numbers = [], []
     start = 1
@@ -298,15 +296,19 @@ def read_parquet(paths: Sequence[Path]) -> Any:
         try:
             with _open(path) as file:
                 content = file.read()
-        except _DAMAGED_GZIP as error:
-            raise ValueError(f"{path.name} cannot be read ({error})") from None
+            if not content.startswith(_LFS):
+                tables.append(pyarrow.parquet.read_table(io.BytesIO(content)))
+        except (pyarrow.ArrowException, *_DAMAGED_GZIP) as error:
+            raise ValueError(f"{path} is not a readable Parquet file: {error}") from None
         if content.startswith(_LFS):
             raise ValueError(f"{path} is git's pointer to a large file: run `git lfs pull` there")
-        try:
-            tables.append(pyarrow.parquet.read_table(io.BytesIO(content)))
-        except (pyarrow.ArrowException, OSError, EOFError) as error:
-            raise ValueError(f"{path} is not a readable Parquet file: {error}") from None
     return datasets.Dataset(pyarrow.concat_tables(tables))
+
+
+def check_columns(wanted: Iterable[str], there: Collection[str], where: str | Path) -> None:
+    """Raise ValueError, with the columns that are there, if one that is wanted is not."""
+    if absent := [name for name in wanted if name not in there]:
+        raise ValueError(f"{where}: no column {absent[0]!r}, only {', '.join(there)}")
 
 
 def _from_dataset(data: Any) -> Table:

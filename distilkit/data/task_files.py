@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from distilkit.data.question_answering import first_answer
-from distilkit.data.tables import Table, read_parquet, read_table, split_files
+from distilkit.data.tables import Table, check_columns, read_parquet, read_table, split_files
 from distilkit.data.tasks import UNLABELLED, Task, get_task
 from distilkit.models.hub import local_path
 
@@ -87,9 +87,7 @@ def _check_parts(
     for split in splits:
         if split not in data:
             raise ValueError(f"{where}: no part {split!r}, only {', '.join(data)}")
-        names = data[split].column_names
-        if absent := [column for column in columns if column not in names]:
-            raise ValueError(f"{where}, {split}: no column {absent[0]!r}, only {', '.join(names)}")
+        check_columns(columns, data[split].column_names, f"{where}, {split}")
 
 
 def _check_examples(task: Task, data: Any, where: str) -> None:
@@ -146,8 +144,7 @@ def _columns(table: Table, task: Task, split: str) -> dict[str, list[Any]]:
     *texts, label = COLUMNS[task.name]
     if task.name == "cola" and split == "test":
         texts = ["sentence"]
-    if absent := [name for name in texts if name not in table.columns]:
-        raise ValueError(f"{table.where}: no column {absent[0]!r}, only {', '.join(table.columns)}")
+    check_columns(texts, table.columns, table.where)
     tested = split in task.test
     rows = [
         row

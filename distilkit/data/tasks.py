@@ -99,6 +99,19 @@ def get_task(task: str | Task) -> Task:
     return TASKS[task]
 
 
+def in_words(task: Task, answer: Any) -> Any:
+    """Return an answer or a label in the task's words; "" for a class that is missing (-1)."""
+    if task.on_spans:
+        return answer
+    if task.regression:
+        return float(answer)
+    if task.on_words:
+        return " ".join(task.labels[int(i)] if i >= 0 else "-" for i in answer)
+    if task.kind == "multi_label_classification":
+        return ", ".join(name for name, on in zip(task.labels, answer, strict=True) if on == 1)
+    return task.labels[int(answer)] if answer >= 0 else ""
+
+
 def scores(name: str | Task, predictions: Any, labels: Any) -> dict[str, float | None]:
     """Compute the task's metrics through `evaluate`, offline; None where one is undefined.
 

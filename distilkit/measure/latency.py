@@ -60,8 +60,7 @@ def time_passes(
             )
     passes = {name: _forward(model, batch_size, length) for name, model in models.items()}
     with ready(models.values(), threads):
-        seconds = take_turns(passes, runs=runs, warmup=warmup)
-    return {name: np.array(times) for name, times in seconds.items()}
+        return take_turns(passes, runs=runs, warmup=warmup)
 
 
 def random_pair() -> dict[str, PreTrainedModel]:
@@ -109,8 +108,8 @@ def compare(
 
 def take_turns(
     passes: Mapping[str, Callable[[], Any]], *, runs: int, warmup: int
-) -> dict[str, list[float]]:
-    """Time every call, the calls taking turns: a, b, a, b, ...; name -> seconds.
+) -> dict[str, np.ndarray]:
+    """Time every call, the calls taking turns: a, b, a, b, ...; name -> seconds [runs].
 
     A call must return only when its work is done; its result is freed after the clock has stopped.
     """
@@ -123,7 +122,7 @@ def take_turns(
             del output
             if turn >= warmup:
                 seconds[name].append(elapsed)
-    return seconds
+    return {name: np.array(times) for name, times in seconds.items()}
 
 
 @contextmanager
@@ -131,13 +130,11 @@ def ready(models: Iterable[nn.Module], threads: int | None) -> Iterator[None]:
     """Set eval mode, inference mode and a number of threads; restore all of it on exit."""
     threads_before = torch.get_num_threads()
     try:
-        if threads is not None:
-            torch.set_num_threads(threads)
+        torch.set_num_threads(threads or threads_before)
         with eval_mode(*models), torch.inference_mode():
             yield
     finally:
-        if threads is not None:
-            torch.set_num_threads(threads_before)
+        torch.set_num_threads(threads_before)
 
 
 def random_inputs(model: PreTrainedModel, batch_size: int, length: int) -> dict[str, Tensor]:

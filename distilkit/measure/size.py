@@ -4,8 +4,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from safetensors.torch import save_model
 from torch import nn
-from transformers import PreTrainedModel
 
 BYTES_PER_MB = 1e6
 
@@ -15,19 +15,12 @@ def parameter_count(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def bytes_on_disk(model: PreTrainedModel) -> int:
-    """Count the bytes of the weights that `save_pretrained` writes (all `*.safetensors` shards).
-
-    Saves to a temporary folder, which is removed; model and config stay unchanged.
-    """
-    config = dict(vars(model.config))  # save_pretrained writes its dtype and architectures into it
-    try:
-        with tempfile.TemporaryDirectory(prefix="distilkit-size-") as folder:
-            model.save_pretrained(folder)
-            return sum(file.stat().st_size for file in Path(folder).glob("*.safetensors"))
-    finally:
-        vars(model.config).clear()
-        vars(model.config).update(config)
+def bytes_on_disk(model: nn.Module) -> int:
+    """Count the bytes of the weights in a safetensors file, tied ones once."""
+    with tempfile.TemporaryDirectory(prefix="distilkit-size-") as folder:
+        file = Path(folder) / "model.safetensors"
+        save_model(model, str(file))
+        return file.stat().st_size
 
 
 def peak_memory_mb() -> float | None:

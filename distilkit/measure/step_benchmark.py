@@ -158,30 +158,25 @@ def load_pair(work: Work) -> tuple[PreTrainedModel, PreTrainedModel]:
 
 
 def batches(work: Work, vocabulary: int) -> Iterator[dict[str, Any]]:
-    """Yield micro-batches of random tokens, with what training and the textbook's loss need."""
+    """Yield what `MaskedBlocks.batch` returns, of random tokens: full blocks, 15 % masked.
+
+    And ``labels`` for the textbook's loss.
+    """
+    shape, masked = (work.batch_size, work.length), max(1, round(MASKED_SHARE * work.length))
     for number in count():
-        batch = _random_batch(work, vocabulary, number)
-        labels = torch.full((batch["input_ids"].numel(),), IGNORE)
-        labels[batch["rows"][: len(batch["targets"])]] = batch["targets"]
-        batch["labels"] = labels.view_as(batch["input_ids"])
+        random = torch.Generator().manual_seed(number)
+        ids = torch.randint(min(1000, vocabulary // 2), vocabulary, shape, generator=random)
+        chosen = torch.rand(shape, generator=random).argsort(1) < masked
+        rows = [chosen.flatten().nonzero().flatten(), (~chosen).flatten().nonzero().flatten()]
+        batch = {
+            "input_ids": ids,
+            "attention_mask": None,
+            "rows": torch.cat(rows),
+            "targets": ids[chosen],
+            "labels": torch.where(chosen, ids, IGNORE),
+            "counts": {"examples": len(ids), "tokens": ids.numel(), "masked": len(rows[0])},
+        }
         yield to_device(batch, work.device)
-
-
-def _random_batch(work: Work, vocabulary: int, number: int) -> dict[str, Any]:
-    """Make what `MaskedBlocks.batch` returns, of random tokens: full blocks, 15 % masked."""
-    random = torch.Generator().manual_seed(number)
-    shape = (work.batch_size, work.length)
-    ids = torch.randint(min(1000, vocabulary // 2), vocabulary, shape, generator=random)
-    masked = max(1, round(MASKED_SHARE * work.length))
-    chosen = torch.rand(shape, generator=random).argsort(1) < masked
-    rows = [chosen.flatten().nonzero().flatten(), (~chosen).flatten().nonzero().flatten()]
-    return {
-        "input_ids": ids,
-        "attention_mask": None,
-        "rows": torch.cat(rows),
-        "targets": ids[chosen],
-        "counts": {"examples": len(ids), "tokens": ids.numel(), "masked": len(rows[0])},
-    }
 
 
 def variants(device: str) -> list[str]:

@@ -28,14 +28,8 @@ _CLASSES = {
     for family in ("Bert", "DistilBert", "Roberta")
     for head in (*HEADS, ENCODER)
 }
-_PARTS = (  # of a BERT layer, in the order of the class Layer
-    "attention.self.query",
-    "attention.self.key",
-    "attention.self.value",
-    "attention.output.dense",
-    "intermediate.dense",
-    "output.dense",
-)
+# of a BERT layer, in the order of the class Layer
+_PARTS = tuple(name for name in BERT_TO_DISTILBERT if not name.endswith("LayerNorm"))
 
 
 class Layer(NamedTuple):

@@ -37,28 +37,20 @@ def temperature_panel(
     }
 
     def check(settings: dict[str, Any]) -> None:
-        _check(settings, labels)
+        for name in ("logits", "student_logits"):
+            z = settings[name]
+            if z is None and name == "student_logits":
+                continue
+            if not z or not all(isinstance(x, Real) and math.isfinite(x) for x in z):
+                raise ValueError(f"{name} = {z}: give at least one finite number")
+            if len(z) != len(labels):
+                raise ValueError(f"{name}: {len(z)} numbers for {len(labels)} labels")
+        check_slider("temperature", settings["temperature"], LOWEST, HIGHEST)
 
     check(settings)
+    still = ""
+    if len(labels) > 1:  # the picture where no script runs
+        figure = plot_temperatures(settings["logits"], (1.0, temperature), labels)
+        still = figure_html(figure, f"softmax of {labels} at T = 1 and T = {temperature:g}")
     value = {"labels": labels, "about": about or {}}
-    still = _still(settings, labels) if len(labels) > 1 else ""
     return Panel("temperature.js", value, settings, check=check, still=still)
-
-
-def _check(settings: dict[str, Any], labels: list[str]) -> None:
-    for name in ("logits", "student_logits"):
-        z = settings[name]
-        if z is None and name == "student_logits":
-            continue
-        if not z or not all(isinstance(x, Real) and math.isfinite(x) for x in z):
-            raise ValueError(f"{name} = {z}: give at least one finite number")
-        if len(z) != len(labels):
-            raise ValueError(f"{name}: {len(z)} numbers for {len(labels)} labels")
-    check_slider("temperature", settings["temperature"], LOWEST, HIGHEST)
-
-
-def _still(settings: dict[str, Any], labels: list[str]) -> str:
-    """Draw the picture where no script runs: softmax(z) and softmax(z / T)."""
-    temperatures = (1.0, settings["temperature"])
-    figure = plot_temperatures(settings["logits"], temperatures, labels)
-    return figure_html(figure, f"softmax of {labels} at T = 1 and T = {temperatures[1]:g}")

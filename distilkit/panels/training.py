@@ -116,8 +116,5 @@ def _steps(run: Run) -> int | None:
     if not (run.path / "config.json").is_file():
         return None
     config = run.config()
-    training = config["training"]
-    if training["steps"]:
-        return training["steps"]
     count = config["blocks"][0] if "blocks" in config else config["examples"]
-    return total_steps(count, TrainingConfig(**training))
+    return total_steps(count, TrainingConfig(**config["training"]))

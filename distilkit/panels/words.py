@@ -54,7 +54,17 @@ def words_panel(
         _check_words(tokenizer, sentence)
 
     def answer(request: dict[str, Any]) -> dict[str, Any]:
-        return _answers(models, tokenizer, str(request["sentence"]).strip())
+        sentence, answers = str(request["sentence"]).strip(), []
+        _check_words(tokenizer, sentence)
+        for name, model in models.items():
+            logits = mask_logits(model, tokenizer, sentence)  # V
+            order = logits.argsort(descending=True)
+            ordered = logits[order].numpy().astype("<f4")
+            words = pieces(tokenizer, order[:TOP].tolist())
+            words = [tokenizer.convert_tokens_to_string([word]).strip() for word in words]
+            encoded = base64.b64encode(ordered.tobytes()).decode()
+            answers.append({"model": str(name), "words": words, "logits": encoded})
+        return {"sentence": sentence, "answers": answers}
 
     def check(settings: dict[str, Any]) -> None:
         check_slider("temperature", settings["temperature"], LOWEST, HIGHEST)
@@ -86,20 +96,3 @@ def _check_words(tokenizer: PreTrainedTokenizerBase, sentence: str) -> None:
     if unknown := _unknown(tokenizer, sentence):
         words = ", ".join(repr(word) for word in dict.fromkeys(unknown))
         raise ValueError(f"{words}: unknown to this tokenizer, write another word")
-
-
-def _answers(
-    models: Mapping[str, PreTrainedModel], tokenizer: PreTrainedTokenizerBase, sentence: str
-) -> dict[str, Any]:
-    """List each model's most probable words, and its logits [V], descending, as base64."""
-    _check_words(tokenizer, sentence)
-    answers = []
-    for name, model in models.items():
-        logits = mask_logits(model, tokenizer, sentence)  # V
-        order = logits.argsort(descending=True)
-        ordered = logits[order].numpy().astype("<f4")
-        words = pieces(tokenizer, order[:TOP].tolist())
-        words = [tokenizer.convert_tokens_to_string([word]).strip() for word in words]
-        encoded = base64.b64encode(ordered.tobytes()).decode()
-        answers.append({"model": str(name), "words": words, "logits": encoded})
-    return {"sentence": sentence, "answers": answers}

@@ -3,6 +3,7 @@
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 
 from distilkit.plots import parts, style
 from distilkit.plots.text import number, wrap
@@ -30,7 +31,8 @@ def plot_size_speed_accuracy(table: pd.DataFrame) -> Figure:
     figure = style.new_figure(style.FULL_IN, height_in)
     size, speed, *third = figure.subplots(1, len(ratios), width_ratios=ratios)
     p50, p95, rate = (table[c] for c in ("latency_ms_p50", "latency_ms_p95", "throughput_per_s"))
-    parameters = [f"{_count(n)} parameters" for n in table["parameters"]]
+    count = EngFormatter(places=1)  # 66,400,000 as 66.4 M
+    parameters = [f"{count(n)} parameters" for n in table["parameters"]]
     rates = [f"{number(r)} per s ({r / rate[0]:.2f}×)" for r in rate]
     _cost_bars(size, table["size_mb"], "MB", parameters)
     _cost_bars(speed, p50, "ms", rates)
@@ -73,11 +75,3 @@ def _score_against_latency(axes: Axes, scored: pd.DataFrame) -> None:
     parts.value_grid(axes)
     axes.set_title("Score; area: size")
     axes.set(xlabel="latency p50 (ms)", ylabel="score (points)")
-
-
-def _count(n: float) -> str:
-    """Write 66,000,000 as 66 M."""
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if n >= size:
-            return f"{number(n / size)} {unit}"
-    return f"{n:.0f}"

@@ -51,22 +51,18 @@ def plot_fidelity(groups: pd.DataFrame, examples: pd.DataFrame) -> Figure:
     _calibration(axes["reliability"], axes["counts"], examples)
     keys = [parts.mark(model, markersize=3.5, **look) for model, look in _LOOKS.items()]
     figure.legend(handles=keys, loc="outside upper right", ncols=len(keys))
-    parts.note_below(figure, _note(groups, shown))
-    return style.freeze_layout(figure)
-
-
-def _name(key: object) -> str:
-    return ": ".join(str(part) for part in key) if isinstance(key, tuple) else str(key)
-
-
-def _note(groups: pd.DataFrame, shown: pd.DataFrame) -> str:
     text = "Lines: 95 % intervals (of twenty, one misses); a lead is grey if its own contains 0."
     if len(shown) < len(groups):
         text += (
             f" Shown are the {len(shown)} largest of {len(groups)} groups, {shown['n'].sum():,} of "
             f"{groups['n'].sum():,} examples."
         )
-    return f"{text} Dotted: a calibrated model."
+    parts.note_below(figure, f"{text} Dotted: a calibrated model.")
+    return style.freeze_layout(figure)
+
+
+def _name(key: object) -> str:
+    return ": ".join(str(part) for part in key) if isinstance(key, tuple) else str(key)
 
 
 def _forest(axes: Axes, shown: pd.DataFrame, name: str, colour: str | np.ndarray) -> None:

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
 from distilkit.compress.pareto import frontier_points, pareto_front
@@ -38,8 +37,8 @@ def plot_frontier(table: pd.DataFrame) -> Figure:
     colours, markers = _looks(points)
     marks = [parts.swatch(engine, facecolor=colour) for engine, colour in colours.items()]
     marks += [parts.mark(name, style.INK, marker) for name, marker in markers.items()]
-    front = Line2D([], [], color=style.INK, linewidth=0.9, label="Pareto front")
-    parts.legend_above(figure, [*marks, front])
+    marks.append(parts.mark("Pareto front", style.INK, "", linestyle="-", linewidth=0.9))
+    parts.legend_above(figure, marks)
     seeds, tasks = table["seed"].nunique(), ", ".join(dict.fromkeys(table["task"]))
     spread = f"whisker: range of {seeds} seeds" if seeds > 1 else "one seed"
     note = f"Score: mean over the validation sets of {tasks}; {spread}; equal steps upwards halve "

@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from distilkit.plots import style
-from distilkit.plots.text import shorten, text_width_pt, wrap_paragraph
+from distilkit.plots.text import shorten, text_width_pt, wrap
 
 _COLOURS = (style.BLUE, style.ORANGE, style.GREEN, style.PURPLE, style.SKY, style.VERMILLION)
 _HATCHES = ("", "////", "\\\\\\\\", "xxxx", "----", "||||")
@@ -59,7 +59,7 @@ def note_below(figure: Figure, text: str) -> None:
     """Put small print below everything, over the whole width."""
     width_in = figure.get_figwidth()
     look = {"fontsize": style.TEXT_PT, "color": style.GREY, "linespacing": 1.25}
-    figure.supxlabel(wrap_paragraph(text, width_in - 0.15), x=0.05 / width_in, ha="left", **look)
+    figure.supxlabel(wrap(text, 72 * (width_in - 0.15)), x=0.05 / width_in, ha="left", **look)
 
 
 def white_box(pad_pt: float) -> dict:
@@ -97,19 +97,21 @@ def dodge(count: int, reach: float) -> np.ndarray:
     return np.linspace(-reach, reach, count) if count > 1 else np.zeros(count)
 
 
-def estimate(axes: Axes, y: float, value: float, low: float, high: float) -> None:
-    """Draw a dot with its interval; grey where the interval contains 0 or is unknown (NaN)."""
+def estimate(
+    axes: Axes, y: float, value: float, low: float, high: float, signed: bool = False
+) -> None:
+    """Draw a dot with its interval; grey where the interval contains 0 or is unknown (NaN).
+
+    `signed` writes the value with its sign above the dot.
+    """
     colour = style.BLUE if low > 0 or high < 0 else style.GREY
     if np.isfinite(low):
         axes.plot([low, high], [y, y], color=colour, linewidth=1.6)
     axes.plot(value, y, "o", markersize=4.5, color=colour)
-
-
-def signed_value(axes: Axes, x: float, y: float) -> None:
-    """Write x with its sign above the point (x, y)."""
-    text = f"{x:+.1f}".replace("-", "−")
-    look = {"textcoords": "offset points", "bbox": white_box(0.4)}
-    axes.annotate(text, (x, y), (0, 3.5), ha="center", va="bottom", **look)
+    if signed:
+        text = f"{value:+.1f}".replace("-", "−")
+        look = {"textcoords": "offset points", "bbox": white_box(0.4)}
+        axes.annotate(text, (value, y), (0, 3.5), ha="center", va="bottom", **look)
 
 
 def upright_text(axes: Axes, x: float, text: str, **look) -> None:

@@ -50,9 +50,8 @@ def plot_study(scores: pd.DataFrame) -> Figure:
         left.plot(values, parts.dodge(len(values), 0.18) - row, marker="o", color=colour, **_DOTS)
         left.plot([np.median(values)] * 2, [-row - 0.32, -row + 0.32], **_BAR)
         if name != _ARM:
-            difference = paired_difference(scores, _ARM, name)
-            parts.estimate(right, -row, difference["mean"], difference["low"], difference["high"])
-            parts.signed_value(right, difference["mean"], -row)
+            found = paired_difference(scores, _ARM, name)
+            parts.estimate(right, -row, found["mean"], found["low"], found["high"], signed=True)
     for axes in (left, right):
         parts.row_chart(axes, [wrap(name, 90) for name in arms], zero=axes is right)
     left.set_xlabel("macro-score (points)")
@@ -110,9 +109,8 @@ def plot_factorial(scores: pd.DataFrame) -> Figure:
     parts.value_grid(left)
     effects = factorial_effects(scores).set_index(["effect", "start"])
     for row, cell in enumerate(_SHOWN):
-        effect = effects.loc[cell]
-        parts.estimate(right, -row, effect["mean"], effect["low"], effect["high"])
-        parts.signed_value(right, effect["mean"], -row)
+        found = effects.loc[cell]
+        parts.estimate(right, -row, found["mean"], found["low"], found["high"], signed=True)
     parts.row_chart(right, list(_SHOWN.values()), zero=True)
     right.set_xlabel("difference (points)")
     right.margins(x=0.12)

@@ -7,11 +7,10 @@ grey. Nothing here changes the user's matplotlib settings, and no figure is regi
 
 import io
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
-import matplotlib
+import matplotlib.style
 from matplotlib.figure import Figure
 
 from distilkit.checkpoint import write_atomically
@@ -31,22 +30,14 @@ BLUE, VERMILLION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
 INK, GREY, PALE = _STYLE["text.color"], _STYLE["axes.edgecolor"], "#D9D9D9"
 
 
-@contextmanager
-def figure_style() -> Iterator[None]:
-    """Set matplotlib's defaults plus this style; the user's settings return. Also a decorator."""
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_STYLE)
-        yield
+# matplotlib's defaults plus this style; the user's settings return. Also a decorator
+figure_style = partial(matplotlib.style.context, _STYLE, after_reset=True)
 
 
 class StyledFigure(Figure):
     """A figure that is always drawn in this style and that a notebook shows without pyplot."""
 
-    def draw(self, renderer) -> None:
-        """Draw in the style, whatever the user's settings are at that moment."""
-        with figure_style():
-            super().draw(renderer)
+    draw = figure_style()(Figure.draw)  # whatever the user's settings are at that moment
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
         png = _render(self, "png", {"Software": None}, dpi=SCREEN_DPI * _SCREEN_ZOOM)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from scipy.special import entr, softmax
 
 from distilkit.plots import parts, style
-from distilkit.plots.text import clean, shorten, text_width_pt
+from distilkit.plots.text import shorten, text_width_pt
 
 MAX_WORDS = 15  # words shown by plot_one_hot_and_soft
 
@@ -26,14 +26,13 @@ def plot_temperatures(
     Above each panel stand T, the entropy in nats and the effective number of classes,
     exp(entropy). T = 1 is drawn darker. `labels` are C names for the bars of `logits` [C].
     """
-    logits = _vector("logits", logits, at_least=2)
+    logits = _vector("logits", logits, labels, at_least=2)
     temperatures = _vector("temperatures", temperatures)
     if (temperatures <= 0).any():
         raise ValueError(f"temperatures {temperatures.tolist()}: give numbers above 0")
     classes = len(logits)
     named = labels is not None
-    labels = _labels("labels", labels if named else range(classes), classes)
-    labels = [shorten(label, 60) for label in labels]
+    labels = [shorten(label, 60) for label in (labels if named else range(classes))]
 
     rows = math.ceil(len(temperatures) / (6 if classes <= (6 if named else 12) else 3))
     columns = math.ceil(len(temperatures) / rows)
@@ -89,13 +88,12 @@ def plot_one_hot_and_soft(
         target: index of the true word in `probabilities`.
         labels: the C words.
     """
-    p = _vector("probabilities", probabilities, at_least=2)
+    p = _vector("probabilities", probabilities, labels, at_least=2)
     if (p < 0).any() or p.sum() > 1 + 1e-3:
         raise ValueError(
             f"probabilities from {p.min():g}, summing to {p.sum():g}: "
             "each must be at least 0 and their sum at most 1 (softmax first?)"
         )
-    labels = _labels("labels", labels, len(p))
     if not 0 <= target < len(p):
         raise ValueError(f"target {target}: give an index from 0 to {len(p) - 1}")
     if not (math.isfinite(temperature) and temperature > 0):
@@ -139,19 +137,13 @@ def _probability(value: float) -> str:
     return "<0.001" if 0 < value < 0.0005 else f"{value:.3f}"
 
 
-def _vector(name: str, values, at_least: int = 1) -> np.ndarray:
-    """Return `values` as float64 [n]; ValueError unless they are finite and at least so many."""
+def _vector(name: str, values, labels=None, at_least: int = 1) -> np.ndarray:
+    """Return `values` as float64 [n]; ValueError unless finite, enough, and one for each label."""
     vector = np.asarray(values, dtype=float)
     if vector.ndim != 1 or len(vector) < at_least:
         raise ValueError(f"{name} has shape {vector.shape}; give at least {at_least} in one row")
     if not np.isfinite(vector).all():
         raise ValueError(f"{name} has {(~np.isfinite(vector)).sum()} values that are not finite")
+    if labels is not None and len(labels) != len(vector):
+        raise ValueError(f"{len(labels)} labels for {len(vector)} values: give one each")
     return vector
-
-
-def _labels(name: str, values, length: int) -> list[str]:
-    """Return `values` as clean texts; ValueError unless there are `length` of them."""
-    values = [clean(value) for value in values]
-    if len(values) != length:
-        raise ValueError(f"{len(values)} {name} for {length} values: give one each")
-    return values

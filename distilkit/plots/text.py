@@ -2,7 +2,6 @@
 
 import math
 import re
-import textwrap
 import unicodedata
 
 from matplotlib.font_manager import FontProperties
@@ -51,16 +50,6 @@ def wrap(label, width_pt: float, max_lines: int | None = None, **font) -> str:
             lines.append("")
         lines[-1] += piece if lines[-1] else piece.lstrip()
     return "\n".join(shorten(line, width_pt, **font) for line in lines)
-
-
-def wrap_paragraph(text: str, width_in: float) -> str:
-    """Break a footnote into lines for a figure of this width in inches."""
-    average_pt = text_width_pt(text) / len(text)
-    for letters in range(math.ceil(1.1 * width_in * 72 / average_pt), 10, -1):
-        wrapped = textwrap.fill(text, letters)
-        if max(text_width_pt(line) for line in wrapped.splitlines()) <= width_in * 72:
-            return wrapped
-    return wrapped
 
 
 def number(value: float) -> str:

@@ -43,11 +43,8 @@ def plot_losses(metrics: pd.DataFrame, validation: pd.DataFrame | None = None) -
         axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
         parts.value_grid(axes)
     panels[0].set_ylabel("loss (unweighted)")
-    by_label = {}
-    for axes in panels:
-        handles, labels = axes.get_legend_handles_labels()
-        by_label.update(zip(labels, handles, strict=True))
-    figure.legend(by_label.values(), by_label.keys(), loc="outside upper left", ncols=len(by_label))
+    handles = {line.get_label(): line for axes in panels for line in axes.lines}
+    parts.legend_above(figure, list(handles.values()))
     return style.freeze_layout(figure)
 
 

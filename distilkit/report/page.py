@@ -51,7 +51,10 @@ def write_report(scale: Scale) -> Path:
         write_atomically(folder / f"report_{name}.tex", latex.encode())
     comparison = compare_with_paper(scale)
     write_atomically(folder / "report_paper.csv", comparison.to_csv(index=False).encode())
-    write_atomically(folder / "report_paper.tex", _paper_latex(comparison).encode())
+    shown = verdicts.as_text(comparison)[["source", "what", "published", "measured", "verdict"]]
+    widths = "".join(rf"p{{{width}\linewidth}}" for width in (0.13, 0.35, 0.12, 0.16, 0.12))
+    latex = _latex(shown, column_format=widths, longtable=True)  # over several pages
+    write_atomically(folder / "report_paper.tex", latex.encode())
     panel = temperature_panel(list(EXAMPLE.values()), list(EXAMPLE))
     as_html = {"border": 0, "escape": True, "index": False}
     page = _TEMPLATES.get_template("page.html.j2").render(
@@ -76,13 +79,6 @@ def paper_table(comparison: pd.DataFrame) -> str:
         scores_within=f"{verdicts.SCORES_WITHIN:.0%}",
         slips=paper.SLIPS,
     )
-
-
-def _paper_latex(comparison: pd.DataFrame) -> str:
-    """Typeset the comparison over several pages (longtable), without the reasons."""
-    shown = verdicts.as_text(comparison)[["source", "what", "published", "measured", "verdict"]]
-    widths = "".join(rf"p{{{width}\linewidth}}" for width in (0.13, 0.35, 0.12, 0.16, 0.12))
-    return _latex(shown, column_format=widths, longtable=True)
 
 
 def _latex(table: pd.DataFrame, **how: Any) -> str:

@@ -164,12 +164,8 @@ def macro_scores(scores: pd.DataFrame, *, without: tuple[str, ...] = ()) -> pd.D
     at the majority class.
     """
     scores = scores[~scores.task.isin(without)]
-    tasks = scores.task.nunique()
-
-    def mean(values: pd.Series) -> float:
-        return values.mean(skipna=False) if len(values) == tasks else float("nan")
-
-    return scores.groupby(["arm", "seed"], sort=False)["score"].agg(mean).reset_index()
+    sums = scores.groupby(["arm", "seed"], sort=False)["score"].sum(min_count=scores.task.nunique())
+    return (sums / scores.task.nunique()).reset_index()
 
 
 def results_table(scores: pd.DataFrame) -> pd.DataFrame:

@@ -14,17 +14,12 @@ DRAWS = 200  # of a calibrated classifier's predictions
 def reliability(confidence: np.ndarray, correct: np.ndarray) -> pd.DataFrame:
     """Tabulate the numbers of a reliability diagram (section 2: acc and conf of a bin).
 
-    A row a bin, open on the left: ``low, high, n, confidence, accuracy``; NaN without answers.
+    A row a bin, open on the left: ``low, n, confidence, accuracy``; NaN without answers.
     """
-    edges, bin_of = np.linspace(0, 1, BINS + 1), _bin_of(confidence)
-    n = np.bincount(bin_of, minlength=BINS)
-
-    def mean(values: np.ndarray) -> np.ndarray:
-        sums = np.bincount(bin_of, values, BINS)
-        return np.divide(sums, n, out=np.full(BINS, np.nan), where=n > 0)
-
-    columns = {"low": edges[:-1], "high": edges[1:], "n": n}
-    return pd.DataFrame({**columns, "confidence": mean(confidence), "accuracy": mean(correct)})
+    answers = pd.DataFrame({"confidence": confidence, "accuracy": correct}, dtype=float)
+    bins = answers.groupby(_bin_of(np.asarray(confidence)))
+    n = bins.size().reindex(range(BINS), fill_value=0)
+    return bins.mean().reindex(range(BINS)).assign(low=np.arange(BINS) / BINS, n=n)
 
 
 def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float:

@@ -76,13 +76,21 @@ def study_cost(scale: Scale, steps: Sequence[Step], planned: int | None = None) 
 
         @cache
         def step_seconds(task: str | Task | None, with_teacher: bool, of_teacher: bool) -> float:
-            if task is not None:
-                return _finetuning_seconds(scale, task, with_teacher, of_teacher)
-            loss_config = scale.loss_config if with_teacher else MLM_ONLY
-            loss = LanguageModelLoss(loss_config, teacher.to(processes().device).eval())
-            blocks, _ = load_blocks(scale, tokenizer)
-            total = total_steps(len(blocks), scale.distillation)
-            return training_seconds(student, loss, blocks, scale.distillation, total)
+            if task is None:
+                loss_config = scale.loss_config if with_teacher else MLM_ONLY
+                loss = LanguageModelLoss(loss_config, teacher.to(processes().device).eval())
+                blocks, _ = load_blocks(scale, tokenizer)
+                total = total_steps(len(blocks), scale.distillation)
+                return training_seconds(student, loss, blocks, scale.distillation, total)
+            description, training = get_task(task), scale.finetuning
+            answering = classifier(scale.teacher, task, 0)
+            model = answering if of_teacher else student_from_teacher(answering)
+            data = load_task(scale, task)["train"]
+            few = data.select(range(min(len(data), (latency.TIMED + 1) * training.batch_size)))
+            longest = input_length((teacher,), None, description.max_length)
+            examples = task_examples(few, description, tokenizer, max_length=longest, seed=0)
+            answering = answering.to(processes().device).eval() if with_teacher else None
+            return finetuning_seconds(description, model, answering, examples, len(data), training)
 
         seconds = {s: step_seconds(s.task, s.with_teacher, s.arm == "teacher") for s in steps}
     finally:
@@ -90,23 +98,6 @@ def study_cost(scale: Scale, steps: Sequence[Step], planned: int | None = None) 
         if bars:
             hf_logging.enable_progress_bar()
     return Cost(seconds, workers)
-
-
-def _finetuning_seconds(
-    scale: Scale, task: str | Task, with_teacher: bool, of_teacher: bool
-) -> float:
-    """Estimate the time of one fine-tuning, of the teacher or of a student."""
-    description, training = get_task(task), scale.finetuning
-    teacher, tokenizer = load_teacher(scale)
-    teaching_model = classifier(scale.teacher, task, 0)
-    model = teaching_model if of_teacher else student_from_teacher(teaching_model)
-    data = load_task(scale, task)["train"]
-    few = data.select(range(min(len(data), (latency.TIMED + 1) * training.batch_size)))
-    longest = input_length((teacher,), None, description.max_length)
-    examples = task_examples(few, description, tokenizer, max_length=longest, seed=0)
-    teaching_model.to(processes().device).eval()
-    answering = teaching_model if with_teacher else None
-    return finetuning_seconds(description, model, answering, examples, len(data), training)
 
 
 def finetuning_seconds(

@@ -18,7 +18,7 @@ from distilkit.config import Scale
 from distilkit.data.examples import Examples
 from distilkit.data.sources import load_task
 from distilkit.data.task_examples import column_names, task_examples
-from distilkit.data.tasks import Task, get_task
+from distilkit.data.tasks import Task, get_task, in_words
 from distilkit.run import Run
 from distilkit.study.arms import run_of
 from distilkit.study.intervals import matched_interval, share_interval
@@ -99,48 +99,33 @@ def compare_answers(
     table = pd.DataFrame({"task": str(task), "example": np.arange(len(examples)), "text": texts[0]})
     table["text_pair"] = texts[1] if len(texts) > 1 else ""
     table["label"] = _named(description, examples.labels)
-    table["phenomenon"] = (
-        list(data["phenomenon"][:]) if "phenomenon" in column_names(data) else None
-    )
-    table["phenomenon"] = table["phenomenon"].astype(object)
+    phenomena = data["phenomenon"][:] if "phenomenon" in column_names(data) else None
+    table["phenomenon"] = pd.Series(phenomena, table.index, dtype=object)
     negated = [[bool(_NEGATION.search(text)) for text in column] for column in texts]
     table["negation"] = np.any(negated, axis=0)
     table["tokens"] = examples.lengths
     ranks = table["tokens"].rank(pct=True)
     table["length"] = pd.cut(ranks, [0, 1 / 3, 2 / 3, 1], labels=LENGTHS)
-    answers = _values if description.regression else _classes
-    for name, logits in (("teacher", teacher), ("student", student)):
-        for column, values in answers(description, logits, examples.labels).items():
-            table[f"{name}{column}"] = values
+    labels, logits = examples.labels, [z.astype(np.float64) for z in (teacher, student)]
     if description.regression:
-        apart = np.abs(teacher.astype(np.float64) - student)[:, 0]
-        kl, table["agree"] = np.nan, apart <= TOLERANCE
+        given, sure = [z[:, 0] for z in logits], [np.nan, np.nan]
+        right = [np.abs(values - labels) <= TOLERANCE for values in given]
+        kl, apart = np.nan, np.abs(given[0] - given[1])
+        agree = apart <= TOLERANCE
     else:
-        apart, table["agree"] = np.nan, table["teacher"] == table["student"]
-        p, q = (log_softmax(logits.astype(np.float64), axis=1) for logits in (teacher, student))
-        kl = (np.exp(p) * (p - q)).sum(1)
-    return table.assign(kl=kl, difference=apart)
-
-
-def _classes(description: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    log_p = log_softmax(logits.astype(np.float64), axis=1)  # examples, C
-    rows, answers = np.arange(len(labels)), logits.argmax(1)
-    return {
-        "": _named(description, answers),
-        "_confidence": np.exp(log_p[rows, answers]),
-        "_correct": answers == labels,
-    }
-
-
-def _values(description: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    near = np.abs(logits[:, 0].astype(np.float64) - labels) <= TOLERANCE
-    return {"": _named(description, logits[:, 0]), "_correct": near, "_confidence": np.nan}
+        p, q = log_p = [log_softmax(z, axis=1) for z in logits]  # examples, C
+        given, sure = [z.argmax(1) for z in logits], [np.exp(each.max(1)) for each in log_p]
+        right = [answers == labels for answers in given]
+        kl, apart, agree = (np.exp(p) * (p - q)).sum(1), np.nan, given[0] == given[1]
+    for name, *values in zip(("teacher", "student"), given, sure, right, strict=True):
+        table[name] = _named(description, values[0])
+        table[f"{name}_confidence"], table[f"{name}_correct"] = values[1:]
+    return table.assign(agree=agree, kl=kl, difference=apart)
 
 
 def _named(description: Task, values: np.ndarray) -> np.ndarray:
     """Return the names of classes, or numbers; as objects, since both share a column."""
-    names = [float(v) if description.regression else description.labels[int(v)] for v in values]
-    return np.array(names, dtype=object)
+    return np.array([in_words(description, value) for value in values], dtype=object)
 
 
 def by_group(examples: pd.DataFrame, by: str | Sequence[str]) -> pd.DataFrame:
@@ -157,15 +142,13 @@ def by_group(examples: pd.DataFrame, by: str | Sequence[str]) -> pd.DataFrame:
         mean in nats. NaN in a group without examples.
     """
     by = [by] if isinstance(by, str) else list(by)
-    each = list(dict.fromkeys([*by, "task", "example"]))
     teacher, student = (examples[f"{name}_correct"] for name in ("teacher", "student"))
-    cases = examples[[*each, "agree", "kl"]].assign(
+    cases = examples[[*dict.fromkeys([*by, "seed"]), "agree", "kl"]].assign(
         teacher=teacher, student=student, lost=teacher & ~student, gained=student & ~teacher
     )
     shares = ["teacher", "student", "lost", "gained", "agree", "kl"]
-    cases = cases.groupby(each, observed=True, sort=False)[shares].mean()  # over seeds
-    groups = cases.reset_index().groupby(by, observed=False)
-    n, mean = groups.size(), groups[shares].mean()
+    groups = cases.groupby(by, observed=False)
+    n, mean = groups.size() // cases["seed"].nunique(), groups[shares].mean()
     table = n.to_frame("n").assign(teacher=100 * mean.teacher, student=100 * mean.student)
     table["gap"] = table.teacher - table.student
     low, high = matched_interval(mean.lost, mean.gained, n)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from distilkit.config import Scale, TrainingConfig
+from distilkit.config import Scale
 from distilkit.data.sources import fewer_examples, load_task
 from distilkit.data.task_examples import is_scored
 from distilkit.data.tasks import Task, get_task
@@ -89,7 +89,8 @@ def label_efficiency(
         if too_many := [count for count in counts if (count or 0) > available]:
             raise ValueError(f"{task} has {available:,} training examples, not {too_many[0]:,}")
         of_task[task] = dict.fromkeys(None if count == available else count for count in counts)
-    rows = run_parallel(_teacher, [(plan, *at) for at in grid], "teachers")
+    teachers = [(plan, *at, TEACHER, None, scale.finetuning.learning_rate) for at in grid]
+    rows = run_parallel(_row, teachers, "teachers")
     calls = [
         (plan, task, seed, way, count, rate)
         for task, seed in grid
@@ -98,7 +99,7 @@ def label_efficiency(
         for rate in rates
         if (way, count) != (ALL_TEXTS, None)  # no text is left: the same as SAME_TEXTS
     ]
-    rows += run_parallel(_student, calls, "fine-tune")
+    rows += run_parallel(_row, calls, "fine-tune")
     return write_table(pd.DataFrame(rows), out)
 
 
@@ -119,53 +120,33 @@ def best_learning_rates(table: pd.DataFrame) -> pd.DataFrame:
     return table.merge(best, on=keys)
 
 
-def _teacher(plan: Plan, task: str | Task, seed: int) -> dict[str, Any]:
-    data, training = plan.splits(task), plan.scale.finetuning
-    scores = _fine_tune(plan, plan.scale.teacher, task, seed, TEACHER, data, training)
-    about = {"task": str(task), "seed": seed, "way": TEACHER, "labels": len(data["train"])}
-    return {**about, "learning_rate": training.learning_rate, **scores}
-
-
-def _student(
+def _row(
     plan: Plan, task: str | Task, seed: int, way: str, count: int | None, rate: float
 ) -> dict[str, Any]:
-    data = plan.splits(task)
-    train = data["train"]
+    """Fine-tune, or read the finished run; return a row of the table."""
+    data, scale = plan.splits(task), plan.scale
+    train, training = data["train"], replace(scale.finetuning, learning_rate=rate)
     count = len(train) if count is None else count
-    order = np.random.default_rng(seed).permutation(len(train))
-    more: dict[str, Any] = {"keep_model": False}
-    if way != LABELS:
+    checkpoint, arm, more = scale.teacher, TEACHER, {}
+    if way != TEACHER:  # as many steps whatever the number of labels
+        checkpoint, arm, more = (
+            plan.students[seed],
+            f"{way}-{count}-{rate:g}",
+            {"keep_model": False},
+        )
+        training = replace(training, steps=total_steps(len(train), scale.finetuning))
+        order = np.random.default_rng(seed).permutation(len(train))
+        data["train"] = train.select(order[:count]) if count else train.remove_columns("label")
+    if way in (SAME_TEXTS, ALL_TEXTS):
         more["teacher"] = fine_tuned_on(plan.run(task, TEACHER, seed).model, task)
-    if count == 0:
-        data["train"] = train.remove_columns("label")
-    else:
-        data["train"] = train.select(order[:count])
-        if way == ALL_TEXTS:
-            more["unlabelled"] = train.select(order[count:])
-    steps = total_steps(len(train), plan.scale.finetuning)  # whatever the number of labels
-    training = replace(plan.scale.finetuning, learning_rate=rate, steps=steps)
-    arm = f"{way}-{count}-{rate:g}"
-    scores = _fine_tune(plan, plan.students[seed], task, seed, arm, data, training, **more)
-    about = {"task": str(task), "seed": seed, "way": way, "labels": count, "learning_rate": rate}
-    return {**about, **scores}
-
-
-def _fine_tune(
-    plan: Plan,
-    checkpoint: str | Path,
-    task: str | Task,
-    seed: int,
-    arm: str,
-    data: dict[str, Any],
-    training: TrainingConfig,
-    **more: Any,
-) -> dict[str, Any]:
-    """Fine-tune a checkpoint, or read the finished run; return metric and scores of its row."""
-    tokenizer, name = load_tokenizer(plan.scale.teacher), plan.run(task, arm, seed).name
+    if way == ALL_TEXTS and count:
+        more["unlabelled"] = train.select(order[count:])
+    tokenizer, name = load_tokenizer(scale.teacher), plan.run(task, arm, seed).name
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*no training example has a label")  # it is meant
         run = finetune_from(checkpoint, seed, tokenizer, task, data, training, name=name, **more)
+    row = {"task": str(task), "seed": seed, "way": way, "labels": count, "learning_rate": rate}
     task, scores = get_task(task), run.result()["scores"]
     reported = {"validation": task.validation[0], "score": list(data)[-1]}
     points = {name: POINTS * (scores[split][task.score] or 0.0) for name, split in reported.items()}
-    return {"metric": task.score, **points}
+    return {**row, "metric": task.score, **points}

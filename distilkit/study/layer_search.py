@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from math import comb
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -65,7 +65,6 @@ def score_layer_maps(
     depth = teacher.config.num_hidden_layers
     names = named_layer_maps(depth, student_layers)
     k = len(default_layers(depth, student_layers))
-    mlm_head(teacher)  # refuses a model without one
     check_teacher(teacher)
     if family_of(teacher).needs_layer_0 or getattr(teacher.config, "conv_kernel_size", 0):
         raise TypeError(
@@ -88,14 +87,11 @@ def probe_of(blocks: MaskedBlocks, tokens: int = PROBE_TOKENS) -> MaskedBlocks:
     return MaskedBlocks(blocks.blocks[first], blocks.tokenizer, seed=0, weights=blocks.weights)
 
 
-class TeacherPass(NamedTuple):
-    """Parts of the teacher's forward pass that the maps reuse."""
-
-    states: tuple[Tensor, ...]  # n + 1 hidden states [B, L, H]: embeddings, then after each layer
-    apply: Callable[[int, Tensor], Tensor]  # (layer, hidden) -> hidden, as the encoder calls it
+States = tuple[Tensor, ...]  # n + 1 hidden states [B, L, H]: embeddings, then after each layer
+Apply = Callable[[int, Tensor], Tensor]  # (layer, hidden) -> hidden, as the encoder calls it
 
 
-def teacher_pass(teacher: PreTrainedModel, inputs: dict[str, Any]) -> TeacherPass:
+def teacher_pass(teacher: PreTrainedModel, inputs: dict[str, Any]) -> tuple[States, Apply]:
     """Run the teacher and record how its encoder calls a layer (with its attention mask)."""
     stack, calls = teacher.base_model.get_submodule(family_of(teacher).layers), []
     hook = stack[0].register_forward_pre_hook(
@@ -111,11 +107,15 @@ def teacher_pass(teacher: PreTrainedModel, inputs: dict[str, Any]) -> TeacherPas
         out = stack[layer](hidden, *args, **kwargs)
         return out[0] if isinstance(out, tuple) else out  # of MPNet: (hidden, attention)
 
-    return TeacherPass(states, apply)
+    return states, apply
 
 
 def states_of_maps(
-    passed: TeacherPass, student_layers: int, prefix: LayerMap = (), hidden: Tensor | None = None
+    states: States,
+    apply: Apply,
+    student_layers: int,
+    prefix: LayerMap = (),
+    hidden: Tensor | None = None,
 ) -> Iterator[tuple[LayerMap, Tensor]]:
     """Yield ``(layers, last hidden state [B, L, H])`` of every map, in lexicographic order.
 
@@ -125,14 +125,13 @@ def states_of_maps(
     if not left:
         yield prefix, hidden
         return
-    depth = len(passed.states) - 1
-    for layer in range(prefix[-1] + 1 if prefix else 0, depth - left + 1):
+    for layer in range(prefix[-1] + 1 if prefix else 0, len(states) - left):
         layers = (*prefix, layer)
         if layer == len(prefix):  # 0, 1, 2, ...: so far this is the teacher
-            after = passed.states[layer + 1]
+            after = states[layer + 1]
         else:
-            after = passed.apply(layer, passed.states[0] if hidden is None else hidden)
-        yield from states_of_maps(passed, student_layers, layers, after)
+            after = apply(layer, states[0] if hidden is None else hidden)
+        yield from states_of_maps(states, apply, student_layers, layers, after)
 
 
 def _score(
@@ -155,12 +154,12 @@ def _score(
             if loss_config.restrict_kd_to_mask:
                 rows = rows[: len(words)]
             rows_scored, masked = rows_scored + len(rows), masked + len(words)
-            passed = teacher_pass(teacher, inputs)
-            log_p = _log_softmax(passed.states[-1], rows, head, temperature)  # N, V
+            states, apply = teacher_pass(teacher, inputs)
+            log_p = _log_softmax(states[-1], rows, head, temperature)  # N, V
             p = log_p.exp()
             negative_entropy = torch.linalg.vecdot(p, log_p)  # N
             del log_p
-            for layers, hidden in states_of_maps(passed, student_layers):
+            for layers, hidden in states_of_maps(states, apply, student_layers):
                 log_q = _log_softmax(hidden, rows, head, temperature)  # N, V
                 kl = (negative_entropy - torch.linalg.vecdot(p, log_q)).sum().item()
                 hits = (log_q[: len(words)].argmax(-1) == words).sum().item()

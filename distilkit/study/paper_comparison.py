@@ -47,9 +47,10 @@ def compare_ablation(scores: pd.DataFrame) -> pd.DataFrame:
         pair, found = (ABLATION[part], "distilled"), {}
         if there.issuperset(pair):
             found = paired_difference(scores, *pair)
-        row = {"what": f"without the {part}", "published": published, "measured": found.get("mean")}
-        rows.append(row | {name: found.get(name) for name in ("low", "high", "seeds")})
-    return pd.DataFrame(rows).astype({"measured": float, "low": float, "high": float})
+        rows.append({"what": f"without the {part}", "published": published, **found})
+    columns = ["what", "published", "mean", "low", "high", "seeds"]
+    table = pd.DataFrame(rows).reindex(columns=columns).rename(columns={"mean": "measured"})
+    return table.astype({"measured": float, "low": float, "high": float})
 
 
 # ---- the tables

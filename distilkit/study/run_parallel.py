@@ -9,7 +9,6 @@ resume from their newest checkpoint.
 
 import os
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Any, TypeVar
 
 import torch
@@ -37,10 +36,9 @@ def run_parallel(
         return [call(*item) for item in tqdm(items, title, unit="run")]
     from joblib import Parallel, delayed, parallel_config
 
-    with parallel_config("loky", n_jobs=workers, inner_max_num_threads=threads):
-        results = Parallel(return_as="generator")(
-            delayed(_in_worker)(os.getpid(), call, item) for item in items
-        )
+    start = {"initializer": _start_worker, "initargs": (os.getpid(),)}
+    with parallel_config("loky", n_jobs=workers, inner_max_num_threads=threads, **start):
+        results = Parallel(return_as="generator")(delayed(call)(*item) for item in items)
         return list(tqdm(results, title, total=len(items), unit="run"))
 
 
@@ -53,15 +51,9 @@ def workers_and_threads(items: int) -> tuple[int, int]:
     return workers, threads // workers
 
 
-def _in_worker(parent: int, call: Callable[..., Result], item: tuple[Any, ...]) -> Result:
-    end_with_parent(parent)
-    _hide_progress_bars()
-    return call(*item)
-
-
-@cache
-def _hide_progress_bars() -> None:
+def _start_worker(parent: int) -> None:
     """Hide a worker's own bars, which would be drawn over the parent's."""
+    end_with_parent(parent)
     shown = tqdm.__init__
 
     def hidden(bar: tqdm, *args: Any, **options: Any) -> None:

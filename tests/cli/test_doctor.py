@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from hub_server import Fault, HubServer
+from huggingface_hub import constants
 from processes import client
 from toy_models import small_bert
 from transformers import BertForSequenceClassification, BertTokenizerFast
@@ -184,7 +185,7 @@ def test_a_stalled_hub_is_given_up(tmp_path):
 
 
 def test_a_hub_where_nobody_listens(monkeypatch, capsys):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     assert main(["doctor", "--scale", "small"]) == 1
     assert "BAD   the Hub answers: http://127.0.0.1:9: ConnectError" in capsys.readouterr().out

@@ -29,7 +29,6 @@ from distilkit.compress.frontier import (
     COLUMNS,
     Plan,
     encoded,
-    fine_tuned_model,
     pruned_student,
     recovery,
     run_frontier,
@@ -39,7 +38,7 @@ from distilkit.config import SCALES, SHIPPED
 from distilkit.data.own_task import task_from
 from distilkit.data.sources import load_task
 from distilkit.data.tasks import Task
-from distilkit.finetuning import classifier, predict
+from distilkit.finetuning import classifier, fine_tuned_on, predict
 from distilkit.measure.latency import time_passes
 from distilkit.measure.size import bytes_on_disk
 from distilkit.models.loading import load_tokenizer
@@ -55,7 +54,7 @@ VARIANTS = ["teacher", "1 layer", "1 layer, 50 % kept"]
 
 @pytest.fixture(scope="module", autouse=True)
 def each_model_exported_once(tmp_path_factory):
-    with exported_once(tmp_path_factory.mktemp("exported")):
+    with exported_once(tmp_path_factory):
         yield
 
 
@@ -129,7 +128,7 @@ def test_scores_and_agreement_are_of_the_whole_validation_set(made, toy, monkeyp
         slug = {"1 layer, 50 % kept": "1-layer-50-kept"}.get(variant, variant)
         run = Run(home / "runs" / f"frontier-tiny-{slug}-{task}-3")
         held_out = load_task(scale, task)["validation"]
-        model = fine_tuned_model(run, task)
+        model = fine_tuned_on(run.model, task)
         logits, labels = predict(model, encoded(model, tokenizer, task, held_out))
         assert len(labels) == len(held_out)
         exact = (
@@ -341,6 +340,6 @@ def test_words_and_answers_are_measured_too(home, toy, kind):
     assert rows[1]["score"] == rows[0]["score"]
     assert rows[1]["same_answer"] == 1
     assert all(0 <= row["same_answer"] <= 1 for row in rows)
-    model = fine_tuned_model(plan.run("1 layer", task, 3), task)
+    model = fine_tuned_on(plan.run("1 layer", task, 3).model, task)
     cut = pruned_student(model, load_tokenizer(scale.teacher), task, task.data, 0.5)
     assert [layer.heads for layer in layers_of(cut)] == [2]

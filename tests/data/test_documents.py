@@ -52,7 +52,7 @@ def test_errors_of_reading_name_the_file(tmp_path):
     with pytest.raises(ValueError, match=r"latin\.txt, line 1 is not UTF-8"):
         read_texts(tmp_path / "latin.txt")
     pd.DataFrame({"sentence": ["a"], "label": [1]}).to_parquet(tmp_path / "b.parquet")
-    with pytest.raises(ValueError, match=r"b\.parquet has no column 'text', only sentence, label"):
+    with pytest.raises(ValueError, match=r"b\.parquet: no column 'text', only sentence, label"):
         read_texts(tmp_path / "b.parquet")
     (tmp_path / "d.parquet").write_bytes(b"not a parquet file")
     with pytest.raises(ValueError, match=r"[Pp]arquet"):
