@@ -42,6 +42,15 @@ LONGEST = [
     "cli/test_run_notebooks.py",
     "cli/test_doctor.py",
     "plots/test_plots.py",
+    "test_families.py",
+    "compress/test_embeddings.py",
+    "study/test_label_efficiency.py",
+    "e2e/test_readme.py",
+    "study/test_run_parallel.py",
+    "e2e/test_fuzz.py",
+    "data/test_packing.py",
+    "study/test_paper_comparison.py",
+    "data/test_tiny_data.py",
 ]
 
 

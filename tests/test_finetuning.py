@@ -41,7 +41,7 @@ from distilkit.student import student_from_teacher
 TOY = TrainingConfig(
     steps=60,
     batch_size=16,
-    micro_batch_size=8,
+    micro_batch_size=16,
     learning_rate=2e-3,
     betas=(0.9, 0.999),
     warmup_fraction=0.1,

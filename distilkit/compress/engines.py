@@ -31,9 +31,9 @@ THREADS = 1  # of each timed model
 EXPORT_PASSES = 260  # of BERT-base take as long as the exports and the six processes
 
 
-def export_engines(model: PreTrainedModel, folder: Path) -> dict[str, Path]:
+def export_engines(model: PreTrainedModel, folder: str | Path) -> dict[str, Path]:
     """Write a model for ONNX Runtime, in float32 and in int8; engine -> file."""
-    files = {engine: folder / name for engine, name in FILES.items()}
+    files = {engine: Path(folder) / name for engine, name in FILES.items()}
     quantize_onnx(export_onnx(model, files[FP32]), files[INT8])
     return files
 

@@ -57,7 +57,7 @@ def fine_tuned(home, tokenizer, texts: list[str], kind: str) -> tuple[Task, str]
 
 @pytest.fixture(scope="module", autouse=True)
 def each_model_exported_once(tmp_path_factory):
-    with exported_once(tmp_path_factory.mktemp("exported")):
+    with exported_once(tmp_path_factory):
         yield
 
 

@@ -51,7 +51,7 @@ QUICK = TrainingConfig(
 
 @pytest.fixture(scope="module", autouse=True)
 def each_model_exported_once(tmp_path_factory):
-    with exported_once(tmp_path_factory.mktemp("exported")):
+    with exported_once(tmp_path_factory):
         yield
 
 

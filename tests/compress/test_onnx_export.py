@@ -40,7 +40,7 @@ SHAPE = {
     "hidden_size": 32,
     "num_attention_heads": 4,
     "intermediate_size": 64,
-    "num_hidden_layers": 2,
+    "num_hidden_layers": 1,
     "max_position_embeddings": 40,
 }
 
@@ -54,7 +54,7 @@ def classifier(kind: str, outputs: int = 3):
         model = BertForSequenceClassification(BertConfig(**SHAPE, num_labels=outputs))
     shake(model)
     if kind == "distilbert":
-        model = student_from_teacher(model, (0, 1))
+        model = student_from_teacher(model, (0,))
         shake(model)
     return model.eval()
 
@@ -110,7 +110,7 @@ def test_float32_file_gives_the_models_logits(exported, kind, rows, length):
 
 def test_modes_weights_and_global_state_stay_as_they_were(tmp_path):
     model = classifier("bert").train()
-    model.bert.encoder.layer[1].eval()
+    model.bert.encoder.layer[0].attention.eval()
     modes = [module.training for module in model.modules()]
     weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     random = torch.get_rng_state()
@@ -128,7 +128,7 @@ def test_int8_file_is_valid_small_and_near(exported, kind):
     large = [w for w in onnx.load(int8).graph.initializer if np.prod(w.dims) >= 1000]
     kinds = {onnx.TensorProto.DataType.Name(w.data_type) for w in large}
     assert kinds <= {"INT8", "UINT8"}  # the embeddings too
-    assert len(large) == 2 * 6 + 3  # layers; words, positions, head
+    assert len(large) == 6 + 3  # a layer; words, positions, head
     assert file.stat().st_size - bytes_on_disk(model) < 60_000  # the graph, without notes
     assert b".py" not in file.read_bytes()
     assert int8.stat().st_size < 0.6 * file.stat().st_size
@@ -189,19 +189,9 @@ def test_a_session_takes_the_threads_it_is_told(exported):
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
 
 
-def test_modules_import_without_the_packages_for_onnx():
-    hidden = ["onnx", "onnxruntime", "onnxscript", "datasets", "evaluate", "ipywidgets"]
-    script = (
-        f"import sys; sys.modules.update(dict.fromkeys({hidden}))\n"
-        "from distilkit.compress import engines, frontier, pareto"
-    )
-    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
-
-
 SILENT = """
-import sys
-from distilkit.compress.onnx_export import onnx_session
-onnx_session(sys.argv[1])
+import distilkit, onnxruntime, sys
+onnxruntime.InferenceSession(sys.argv[1])
 """
 
 

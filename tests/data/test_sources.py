@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -154,30 +152,6 @@ def test_measure_prints_a_table(home, tmp_path, capsys):
     small_bert(1).save_pretrained(tmp_path / "a")
     assert main(["measure", str(tmp_path / "a"), "--length", "8"]) == 0
     assert "latency_ms_p50" in capsys.readouterr().out
-
-
-@pytest.mark.processes
-def test_importing_the_package_asks_for_nothing_heavy():
-    heavy = ["transformers", "datasets", "evaluate", "ipywidgets", "matplotlib", "pandas"]
-    code = f"import sys, distilkit; print([m for m in {heavy} if m in sys.modules])"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert out.stdout.strip() == "[]"
-
-
-@pytest.mark.processes
-def test_training_and_measuring_import_without_datasets_evaluate_and_ipywidgets():
-    code = (
-        "import sys\n"
-        "for name in ('datasets', 'evaluate', 'ipywidgets', 'sklearn', 'pandas', 'matplotlib',\n"
-        "             'nbclient'):\n"
-        "    sys.modules[name] = None\n"
-        "import distilkit.student, distilkit.losses, distilkit.fused_loss, distilkit.masking\n"
-        "import distilkit.training_loop, distilkit.distillation, distilkit.finetuning\n"
-        "import distilkit.measure.latency, distilkit.measure.size\n"
-        "import distilkit.data.sources, distilkit.run, distilkit.checkpoint\n"
-        "import distilkit.study.layer_search\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_every_public_name_exists():

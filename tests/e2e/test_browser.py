@@ -282,7 +282,7 @@ run.result()["steps"]
 def test_a_run_is_watched_stopped_and_goes_on(lab, page):
     """The Stop button reaches a kernel that is busy training."""
     home, address = lab
-    write_notebook(home / "notebooks" / "live.ipynb", LIVE.replace("STEPS", "800"), TRAIN)
+    write_notebook(home / "notebooks" / "live.ipynb", LIVE.replace("STEPS", "300"), TRAIN)
     page.goto(address("live.ipynb"))
     open_and_run(page)
     panel = page.locator(".dk-panel").first
@@ -298,8 +298,8 @@ def test_a_run_is_watched_stopped_and_goes_on(lab, page):
     panel.get_by_role("button", name="Stop").click()
     page.wait_for_function("document.querySelector('.dk-status').innerText.includes('stopped')")
     assert panel.get_by_role("button", name="Stop").is_disabled()
-    stopped = int(re.search(r"step (\d+) of 800", said.inner_text())[1])
-    assert 0 < stopped < 800
+    stopped = int(re.search(r"step (\d+) of 300", said.inner_text())[1])
+    assert 0 < stopped < 300
     (kept,) = (home / "runs" / "live" / "checkpoints").glob("*")
     # every fifth step is logged, and seen; the checkpoint is of the very last one
     assert stopped <= int(re.search(r"\d+", kept.name)[0]) < stopped + 5
@@ -311,11 +311,11 @@ def test_a_run_is_watched_stopped_and_goes_on(lab, page):
     page.wait_for_timeout(2000)  # what is asked while the kernel clears its queue would be dropped
     page.evaluate("void window.jupyterapp.commands.execute('notebook:run-all-cells')")
     page.wait_for_function(
-        "document.querySelector('.dk-status')?.innerText.includes('finished, step 800 of 800')"
+        "document.querySelector('.dk-status')?.innerText.includes('finished, step 300 of 300')"
     )
     lines = (home / "runs" / "live" / "metrics.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
-    assert [row["step"] for row in rows if row["split"] == "train"] == [*range(5, 801, 5)]
+    assert [row["step"] for row in rows if row["split"] == "train"] == [*range(5, 301, 5)]
 
 
 def test_two_views_and_python_share_the_settings(lab, page):

@@ -67,8 +67,8 @@ def executed(tmp_path_factory):
     """The whole sequence, run once in a home of its own: (home, executed notebooks by name)."""
     home = tmp_path_factory.mktemp("home")
     first_layers(SHIPPED / "teacher", home / "teacher", 2)
-    fewer_rows(SHIPPED / "text", home / "text", 80)
-    fewer_rows(SHIPPED / "glue", home / "glue", 60)
+    fewer_rows(SHIPPED / "text", home / "text", 24)
+    fewer_rows(SHIPPED / "glue", home / "glue", 32)
     with pytest.MonkeyPatch.context() as patch, forked_kernels():
         patch.setenv("DISTILKIT_HOME", str(home))
         patch.setenv("IPYTHONDIR", kernels_run_first(home / "ipython", SHORTER + SHORT_MEASURING))

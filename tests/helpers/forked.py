@@ -6,6 +6,7 @@ Every process needs seconds to import torch and transformers, and the tests star
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.forkserver
 import os
 import runpy
 import signal
@@ -18,12 +19,15 @@ from pathlib import Path
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
     [
+        "distilkit.cli.setup_notebook",
         "distilkit.cli.train",
         "distilkit.distillation",
         "distilkit.finetuning",
         "distilkit.data.sources",
+        "distilkit.panels.temperature",
+        "distilkit.plots.study",
         "ipykernel.kernelapp",
-        "pandas",
+        "scipy.stats",
     ]
 )
 
@@ -96,6 +100,8 @@ def finish_ranks(ranks: list[Forked]) -> tuple[list[int], str]:
 def _become(
     command: list[str], environment: dict[str, str], cwd: str, files: tuple[str, str]
 ) -> None:
+    # loader workers come from the same server: another would import everything again
+    multiprocessing.forkserver._forkserver.ensure_running = lambda: None
     os.setsid()  # a signal to its group reaches it and its children alone
     os.chdir(cwd)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background ignore it

@@ -390,7 +390,7 @@ def test_nothing_there_and_a_whole_model(tmp_path):
 TOY = TrainingConfig(
     steps=40,
     batch_size=16,
-    micro_batch_size=8,
+    micro_batch_size=16,
     learning_rate=2e-3,
     betas=(0.9, 0.999),
     max_grad_norm=1.0,
