@@ -147,7 +147,7 @@ class Examples:
 
 def _padded(rows: Any, ids: Sequence[int], value: int) -> Tensor:
     """Return some rows as a tensor [B, L], filled up with a value."""
-    each = [torch.from_numpy(np.asarray(rows[i], np.int64)) for i in ids]
+    each = [torch.from_numpy(np.array(rows[i], np.int64)) for i in ids]
     return pad_sequence(each, batch_first=True, padding_value=value)
 
 

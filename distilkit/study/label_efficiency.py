@@ -129,11 +129,8 @@ def _row(
     count = len(train) if count is None else count
     checkpoint, arm, more = scale.teacher, TEACHER, {}
     if way != TEACHER:  # as many steps whatever the number of labels
-        checkpoint, arm, more = (
-            plan.students[seed],
-            f"{way}-{count}-{rate:g}",
-            {"keep_model": False},
-        )
+        checkpoint, arm = plan.students[seed], f"{way}-{count}-{rate:g}"
+        more = {"keep_model": False}
         training = replace(training, steps=total_steps(len(train), scale.finetuning))
         order = np.random.default_rng(seed).permutation(len(train))
         data["train"] = train.select(order[:count]) if count else train.remove_columns("label")
