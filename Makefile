@@ -1,4 +1,4 @@
-# Everything the README tells a reader to type. Each target makes .venv itself.
+# Everything the README tells a reader to type. Targets that need .venv make it.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -46,7 +46,7 @@ lab: $(VENV)/ready              ## JupyterLab on the notebooks
 	$(BIN)/python -m jupyterlab $(LAB_AS_ROOT) notebooks/01_temperature.ipynb
 
 bench-panels: $(VENV)/tested    ## from key press to picture, in a browser
-	$(BIN)/python tests/measurements/bench_panels.py
+	PYTHONPATH=tests/helpers $(BIN)/python tests/measurements/bench_panels.py
 
 gpu-check: $(VENV)/ready       ## what a GPU makes of it, at most 9 minutes -> gpu_check.json
 	$(BIN)/python tests/measurements/gpu_check.py

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from distilkit.compress.engines import INT8, TORCH
 from distilkit.compress.pareto import frontier_points, smallest_within
 from distilkit.data.tasks import TASKS
 from distilkit.study.arms import macro_scores, paired_difference, t_interval
@@ -34,7 +35,6 @@ TEXTS = (
 )
 MARKED = re.compile(r"(<!-- generated: ([\w-]+) -->)(.*?)(<!-- end -->)", re.DOTALL)
 TINY_WITHIN, MINILM_WITHIN = 3, 4  # points that the smallest model may lose
-TORCH, INT8 = "torch fp32", "onnx int8"
 
 
 @cache
@@ -263,7 +263,7 @@ def point(name: str, variant: str, engine: str) -> pd.Series:
 
 def smallest(name: str, within: float) -> tuple[pd.Series, pd.Series]:
     """The smallest model that loses at most `within` points, and the teacher in PyTorch."""
-    return smallest_within(points(name), within), point(name, "teacher", "torch fp32")
+    return smallest_within(points(name), within), point(name, "teacher", TORCH)
 
 
 def megabytes(value: float) -> str:
@@ -300,12 +300,12 @@ def frontier_answer(name: str, within: float) -> str:
 def int8_change(name: str) -> float:
     """The largest change of a mean score by int8, against the same model in PyTorch, points."""
     wide = points(name).pivot(index="variant", columns="engine", values="score")
-    return (wide["onnx int8"] - wide["torch fp32"]).abs().max()
+    return (wide[INT8] - wide[TORCH]).abs().max()
 
 
 def int8_answers(name: str) -> float:
     """The largest share of answers that int8 changes in any model and seed, percent."""
-    return 100 * (1 - table(name)[table(name).engine == "onnx int8"].same_answer.min())
+    return 100 * (1 - table(name)[table(name).engine == INT8].same_answer.min())
 
 
 # ---- compressed models
@@ -418,7 +418,7 @@ def summary_table() -> str:
         (
             "Copied minus random weights, points",
             effect("copying", "main effect"),
-            "The largest effect of all that was measured.",
+            "The largest effect of the study.",
         ),
         *(
             (

@@ -34,8 +34,9 @@ def found_by(scale):
 
 
 @pytest.mark.slow
-def test_the_tiny_scale_is_in_good_health(home, capsys):
+def test_the_tiny_scale_is_in_good_health(home, monkeypatch, capsys):
     table = found_by(TINY)
+    monkeypatch.setattr(doctor_module, "doctor", lambda _: table.reset_index())  # it takes a while
     assert table.good.all(), table.to_string()
     assert len(table) == 7
     assert "the Hub answers" not in table.index  # nobody needs it

@@ -1,6 +1,6 @@
 """Not a test: how long a slider waits for its picture, run by hand (`make bench-panels`).
 
-    python tests/measurements/bench_panels.py [--presses 100]
+    PYTHONPATH=tests/helpers python tests/measurements/bench_panels.py [--presses 100]
 
 One notebook in JupyterLab in headless Chromium holds the temperature panel and, below it, the plain
 way: an `ipywidgets.interact` slider over a matplotlib figure of the same bars. Keys are pressed on
@@ -45,7 +45,7 @@ ipywidgets.interact(bars, k=ipywidgets.IntSlider(100, 0, 200));
 # way a new image has to be decoded before it can be seen.
 LISTEN = """
 () => {
-    window.times = { ours: [], plain: [] };
+    window.times = { measured: [], plain: [] };
     let since = null;
     addEventListener("keydown", () => (since = performance.now()), true);
     const seen = (who) => {
@@ -104,7 +104,7 @@ def main() -> None:
         frames = drag(page)
     for who, ms in times.items():
         low, mid, high = np.percentile(ms, (5, 50, 95))
-        print(f"{who:5}  p5 {low:6.1f} ms   p50 {mid:6.1f} ms   p95 {high:6.1f} ms   n {len(ms)}")
+        print(f"{who:8}  p5 {low:6.1f} ms   p50 {mid:6.1f} ms   p95 {high:6.1f} ms   n {len(ms)}")
     p50, p95 = (
         np.percentile(times["plain"], q) / np.percentile(times["measured"], q) for q in (50, 95)
     )

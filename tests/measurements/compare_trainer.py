@@ -6,8 +6,9 @@
 ENCODER (all-MiniLM-L6-v2) is fine-tuned on the examples once. Then a student of half its layers is
 distilled from it, in turns: by this kit's `finetune`, and by a Trainer with the usual
 `compute_loss` (the teacher in the loop, dynamic padding), once in random order and once grouped by
-length. Same examples, batch, learning rate, steps and precision. Each is a process of its own, from
-loading the two models to the student's scores. Reported: seconds, peak memory, validation accuracy.
+length. Same examples, batch, learning rate, steps and precision. Each is a process with a new home,
+from loading the two models to the student's scores. Reported: seconds, peak memory, validation
+accuracy.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -46,14 +48,13 @@ def by_kit(teacher_folder: str, data: dict[str, Any], epochs: int, seed: int) ->
 
     teacher = fine_tuned_on(teacher_folder, "sst2")
     student = student_of(teacher, seed=seed)
-    name = f"kit-{os.getpid()}"
     run = finetune(
         student,
         load_tokenizer(teacher_folder),
         "sst2",
         data,
         training(epochs, seed),
-        name=name,
+        name="kit",
         teacher=teacher,
     )
     result = run.result()
@@ -84,8 +85,6 @@ def by_trainer(
     teacher_folder: str, data: dict[str, Any], epochs: int, seed: int, grouped: bool
 ) -> dict[str, Any]:
     """The usual way: a Trainer whose loss asks the teacher for every batch."""
-    import tempfile
-
     import torch
     import torch.nn.functional as F
     from transformers import (
@@ -105,10 +104,9 @@ def by_trainer(
     class DistillationTrainer(Trainer):
         def compute_loss(self, model, inputs, return_outputs=False, **_):
             labels = inputs.pop("labels")
-            types = inputs.pop("token_type_ids", None)  # a DistilBERT has none
             outputs = model(**inputs)
             with torch.no_grad():
-                wanted = teacher(**inputs, token_type_ids=types).logits
+                wanted = teacher(**inputs).logits
             kl = F.kl_div(
                 F.log_softmax(outputs.logits / TEMPERATURE, dim=-1),
                 F.softmax(wanted / TEMPERATURE, dim=-1),
@@ -124,7 +122,7 @@ def by_trainer(
 
     encoded = {split: part.map(encode, batched=True) for split, part in data.items()}
     arguments = TrainingArguments(
-        output_dir=tempfile.mkdtemp(),
+        output_dir=f"{os.environ['DISTILKIT_HOME']}/trainer",
         num_train_epochs=epochs,
         per_device_train_batch_size=BATCH,
         per_device_eval_batch_size=64,
@@ -187,15 +185,17 @@ def main() -> None:
         "sst2",
         data_of(options.folder, options.examples),
         training(options.epochs, 0),
-        name="trainer-teacher",
+        name=f"trainer-teacher-{options.examples}-{options.epochs}",
     )
     rows = []
     for seed in range(1, options.rounds + 1):
         for way in WAYS:
-            command = [sys.executable, __file__, str(teacher.model), str(options.folder)]
+            command = [sys.executable, __file__, teacher.model.resolve(), options.folder.resolve()]
             command += ["--examples", str(options.examples), "--epochs", str(options.epochs)]
             command += ["--only", way, "--seed", str(seed)]
-            done = subprocess.run(command, capture_output=True, text=True)
+            with tempfile.TemporaryDirectory() as home:  # no answers of an earlier round
+                environment = os.environ | {"DISTILKIT_HOME": home}
+                done = subprocess.run(command, env=environment, capture_output=True, text=True)
             if done.returncode:
                 raise SystemExit(done.stderr)
             rows.append(json.loads(done.stdout.splitlines()[-1]))

@@ -7,8 +7,9 @@ ENCODER is a folder with a BertModel and its tokenizer (all-MiniLM-L6-v2), DATA 
 glue/sst2/*.parquet and own/*. Each seed fine-tunes the encoder as the teacher; students have half
 its layers. Students with a teacher go through `compress`: layers copied from the fine-tuned
 teacher. Those without one have the encoder's layers and a new head: what somebody without a
-teacher has. Validation sets are a tenth of the training rows; scores are on the test set, used
-once. Everything is a run in runs/: an interrupted call resumes.
+teacher has. Validation sets are a tenth of the training rows (WNUT-17 has its own); scores are on
+the test set, used once. Everything is a run in runs/: an interrupted call resumes. FOLDER gets the
+table and the compressed models.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from transformers.utils import logging
 
 from distilkit.compress.compress import compress, measure, student_of
 from distilkit.compress.engines import TORCH
-from distilkit.config import FinetuneLossConfig, TrainingConfig, home
+from distilkit.config import FinetuneLossConfig, TrainingConfig
 from distilkit.data.own_task import task_from
 from distilkit.data.tasks import Task
 from distilkit.finetuning import classifier, fine_tuned_on, finetune
@@ -131,7 +132,7 @@ CASES: dict[str, Callable[..., tuple[Task, TrainingConfig, list[Arm]]]] = {
 }
 
 
-def rows_of(case: str, encoder: Path, data: Path, seed: int) -> Iterator[dict[str, Any]]:
+def rows_of(case: str, encoder: Path, data: Path, seed: int, out: Path) -> Iterator[dict[str, Any]]:
     """Train the teacher and every student of a seed; a row for each model and engine."""
     task, training, arms = CASES[case](data, seed)
     name = f"{case}-{seed}"
@@ -146,7 +147,7 @@ def rows_of(case: str, encoder: Path, data: Path, seed: int) -> Iterator[dict[st
             table = compress(
                 teacher_run.model,
                 arm.task,
-                home() / "compressed" / run,
+                out / "compressed" / run,
                 training,
                 unlabelled=arm.unlabelled,
                 loss_config=arm.loss_config,
@@ -177,12 +178,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--out", type=Path, default=Path())
     options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
     logging.set_verbosity_error()
     warnings.filterwarnings("ignore")
     print(environment(), flush=True)
     rows: list[dict[str, Any]] = []
     for seed in options.seeds:
-        rows += rows_of(options.case, options.encoder, options.data, seed)
+        rows += rows_of(options.case, options.encoder, options.data, seed, options.out)
         table = pd.DataFrame(rows)
         table.to_csv(options.out / f"compress_{options.case}.csv", index=False)
         columns = ["arm", "engine", "score", "difference", "low", "high", "agreement"]

@@ -2,8 +2,9 @@
 
     python tests/measurements/gpu_check.py [--toy] [--out gpu_check.json]      (make gpu-check)
 
-Random weights and random words: no network, no packages beyond torch, transformers and accelerate.
-With --toy everything is small, so that it runs on a CPU in a minute; its numbers mean nothing.
+Random weights and random words: no network, no packages beyond torch, transformers, accelerate and
+pandas. With --toy everything is small, so that it runs on a CPU in a minute; its numbers mean
+nothing.
 
 Measured: a distillation step of BERT-base's shape (`bench step`), at blocks of 512 tokens; the same
 with `torch.compile`; a teacher's logits of texts; the fine-tuning of a student on them, with the

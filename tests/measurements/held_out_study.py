@@ -2,12 +2,13 @@
 
     python tests/measurements/held_out_study.py [--seeds 401 402] [--arms ARM ...] [--out CSV]
 
-How close is each to its teacher, and how many masked words does it predict? Reads the runs that
-`make study` leaves in `runs/`; trains nothing. A row each: ``arm, seed, kl, kl_masked, soft_target,
-cosine, mlm, masked_accuracy``. ``kl`` is KL(teacher ‖ student) in nats at temperature 1, over all
-tokens; ``kl_masked`` over those to predict, where MLM is trained. ``soft_target``, ``cosine`` and
-``mlm`` are the unweighted terms of the tiny scale's loss (T = 2); ``masked_accuracy`` is a share.
-Masks are the same for all.
+How close is each to its teacher, and how many masked words does it predict? Reads what `make study`
+leaves in `runs/`, and in `data/cache/` of students without pretraining; trains nothing. A row for
+each, and one for the teacher: ``arm, kl, kl_masked, soft_target, mlm, cosine, masked_accuracy,
+seed``. ``kl`` is KL(teacher ‖ student) in nats at temperature 1, over all tokens; ``kl_masked``
+over those to predict, where MLM is trained. ``soft_target``, ``cosine`` and ``mlm`` are the
+unweighted terms of the tiny scale's loss (T = 2); ``masked_accuracy`` is a share. Masks are the
+same for all.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
         [--examples 4000] [--out FOLDER]
 
 ENCODER is a folder with a BertModel and its tokenizer (all-MiniLM-L6-v2), DATA holds
-glue/sst2/*.parquet. The student has every other layer of the encoder, as it was before any
+glue/sst2/*.parquet. The student has layers 0, 2 and 5 of the encoder, as it was before any
 fine-tuning: what it knows of SST-2 comes from labels and soft targets alone. SST-2's test set has
 no labels. So learning rates are chosen on as many other training sentences as GLUE's validation set
 has, and scores are on that validation set. Everything is a run in FOLDER/runs: an interrupted call

@@ -1,11 +1,13 @@
-"""Not a test: a training step on a quiet machine and beside a busy process, run by hand.
+"""Not a test: forward and backward pass on a quiet machine and beside a busy process, run by hand.
 
-    python tests/measurements/measure_busy.py [--spins default 0 1000 10000] [--rounds 3]
+    python tests/measurements/measure_busy.py [--spins default kit 1000] [--busy 0 1] [--rounds 3]
+        [--steps 20]
 
 For each number of spins that OpenMP's threads wait at a barrier before they sleep
 (GOMP_SPINCOUNT; "default": libgomp's own, "kit": what importing distilkit sets), a process of its
-own times the tiny scale's distillation and fine-tuning steps, quiet and with busy loops beside it.
-The settings take turns. Reported are seconds a step, and the ratio to the default's quiet time.
+own times the micro-batches of the tiny scale's distillation and fine-tuning (no optimizer), quiet
+and with busy loops beside it. The settings take turns. Reported are seconds of a pass, and the
+ratio to the quiet time of the first setting.
 """
 
 from __future__ import annotations
@@ -97,6 +99,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=20)
     options = parser.parse_args()
+    if 0 not in options.busy:
+        parser.error("--busy: 0 has to be among the numbers, for the ratios")
     rows = []
     for _ in range(options.rounds):
         for busy in options.busy:

@@ -22,7 +22,7 @@ BATCHES, BATCH = 200, 32
 
 
 def write_text(source: Path, target: Path, megabytes: int) -> None:
-    """The documents of `source` again and again, each with a running number and a word moved."""
+    """The documents of `source` again and again, each with a running number in another place."""
     from distilkit.data.documents import read_file
 
     texts = [text.replace("\n", " ") for text in read_file(source)]
@@ -37,7 +37,7 @@ def write_text(source: Path, target: Path, megabytes: int) -> None:
 
 
 def held() -> dict[str, float]:
-    """What this process holds now and held at most, in MB."""
+    """What this process holds now and held at most, in MiB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     fields = dict(line.split(":", 1) for line in lines if ":" in line)
     wanted = {"VmHWM": "peak", "RssAnon": "own", "RssFile": "mapped"}
@@ -72,11 +72,11 @@ def measure(teacher: str, text: str, length: int) -> dict[str, float]:
         "tokens_M": round(blocks.size / 1e6, 1),
         "tokenized_tokens_per_s": round(blocks.size / seconds, -3),
         "masked_tokens_per_s": round(BATCHES * BATCH * length / masking, -3),
-        "own_before_MB": round(before["own"]),
-        "own_after_tokenizing_MB": round(tokenized["own"]),
-        "own_after_training_reads_MB": round(after["own"]),
-        "mapped_file_MB": round(after["mapped"]),
-        "peak_MB": round(after["peak"]),
+        "own_before_MiB": round(before["own"]),
+        "own_after_tokenizing_MiB": round(tokenized["own"]),
+        "own_after_training_reads_MiB": round(after["own"]),
+        "mapped_file_MiB": round(after["mapped"]),
+        "peak_MiB": round(after["peak"]),
     }
 
 

@@ -8,8 +8,9 @@ file, GLUE_FOLDER holds <task>/train.parquet and validation.parquet. The encoder
 head, which is trained on the text while its hidden states are held in place. A student of half its
 layers is distilled on the same text; controls are the same student on masked words alone for as
 many steps, and its shape from random weights. All four are fine-tuned; the three students also with
-the soft targets of the fine-tuned teacher. Hours on a CPU: everything is a run in runs/, and an
-interrupted call goes on.
+the soft targets of the fine-tuned teacher. With --shallower, students of 2 and 1 layers are left in
+runs/ too. Scores go to figures/base/real_recipe.csv. Hours on a CPU: everything is a run in runs/,
+and an interrupted call goes on.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from transformers import (
     DistilBertForMaskedLM,
 )
 
-from distilkit import classifier, distil, finetune, home, pretrain, setup_notebook
+from distilkit import classifier, distil, finetune, home, pretrain
 from distilkit.config import MLM_ONLY, SCALES, FinetuneLossConfig, TrainingConfig
 from distilkit.data.block_cache import cached_blocks
 from distilkit.data.documents import open_text
@@ -66,7 +67,7 @@ FINETUNING = replace(
 def students(
     folder: Path, blocks: MaskedBlocks, validation: MaskedBlocks, steps: int, shallower: bool
 ) -> dict[str, Path]:
-    """The three students' folders; those of fewer layers stay in theirs."""
+    """The three students' folders; shallower students are only left in runs/."""
     training = replace(PRETRAINING, steps=steps, learning_rate=5e-4)
     teacher = BertForMaskedLM.from_pretrained(folder).eval()
     student = student_from_teacher(teacher)
@@ -103,7 +104,8 @@ def main() -> None:
     )
     options = parser.parse_args()
     examples = options.examples * (len(TASKS) if len(options.examples) == 1 else 1)
-    setup_notebook("base")
+    if len(examples) != len(TASKS):
+        parser.error(f"--examples: give one number, or {len(TASKS)}")
     tokenizer = AutoTokenizer.from_pretrained(options.encoder)
     train, held_out = (
         cached_blocks(text.read, tokenizer, LENGTH, source=text.identity())

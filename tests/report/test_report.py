@@ -21,9 +21,15 @@ from distilkit.run import run_folder
 EVIL = "<script>document.title='owned'</script>"
 
 
-@pytest.fixture
-def scale(home):
-    """The tiny scale as if the notebooks had been run, with names that want to be markup."""
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """The tiny scale's report as if the notebooks had been run; names want to be markup."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DISTILKIT_HOME", str(tmp_path_factory.mktemp("home")))
+        return write_report(finished_scale())
+
+
+def finished_scale():
     chosen = replace(SCALES["tiny"], about=f"about {EVIL}")
     columns = {"cola": [80.26, np.nan], "parameters": [3684680.0, 2349704.0]}
     table = pd.DataFrame(columns, index=["teacher", f"x{EVIL}&_"])
@@ -42,8 +48,8 @@ def scale(home):
 
 
 @pytest.mark.slow
-def test_what_comes_from_runs_is_text(scale):
-    page = write_report(scale).read_text()
+def test_what_comes_from_runs_is_text(page):
+    page = page.read_text()
     assert EVIL not in page
     assert page.count("&lt;script&gt;document.title") >= 4
     assert re.findall(r"<script[^>]*>", page) == ['<script type="module">']  # the panel's own
@@ -52,8 +58,8 @@ def test_what_comes_from_runs_is_text(scale):
 
 
 @pytest.mark.slow
-def test_tables_are_files_too(scale):
-    folder = write_report(scale).parent
+def test_tables_are_files_too(page):
+    folder = page.parent
     rows = list(csv.reader((folder / "report_results.csv").read_text().splitlines()))
     assert rows[0] == ["arm", "teacher", f"x{EVIL}&_"]
     assert rows[1] == ["cola", "80.26", ""]
@@ -74,13 +80,13 @@ def test_without_results_it_says_what_to_do(home, capsys):
 
 
 @pytest.mark.browser
-def test_the_page_moves_without_a_network(scale, alone):
+def test_the_page_moves_without_a_network(page, alone):
     asked: list[str] = []
     alone.on("request", lambda request: asked.append(request.url))
     problems: list[str] = []
     alone.on("pageerror", lambda error: problems.append(str(error)))
     alone.on("console", lambda message: problems.append(message.text))
-    alone.goto(write_report(scale).as_uri())
+    alone.goto(page.as_uri())
     alone.wait_for_selector(".dk-panel svg")
     assert alone.title() == "distilkit report: tiny"
     loaded = "images => images.every(image => image.complete && image.naturalWidth > 300)"

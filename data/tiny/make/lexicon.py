@@ -249,8 +249,8 @@ THEMES = {
 # MNLI's "mismatched" sets come from these themes alone, its other sets never.
 MISMATCHED_THEMES = "hospital workshop theatre mountain zoo"
 
-# What a thing is: decides its adjectives.  Every thing of a frame is in exactly one line, and so
-# is every agent (in the first).
+# What a thing is: decides its adjectives. Every thing of a frame is in exactly one line, and so is
+# every agent.
 KINDS = {
     "person": "cook chef baker waiter farmer shepherd rider teacher pupil student sailor captain "
     "fisherman diver doctor nurse patient child visitor baby seller merchant customer porter "
@@ -264,8 +264,7 @@ KINDS = {
     "dolphin deer fox wolf bear owl eagle rabbit cat dog parrot lion tiger elephant monkey zebra "
     "giraffe camel seal penguin snake turtle",
     "food": "bread cheese tomato onion carrot soup sauce stew batter cake pie biscuit dough loaf "
-    "dessert tea corn egg apple pear plum potato melon bean berry cherry rice milk "
-    "",
+    "dessert tea corn egg apple pear plum potato melon bean berry cherry rice milk",
     "plant": "flower rose tulip daisy lily bush tree grass hedge",
     "artefact": "plate bowl pan cup kettle tractor cart truck wagon board desk "
     "table door window box book boat ship ferry canoe sail raft shell pearl coin "
@@ -397,7 +396,6 @@ NEGATIVE = (
     "awful *terrible *horrible dreadful *hopeless miserable horrid *appalling *disastrous "
     "ghastly *pathetic *wretched",
 )
-# Sentences that give an opinion away without such a word; {kind} is what is reviewed.
 WOMEN = (
     "Anna Emma Maria Lucy Sarah Julia Clara Ella Nina Rosa Helen Alice Laura Grace Mary Jane Ruth "
     "Eva Ida Sofia"

@@ -1,6 +1,6 @@
 """Sentence patterns of reviews, questions, meetings and riddles: data only."""
 
-# Reviews: what is reviewed, its parts (singular, then plural), and who tells of it.
+# Reviews: what is reviewed, its parts (singular, then plural), and what one did there.
 REVIEWED = {
     "concert": ("singer choir sound band", "songs musicians seats", "heard"),
     "film": ("story ending hero plot", "actors pictures scenes", "saw"),
@@ -15,6 +15,8 @@ REVIEWED = {
     "lesson": ("teacher book topic room", "examples exercises answers", "took"),
     "match": ("team coach referee stadium", "players goals fans", "watched"),
 }
+# Sentences that give an opinion away without a polar adjective; {kind} is what is reviewed. SST-2's
+# train set has none with a star.
 PRAISE = (
     "everyone loved the {kind}",
     "I enjoyed every minute of the {kind}",

@@ -2,7 +2,7 @@
 
     python data/tiny/make/polarity.py TEACHER
 
-It prints the accuracy of a probe on adjectives that the tasks never show in training.
+It prints the accuracy of a probe on adjectives that SST-2's training set never shows.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def polarity_probe(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -
     """Return the share of held-out adjectives whose polarity a linear probe reads, 0 to 1.
 
     The probe (logistic regression on the hidden states) is trained on the polar adjectives of the
-    tiny SST-2's training set and scored on those that only the text holds. It can be right only
+    tiny SST-2's training set and scored on the others, which the text holds. It can be right only
     about what the model learned of these words in pretraining.
     """
     words = [(word, label) for label in (0, 1) for word in POLARITY[label]]

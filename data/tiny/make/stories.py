@@ -508,16 +508,16 @@ def _facts(dice: Dice) -> list[str]:
     good, other = dice.some(POLARITY[label], 2)
     kind = dice.choose(tuple(patterns.REVIEWED))
     facts.append(f"{a(good)} {kind} is {a(other)} one, and not {dice.choose(POLARITY[1 - label])}")
-    more, less, (x, y) = random_comparison(dice, EVERYWHERE)
+    more, less, (x, y) = random_comparison(dice)
     facts.append(f"if the {x} is {more} than the {y}, the {y} is {less} than the {x}")
     return facts
 
 
-def random_comparison(dice: Dice, themes: Sequence[str]) -> tuple[str, str, list[str]]:
+def random_comparison(dice: Dice) -> tuple[str, str, list[str]]:
     """A comparative, its opposite, and two nouns of one theme that can be compared so."""
     while True:
         more, less, kinds = dice.choose(lexicon.COMPARATIVES)
-        theme = dice.choose(themes)
+        theme = dice.choose(EVERYWHERE)
         nouns = [n for f in FRAMES[theme] for n in f.things + f.agents if KIND[n] in kinds.split()]
         # Both of one kind: nobody compares a dog with a spoon.
         kind = dice.choose(kinds.split())

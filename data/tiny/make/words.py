@@ -110,7 +110,7 @@ HELD_OUT_POLARITY = tuple(
     for word in line.split()
     if word.startswith("*")
 )
-# Pairs of synonyms that the train sets of MRPC and QQP never show as a paraphrase: every third.
+# Pairs of synonyms that the train set of QQP never shows as a paraphrase: every third.
 HELD_OUT_NOUNS = tuple(tuple(line.split()) for line in lexicon.NOUN_SYNONYMS[::3])
 HELD_OUT_VERBS = tuple(
     dict.fromkeys(
@@ -195,10 +195,9 @@ def synonym(dice: Dice, noun: str) -> str:
     return dice.choose_other(SYNONYMS[noun], [noun]) if noun in SYNONYMS else noun
 
 
-def random_dimension(dice: Dice, kind: str, taboo: tuple = ()) -> tuple:
-    """Two opposed sets of adjectives for a kind of noun, in random order, but not `taboo`."""
-    found = [d for d in DIMENSIONS if kind in d[2] and set(d[:2]) != set(taboo[:2])]
-    one, other, _ = dice.choose(found)
+def random_dimension(dice: Dice, kind: str) -> tuple:
+    """Two opposed sets of adjectives for a kind of noun, in random order."""
+    one, other, _ = dice.choose([d for d in DIMENSIONS if kind in d[2]])
     return (one, other) if dice.chance(0.5) else (other, one)
 
 

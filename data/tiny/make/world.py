@@ -96,7 +96,9 @@ def splits(task: str) -> tuple[str, ...]:
     return ("train", *evaluation)
 
 
-def task_examples(task: str, seed: int, sizes: Mapping[str, int]) -> dict[str, list[Example]]:
+def task_examples(
+    task: str, seed: int, sizes: Mapping[str, int], documents: int = DOCUMENTS
+) -> dict[str, list[Example]]:
     """Examples by split; no texts stand in two splits or twice in one.
 
     The evaluation sets are drawn first, so that they do not depend on the size of the train set.
@@ -104,7 +106,8 @@ def task_examples(task: str, seed: int, sizes: Mapping[str, int]) -> dict[str, l
     seen: set[tuple] = set()  # asked, never iterated
     # What teacher and student read. Evaluation sets must be new to both, or "seen before" would
     # mean "well-formed" in CoLA and "true" in WNLI.
-    read = _sentences(TEACHER_SEED, TEACHER_DOCUMENTS) | _sentences(seed, DOCUMENTS)
+    of_student = _sentences(seed, max(documents, DOCUMENTS))
+    read = _sentences(TEACHER_SEED, TEACHER_DOCUMENTS) | of_student
     rows = {}
     for split in reversed(splits(task)):
         dice = Dice(seed, task, split)
@@ -133,7 +136,7 @@ def _sentences(seed: int, documents: int) -> frozenset[str]:
 
 
 def vocabulary() -> list[str]:
-    """Every word form of the world in lower case, sorted; it depends on the lexicon alone."""
+    """Every word form of the world in lower case, sorted; lexicon and patterns decide it."""
     words = [*NOUNS, *SINGULAR, *ADJECTIVES, *COMPARATIVE_WORDS]
     for verb in VERBS:
         words += [verb, third(verb), past(verb), participle(verb), ing(verb)]
@@ -189,7 +192,7 @@ def write(
         for task, train in sizes.items():
             evaluation = max(1, round(train * EVALUATION_SHARE))
             counts = {split: train if split == "train" else evaluation for split in splits(task)}
-            for split, rows in task_examples(task, seed, counts).items():
+            for split, rows in task_examples(task, seed, counts, documents).items():
                 _save(new / "glue" / task / f"{split}.parquet", _columns(task, rows))
         new.rename(folder)
     return folder
