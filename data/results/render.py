@@ -369,6 +369,20 @@ def embedding_table() -> str:
     return markdown([*header, "same neighbours, %", "size", "latency", "speed-up"], rows)
 
 
+def depth_table() -> str:
+    found = table("depths").assign(points=lambda t: 100 * t.score)
+    long = int(found.steps.max())
+    rows = []
+    for depth, of_depth in found.groupby("depth"):
+        trained = of_depth[of_depth.steps > 0].groupby(["model", "steps"])
+        cells = [spread(trained.get_group(key).points) for key in trained.groups]
+        cut = of_depth.loc[of_depth.steps == 0, "points"].iloc[0]
+        minutes = of_depth.loc[of_depth.steps == long, "minutes"].mean()
+        rows.append([f"{depth:.0f}", f"{cut:.1f}", *cells, f"{minutes:.1f}"])
+    keys = [f"{model}, {steps:.0f} steps" for model, steps in trained.groups]
+    return markdown(["layers", "as cut", *keys, f"minutes, {long} steps"], rows)
+
+
 # ---- label efficiency
 
 
@@ -495,6 +509,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "few-labels-kit": lambda: label_gain("sst2", FEW),
     "compress-wnut17": lambda: compressed_table("compress_wnut17"),
     "compress-embeddings": embedding_table,
+    "depths": depth_table,
     "summary": summary_table,
     "factorial-scores": factorial_score_table,
     "factorial-effects": factorial_effect_table,

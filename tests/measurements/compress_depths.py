@@ -9,7 +9,7 @@ those of compress_embeddings.py. A student has the teacher layers that `rank_lay
 or random weights in the same shape. Both learn the teacher's embeddings, by trainings of several
 lengths. Scores are Spearman on STS-B's development pairs; minutes are those of the training alone.
 They mean something on a quiet machine. A row is written as soon as it is there; trainings resume.
-The figure depths.png is drawn at the end, or from a table that is there.
+The figure 07_depths.png is drawn at the end, or from a table that is there.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ def plot_depths(table: pd.DataFrame) -> Figure:
             by_steps = rows.assign(points=100 * rows.score).groupby("steps")
             minutes, points = by_steps.minutes.mean().fillna(0), by_steps.points
             look = {"color": colours(0.85 * place / max(1, len(depths) - 1))}
-            axes.plot(minutes, points.mean(), "o-", markersize=3.5, label=f"{depth:.0f}", **look)
+            line = {"markersize": 3.5, "label": f"{depth:.0f}", "clip_on": False}
+            axes.plot(minutes, points.mean(), "o-", **line, **look)
             axes.fill_between(minutes, points.min(), points.max(), alpha=0.2, linewidth=0, **look)
         axes.set_title(f"{title}; dashed: teacher", fontsize=style.TEXT_PT)
         axes.set_xlabel("minutes of training")
@@ -100,7 +101,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("depths"))
     options = parser.parse_args()
     if options.plot:
-        save_figure(plot_depths(pd.read_csv(options.plot)), "depths", options.out)
+        save_figure(plot_depths(pd.read_csv(options.plot)), "07_depths", options.out)
         return
     if options.data is None:
         parser.error("name ENCODER and DATA, or a table to --plot")
@@ -139,7 +140,7 @@ def main() -> None:
                     rows.append(row | {"score": spearman(model, *read)})
                     print(rows[-1], flush=True)
                     pd.DataFrame(rows).to_csv(options.out / "depths.csv", index=False)
-    save_figure(plot_depths(pd.DataFrame(rows)), "depths", options.out)
+    save_figure(plot_depths(pd.DataFrame(rows)), "07_depths", options.out)
 
 
 if __name__ == "__main__":
