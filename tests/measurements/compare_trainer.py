@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -150,15 +149,16 @@ def by_trainer(
 
 
 def in_this_process(way: str, teacher: str, folder: Path, examples: int, epochs: int, seed: int):
+    from distilkit.measure.size import peak_memory_mb
+
     start = time.perf_counter()
     data = data_of(folder, examples)
     if way == "kit":
         found = by_kit(teacher, data, epochs, seed)
     else:
         found = by_trainer(teacher, data, epochs, seed, grouped=way != "trainer")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    seconds = time.perf_counter() - start
-    print(json.dumps({"way": way, "seed": seed, "seconds": seconds, "peak_mib": peak, **found}))
+    found |= {"seconds": time.perf_counter() - start, "peak_mb": peak_memory_mb()}
+    print(json.dumps({"way": way, "seed": seed, **found}))
 
 
 def main() -> None:
@@ -202,7 +202,7 @@ def main() -> None:
             print(rows[-1], flush=True)
     table = pd.DataFrame(rows)
     ratios = table.pivot(index="seed", columns="way", values="seconds")
-    print(table.groupby("way", sort=False)[["seconds", "peak_mib", "accuracy"]].mean().round(3))
+    print(table.groupby("way", sort=False)[["seconds", "peak_mb", "accuracy"]].mean().round(3))
     print(ratios.div(ratios["kit"], axis=0).agg(["median", "min", "max"]).round(2))
 
 
