@@ -50,7 +50,8 @@ def temperature_panel(
     check(settings)
     still = ""
     if len(labels) > 1:  # the picture where no script runs
-        figure = plot_temperatures(settings["logits"], (1.0, temperature), labels)
-        still = figure_html(figure, f"softmax of {labels} at T = 1 and T = {temperature:g}")
+        t = settings["temperature"]
+        figure = plot_temperatures(settings["logits"], (1.0, t), labels)
+        still = figure_html(figure, f"softmax of {labels} at T = 1 and T = {t:g}")
     value = {"labels": labels, "about": about or {}}
     return Panel("temperature.js", value, settings, check=check, still=still)

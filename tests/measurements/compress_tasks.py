@@ -176,7 +176,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("case", choices=CASES)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--out", type=Path, default=Path())
+    parser.add_argument("--out", type=Path, default=Path("compressed"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     logging.set_verbosity_error()
