@@ -132,10 +132,10 @@ def finetune(
         loss_config = loss_config or FinetuneLossConfig()
     elif loss_config is not None:
         raise ValueError("a loss with soft targets needs teacher=..., fine-tuned on the task")
-    models = (model,) if teacher is None else (model, teacher)
-    max_length = input_length(models, max_length, task.max_length)
-    for each, who in zip(models, ("model", "teacher"), strict=False):
-        check_classifier(each, task, who)
+    max_length = input_length([m for m in (model, teacher) if m], max_length, task.max_length)
+    check_classifier(model, task, "model")
+    if teacher is not None:
+        check_classifier(teacher, task, "teacher")
     check_vocabulary(model, tokenizer)
     own = None
     if teacher is not None:
@@ -181,7 +181,7 @@ def finetune(
     with open_run(name, config, training.log_with) as run:
         if run.finished:
             return run
-        model = copy.deepcopy(model)
+        model = copy.deepcopy(model)  # frees the given one, if nobody else holds it
         borrowed_models = () if teacher is None else (teacher,)
         source: Any = examples
         hidden = loss_config is not None and loss_config.cosine_weight > 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import weakref
 
 import datasets
 import numpy as np
@@ -397,6 +398,21 @@ def test_another_question_is_not_answered_by_an_old_run(home, tokenizer, what):
         data["train"]["sentence"][5] = "w199 w1"
     with pytest.raises(ValueError, match="another config"):
         finetune(model, tokenizer, "sst2", data, training, name="toy", **more)
+
+
+def test_a_model_that_only_finetune_holds_is_freed_before_training(home, tokenizer, monkeypatch):
+    """Else a large model is in memory twice for the whole training."""
+    given, teacher = [toy("sst2")], toy("sst2", seed=3)
+    held, real = weakref.ref(given[0]), finetuning.train
+
+    def trained(*arguments):
+        assert held() is None
+        return real(*arguments)
+
+    monkeypatch.setattr(finetuning, "train", trained)
+    # *arguments, **options and an assert would hold the model
+    run = finetune(given.pop(), tokenizer, "sst2", data_of(), SHORT, name="toy", teacher=teacher)
+    assert run.finished
 
 
 def test_weights_are_kept_only_if_asked(home, tokenizer):

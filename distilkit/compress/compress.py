@@ -75,10 +75,9 @@ def compress(
     check_exportable(teacher)
     if layers is None:
         layers = default_layers(teacher.config.num_hidden_layers, depth)
-    student = student_of(teacher, layers, seed=training.seed)
     length = input_length([teacher], max_length, task.max_length)
     run = finetune(
-        student,
+        student_of(teacher, layers, seed=training.seed),
         tokenizer,
         task,
         task.data,

@@ -46,9 +46,8 @@ def by_kit(teacher_folder: str, data: dict[str, Any], epochs: int, seed: int) ->
     from distilkit.models.loading import load_tokenizer
 
     teacher = fine_tuned_on(teacher_folder, "sst2")
-    student = student_of(teacher, seed=seed)
     run = finetune(
-        student,
+        student_of(teacher, seed=seed),
         load_tokenizer(teacher_folder),
         "sst2",
         data,
