@@ -24,7 +24,7 @@ from distilkit.data.tasks import TASKS
 from distilkit.study.arms import macro_scores, paired_difference, t_interval
 from distilkit.study.conditions import ARMS, FACTORIAL, UNSOLVED
 from distilkit.study.factorial import STARTS, factorial_effects, factorial_scores
-from distilkit.study.label_efficiency import ALL_TEXTS, LABELS, WAYS, best_learning_rates
+from distilkit.study.label_efficiency import WAYS, best_learning_rates, teacher_gains
 
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parents[1]
@@ -399,8 +399,8 @@ def label_scores() -> pd.DataFrame:
 
 def label_gain(task: str, count: int) -> str:
     """With so many labels: soft targets on all texts minus labels alone, points."""
-    scores = label_scores().loc[(task, count)]
-    return difference(t_interval(scores[ALL_TEXTS] - scores[LABELS]))
+    gains = teacher_gains(table("labels")).set_index(["task", "labels"])
+    return difference(gains.loc[(task, count)])
 
 
 def label_table() -> str:

@@ -20,7 +20,7 @@ from distilkit.data.tasks import Task, get_task
 from distilkit.finetuning import fine_tuned_on
 from distilkit.models.loading import load_tokenizer
 from distilkit.run import Run
-from distilkit.study.arms import POINTS, finetune_from, run_of, write_table
+from distilkit.study.arms import POINTS, finetune_from, run_of, t_interval, write_table
 from distilkit.study.run_parallel import run_parallel
 from distilkit.training_loop import total_steps
 
@@ -118,6 +118,20 @@ def best_learning_rates(table: pd.DataFrame) -> pd.DataFrame:
     means = table.groupby(keys, sort=False)["validation"].mean().reset_index()
     best = means.loc[means.groupby(keys[:3], sort=False)["validation"].idxmax(), keys]
     return table.merge(best, on=keys)
+
+
+def teacher_gains(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the gain from a teacher: soft targets on all texts minus labels alone, in points.
+
+    Columns ``task, labels, mean, low, high, seeds``: the mean over seeds with its 95 % t-interval.
+    `table` is that of :func:`label_efficiency`; each curve has its best learning rate.
+    """
+    best = best_learning_rates(table)
+    wide = best.pivot(index=["task", "labels", "seed"], columns="way", values="score")
+    gains = (wide[ALL_TEXTS] - wide[LABELS]).dropna().groupby(["task", "labels"], sort=False)
+    return pd.DataFrame(
+        {"task": task, "labels": labels} | t_interval(values) for (task, labels), values in gains
+    )
 
 
 def _row(

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 from fewer_rows import fewer_rows
 from toy_models import first_layers
 
@@ -22,6 +23,7 @@ from distilkit.study.label_efficiency import (
     TEACHER,
     best_learning_rates,
     label_efficiency,
+    teacher_gains,
 )
 
 RATES = (1e-3, 1e-4)
@@ -139,6 +141,21 @@ def test_tasks_of_different_size_have_their_last_points():
     best = best_learning_rates(pd.concat([small, large]))
     last = best[best["way"] == ALL_TEXTS].groupby("task")["labels"].max()
     assert last.to_dict() == {"sst2": 900, "rte": 1200}
+
+
+def test_the_gain_from_a_teacher_is_paired_by_seed():
+    table = toy_table()
+    chosen = table["learning_rate"] == 1e-3
+    added = np.array([1.0, 4.0, 10.0])  # with one seed each
+    few = chosen & (table["way"] == ALL_TEXTS) & (table["labels"] == 16)
+    table.loc[few, "score"] += added
+    gains = teacher_gains(table).set_index("labels")
+    assert list(gains.index) == [16, 900]  # without labels there is one way
+    sem = scipy.stats.sem(added)
+    interval = scipy.stats.t.interval(0.95, 2, loc=5.0, scale=sem)
+    assert gains.loc[16, ["mean", "low", "high"]].tolist() == pytest.approx([5.0, *interval])
+    assert gains.loc[900, ["mean", "low", "high"]].tolist() == [0, 0, 0]
+    assert set(gains["seeds"]) == {3}
 
 
 def test_without_the_count_all_no_curve_is_filled_in():
