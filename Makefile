@@ -25,7 +25,8 @@ study: $(VENV)/ready data/cache/tiny-3600  ## what the teacher is worth -> data/
 	$(BIN)/python -m distilkit study --scale tiny --steps 600 --precision fp32 --teacher-cache \
 		--glue data/cache/tiny-3600/glue --epochs 1 --out data/results/study.csv \
 		--arms teacher distilled copied_soft_targets copied_cosine mlm_equal_steps as_cut \
-		random_init random_soft_targets random_cosine random_mlm scratch
+		random_init random_soft_targets random_cosine random_mlm scratch \
+		random_without_cosine random_weights_5_2_1
 
 data/cache/tiny-3600: | $(VENV)/ready
 	$(BIN)/python data/tiny/make/world.py --examples 3600 --out $@

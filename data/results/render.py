@@ -21,10 +21,12 @@ import pandas as pd
 from distilkit.compress.engines import INT8, TORCH
 from distilkit.compress.pareto import frontier_points, smallest_within
 from distilkit.data.tasks import TASKS
+from distilkit.study import paper
 from distilkit.study.arms import macro_scores, paired_difference, t_interval
-from distilkit.study.conditions import ARMS, FACTORIAL, UNSOLVED
+from distilkit.study.conditions import ABLATION, ARMS, FACTORIAL, UNSOLVED
 from distilkit.study.factorial import STARTS, factorial_effects, factorial_scores
 from distilkit.study.label_efficiency import WAYS, best_learning_rates, teacher_gains
+from distilkit.study.verdicts import Measurement, judge
 
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parents[1]
@@ -34,6 +36,7 @@ TEXTS = (
     *sorted((ROOT / "notebooks").glob("*.ipynb")),
 )
 MARKED = re.compile(r"(<!-- generated: ([\w-]+) -->)(.*?)(<!-- end -->)", re.DOTALL)
+RANDOM_TRIPLE = "random_init"  # the arm: random weights, the triple loss
 TINY_WITHIN, MINILM_WITHIN = 3, 4  # points that the smallest model may lose
 
 
@@ -500,7 +503,44 @@ def ablation_answer() -> str:
     return markdown(["three tasks, points", "change (95 % interval)"], rows)
 
 
+# ---- parts of the recipe, from random weights
+
+
+def random_parts_table() -> str:
+    """Change of the macro-score by each change of the recipe, next to table 4 of the paper."""
+    published = paper.ablation().set_index("left_out").delta
+    published.index = [f"random_{ABLATION[part]}" for part in published.index]
+    tried, fresh = (
+        macro_scores(table("random_parts")),
+        macro_scores(table("study"), without=UNSOLVED),
+    )
+    rows = []
+    for arm in tried.arm.unique():
+        if arm == RANDOM_TRIPLE:
+            continue
+        changes = [change(scores, arm, RANDOM_TRIPLE) for scores in (tried, fresh)]
+        measured = next(t_interval(each) for each in reversed(changes) if len(each))
+        cells = [" and ".join(signed(value) for value in changes[0])]
+        cells.append(difference(measured) if len(changes[1]) else "")
+        found, number = "", published.get(arm)
+        if number is not None:
+            value = Measurement(measured["mean"], "", measured["low"], measured["high"])
+            found = judge(number, value, same=False, null=0)[0]
+        stated = "" if number is None else f"{number:+.2f}".replace("-", "−")
+        rows.append([f"`{arm}`", ARMS[arm].about, stated, *cells, found])
+    tried_seeds = " and ".join(str(seed) for seed in tried.seed.unique())
+    header = ["arm", "what it is", "table 4", f"seeds {tried_seeds}, four tasks"]
+    return markdown([*header, "five seeds, eight tasks (95 %)", "verdict"], rows)
+
+
+def change(macros: pd.DataFrame, arm: str, control: str) -> pd.Series:
+    """Macro-score of an arm minus the control's, one value a seed; empty if it was not run."""
+    wide = macros.pivot(index="seed", columns="arm", values="score")
+    return (wide[arm] - wide[control]).dropna() if arm in wide else pd.Series(dtype=float)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
+    "random-parts": random_parts_table,
     "compress-sst2": lambda: compressed_table("compress_sst2"),
     "compress-sst2-costs": lambda: cost_table("compress_sst2"),
     "compress-banking77": lambda: compressed_table("compress_banking77"),
