@@ -113,7 +113,8 @@ def report_tables(scale: Scale) -> dict[str, tuple[str, pd.DataFrame]]:
                 "Its paired differences, distilled minus the other: macro-score of all tasks, "
                 "95 % interval"
             )
-            tables[differences] = (caption, pd.DataFrame(paired).T.rename_axis("arm"))
+            table = pd.DataFrame(paired).T.astype({"seeds": int}).rename_axis("arm")
+            tables[differences] = (caption, table)
             if set(DESIGN) <= set(study.arm):
                 effects = factorial_effects(study)
                 effects.index = effects.pop("effect") + ": " + effects.pop("start")
