@@ -132,7 +132,9 @@ def finetune(
         loss_config = loss_config or FinetuneLossConfig()
     elif loss_config is not None:
         raise ValueError("a loss with soft targets needs teacher=..., fine-tuned on the task")
-    max_length = input_length([m for m in (model, teacher) if m], max_length, task.max_length)
+    max_length = input_length(
+        [m for m in (model, teacher) if m is not None], max_length, task.max_length
+    )
     check_classifier(model, task, "model")
     if teacher is not None:
         check_classifier(teacher, task, "teacher")
