@@ -24,7 +24,7 @@ from distilkit.data.classifier_checks import (
     check_teacher,
     is_named,
 )
-from distilkit.data.examples import NOT_A_WORD, Examples
+from distilkit.data.examples import NOT_A_WORD, Examples, by_length, tokens_at_once
 from distilkit.data.question_answering import best_answers
 from distilkit.data.tables import check_columns
 from distilkit.data.task_examples import (
@@ -46,7 +46,6 @@ from distilkit.processes import eval_mode, processes, to_device
 from distilkit.run import Run, as_json, fingerprint, open_run, run_folder, teacher_entry
 from distilkit.training_loop import train
 
-MOST_TEXTS, MOST_TOKENS = 64, 2**13  # that a model reads at once where it is scored
 LEAST_LENGTH = 8  # tokens: two sentences, [CLS] and [SEP] twice
 
 
@@ -113,7 +112,8 @@ def finetune(
         teacher: a classifier fine-tuned on this task, for soft targets as well as the labels; it
             returns to its own mode and device, and reads the ids of the tokenizer saved with it, if
             there is one. A training of an epoch or more stores its logits for other seeds and
-            students, unless hidden states are compared.
+            students, unless hidden states are compared. The teacher is freed then, if only this
+            call holds it.
         unlabelled: more training texts, in the task's columns, for the soft targets alone.
         loss_config: by default 0.5 for labels and soft targets each, T = 2. Only with a teacher.
         max_length: tokens; longer inputs are cut. By default the task's, or fewer if the model has
@@ -183,12 +183,14 @@ def finetune(
     with open_run(name, config, training.log_with) as run:
         if run.finished:
             return run
-        model = copy.deepcopy(model)  # frees the given one, if nobody else holds it
-        borrowed_models = () if teacher is None else (teacher,)
         source: Any = examples
         hidden = loss_config is not None and loss_config.cosine_weight > 0
         if teacher is not None and not hidden and sees_every_text(examples, training):
-            source, borrowed_models = TeacherLogits(examples, task, teacher, training), ()
+            source = TeacherLogits(examples, task, teacher, training)
+            loss, teacher = TaskLoss(task, None, loss_config), None
+        # This copy frees the given model, and the line above the teacher, if nobody else holds them
+        model = copy.deepcopy(model)
+        borrowed_models = () if teacher is None else (teacher,)
         with eval_mode(*borrowed_models, device=processes().device):
             summary = train(model, source, loss, training, run)
         predicted = {split: predict(model, held) for split, held in held_out.items()}
@@ -350,10 +352,8 @@ def by_example(
     Several processes, which call this together, share the batches; each gets all results.
     `outputs` makes [B, ...] of a batch.
     """
-    by_length = np.argsort(examples.lengths, kind="stable")
-    size = max(1, min(MOST_TEXTS, MOST_TOKENS // int(examples.lengths.max(initial=1))))
-    batches = [by_length[i : i + size] for i in range(0, len(by_length), size)]
     state, device = processes(), next(model.parameters()).device
+    batches = by_length(examples.lengths, tokens_at_once(device))
 
     by_id: dict[int, np.ndarray] = {}
     with eval_mode(model), torch.no_grad():

@@ -305,9 +305,9 @@ def test_the_teacher_stays_as_it_was(home, tokenizer):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("batch_size", [1, 3, 40, 64])
-def test_predictions_are_in_the_datas_order(tokenizer, monkeypatch, batch_size):
-    monkeypatch.setattr("distilkit.finetuning.MOST_TEXTS", batch_size)
+@pytest.mark.parametrize("tokens", [1, 30, 200, 10_000])
+def test_predictions_are_in_the_datas_order(tokenizer, monkeypatch, tokens):
+    monkeypatch.setattr("distilkit.data.examples.AT_ONCE_ON_CPU", tokens)
     model, columns = toy("sst2"), single(40)
     shake(model, 0.3)
     data = task_examples(columns, TASKS["sst2"], tokenizer, max_length=64, seed=0)
@@ -400,18 +400,19 @@ def test_another_question_is_not_answered_by_an_old_run(home, tokenizer, what):
         finetune(model, tokenizer, "sst2", data, training, name="toy", **more)
 
 
-def test_a_model_that_only_finetune_holds_is_freed_before_training(home, tokenizer, monkeypatch):
-    """Else a large model is in memory twice for the whole training."""
-    given, teacher = [toy("sst2")], toy("sst2", seed=3)
-    held, real = weakref.ref(given[0]), finetuning.train
+def test_models_that_only_finetune_holds_are_freed_before_training(home, tokenizer, monkeypatch):
+    """Else a large model is in memory twice, and its teacher too, for the whole training."""
+    given = [toy("sst2", seed=3), toy("sst2")]
+    held, real = [weakref.ref(model) for model in given], finetuning.train
 
     def trained(*arguments):
-        assert held() is None
+        assert [model() for model in held] == [None, None]
         return real(*arguments)
 
     monkeypatch.setattr(finetuning, "train", trained)
-    # *arguments, **options and an assert would hold the model
-    run = finetune(given.pop(), tokenizer, "sst2", data_of(), SHORT, name="toy", teacher=teacher)
+    an_epoch, data = dataclasses.replace(TOY, epochs=1, steps=None), data_of()
+    # *arguments, **options and an assert would hold the models
+    run = finetune(given.pop(), tokenizer, "sst2", data, an_epoch, name="toy", teacher=given.pop())
     assert run.finished
 
 

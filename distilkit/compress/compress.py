@@ -76,19 +76,20 @@ def compress(
     if layers is None:
         layers = default_layers(teacher.config.num_hidden_layers, depth)
     length = input_length([teacher], max_length, task.max_length)
+    del teacher  # loaded again for each use: nobody holds it while the student is trained
     run = finetune(
-        student_of(teacher, layers, seed=training.seed),
+        student_of(fine_tuned_on(checkpoint, task), layers, seed=training.seed),
         tokenizer,
         task,
         task.data,
         training,
         name=name,
-        teacher=teacher,
+        teacher=fine_tuned_on(checkpoint, task),
         unlabelled=unlabelled,
         loss_config=loss_config,
         max_length=length,
     )
-    student = fine_tuned_on(run.model, task)
+    teacher, student = fine_tuned_on(checkpoint, task), fine_tuned_on(run.model, task)
     with tempfile.TemporaryDirectory(prefix="distilkit-compress-") as folder:
         table = measure(teacher, student, tokenizer, task, Path(folder), length)
         about = {"checkpoint": str(checkpoint), "layers": tuple(layers), "max_length": length}

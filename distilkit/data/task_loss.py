@@ -44,16 +44,17 @@ class TaskLoss(nn.Module):
         """Return ``loss`` and its terms for a micro-batch, each divided by the step's `counts`.
 
         `batch` is one of :meth:`distilkit.data.examples.Examples.batch`. With ``teacher_logits``
-        (:mod:`distilkit.data.teacher_logits`) in it the teacher is not run.
+        (:mod:`distilkit.data.teacher_logits`) in it no teacher is needed.
         """
         c, teacher = self.loss_config, self._teacher[0]
+        given = "teacher_logits" in batch
         aligned = teacher is not None and c.cosine_weight > 0
         logits, hidden = _forward(self.task, model, batch, batch, aligned)
         task = label_loss(self.task, logits, batch["labels"]) / max(counts["labels"], 1)
-        if teacher is None:
+        if teacher is None and not given:
             return {"loss": task, "task": task}
 
-        if "teacher_logits" in batch:
+        if given:
             teacher_logits = batch["teacher_logits"]
         else:
             with torch.no_grad():

@@ -6,7 +6,6 @@ of a text, [words, C] of its labelled words, [tokens, 2] of a window in question
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from distilkit.config import TrainingConfig
-from distilkit.data.examples import NOT_A_WORD, Examples
+from distilkit.data.examples import NOT_A_WORD, Examples, by_length, tokens_at_once
 from distilkit.data.task_loss import PADDING, target_logits
 from distilkit.data.tasks import Task
 from distilkit.data.teacher_store import cache_folder, write_missing
@@ -25,7 +24,6 @@ from distilkit.training_loop import in_bf16, total_steps
 
 _FORMAT = 1  # changes with what is written
 PART = 2**15  # tokens, padding included, that are written and hashed together
-_TOKENS_ON_CPU = 2**12  # that the teacher reads at once; an accelerator reads a whole part
 
 
 def sees_every_text(examples: Examples, training: TrainingConfig) -> bool:
@@ -53,16 +51,13 @@ class TeacherLogits:
         }
         self.path = cache_folder("logits", about)
         lengths = (examples.teacher or examples).lengths
-        order = np.argsort(-lengths, kind="stable")
-        cuts = [0]
-        while cuts[-1] < len(order):  # the first text of a part is its longest
-            cuts.append(cuts[-1] + max(1, PART // int(lengths[order[cuts[-1]]])))
-        parts = [order[a:b] for a, b in pairwise(cuts)]
+        parts = by_length(lengths, PART)
         rows = np.broadcast_to(np.int8(1), len(examples))  # takes no memory
         if task.on_spans:
             rows = lengths
         elif task.on_words:
             rows = np.array([(labels != NOT_A_WORD).sum() for labels in examples.labels])
+        order = np.concatenate(parts)
         ends = np.empty(len(order), np.int64)
         ends[order] = np.cumsum(rows[order])
         self.rows, self.ends = rows, ends  # [examples] of the file: how many, and the end of these
@@ -70,14 +65,10 @@ class TeacherLogits:
         sizes = [4 * int(rows[part].sum()) * task.outputs for part in parts]
 
         def compute(number: int, bar: tqdm) -> bytes:
-            ids = parts[number]
-            size = len(ids)
-            if processes().device.type == "cpu":
-                size = max(1, _TOKENS_ON_CPU // int(lengths[ids[0]]))
-            content = b""
-            for i in range(0, len(ids), size):
-                content += self._answers(teacher, ids[i : i + size], bf16).tobytes()
-                bar.update(int(lengths[ids[i : i + size]].sum()))
+            part, content = parts[number], b""
+            for batch in by_length(lengths[part], tokens_at_once(processes().device)):
+                content += self._answers(teacher, part[batch], bf16).tobytes()
+                bar.update(int(lengths[part[batch]].sum()))
             return content
 
         work = [int(lengths[part].sum()) for part in parts]

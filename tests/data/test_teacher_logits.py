@@ -13,6 +13,7 @@ from test_task_loss import KINDS, data_of, model_of
 from transformers import BertForQuestionAnswering
 
 from distilkit.config import FinetuneLossConfig, TrainingConfig
+from distilkit.data import examples as data_examples
 from distilkit.data import teacher_logits
 from distilkit.data.rows import Rows
 from distilkit.data.task_examples import task_examples
@@ -38,7 +39,7 @@ N = 13
 def small_parts(monkeypatch):
     """A part is some four texts, and a batch two of them."""
     monkeypatch.setattr(teacher_logits, "PART", 40)
-    monkeypatch.setattr(teacher_logits, "_TOKENS_ON_CPU", 20)
+    monkeypatch.setattr(data_examples, "AT_ONCE_ON_CPU", 20)
 
 
 def answered(monkeypatch, model) -> list[int]:

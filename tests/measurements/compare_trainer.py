@@ -45,15 +45,14 @@ def by_kit(teacher_folder: str, data: dict[str, Any], epochs: int, seed: int) ->
     from distilkit.finetuning import fine_tuned_on, finetune
     from distilkit.models.loading import load_tokenizer
 
-    teacher = fine_tuned_on(teacher_folder, "sst2")
-    run = finetune(
-        student_of(teacher, seed=seed),
+    run = finetune(  # as `compress` calls it, which keeps no model for itself meanwhile
+        student_of(fine_tuned_on(teacher_folder, "sst2"), seed=seed),
         load_tokenizer(teacher_folder),
         "sst2",
         data,
         training(epochs, seed),
         name="kit",
-        teacher=teacher,
+        teacher=fine_tuned_on(teacher_folder, "sst2"),
     )
     result = run.result()
     return {"steps": result["steps"], "accuracy": result["scores"]["validation"]["accuracy"]}
