@@ -18,7 +18,7 @@ from distilkit.masking import give_back, in_pieces
 KINDS = {"input_ids": np.int32, "token_type_ids": np.uint8}
 # Tokens, padding included, that a model reads at once where nothing is trained. More are no faster
 # on a CPU, and the allocator keeps the memory of batches of many shapes: 280 MB more with 2**12.
-AT_ONCE_ON_CPU, AT_ONCE = 2**10, 2**15
+AT_ONCE_ON_CPU, AT_ONCE = 2**10, 2**14
 
 
 class Examples:

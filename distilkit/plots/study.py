@@ -129,17 +129,22 @@ _WAYS = {  # way -> its name, colour, marker
 
 @style.figure_style()
 def plot_label_efficiency(table: pd.DataFrame) -> Figure:
-    """Plot scores against the number of labels, a panel a task, 6.9 in wide.
+    """Plot scores against the number of labels, a panel a task, at most three a row, 6.9 in wide.
 
     Lines are means over seeds, bands their 95 % t-intervals; with one seed there is no band. The
     teacher, fine-tuned on all labels, is a dashed line. `table` is that of
     :func:`distilkit.study.label_efficiency.label_efficiency`.
     """
-    needed = ["task", "way", "labels", "learning_rate", "validation", "score"]
+    needed = ["task", "way", "labels", "learning_rate", "metric", "validation", "score"]
     table = parts.check_table("table", table, needed)
     tasks = list(dict.fromkeys(table["task"]))
-    figure = style.new_figure(style.FULL_IN, 2.9)
-    for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
+    columns = len(tasks) if len(tasks) <= 3 else 2
+    lines = -(-len(tasks) // columns)
+    figure = style.new_figure(style.FULL_IN, 0.7 + 2.2 * lines)
+    panels = figure.subplots(lines, columns, squeeze=False)
+    for axes in panels.flat[len(tasks) :]:
+        axes.remove()
+    for axes, task in zip(panels.flat, tasks, strict=False):
         rows = table[table["task"] == task]
         teacher = rows.loc[rows["way"] == TEACHER, "score"].mean()
         axes.axhline(teacher, color=style.INK, linewidth=0.9, linestyle="--")
@@ -158,10 +163,13 @@ def plot_label_efficiency(table: pd.DataFrame) -> Figure:
         axes.set_xticks(range(len(counts)), ticks)
         axes.set_xlim(-0.4, len(counts) - 0.6)
         axes.margins(y=0.12)
-        axes.set_title(TASKS[task].title if task in TASKS else task, fontsize=style.TEXT_PT)
+        title = TASKS[task].title if task in TASKS else task
+        metric = rows["metric"].iloc[0].replace("_", " ").capitalize()
+        axes.set_title(f"{metric} on {title}", fontsize=style.TEXT_PT)
         axes.set_xlabel(f"labels (all: {rows['labels'].max():,})")
         parts.value_grid(axes)
-    figure.axes[0].set_ylabel("test score (points)")
+    for axes in panels[:, 0]:
+        axes.set_ylabel("test score (points)")
     marks = [parts.mark(name, colour, marker) for name, colour, marker in _WAYS.values()]
     line = {"linestyle": "--", "linewidth": 0.9}
     parts.legend_above(figure, [*marks, parts.mark("the teacher", style.INK, "", **line)])

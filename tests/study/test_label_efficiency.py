@@ -124,7 +124,7 @@ def toy_table(seeds=(1, 2, 3)) -> pd.DataFrame:
     ]
     rows += [("sst2", seed, TEACHER, 900, 1e-3, 95.0, 96.0) for seed in seeds]
     columns = ["task", "seed", "way", "labels", "learning_rate", "validation", "score"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=columns).assign(metric="accuracy")
 
 
 def test_a_curve_has_one_learning_rate_chosen_on_validation():
@@ -166,6 +166,18 @@ def test_without_the_count_all_no_curve_is_filled_in():
     assert sorted(both["seed"]) == [1, 2, 3]
     (axes,) = plot_label_efficiency(few).axes
     assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "16"]
+
+
+def test_a_panel_for_each_task_names_its_metric():
+    tasks = ["sst2", "the kit's STS-B", "mine", "rte"]
+    for count, lines in ((3, 1), (4, 2)):
+        tables = [toy_table().assign(task=task) for task in tasks[:count]]
+        tables[1]["metric"] = "pearson"
+        axes = plot_label_efficiency(pd.concat(tables)).axes
+        assert len(axes) == count
+        assert axes[1].get_title(loc="left") == "Pearson on the kit's STS-B"
+        assert len({each.get_subplotspec().rowspan.start for each in axes}) == lines
+        assert [bool(each.get_ylabel()) for each in axes].count(True) == lines
 
 
 @pytest.mark.parametrize("seeds", [(1,), (1, 2, 3)])
