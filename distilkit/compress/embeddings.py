@@ -26,7 +26,7 @@ from distilkit.compress.embedding_scores import columns_of, embed, encoded, meas
 from distilkit.compress.hand_over import check_out, write_folder
 from distilkit.compress.onnx_export import check_exportable
 from distilkit.config import SCALES, TrainingConfig
-from distilkit.data.examples import Examples
+from distilkit.data.examples import Examples, by_length, tokens_at_once
 from distilkit.data.tasks import Task
 from distilkit.data.teacher_store import cache_folder, write_missing
 from distilkit.finetuning import input_length
@@ -44,7 +44,6 @@ MOST_MAPS = 60  # more are not tried
 HELD_OUT = 1000  # texts at most, a tenth of all
 LEAST_TEXTS = 20
 PART = 1024  # embeddings that are written and hashed together
-READ_AT_ONCE = 64  # texts, by the teacher
 
 _BATCH = {"batch_size": 64, "micro_batch_size": 64}
 TRAINING = replace(SCALES["base"].finetuning, epochs=3, learning_rate=5e-4, **_BATCH)
@@ -95,10 +94,18 @@ def compress_embeddings(
         layers = ranking["layers"][0]
         log.info("layers %s: cosine %.3f as cut", layers, ranking["cosine"][0])
     student = student_from_teacher(teacher, layers)
-    given = (student, teacher, tokenizer, pooling, learnt, training)
-    run = distil_embeddings(*given, name=name)
+    del teacher  # loaded again for each use: nobody holds it while the student is trained
+    run = distil_embeddings(
+        student,
+        load_sentence_encoder(checkpoint)[0],
+        tokenizer,
+        pooling,
+        learnt,
+        training,
+        name=name,
+    )
     student, _ = load_model(AutoModel, run.model)
-    models = {"teacher": teacher, "student": student.eval()}
+    models = {"teacher": load_sentence_encoder(checkpoint)[0], "student": student.eval()}
     notes = [f"{len(learnt):,} texts without labels to learn from, {len(held_out):,} held out"]
     if pairs is not None:
         notes.append(f"{len(columns_of(pairs)[2]):,} scored pairs: {pairs.name}")
@@ -142,7 +149,7 @@ def distil_embeddings(
     configuration is returned at once, an unfinished one resumes. The student is an encoder of the
     teacher's width that reads its tokens.
     """
-    longest_first = sorted(texts, key=len, reverse=True)  # the teacher's batches need that
+    longest_first = sorted(texts, key=len, reverse=True)  # a part holds texts of similar length
     examples = encoded(longest_first, tokenizer, pooling, training.seed)
     config = {
         "kind": "embeddings",
@@ -162,6 +169,7 @@ def distil_embeddings(
         if run.finished:
             return run
         examples.labels = teacher_embeddings(teacher, examples, pooling)
+        del teacher  # frees it, if nobody else holds it
         model = copy.deepcopy(student)
         for module in model.modules():  # the targets have no noise to overfit to
             if isinstance(module, nn.Dropout):
@@ -220,22 +228,20 @@ def teacher_embeddings(
     """Return embeddings [N, H] of texts, stored once for every student and seed.
 
     They are float32, in ``data/cache/embeddings-<key>/`` (:mod:`distilkit.data.teacher_store`).
-    Batches are neighbouring texts, so the longest should come first: a batch that does not fit into
-    memory then fails at once.
+    The longest texts should come first: a batch that does not fit into memory then fails at once.
     """
     about = {"teacher": fingerprint(teacher), "texts": examples.digest(), **asdict(pooling)}
     folder = cache_folder("embeddings", about)
-    parts = [range(len(examples))[i : i + PART] for i in range(0, len(examples), PART)]
+    parts = [np.arange(len(examples))[i : i + PART] for i in range(0, len(examples), PART)]
     width, counts = teacher.config.hidden_size, [len(part) for part in parts]
 
     def compute(number: int, bar: tqdm) -> bytes:
-        content = b""
-        for i in range(0, counts[number], READ_AT_ONCE):
-            ids = list(parts[number][i : i + READ_AT_ONCE])
-            batch = to_device(examples.batch(0, ids), teacher.device)
-            content += embeddings_of(teacher, batch, pooling).cpu().numpy().tobytes()
-            bar.update(len(ids))
-        return content
+        part, found = parts[number], np.empty((counts[number], width), np.float32)
+        for rows in by_length(examples.lengths[part], tokens_at_once(teacher.device)):
+            batch = to_device(examples.batch(0, part[rows]), teacher.device)
+            found[rows] = embeddings_of(teacher, batch, pooling).cpu().numpy()
+            bar.update(len(rows))
+        return found.tobytes()
 
     write_missing(folder, about, [4 * width * n for n in counts], compute, teacher, counts)
     shape = (len(examples), width)

@@ -17,7 +17,8 @@ from distilkit.masking import give_back, in_pieces
 
 KINDS = {"input_ids": np.int32, "token_type_ids": np.uint8}
 # Tokens, padding included, that a model reads at once where nothing is trained. More are no faster
-# on a CPU, and the allocator keeps the memory of batches of many shapes: 280 MB more with 2**12.
+# on a CPU, and its allocator keeps memory of every shape: 37 MB after 10,000 sentences read by
+# all-MiniLM-L6-v2, but 317 MB with 2**12.
 AT_ONCE_ON_CPU, AT_ONCE = 2**10, 2**14
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import weakref
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -19,6 +20,8 @@ from exported_once import exported_once
 from toy_models import small_bert
 from transformers import pipeline
 
+import distilkit.compress.compress as compression
+from distilkit import finetuning
 from distilkit.compress.compress import compress
 from distilkit.compress.hand_over import model_card, push
 from distilkit.compress.held_out import agreement, disagreements, held_out, paired_difference
@@ -90,6 +93,27 @@ def check_folder(folder, result) -> None:
 def test_a_classifier_becomes_a_folder(small):
     home, _, _, result = small
     check_folder(home / "small", result)
+
+
+def test_the_teacher_is_freed_before_the_student_learns(small, home, monkeypatch):
+    _, task, teacher, _ = small
+    held, load = [], compression.fine_tuned_on
+
+    def loaded(*arguments):
+        found = load(*arguments)
+        held.append(weakref.ref(found))
+        return found
+
+    def trained(*_):
+        assert held
+        assert not any(model() for model in held)
+        raise InterruptedError
+
+    epoch = replace(QUICK, steps=None, epochs=1)  # else the teacher is asked in every step
+    monkeypatch.setattr(compression, "fine_tuned_on", loaded)
+    monkeypatch.setattr(finetuning, "train", trained)
+    with pytest.raises(InterruptedError):
+        compress(teacher, task, home / "again", epoch, depth=1)
 
 
 @pytest.mark.slow

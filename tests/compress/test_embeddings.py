@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 
 import huggingface_hub
 import numpy as np
@@ -99,6 +100,25 @@ def test_the_table(small, folder, pairs):
     assert (table.low <= table.difference).all()
     assert (table.difference <= table.high).all()
     assert rows.parameters["student"].iloc[0] < rows.parameters["teacher"].iloc[0]
+
+
+def test_the_teacher_is_freed_before_the_student_learns(home, folder, texts, monkeypatch):
+    held, load = [], compression.load_sentence_encoder
+
+    def loaded(checkpoint):
+        found = load(checkpoint)
+        held.append(weakref.ref(found[0]))
+        return found
+
+    def trained(*_):
+        assert held
+        assert not any(teacher() for teacher in held)
+        raise InterruptedError
+
+    monkeypatch.setattr(compression, "load_sentence_encoder", loaded)
+    monkeypatch.setattr(compression, "train", trained)
+    with pytest.raises(InterruptedError):
+        compress_embeddings(folder, texts, home / "small", QUICK)
 
 
 @pytest.mark.slow
