@@ -545,6 +545,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "labels": label_table,
     "few-labels-glue": lambda: label_gain(GLUES_SST2, FEW),
     "few-labels-kit": lambda: label_gain("sst2", FEW),
+    "few-labels-stsb": lambda: label_gain("stsb", FEW),
     "compress-wnut17": lambda: compressed_table("compress_wnut17"),
     "compress-embeddings": embedding_table,
     "depths": depth_table,
