@@ -1,19 +1,20 @@
 """Not a test: distillation on a task against transformers' Trainer, run by hand.
 
     python tests/measurements/compare_trainer.py ENCODER SST2_FOLDER
-        [--examples 10000] [--epochs 3] [--rounds 3]
+        [--examples 10000] [--epochs 3] [--rounds 3] [--ways kit compress ...]
 
 ENCODER (all-MiniLM-L6-v2) is fine-tuned on the examples once. Then a student of half its layers is
-distilled from it, in turns: by this kit's `finetune`, and by a Trainer with the usual
-`compute_loss` (the teacher in the loop, dynamic padding), once in random order and once grouped by
-length. Same examples, batch, learning rate, steps and precision. Each is a process with a new home,
-from loading the two models to the student's scores. Reported: seconds, peak memory, validation
-accuracy.
+distilled from it, in turns: by this kit's `finetune`; by its `compress`, which also exports, scores
+and times both models; and by a Trainer with the usual `compute_loss` (the teacher in the loop,
+dynamic padding), once in random order and once grouped by length. Same examples, batch, learning
+rate, steps and precision. Each is a process with a new home, from loading the two models to the
+student's scores. Reported: seconds, peak memory, validation accuracy.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import subprocess
@@ -25,7 +26,7 @@ from typing import Any
 
 import pandas as pd
 
-WAYS = ("kit", "trainer", "trainer, grouped by length")
+WAYS = ("kit", "compress", "trainer", "trainer, grouped by length")
 BATCH, RATE, TEMPERATURE = 32, 2e-4, 2.0
 
 
@@ -55,6 +56,18 @@ def by_kit(teacher_folder: str, data: dict[str, Any], epochs: int, seed: int) ->
         teacher=fine_tuned_on(teacher_folder, "sst2"),
     )
     result = run.result()
+    return {"steps": result["steps"], "accuracy": result["scores"]["validation"]["accuracy"]}
+
+
+def by_compress(teacher_folder: str, data: dict[str, Any], epochs: int, seed: int) -> dict:
+    from distilkit.compress.compress import compress
+    from distilkit.config import home
+    from distilkit.data.tasks import TASKS
+    from distilkit.run import Run
+
+    task, out = dataclasses.replace(TASKS["sst2"], data=data), home() / "compressed"
+    compress(teacher_folder, task, out, training(epochs, seed), name="compressed")
+    result = Run(home() / "runs" / "compressed").result()
     return {"steps": result["steps"], "accuracy": result["scores"]["validation"]["accuracy"]}
 
 
@@ -151,8 +164,8 @@ def in_this_process(way: str, teacher: str, folder: Path, examples: int, epochs:
 
     start = time.perf_counter()
     data = data_of(folder, examples)
-    if way == "kit":
-        found = by_kit(teacher, data, epochs, seed)
+    if way in ("kit", "compress"):
+        found = (by_kit if way == "kit" else by_compress)(teacher, data, epochs, seed)
     else:
         found = by_trainer(teacher, data, epochs, seed, grouped=way != "trainer")
     found |= {"seconds": time.perf_counter() - start, "peak_mb": peak_memory_mb()}
@@ -166,6 +179,7 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=10_000)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
     parser.add_argument("--only", choices=WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=1, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -187,7 +201,7 @@ def main() -> None:
     )
     rows = []
     for seed in range(1, options.rounds + 1):
-        for way in WAYS:
+        for way in options.ways:
             command = [sys.executable, __file__, teacher.model.resolve(), options.folder.resolve()]
             command += ["--examples", str(options.examples), "--epochs", str(options.epochs)]
             command += ["--only", way, "--seed", str(seed)]
@@ -201,7 +215,7 @@ def main() -> None:
     table = pd.DataFrame(rows)
     ratios = table.pivot(index="seed", columns="way", values="seconds")
     print(table.groupby("way", sort=False)[["seconds", "peak_mb", "accuracy"]].mean().round(3))
-    print(ratios.div(ratios["kit"], axis=0).agg(["median", "min", "max"]).round(2))
+    print(ratios.div(ratios[options.ways[0]], axis=0).agg(["median", "min", "max"]).round(2))
 
 
 if __name__ == "__main__":
