@@ -57,9 +57,10 @@ def difference(found: dict[str, float]) -> str:
 
 
 def spread(values: pd.Series, unit: str = "") -> str:
-    if values.nunique() == 1:  # a model that no seed changes
-        return f"{values.mean():.1f}{unit}"
-    return f"{values.mean():.1f}{unit} ({values.min():.1f} to {values.max():.1f})"
+    shown = f"{values.mean():.1f}{unit}"
+    if values.nunique() > 1:  # else a model that no seed changes
+        shown += f" ({values.min():.1f} to {values.max():.1f})"
+    return shown.replace("-", "−")
 
 
 def mean(values: pd.Series) -> str:
