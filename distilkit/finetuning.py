@@ -188,7 +188,7 @@ def finetune(
         if teacher is not None and not hidden and sees_every_text(examples, training):
             source = TeacherLogits(examples, task, teacher, training)
             loss, teacher = TaskLoss(task, None, loss_config), None
-        # This copy frees the given model, and the line above the teacher, if nobody else holds them
+        # If nobody else holds them, the teacher is freed by now, and the given model by this copy
         model = copy.deepcopy(model)
         borrowed_models = () if teacher is None else (teacher,)
         with eval_mode(*borrowed_models, device=processes().device):
