@@ -49,7 +49,7 @@ def table(name: str) -> pd.DataFrame:
 
 
 def signed(value: float) -> str:
-    return f"{round(value, 1) + 0.0:+.1f}".replace("-", "−")  # no −0.0
+    return f"{value:+.1f}".replace("-", "−")
 
 
 def difference(found: dict[str, float]) -> str:
@@ -280,7 +280,7 @@ def frontier_table(name: str) -> str:
             row.variant,
             row.engine,
             f"{row.score:.1f} ({row.score_low:.1f} to {row.score_high:.1f})",
-            signed(-row.lost),
+            signed(0.0 - row.lost),  # no −0.0 for the teacher itself
             megabytes(row.size_mb),
             f"{row.latency_ms_p50:.1f}, {row.latency_ms_p95:.1f}",
             f"{row.memory_mib:.0f}",
