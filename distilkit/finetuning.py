@@ -141,8 +141,8 @@ def finetune(
     check_vocabulary(model, tokenizer)
     own = None
     if teacher is not None:
-        own = own_tokenizer(teacher, tokenizer)
-        _check_cosine(loss_config, model, teacher, task, own)
+        own = teacher_tokenizer(task, teacher, tokenizer)
+        _check_cosine(loss_config, model, teacher, own)
     _check_texts(task, data, unlabelled, loss_config)
     length = {"max_length": max_length}
     of_teacher = None
@@ -178,13 +178,13 @@ def finetune(
         "keep_model": keep_model,
     }
     loss = TaskLoss(task, teacher, loss_config)
-    if loss_config is not None and loss_config.cosine_weight > 0:
+    hidden = loss_config is not None and loss_config.cosine_weight > 0
+    if hidden:
         loss.add_projections(model, training.seed)
     with open_run(name, config, training.log_with) as run:
         if run.finished:
             return run
         source: Any = examples
-        hidden = loss_config is not None and loss_config.cosine_weight > 0
         if teacher is not None and not hidden and sees_every_text(examples, training):
             source = TeacherLogits(examples, task, teacher, training)
             loss, teacher = TaskLoss(task, None, loss_config), None
@@ -207,19 +207,26 @@ def finetune(
     return run
 
 
-def _check_cosine(
-    loss_config: FinetuneLossConfig,
-    model: PreTrainedModel,
-    teacher: PreTrainedModel,
-    task: Task,
-    own: PreTrainedTokenizerBase | None,
-) -> None:
-    """Refuse what needs teacher and student to read the same tokens, where they do not."""
+def teacher_tokenizer(
+    task: Task, teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> PreTrainedTokenizerBase | None:
+    """Return the teacher's tokenizer if it reads other ids; ValueError if labels are on tokens."""
+    own = own_tokenizer(teacher, tokenizer)
     if own is not None and (task.on_words or task.on_spans):
         raise ValueError(
             f"{task.name} has labels on tokens, and the teacher reads other token ids than the "
             "model: give a teacher with the model's tokenizer"
         )
+    return own
+
+
+def _check_cosine(
+    loss_config: FinetuneLossConfig,
+    model: PreTrainedModel,
+    teacher: PreTrainedModel,
+    own: PreTrainedTokenizerBase | None,
+) -> None:
+    """Refuse to compare hidden states of other tokens, or of layers that are not there."""
     if loss_config.cosine_weight > 0:
         if own is not None:
             raise ValueError(
@@ -281,7 +288,7 @@ def teacher_scores(
         measured = score_of(task, predicted, labels)
         check_teacher(task, teacher, *_known(task, predicted, labels), measured[task.score])
         return {split: measured}
-    if not task.regression and not is_named(teacher):
+    if not task.regression and not is_named(teacher.config):
         warnings.warn(
             f"{task.name}: the teacher's config names no classes and there are no labelled "
             "validation examples, so their order is not checked",
@@ -373,8 +380,10 @@ def evaluate_task(
     *,
     max_length: int | None = None,
 ) -> dict[str, float | None]:
-    """Return a classifier's metrics on one split; None where undefined."""
+    """Return a classifier's metrics on one split, whose examples have labels; None if undefined."""
     task = get_task(task)
+    if not is_scored(task, data, "the split"):
+        raise ValueError(f"{task.name}: the split has no labels to be scored on")
     check_classifier(model, task, "classifier")
     check_vocabulary(model, tokenizer)
     max_length = input_length([model], max_length, task.max_length)
@@ -408,11 +417,7 @@ def answers(task: Task, logits: Any) -> Any:
     if not task.on_words:
         return logits.argmax(-1)
     unread = task.labels.index("O") if "O" in task.labels else 0
-    # NaN is no number to be compared: -inf takes its place, and the row's answer is `unread`
-    return [
-        np.where(np.isnan(z).any(-1), unread, np.nan_to_num(z, nan=-np.inf).argmax(-1))
-        for z in logits
-    ]
+    return [np.where(np.isnan(z).any(-1), unread, z.argmax(-1)) for z in logits]
 
 
 def _known(task: Task, logits: Any, labels: Any) -> tuple[Any, Any]:

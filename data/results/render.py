@@ -26,6 +26,7 @@ from distilkit.study.arms import macro_scores, paired_difference, t_interval
 from distilkit.study.conditions import ABLATION, ARMS, FACTORIAL, UNSOLVED
 from distilkit.study.factorial import STARTS, factorial_effects, factorial_scores
 from distilkit.study.label_efficiency import WAYS, best_learning_rates, teacher_gains
+from distilkit.study.paper_comparison import retained_share
 from distilkit.study.verdicts import Measurement, judge
 
 FOLDER = Path(__file__).resolve().parent
@@ -111,10 +112,8 @@ def effect(name: str, start: str) -> str:
 
 def kept(name: str, *without: str) -> str:
     """Share of the teacher's macro-score that the distilled student keeps, percent."""
-    macros = macro_scores(table(name), without=without)
-    wide = macros.pivot(index="seed", columns="arm", values="score")
-    found = t_interval(100 * wide["distilled"] / wide["teacher"])
-    return f"{found['mean']:.1f} % ({found['low']:.1f} to {found['high']:.1f})"
+    found = retained_share(table(name), name, without)
+    return f"{found.value:.1f} % ({found.low:.1f} to {found.high:.1f})"
 
 
 def factorial_score_table() -> str:
@@ -302,9 +301,9 @@ def frontier_answer(name: str, within: float) -> str:
 
 
 def int8_change(name: str) -> float:
-    """The largest change of a mean score by int8, against the same model in PyTorch, points."""
+    """A bound on the change of a mean score by int8, in points: rounded up to a tenth."""
     wide = points(name).pivot(index="variant", columns="engine", values="score")
-    return (wide[INT8] - wide[TORCH]).abs().max()
+    return np.ceil(round(10 * (wide[INT8] - wide[TORCH]).abs().max(), 6)) / 10
 
 
 def int8_answers(name: str) -> float:
@@ -447,7 +446,7 @@ def summary_table() -> str:
             for start, after in zip(
                 STARTS,
                 (
-                    "The losses add to what is copied.",
+                    f"Minus no pretraining: {effect('triple loss − none', 'copied')}.",
                     "The losses are all it gets from the teacher.",
                 ),
                 strict=True,

@@ -31,14 +31,20 @@ from distilkit.data.tasks import Task, chance_score
 from distilkit.data.text_check import UNKNOWN_AT_MOST, count_tokens
 from distilkit.distillation import LanguageModelLoss, losses_on
 from distilkit.families import positions
-from distilkit.finetuning import classifier, fine_tuned_on, input_length, teacher_scores
+from distilkit.finetuning import (
+    classifier,
+    fine_tuned_on,
+    input_length,
+    teacher_scores,
+    teacher_tokenizer,
+)
 from distilkit.masking import MaskedBlocks, masking_weights
 from distilkit.measure.flops import step_bytes
 from distilkit.measure.latency import gradient_step, time_micro_batch
 from distilkit.measure.size import parameter_count
 from distilkit.models.hub import local_path
 from distilkit.models.loading import load_tokenizer
-from distilkit.models.vocabulary import check_vocabulary, own_tokenizer
+from distilkit.models.vocabulary import check_vocabulary
 from distilkit.processes import processes, to_device
 from distilkit.student import student_from_teacher
 from distilkit.study.cost import finetuning_seconds
@@ -267,11 +273,12 @@ def task_doctor(
     The student is `checkpoint` with a new head, or what `cut` makes of the fine-tuned `teacher`.
     """
     checks = [Check("data", note, True) for note in task.notes]
-    tokenizer, models, what = load_tokenizer(checkpoint), {}, "model"
+    tokenizer, models, what, own = load_tokenizer(checkpoint), {}, "model", None
     try:
         if teacher is not None:
             what = "teacher"
             models["teacher"] = fine_tuned_on(teacher, task).to(processes().device)
+            own = teacher_tokenizer(task, models["teacher"], tokenizer)
             what = "model"
         if cut is not None:
             models["model"] = cut(models["teacher"])
@@ -285,10 +292,11 @@ def task_doctor(
     million = parameter_count(model) / 1e6
     kind = f"{type(model).__name__}, {million:.1f} million parameters, {task.outputs} outputs"
     rows = _few(task.data["train"])
-    few = task_examples(rows, task, tokenizer, max_length=length, seed=0)
+    how = {"max_length": length, "seed": 0, "teacher_tokenizer": own}
+    few = task_examples(rows, task, tokenizer, **how)
     checks += [Check("model", kind, True), _inputs(task, few, tokenizer, length)]
     if teaching_model is not None:
-        checks.append(_teacher(task, teaching_model, tokenizer, length))
+        checks.append(_teacher(task, teaching_model, own or tokenizer, length))
     needed, free = _weight_bytes(model, teaching_model), free_memory(processes().device)
     sizes = f"{needed / _GIB:.1f} GiB and the activations, {free / _GIB:.1f} GiB free"
     checks.append(Check("memory", sizes, needed < free))
@@ -309,7 +317,8 @@ def print_checks(table: pd.DataFrame) -> bool:
 
 
 def _few(split: Any) -> Any:
-    return split.select(range(min(FEW, len(split))))
+    """Select rows from the whole split: it may be sorted by label."""
+    return split.select(np.linspace(0, len(split) - 1, min(FEW, len(split))).astype(int))
 
 
 def _inputs(
@@ -329,8 +338,7 @@ def _inputs(
 def _teacher(task: Task, teacher: Any, tokenizer: Any, length: int) -> Check:
     few = {split: _few(task.data[split]) for split in task.validation if split in task.data}
     try:
-        own = own_tokenizer(teacher, tokenizer) or tokenizer
-        measured = teacher_scores(task, teacher, own, few, length)
+        measured = teacher_scores(task, teacher, tokenizer, few, length)
     except ValueError as error:
         return Check("teacher", str(error), False)
     if not measured:

@@ -50,7 +50,7 @@ def chosen_task(options: Namespace, teacher: str | None) -> Task:
         return get_task(options.task)
     files = {"train": options.data, "validation": options.validation, "test": options.test}
     files = {split: file for split, file in files.items() if file is not None}
-    kind, labels = _meaning_of(teacher) if teacher else (None, None)
+    kind, labels = _meaning_of(teacher, options) if teacher else (None, None)
     if options.kind is not None:
         kind = _KINDS[options.kind]
     elif options.label_column is not None:
@@ -99,15 +99,19 @@ def as_columns(names: list[str] | None) -> list[str | int] | None:
     return None if names is None else [int(n) if n.isdecimal() else n for n in names]
 
 
-def _meaning_of(checkpoint: str) -> tuple[str | None, list[str] | None]:
-    """Return kind and label names of a fine-tuned checkpoint, None where it does not say."""
+def _meaning_of(checkpoint: str, options: Namespace) -> tuple[str | None, list[str] | None]:
+    """Return kind and label names of a fine-tuned checkpoint, None where it does not say.
+
+    Without labels in the data, names such as LABEL_0 will do: no order has to be the same.
+    """
     from transformers import AutoConfig
 
+    from distilkit.data.classifier_checks import is_named
     from distilkit.models.hub import fetch
 
     config = AutoConfig.from_pretrained(fetch(checkpoint))
     names = [str(config.id2label[i]) for i in range(config.num_labels)]
     if config.num_labels == 1:
         return "regression", None
-    unnamed = names == [f"LABEL_{i}" for i in range(len(names))]
-    return config.problem_type, None if unnamed else names
+    will_do = options.label_column is None or is_named(config)
+    return config.problem_type, names if will_do else None

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from distilkit.data.tasks import Task, chance_score
 
@@ -18,9 +18,9 @@ _FEWER_ERRORS = 4  # ratio of squared errors; a reduction this large is not chan
 _HEAD = re.compile(r"For(SequenceClassification|TokenClassification|MaskedLM|QuestionAnswering)$")
 
 
-def is_named(model: PreTrainedModel) -> bool:
+def is_named(config: PreTrainedConfig) -> bool:
     """Tell whether a classifier's config has names of classes, not LABEL_0, LABEL_1 ..."""
-    names = _names(model)
+    names = _names(config)
     return any(name not in (f"label_{i}", str(i)) for i, name in enumerate(names))
 
 
@@ -44,9 +44,9 @@ def check_classifier(model: PreTrainedModel, task: Task, who: str = "model") -> 
     kinds = (None, "single_label_classification") if task.on_words else (None, task.kind)
     if kind not in kinds:
         raise ValueError(f"the {who} is for {kind}, and {task.name} is {task.kind}: {advice}")
-    if not task.labels or not is_named(model):
+    if not task.labels or not is_named(model.config):
         return
-    names, labels = _names(model), [_plain(label) for label in task.labels]
+    names, labels = _names(model.config), [_plain(label) for label in task.labels]
     if names == labels:
         return
     shown = f"the {who}'s labels are {list(model.config.id2label.values())}, the task's "
@@ -67,14 +67,13 @@ def check_has_labels(task: Task) -> None:
     """Raise ValueError if nothing says what the task's classes are."""
     if not task.outputs:
         raise ValueError(
-            f"{task.name} has no labels: give the teacher's, task_from(..., labels=[...]) in the "
-            "order of its id2label"
+            f"{task.name} has no labels: name their column (label_column, --label-column). Without "
+            "one give the teacher's, task_from(..., labels=[...]) in the order of its id2label"
         )
 
 
-def _names(model: PreTrainedModel) -> list[str]:
-    labels = dict(model.config.id2label)
-    return [_plain(labels[i]) for i in range(model.config.num_labels)]
+def _names(config: PreTrainedConfig) -> list[str]:
+    return [_plain(config.id2label[i]) for i in range(config.num_labels)]
 
 
 def _plain(name: Any) -> str:
@@ -92,7 +91,7 @@ def check_teacher(
     """
     if task.regression:
         _check_scale(task, np.asarray(answers, np.float64), np.asarray(labels, np.float64))
-    named = not task.labels or is_named(teacher)
+    named = not task.labels or is_named(teacher.config)
     chance = 0.0 if task.regression else chance_score(task, labels)
     spread = chance * (1 - chance) if chance else 1.0
     margin = 2 * (spread / len(labels)) ** 0.5

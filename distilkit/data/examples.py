@@ -173,4 +173,4 @@ def tokens_at_once(device: torch.device) -> int:
 def is_labelled(labels: np.ndarray) -> np.ndarray:
     """Return [N]: which of the labels [N] or [N, C] are there, neither -1 nor NaN."""
     known = ~np.isnan(labels) if labels.dtype.kind == "f" else labels >= 0
-    return known.reshape(len(labels), -1).all(-1)
+    return known if known.ndim == 1 else known.all(-1)

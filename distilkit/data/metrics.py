@@ -4,6 +4,7 @@ The metric that `evaluate` loads by name is a script of the Hub. These are the s
 SQuAD's with the normalization of the official script (arXiv 1606.05250, section 6.1).
 """
 
+import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -26,11 +27,10 @@ class TaskMetric(evaluate.Metric):
     positive.
     """
 
-    def __init__(
-        self, name: str, kind: str, labels: tuple[str, ...], metrics: tuple[str, ...]
-    ) -> None:
+    def __init__(self, kind: str, labels: tuple[str, ...], metrics: tuple[str, ...]) -> None:
         self.kind, self.labels, self.metrics = kind, labels, metrics
-        super().__init__(config_name=name, keep_in_memory=True)
+        # it makes a folder even so, and the cache of datasets may be read-only
+        super().__init__(keep_in_memory=True, cache_dir=tempfile.gettempdir())
 
     def _info(self) -> evaluate.MetricInfo:
         dtypes = {"regression": "float64", "question_answering": "string"}
@@ -39,7 +39,7 @@ class TaskMetric(evaluate.Metric):
         values = datasets.Sequence(value) if lists else value
         right = datasets.Sequence(value) if self.kind == "question_answering" else values
         return evaluate.MetricInfo(
-            description=f"{self.config_name}: {', '.join(self.metrics)}",
+            description=", ".join(self.metrics),
             citation="Wang et al. 2019, arXiv 1804.07461, of GLUE's tasks",
             features=datasets.Features({"predictions": values, "references": right}),
         )

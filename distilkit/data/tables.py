@@ -148,10 +148,12 @@ def _joined(parts: list[Table]) -> Table:
     """Concatenate the parts of a split, in the columns that all of them have."""
     if len(parts) == 1:
         return parts[0]
+    where = f"{parts[0].where} to {parts[-1].where}"
+    if any(part.names != parts[0].names for part in parts):
+        raise ValueError(f"{where}: labels have other numbers in each: write them with one order")
     names = [name for name in parts[0].columns if all(name in part.columns for part in parts)]
     columns = {name: [v for part in parts for v in part.columns[name]] for name in names}
     rows = range(1, 1 + sum(map(len, parts)))
-    where = f"{parts[0].where} to {parts[-1].where}"
     return Table(columns, where, rows, names=parts[0].names)
 
 
@@ -238,9 +240,12 @@ def _from_csv(lines: Iterator[str], path: Path, header: bool) -> Table:
             if _kind(path) == ".tsv":
                 row += [""] * (len(names) - len(row))  # GLUE's QQP has rows that end early
             if len(row) != len(names) and row:
+                advice = "a text with a separator or a line break has to stand in quotes"
+                if _kind(path) == ".tsv":
+                    advice = "a text cannot hold a tab there: save it as .csv"
                 raise ValueError(
                     f"{path.name}, line {start} has {len(row)} fields, the first line "
-                    f"{len(names)}: a text with a separator or a line break has to stand in quotes"
+                    f"{len(names)}: {advice}"
                 )
             if row:
                 rows.append(row)

@@ -62,7 +62,7 @@ class TaskLoss(nn.Module):
                 teacher_logits, teacher_hidden = _forward(
                     self.task, teacher, batch, inputs, aligned
                 )
-        soft_target = self._soft_targets(logits, teacher_logits, counts["targets"])
+        soft_target = self._soft_targets(logits, teacher_logits, max(counts["targets"], 1))
         terms = {"task": task, "soft_target": soft_target}
         total = c.label_weight * task + c.kd_weight * soft_target
         if aligned:

@@ -121,7 +121,7 @@ def scores(name: str | Task, predictions: Any, labels: Any) -> dict[str, float |
     from distilkit.data.metrics import TaskMetric  # `evaluate` is needed only here
 
     task = get_task(name)
-    metric = TaskMetric(task.name, task.kind, task.labels, task.metrics)
+    metric = TaskMetric(task.kind, task.labels, task.metrics)
     return metric.compute(predictions=predictions, references=labels)
 
 

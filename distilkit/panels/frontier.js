@@ -3,7 +3,6 @@
 const [WIDTH, HEIGHT, LEFT, TOP, BOTTOM, GAP] = [700, 360, 44, 48, 40, 22];
 const FIELD = (WIDTH - LEFT - GAP - 8) / 2;
 const LOOKS = [[GREY, "square"], [BLUE, "circle"], [ORANGE, "diamond"]]; // an engine each
-const SCORES = [99.9, 99.8, 99.5, 99, 98, 97, 95, 92, 90, 85, 80, 70, 60, 50, 20, 0, -50];
 const COSTS = [["size_mb", "size on disk (MB)"], ["latency_ms_p50", "latency p50 (ms)"]];
 
 // The smallest of those that pass: by the first cost, ties by the second (as in pareto.py).
@@ -44,14 +43,10 @@ function mark(svg, kind, x, y, attributes) {
 }
 
 // Draws all that does not move; returns the function that draws the rest.
-function prepare(svg, points, engines) {
+function prepare(svg, points, engines, [bottom, top, ticks]) {
   clear(svg, WIDTH, HEIGHT);
-  const lows = points.map((p) => p.score_low);
-  const highs = points.map((p) => p.score_high);
   // equal steps halve the distance to 100 (as in plots/frontier.py)
   const steps = (score) => -Math.log2(Math.max(100 - score, 0.05));
-  const [least, most] = [Math.min(...lows), Math.max(...highs)].map(steps);
-  const [bottom, top] = [least - 0.12 * Math.max(1, most - least), most + 0.15 * Math.max(1, most - least)];
   const y = (score) => TOP + ((top - steps(score)) / (top - bottom)) * (HEIGHT - TOP - BOTTOM);
   const teacher = points[0].score + points[0].lost;
 
@@ -62,14 +57,13 @@ function prepare(svg, points, engines) {
     shape(svg, "text", { x: at + 17, y: 18, fill: INK }, engine);
     at += 7.4 * engine.length + 34;
   });
-  const grid = SCORES.filter((score) => steps(score) >= bottom && steps(score) <= top);
 
   const fields = COSTS.map(([cost, title], k) => {
     const left = LEFT + k * (FIELD + GAP);
     const values = points.map((p) => p[cost]);
     const [low, high] = [Math.min(...values) / 1.3, Math.max(...values) * 1.3];
     const x = (value) => left + (Math.log(value / low) / Math.log(high / low)) * FIELD;
-    for (const score of grid) {
+    for (const score of ticks) {
       shape(svg, "line", { x1: left, x2: left + FIELD, y1: y(score), y2: y(score), stroke: LINE });
       const place = { x: left - 6, y: y(score) + 4, "text-anchor": "end", fill: GREY, "font-size": 11 };
       if (k === 0) shape(svg, "text", place, numberText(score));
@@ -141,7 +135,7 @@ function prepare(svg, points, engines) {
 }
 
 function render({ model, el }) {
-  const { points, engines, most_lost, sizes, start, about } = model.get("value");
+  const { points, engines, most_lost, sizes, score_axis, start, about } = model.get("value");
   let { within, size_mb: sizeMB } = model.get("settings");
   const svg = newPicture(WIDTH);
   const teacher = points[0].score + points[0].lost;
@@ -202,7 +196,7 @@ function render({ model, el }) {
   });
   const settings = settingsOf(model, panel.renewed(take)); // changed in another view or in Python
   panel.guarded(() => {
-    draw = prepare(svg, points, engines);
+    draw = prepare(svg, points, engines, score_axis);
     show();
   })();
   return () => {

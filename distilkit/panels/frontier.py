@@ -13,7 +13,7 @@ import pandas as pd
 
 from distilkit.compress.pareto import frontier_points
 from distilkit.panels.panel import Panel, check_slider, figure_html
-from distilkit.plots.frontier import plot_frontier
+from distilkit.plots.frontier import plot_frontier, score_axis
 
 _COLUMNS = ["variant", "engine", "score", "score_low", "score_high", "lost"]
 _COLUMNS += ["size_mb", "latency_ms_p50"]
@@ -46,6 +46,7 @@ def frontier_panel(
         "engines": list(dict.fromkeys(points["engine"])),
         "most_lost": most_lost,
         "sizes": [low, high],
+        "score_axis": score_axis(points),
         "about": about or {},
     }
     alt = f"score against size and latency of {len(points)} models"

@@ -63,8 +63,8 @@ class Panel(anywidget.AnyWidget):
         still: str = "",
         answer: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
     ) -> None:
-        self._esm = (_HERE / "parts.js").read_text() + (_HERE / script).read_text()
-        self._css = (_HERE / "panel.css").read_text()
+        self._esm = "".join((_HERE / file).read_text("utf-8") for file in ("parts.js", script))
+        self._css = (_HERE / "panel.css").read_text("utf-8")
         self._check = check
         settings = settings or {}
         super().__init__(value={**value, "start": settings}, settings=settings)

@@ -16,18 +16,21 @@ function mostProbable(logits, T, count) {
   return Array.from(logits.subarray(0, count), (z) => Math.exp((z - logits[0]) / T) / sum);
 }
 
-// Columns of words and bars, one a model; returns the function that draws the bars at T.
+// Columns of words and bars, one a model, two a row if there are many; returns the function that draws the bars at T.
 function prepare(svg, answers) {
   const count = answers[0].words.length;
-  const width = (WIDTH - GAP * (answers.length - 1)) / answers.length;
+  const across = answers.length > 3 ? 2 : answers.length;
+  const width = (WIDTH - GAP * (across - 1)) / across;
   const field = width - LABELS - AMOUNT;
-  clear(svg, WIDTH, TOP + count * ROW + 8);
+  const high = TOP + count * ROW + 8;
+  clear(svg, WIDTH, high * Math.ceil(answers.length / across));
   const columns = answers.map(({ model, words, logits }, k) => {
-    const left = k * (width + GAP);
+    const left = (k % across) * (width + GAP);
+    const top = Math.floor(k / across) * high;
     const most = Math.floor(width / 8.5);
-    shape(svg, "text", { x: left + LABELS, y: 16, fill: INK, "font-size": 13 }, short(model, most));
+    shape(svg, "text", { x: left + LABELS, y: top + 16, fill: INK, "font-size": 13 }, short(model, most));
     const rows = words.map((word, i) => {
-      const y = TOP + i * ROW;
+      const y = top + TOP + i * ROW;
       const middle = y + ROW / 2 + 4;
       const name = { x: left + LABELS - 8, y: middle, "text-anchor": "end", fill: INK };
       shape(shape(svg, "text", name, short(word, 13)), "title", {}, word);

@@ -69,39 +69,45 @@ def _draw(axes: Axes, points: pd.DataFrame, cost: str) -> None:
         colour, marker = colours[row.engine], markers[row.variant]
         x = getattr(row, cost)
         axes.plot([x, x], [row.score_low, row.score_high], color=colour, linewidth=0.8, zorder=1.5)
-        axes.plot(x, row.score, marker, color=colour, markersize=4.5, zorder=2)
+        # the first engine's files may be as large as the second's: a rim of its mark stays visible
+        size = 6.5 if colour == _COLOURS[0] else 4.5
+        axes.plot(x, row.score, marker, color=colour, markersize=size, zorder=2)
     axes.set_xscale("log")
     axes.set_xlim(points[cost].min() / 1.7, right)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_locator(NullLocator())
-    _error_scale(axes, points["score_low"].min(), points["score_high"].max())
+    bottom, top, ticks = score_axis(points)
+    axes.set_yscale("function", functions=(_steps, _score))
+    axes.set_ylim(_score(bottom), _score(top))
+    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set_yticks([], minor=True)
     parts.value_grid(axes)
 
 
-def _error_scale(axes: Axes, low: float, high: float) -> None:
-    """Scale the score so that half the distance to 100 is always the same step.
+def score_axis(points: pd.DataFrame) -> tuple[float, float, list[float]]:
+    """Return the ends of the axis of scores, as steps, and its ticks, as scores.
 
-    On a linear axis the best models would lie on top of each other.
+    A step halves the distance to 100. On a linear axis the best models would lie on top of each
+    other.
     """
-
-    def steps(score):
-        return -np.log2(np.maximum(_BEST - np.asarray(score, dtype=float), _LEAST_ERROR))
-
-    def back(step):
-        return _BEST - 2.0 ** -np.asarray(step, dtype=float)
-
-    axes.set_yscale("function", functions=(steps, back))
-    bottom, top = steps(low), steps(high)
+    bottom, top = _steps(points["score_low"].min()), _steps(points["score_high"].max())
     margin = 0.15 * max(top - bottom, 1.0)
-    bottom, top = back(bottom - margin), back(top + margin)
-    axes.set_ylim(bottom, top)
-    ticks = [tick for tick in _SCORES if bottom <= tick <= top]
-    whole = range(math.ceil(bottom), math.floor(top) + 1)
+    bottom, top = float(bottom - margin), float(top + margin)
+    low, high = _score(bottom), _score(top)
+    ticks = [tick for tick in _SCORES if low <= tick <= high]
+    whole = range(math.ceil(low), math.floor(high) + 1)
     if len(ticks) < 4 <= len(whole):  # all scores lie close together
-        ticks = whole[:: math.ceil(len(whole) / 8)]
-    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
-    axes.set_yticks([], minor=True)
+        ticks = list(whole[:: math.ceil(len(whole) / 8)])
+    return bottom, top, ticks
+
+
+def _steps(score):
+    return -np.log2(np.maximum(_BEST - np.asarray(score, dtype=float), _LEAST_ERROR))
+
+
+def _score(steps):
+    return _BEST - 2.0 ** -np.asarray(steps, dtype=float)
 
 
 @style.figure_style()

@@ -116,6 +116,7 @@ def plot_factorial(scores: pd.DataFrame) -> Figure:
     right.margins(x=0.12)
     seeds = int(effects["seeds"].max())
     title = f"Mean and 95 % interval, {seeds} seeds; grey: contains 0"
+    title = title if seeds > 1 else "One seed: no intervals"
     right.set_title(title, loc="right", fontsize=style.TEXT_PT)
     return style.freeze_layout(figure)
 
@@ -168,9 +169,13 @@ def plot_label_efficiency(table: pd.DataFrame) -> Figure:
         axes.set_title(f"{metric} on {title}", fontsize=style.TEXT_PT)
         axes.set_xlabel(f"labels (all: {rows['labels'].max():,})")
         parts.value_grid(axes)
+    # without a labelled test set the score is the one that the learning rate was chosen by
+    split = "validation" if (table["score"] == table["validation"]).all() else "test"
     for axes in panels[:, 0]:
-        axes.set_ylabel("test score (points)")
+        axes.set_ylabel(f"{split} score (points)")
     marks = [parts.mark(name, colour, marker) for name, colour, marker in _WAYS.values()]
+    if any(axes.collections for axes in panels.flat):
+        parts.note_below(figure, "Bands: 95 % intervals over seeds.")
     line = {"linestyle": "--", "linewidth": 0.9}
     parts.legend_above(figure, [*marks, parts.mark("the teacher", style.INK, "", **line)])
     return style.freeze_layout(figure)
@@ -200,7 +205,7 @@ def plot_against_paper(table: pd.DataFrame, xlabel: str) -> Figure:
     axes.set_xlabel(xlabel)
     marks = [
         parts.mark("measured, 95 % interval", style.BLUE, "o", linestyle="-"),
-        parts.mark("measured, interval contains 0", style.GREY, "o", linestyle="-"),
+        parts.mark("measured, no difference shown", style.GREY, "o", linestyle="-"),
         parts.mark("published (Sanh et al. 2019)", style.VERMILLION, "D", markerfacecolor="w"),
     ]
     parts.legend_above(figure, marks)

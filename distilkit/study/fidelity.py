@@ -148,7 +148,8 @@ def by_group(examples: pd.DataFrame, by: str | Sequence[str]) -> pd.DataFrame:
     )
     shares = ["teacher", "student", "lost", "gained", "agree", "kl"]
     groups = cases.groupby(by, observed=False)
-    n, mean = groups.size() // cases["seed"].nunique(), groups[shares].mean()
+    seeds = 1 if "seed" in by else cases["seed"].nunique()
+    n, mean = groups.size() // seeds, groups[shares].mean()
     table = n.to_frame("n").assign(teacher=100 * mean.teacher, student=100 * mean.student)
     table["gap"] = table.teacher - table.student
     low, high = matched_interval(mean.lost, mean.gained, n)

@@ -4,7 +4,7 @@ import torch
 from transformers import PreTrainedModel
 
 from distilkit.config import LossConfig
-from distilkit.distillation import losses_on
+from distilkit.distillation import hidden_rows, losses_on
 from distilkit.families import mlm_head
 from distilkit.masking import MaskedBlocks, in_order
 from distilkit.processes import eval_mode, processes, to_device
@@ -32,9 +32,7 @@ def masked_accuracy(model: PreTrainedModel, blocks: MaskedBlocks) -> float:
         head = mlm_head(model)
         for ids in in_order(blocks, BATCH_SIZE):
             batch = to_device(blocks.batch(0, ids), device)
-            inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-            hidden = model.base_model(**inputs).last_hidden_state.flatten(0, 1)  # B·L, H
-            masked = hidden[batch["rows"][: len(batch["targets"])]]  # M, H
+            (masked,) = hidden_rows(model, batch, batch["rows"][: len(batch["targets"])])  # M, H
             logits = head.decoder(head.transform(masked))  # M, V
             hits += int((logits.argmax(-1) == batch["targets"]).sum())
             words += len(masked)

@@ -43,7 +43,7 @@ class Plan(NamedTuple):
         """Load training, validation and test set; the last one is reported."""
         task, splits = get_task(task), load_task(self.scale, task)
         data = {"train": fewer_examples(splits["train"], self.examples)}
-        for split in (task.validation[0], task.test[0]):
+        for split in (task.validation[0], *task.test[:1]):
             if split in splits and is_scored(task, splits[split], split):
                 data[split] = splits[split]
         if task.validation[0] not in data:

@@ -96,7 +96,7 @@ def _table_1(scale: Scale) -> list[Row]:
         (nine, paper.RETAINED_PERCENT, ()),
         ("the same without WNLI", share, ("wnli",)),
     ):
-        value = _retained_share(scores, where, without) if measured - set(without) else None
+        value = retained_share(scores, where, without) if measured - set(without) else None
         rows.append(verdict_row("Table 1", what, "%", stated, value, **rule, null=100))
     for name in paper.GLUE_TASKS:
         task, value, advice = name.lower().replace("-", ""), None, {}
@@ -215,7 +215,7 @@ def _measurement(interval: dict[str, float], where: str) -> Measurement:
     return Measurement(interval["mean"], where, interval["low"], interval["high"])
 
 
-def _retained_share(scores: pd.DataFrame, where: str, without: tuple[str, ...]) -> Measurement:
+def retained_share(scores: pd.DataFrame, where: str, without: tuple[str, ...]) -> Measurement:
     """Measure the student's macro-score in percent of the teacher's, by seeds."""
     macros = macro_scores(scores, without=without)
     wide = macros.pivot(index="seed", columns="arm", values="score")
@@ -227,8 +227,9 @@ def _setting(scale: Scale) -> dict[str, Any]:
     """Tell whether teacher and tasks are the paper's, and what differs. No scale has its text."""
     base = SCALES["base"]
     tasks = (scale.glue, set(scale.tasks)) == (base.glue, {*GLUE_TASKS})
-    others = ["teacher"] * (scale.teacher != base.teacher) + ["text"] + ["tasks"] * (not tasks)
-    return {"same": others == ["text"], "difference": f"another {', another '.join(others)}"}
+    others = ["another teacher"] * (scale.teacher != base.teacher)
+    others += ["another text"] + ["other tasks"] * (not tasks)
+    return {"same": len(others) == 1, "difference": ", ".join(others)}
 
 
 def _first(verb: str, scale: Scale) -> str:

@@ -174,7 +174,7 @@ def study_steps(
                 continue  # nothing to pretrain, or the student of the arm "distilled"
             # the number of steps in equal time follows from a measurement
             training = None if condition.equal_time else scale.distillation
-            if is_open(Run(_folder(arm, scale)), training):
+            if is_open(Run(arm_folder(arm, scale)), training):
                 kind = "distil for equal time" if condition.equal_time else "distil"
                 # equal time takes as long as a distillation
                 with_teacher = condition.equal_time or condition.loss_config(scale).needs_teacher
@@ -231,7 +231,7 @@ def arm_checkpoint(
     if condition.random_init:
         student = random_student_like(student, scale.distillation.seed)
     if not condition.pretraining:
-        folder = home() / "data" / "cache" / _folder(arm, scale).name
+        folder = home() / "data" / "cache" / arm_folder(arm, scale).name
         if processes().is_main_process:
             student.save_pretrained(folder)
         processes().wait_for_everyone()
@@ -241,7 +241,7 @@ def arm_checkpoint(
         training = replace(training, steps=_steps_in_equal_time(scale))
     blocks, validation = load_blocks(scale, tokenizer)
     cache = None
-    folder = _folder(arm, scale)
+    folder = arm_folder(arm, scale)
     if teacher_cache and loss_config.needs_teacher and arm not in NEEDS["mlm_equal_time"]:
         cache = cached_teacher(
             teacher, blocks, training, scale.loss_config, build=not Run(folder).finished
@@ -258,7 +258,8 @@ def arm_checkpoint(
     return run.model, tokenizer
 
 
-def _folder(arm: str, scale: Scale) -> Path:
+def arm_folder(arm: str, scale: Scale) -> Path:
+    """Return the run folder of an arm with the seed in ``scale.distillation``."""
     return home() / "runs" / f"study-{scale.name}-{arm}-{scale.distillation.seed}"
 
 
@@ -266,7 +267,7 @@ def _steps_in_equal_time(scale: Scale) -> int:
     """Count the MLM-only steps that take as long as the distillation took."""
     step_seconds = {}
     for arm in NEEDS["mlm_equal_time"]:
-        run = Run(_folder(arm, scale))
+        run = Run(arm_folder(arm, scale))
         if not run.finished:
             raise RuntimeError(f"{run.name} is not finished: run it first, for its time")
         step_seconds[arm] = run.result()["seconds"] / run.result()["steps"]

@@ -105,5 +105,5 @@ def gradient_products(
         for j, b in enumerate(gradients):
             for x, y in zip(a, b, strict=True):
                 if x is not None and y is not None:  # the cosine term does not reach the head
-                    products[i, j] += (x.double() * y.double()).sum()
+                    products[i, j] += (x.double() * y.double()).sum().cpu()
     return products

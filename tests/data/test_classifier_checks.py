@@ -46,7 +46,7 @@ def test_names_are_compared_with_the_tasks():
     check_classifier(Model(["A", "b", "C"]), TOPIC)
     check_classifier(Model(), TOPIC)
     check_classifier(Model(["0", "1", "2"]), TOPIC)
-    assert not is_named(Model())
+    assert not is_named(Model().config)
     with pytest.raises(ValueError, match=r"another order.*labels=\['b', 'a', 'c'\]"):
         check_classifier(Model(["b", "a", "c"]), TOPIC)
     with pytest.raises(ValueError, match=r"'x'.*fine-tuned on topic"):

@@ -76,7 +76,7 @@ def plot_depths(table: pd.DataFrame) -> Figure:
             line = {"markersize": 3.5, "label": f"{depth:.0f}", "clip_on": False}
             axes.plot(minutes, points.mean(), "o-", **line, **look)
             axes.fill_between(minutes, points.min(), points.max(), alpha=0.2, linewidth=0, **look)
-        axes.set_title(f"{title}; dashed: teacher", fontsize=style.TEXT_PT)
+        axes.set_title(f"{title}; dashed: teacher; band: range", fontsize=style.TEXT_PT)
         axes.set_xlabel("minutes of training")
         axes.set_xlim(left=0)
         parts.value_grid(axes)

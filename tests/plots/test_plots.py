@@ -532,10 +532,11 @@ def test_wrapped_labels_fit():
 
 def test_published_macro_scores_and_their_slip():
     table = paper.glue_scores()
-    assert table.loc["DistilBERT", "macro_computed"] == pytest.approx(77.01, abs=0.005)
-    assert table.loc["BERT-base", "macro_computed"] == pytest.approx(79.72, abs=0.005)
+    computed = table[list(paper.GLUE_TASKS)].mean(axis=1)
+    assert computed["DistilBERT"] == pytest.approx(77.01, abs=0.005)
+    assert computed["BERT-base"] == pytest.approx(79.72, abs=0.005)
     assert table.loc["BERT-base", "macro_stated"] == 79.5
-    from_readme = table.loc["BERT-base", "macro_computed"] + (84.7 - 86.7) / 9  # the README's MNLI
+    from_readme = computed["BERT-base"] + (84.7 - 86.7) / 9  # the README's MNLI
     assert from_readme == pytest.approx(79.5)
 
 

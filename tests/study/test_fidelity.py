@@ -175,6 +175,11 @@ def test_groups_against_plain_loops(tokenizer, by):
         assert 0 <= row.agreement_low <= row.agreement <= row.agreement_high <= 100
 
 
+def test_seeds_as_groups(tokenizer):
+    table = by_group(two_seeds(tokenizer), ["task", "seed"])
+    assert table.n.tolist() == [60] * 4
+
+
 def test_what_is_not_there_is_undefined_and_one_example_says_little(tokenizer):
     table, *_ = answers(tokenizer, "sst2", n=1, kinds=1)
     alone = by_group(table, "phenomenon").iloc[0]
