@@ -168,15 +168,14 @@ class LanguageModelLoss(nn.Module):
         last hidden states, ``teacher_hidden`` [N, H'], no teacher runs.
         """
         c, rows = self.loss_config, batch["rows"]
-        inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
         layers, teacher_layers = zip(*self.pairs, strict=True)
-        student = _hidden_rows(model, inputs, rows, (-1, *layers))  # each N, H
+        student = hidden_rows(model, batch, rows, (-1, *layers))  # each N, H
         teacher: list[Tensor | None] = [None] * len(student)
         if "teacher_hidden" in batch:
             teacher = [batch["teacher_hidden"].to(self.teacher.dtype)] * len(student)
         elif c.needs_teacher:
             with torch.no_grad():  # and eval(): no dropout in the targets
-                teacher = _hidden_rows(self.teacher, inputs, rows, (-1, *teacher_layers))
+                teacher = hidden_rows(self.teacher, batch, rows, (-1, *teacher_layers))
         maps, cosine_pairs = self.projections or [nn.Identity()] * len(self.pairs), None
         if c.cosine_weight:
             both = zip(maps, student[1:], teacher[1:], strict=True)
@@ -249,13 +248,14 @@ def _needs_projections(
     return compared and model.config.hidden_size != teacher.config.hidden_size
 
 
-def _hidden_rows(
-    model: PreTrainedModel, inputs: dict[str, Any], rows: Tensor, layers: tuple[int, ...]
+def hidden_rows(
+    model: PreTrainedModel, batch: dict[str, Any], rows: Tensor, layers: tuple[int, ...] = (-1,)
 ) -> list[Tensor]:
     """Return hidden states of the selected tokens, each [N, H], before any vocabulary projection.
 
     `rows` are flat positions in [B · L]. Of `layers` 0 is the embeddings, -1 the last layer.
     """
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
     deep = any(layer != -1 for layer in layers)
     out = model.base_model(**inputs, output_hidden_states=deep)
     states = {layer: out.hidden_states[layer] for layer in set(layers)} if deep else {}

@@ -140,7 +140,7 @@ class _Terms(NamedTuple):
 
         z, t: [rows, V] logits of student and teacher over T; targets: of the first rows.
         """
-        d_z = None
+        d_z = torch.zeros_like(z) if differentiate and not self.soft else None
         if self.soft:
             p, q = F.softmax(t, dim=-1), F.softmax(z, dim=-1)
             # KL = Σ p (log p − log q) = Σ p (t − z) − lse(t) + lse(z). Each lse follows from the
@@ -156,11 +156,7 @@ class _Terms(NamedTuple):
             sums[1] += (_log_sum_exp(logits, q) - chosen).sum()
             if differentiate:
                 q.scatter_add_(1, targets[:, None], q.new_full((len(targets), 1), -1.0))
-                if d_z is None:
-                    d_z = torch.zeros_like(z)
                 d_z[: len(targets)].add_(q, alpha=self.mlm_share)
-        if differentiate and d_z is None:
-            d_z = torch.zeros_like(z)
         return d_z
 
 

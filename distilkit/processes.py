@@ -53,7 +53,10 @@ def eval_mode(*models: nn.Module, device: torch.device | None = None) -> Iterato
 
 @contextmanager
 def seeded(seed: int | None = None) -> Iterator[None]:
-    """Draw from PyTorch's global generators, seeded if `seed` is given; restore them afterwards."""
+    """Draw from PyTorch's global generators, seeded if `seed` is given.
+
+    Those of the CPU and of the current CUDA device are restored afterwards.
+    """
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=devices):
         if seed is not None:
@@ -98,6 +101,7 @@ def catch_signals(*, alone: bool) -> Iterator[list[int]]:
             signal.signal(number, old)
 
 
-def ignore_sigterm(_worker: int) -> None:
-    """Ignore SIGTERM in workers: a signal to the whole group lets the parent end its step."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # SIGINT they ignore by themselves
+def ignore_signals(_worker: int) -> None:
+    """Ignore them in workers: a signal to the whole group lets the parent end its step."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

@@ -59,10 +59,6 @@ class RunBusy(RuntimeError):
     """Error: another process is writing this run."""
 
 
-class OldRun(ValueError):
-    """Error: the run uses old setting names."""
-
-
 @dataclass(frozen=True)
 class Run:
     """A run folder. Reading never changes it; only :func:`open_run`'s holder writes."""
@@ -89,14 +85,14 @@ class Run:
         return self.path / "checkpoints"
 
     def config(self) -> dict[str, Any]:
-        """Read the configuration; :class:`OldRun` if it has keys that were renamed since."""
+        """Read the configuration; ValueError if it has keys that were renamed since."""
         config = _read(self.path / "config.json")
         training = config.get("training")
         old = OLD_KEYS & config.keys()
         if isinstance(training, dict):
             old |= {f"training.{key}" for key in OLD_TRAINING_KEYS & training.keys()}
         if old:
-            raise OldRun(
+            raise ValueError(
                 f"run {self.name!r} was made before the settings were renamed (config.json has "
                 f"{', '.join(sorted(old))}): delete the folder {self.path} to run it again"
             )

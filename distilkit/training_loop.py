@@ -5,7 +5,7 @@ sections 4.1-4.3; Sanh et al. 2019, section 3). Everything random is a function 
 sample ids, step, index of the micro-batch). Order and masks come from the data, dropout from a
 generator that is seeded for every micro-batch. So a checkpoint holds weights, optimizer state and
 one counter. A resumed run equals the uninterrupted one bit for bit on the same processor. (GPU
-kernels may sum in another order each time.)
+kernels may sum in another order each time, and so may three or more processes after a resume.)
 
 Several processes (``torchrun``, ``accelerate launch``) share the micro-batches of each step. The
 samples, masks and dropout are those of one process with as many more micro-batches; only the order
@@ -39,7 +39,7 @@ from distilkit.config import TrainingConfig
 from distilkit.processes import (
     catch_signals,
     eval_mode,
-    ignore_sigterm,
+    ignore_signals,
     processes,
     seeded,
     to_device,
@@ -132,7 +132,7 @@ def train(
         sampler=(micro for step in range(first, steps) for micro in local_micro_batches(step)),
         batch_size=None,  # the sampler's items are whole micro-batches
         num_workers=training.workers,
-        worker_init_fn=ignore_sigterm,
+        worker_init_fn=ignore_signals,
         pin_memory=accelerator.device.type == "cuda",
     )
     with (
@@ -151,6 +151,7 @@ def train(
         since, tokens_before = time.perf_counter(), tokens
         good_steps = torch.full((), first, device=accelerator.device)
         for step in range(first, steps):
+            this_step = f"run {run.name!r}: step {step + 1}"
             # 1. this step's examples and learning rate
             parts = [next(batches) for _ in local_micro_batches(step)]
             total = len(micro_batches(step))
@@ -168,7 +169,7 @@ def train(
                 _seed_dropout(training.seed, step, rank + i * world, accelerator.device)
                 more = i + 1 < len(parts)
                 with (
-                    _memory_named(run, step, training),
+                    memory_named(this_step, training),
                     accelerator.no_sync(module) if more else contextlib.nullcontext(),
                 ):
                     out = module(to_device(part, accelerator.device), counts)
@@ -186,7 +187,9 @@ def train(
                 is_finite = accelerator.reduce(is_finite.float(), "sum") == world
             good_steps = torch.where(is_finite & (good_steps == step), step + 1, good_steps)
             optimizer.found_inf = (good_steps <= step).float()
-            with _memory_named(run, step, training):  # AdamW's states are made in its first step
+            with memory_named(
+                f"run {run.name!r}: step {step + 1}", training
+            ):  # AdamW's states are made in its first step
                 optimizer.step()
             done = step + 1
             logs = done % training.log_interval == 0 or done == steps
@@ -215,7 +218,11 @@ def train(
                         }
                     )
             if validates:
-                with _memory_named(run, step, training), eval_mode(model), torch.no_grad():
+                with (
+                    memory_named(this_step, training),
+                    eval_mode(model),
+                    torch.no_grad(),
+                ):
                     values = {name: float(value) for name, value in validate(model).items()}
                 if bad := [name for name, value in values.items() if not math.isfinite(value)]:
                     raise NonFiniteLoss(
@@ -356,7 +363,7 @@ def _not_finite(run: Run, step: int, micro_batches: list[tuple[int, np.ndarray]]
 
 
 @contextlib.contextmanager
-def _memory_named(run: Run, step: int, training: TrainingConfig) -> Iterator[None]:
+def memory_named(what: str, training: TrainingConfig) -> Iterator[None]:
     """Replace an allocator's message by one that says what to do."""
     try:
         yield
@@ -373,9 +380,9 @@ def _memory_named(run: Run, step: int, training: TrainingConfig) -> Iterator[Non
             else "Micro-batches of 1 are the smallest: take shorter blocks or a smaller model"
         )
         raise MemoryError(
-            f"run {run.name!r}: step {step + 1} with micro-batches of {training.micro_batch_size} "
-            f"does not fit into memory ({message}). {advice}. The last checkpoint is good; another "
-            "micro-batch is another configuration, so give it another name"
+            f"{what} with micro-batches of {training.micro_batch_size} does not fit into memory "
+            f"({message}). {advice}. Another micro-batch is another configuration, so give a run "
+            "that has begun another name; its last checkpoint is good"
         ) from error
 
 
@@ -403,7 +410,7 @@ def _resume(run: Run, model: nn.Module, optimizer: Any) -> tuple[int, float, int
     for name, parameter in model.named_parameters():
         keys = [key for key in saved if key.rpartition("/")[0] == name]
         optimizer.state[parameter] = {
-            key.rpartition("/")[2]: saved[key].to(parameter.device) for key in keys
+            key.rpartition("/")[2]: saved[key].to(parameter.device, copy=True) for key in keys
         }
     return state["step"], state["seconds"], state["tokens"]
 

@@ -125,6 +125,15 @@ class Oracle(nn.Module):
         return SequenceClassifierOutput(logits=self.answer(input_ids, token_type_ids))
 
 
+@pytest.mark.parametrize("labels", [None, [-1] * 4])
+def test_a_split_without_labels_is_not_scored(tokenizer, labels):
+    split = single(4)
+    split.pop("label")
+    split |= {} if labels is None else {"label": labels}
+    with pytest.raises(ValueError, match="no labels to be scored on"):
+        evaluate_task(toy("sst2"), tokenizer, "sst2", split)
+
+
 # --- learning -----------------------------------------------------------------------------------
 
 

@@ -4,7 +4,7 @@ import logging
 import os
 import signal
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import SUPPRESS, ArgumentParser, Namespace
 from collections.abc import Callable, Mapping
 from concurrent.futures import BrokenExecutor
 
@@ -78,4 +78,6 @@ def _add_verbs(parsers, verbs: Mapping[str, Verb]) -> None:
         parser = parsers.add_parser(name, help=about, description=about)
         if add_options is not None:
             add_options(parser)
+        for option in ("--traceback", "--allow-inexact"):  # understood after the verb, too
+            parser.add_argument(option, action="store_true", default=SUPPRESS, help=SUPPRESS)
         parser.set_defaults(verb=function)

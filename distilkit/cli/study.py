@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from distilkit.cli.options import add_fields, add_scale, add_training, chosen_scale
-from distilkit.config import scale
+from distilkit.config import TrainingConfig, scale
 
 
 def _study_options(parser: ArgumentParser) -> None:
@@ -112,16 +112,20 @@ def _count(given: str) -> int | None:
 
 def labels(options: Namespace) -> None:
     """Measure scores against the number of labels, with and without a teacher (long, resumable)."""
+    from distilkit.run import Run
     from distilkit.study.arms import t_interval
     from distilkit.study.label_efficiency import COUNTS, best_learning_rates, label_efficiency
-    from distilkit.study.study import arm_checkpoint
+    from distilkit.study.study import arm_checkpoint, arm_folder
 
     chosen = chosen_scale(options)
     out = options.out or chosen.figures / "label_efficiency.csv"
-    trainings = [replace(chosen.distillation, seed=seed) for seed in chosen.seeds]
-    students = options.students or [
-        arm_checkpoint("distilled", replace(chosen, distillation=each))[0] for each in trainings
-    ]
+    students = options.students or []
+    for seed in () if students else chosen.seeds:
+        of_seed = replace(chosen, distillation=replace(chosen.distillation, seed=seed))
+        run = Run(arm_folder("distilled", of_seed))
+        if run.finished:  # by a study, perhaps of other settings than the scale's
+            of_seed = replace(chosen, distillation=TrainingConfig(**run.config()["training"]))
+        students.append(arm_checkpoint("distilled", of_seed)[0])
     table = label_efficiency(
         chosen,
         students * len(chosen.seeds) if len(students) == 1 else students,

@@ -214,11 +214,12 @@ def pruned_student(
 ) -> PreTrainedModel:
     """Remove the heads and units of a fine-tuned student that matter least to its loss on the task.
 
-    `keep_ratio` is the share of heads, and of units, that remain. The first thousand training
-    examples measure the importance. The student is not changed.
+    `keep_ratio` is the share of heads, and of units, that remain. A thousand training examples
+    from all over the data measure the importance. The student is not changed.
     """
-    first = data["train"].select(range(min(IMPORTANCE_EXAMPLES, len(data["train"]))))
-    examples = encoded(student, tokenizer, task, first)
+    train = data["train"]  # may be sorted by label
+    rows = np.linspace(0, len(train) - 1, min(IMPORTANCE_EXAMPLES, len(train))).astype(int)
+    examples = encoded(student, tokenizer, task, train.select(rows))
     importance = head_and_unit_importance(student, examples, TaskLoss(get_task(task)))
     cut = least_important(importance, heads_kept=keep_ratio, units_kept=keep_ratio)
     return prune(student, *cut)

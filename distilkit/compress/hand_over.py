@@ -5,6 +5,7 @@ ONNX files lie where optimum and transformers.js look for them.
 
 import json
 import shutil
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import jinja2
 import pandas as pd
 from huggingface_hub import HfApi, ModelCard, ModelCardData
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from yaml import YAMLError
 
 from distilkit.compress.engines import FILES
 from distilkit.data.task_examples import column_names
@@ -93,15 +95,21 @@ def write_folder(
     mark["config"] = config | {"teacher": config["teacher"] | {"name": teacher}}
     (part / MARK).write_text(json.dumps(mark, indent=1) + "\n", encoding="utf-8")
     model_card(student, table, task, run, about, licence, pooling).save(part / "README.md")
-    shutil.rmtree(out, ignore_errors=True)
+    old = out.with_name(f"{out.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        out.rename(old)  # fails whole, before anything is deleted
     part.rename(out)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def push(folder: Path, name: str) -> str:
     """Upload the folder to the Hub as the model `name`; return its address."""
     api = HfApi()
     address = api.create_repo(name, exist_ok=True)
-    api.upload_folder(repo_id=name, folder_path=folder, commit_message="Compressed by distilkit")
+    message = "Compressed by distilkit"
+    # with the owner, which `name` may lack
+    api.upload_folder(repo_id=address.repo_id, folder_path=folder, commit_message=message)
     return str(address)
 
 
@@ -118,7 +126,11 @@ def model_card(
     checkpoint = about["checkpoint"]
     readme, own = fetch(checkpoint) / "README.md", {}
     if readme.is_file():
-        own = ModelCard.load(readme, ignore_metadata_errors=True).data.to_dict()
+        try:
+            own = ModelCard.load(readme, ignore_metadata_errors=True).data.to_dict()
+        except (TypeError, ValueError, YAMLError) as error:
+            advice = "name its licence (--licence)"
+            warnings.warn(f"{readme}: metadata cannot be read ({error}): {advice}", stacklevel=2)
     base = own.get("base_model") if local_path(checkpoint) else checkpoint
     pipeline = _PIPELINES.get(task.kind, "text-classification")
     library, template = "transformers", "model_card.md.j2"
@@ -140,7 +152,9 @@ def model_card(
         card_data=data.to_yaml(),
         teacher=_name_of(checkpoint),
         task=task,
-        labelled=task.data is not None and "label" in column_names(task.data["train"]),
+        labelled=task.data is not None
+        and "label" in column_names(task.data["train"])
+        and run.config()["loss_config"]["label_weight"] > 0,
         about=about,
         student=student,
         pipeline=pipeline,

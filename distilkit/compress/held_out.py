@@ -10,7 +10,7 @@ from scipy.stats import bootstrap, pearsonr
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from distilkit.data.task_examples import column_names, is_scored, task_examples
-from distilkit.data.tasks import Task, in_words
+from distilkit.data.tasks import UNLABELLED, Task, in_words
 from distilkit.finetuning import answers, input_length, predict
 from distilkit.study.calibration import expected_calibration_error
 from distilkit.study.intervals import matched_interval
@@ -20,7 +20,7 @@ DRAWS = 1000  # of the bootstrap
 
 def held_out(task: Task) -> str:
     """Return the held-out split: preferably labelled, and test rather than validation."""
-    order = [split for split in (*task.test, *task.validation) if split in task.data]
+    order = [split for split in (*task.test, *task.validation) if split in (task.data or {})]
     if not order:
         raise ValueError(f"{task.name} has no held-out split to measure on: give one")
     labelled = [split for split in order if is_scored(task, task.data[split], split)]
@@ -38,6 +38,12 @@ def score_function(task: Task, predicted: Any, labels: Any) -> Callable[[np.ndar
         pairs = zip(predicted, labels, strict=True)
         values = np.array([answer_scores(*pair)[task.score] for pair in pairs])
         return lambda rows: float(values[rows].mean())
+    if task.on_words:  # words without a label are left out
+        known = [np.asarray(own) != UNLABELLED for own in labels]
+        predicted, labels = (
+            [np.asarray(words)[k] for words, k in zip(each, known, strict=True)]
+            for each in (predicted, labels)
+        )
     if task.score == "entity_f1":
         names = [[[task.labels[i] for i in s] for s in each] for each in (predicted, labels)]
         counts = np.array([entity_counts([p], [t]) for p, t in zip(*names, strict=True)])
@@ -86,7 +92,7 @@ def paired_difference(task: Task, student: Any, teacher: Any, labels: Any) -> di
     )
     low, high = drawn.confidence_interval
     if low == high and task.score == "accuracy":  # few texts, all answered alike
-        low, high = matched_interval(0, 0, len(labels))
+        low, high = matched_interval(max(low, 0), max(-low, 0), len(labels))
     return {"difference": difference(every), "low": float(low), "high": float(high)}
 
 

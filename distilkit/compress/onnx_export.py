@@ -136,15 +136,11 @@ def onnx_predict(session: Any, examples: Examples) -> Any:
 @contextmanager
 def _exporter_warnings_off() -> Iterator[None]:
     """Silence the exporter's warnings about its own internals."""
-    registration = logging.getLogger("torch.onnx._internal.exporter._registration")
-    level = registration.level
+    # torchvision is neither installed nor needed
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         # the exporter copies objects of a class that torch deprecates
         warnings.filterwarnings("ignore", "`isinstance.treespec, LeafSpec", FutureWarning)
         # all inputs share the names "batch" and "length", on purpose
         warnings.filterwarnings("ignore", "# The axis name: ", UserWarning)
-        registration.setLevel(logging.ERROR)  # torchvision is neither installed nor needed
-        try:
-            yield
-        finally:
-            registration.setLevel(level)
+        yield

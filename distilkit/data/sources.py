@@ -16,6 +16,7 @@ from distilkit.data.tasks import Task
 from distilkit.data.text_check import FEW_TOKENS, check_tokens, count_tokens
 from distilkit.distillation import check_sizes
 from distilkit.masking import MaskedBlocks, masking_weights
+from distilkit.models.heads import check_encoder_weights
 from distilkit.models.loading import load_model, load_tokenizer
 from distilkit.processes import processes
 from distilkit.run import run_folder
@@ -51,6 +52,7 @@ def load_encoder(scale: Scale) -> tuple[PreTrainedModel, PreTrainedTokenizerBase
         raise ValueError(
             f"{scale.teacher} has a masked-word head already: distil --teacher takes it"
         )
+    check_encoder_weights(scale.teacher, encoder, info["missing_keys"])
     return encoder.eval(), load_tokenizer(scale.teacher)
 
 

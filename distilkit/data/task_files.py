@@ -12,7 +12,14 @@ from typing import Any
 import numpy as np
 
 from distilkit.data.question_answering import first_answer
-from distilkit.data.tables import Table, check_columns, read_parquet, read_table, split_files
+from distilkit.data.tables import (
+    Table,
+    check_columns,
+    joined,
+    read_parquet,
+    read_table,
+    split_files,
+)
 from distilkit.data.tasks import UNLABELLED, Task, get_task
 from distilkit.models.hub import local_path
 
@@ -77,7 +84,7 @@ def _read(paths: Sequence[Path]) -> Any:
     import datasets
 
     if ".json" in paths[0].suffixes:  # SQuAD's own
-        return datasets.Dataset.from_dict(read_table(paths[0]).columns)
+        return datasets.Dataset.from_dict(joined([read_table(path) for path in paths]).columns)
     return read_parquet(paths)
 
 
@@ -135,7 +142,7 @@ def load_official(folder: Path, task: Task) -> Mapping[str, Any]:
         if not (split == "train" or split in (*task.validation, *task.test)):
             continue
         bare = task.name == "cola" and split != "test"
-        table = read_table(files[0], header=not bare)
+        table = joined([read_table(file, header=not bare) for file in files])
         splits[split] = datasets.Dataset.from_dict(_columns(table, task, split))
     return datasets.DatasetDict(splits)
 

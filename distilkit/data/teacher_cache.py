@@ -19,8 +19,10 @@ from transformers import PreTrainedModel
 
 from distilkit.config import LossConfig, TrainingConfig
 from distilkit.data.teacher_store import cache_folder, write_missing
+from distilkit.distillation import hidden_rows
 from distilkit.families import mlm_head
 from distilkit.masking import MaskedBlocks
+from distilkit.processes import to_device
 from distilkit.run import fingerprint
 from distilkit.training_loop import steps_per_epoch, total_steps
 
@@ -148,10 +150,8 @@ def _answers(cache: TeacherCache, teacher: PreTrainedModel, first: int, bar: tqd
     entries = np.zeros((PART, *cache.shape[1:]), np.float16)
     for epoch, ids, here in _batches(cache, first):
         batch = cache.source.batch(epoch, ids)
-        inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-        inputs = {name: x if x is None else x.to(teacher.device) for name, x in inputs.items()}
-        hidden = teacher.base_model(**inputs).last_hidden_state.flatten(0, 1)  # B * L, H
-        hidden = hidden[batch["rows"].to(teacher.device)].half()  # N, H
+        there = to_device(batch, teacher.device)
+        hidden = hidden_rows(teacher, there, there["rows"])[0].half()  # N, H
         if not torch.isfinite(hidden).all():
             raise ValueError(
                 f"the teacher's hidden states are not finite in float16 (epoch {epoch}, samples "

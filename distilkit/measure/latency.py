@@ -26,7 +26,7 @@ from distilkit.families import positions
 from distilkit.measure.size import BYTES_PER_MB, bytes_on_disk, parameter_count
 from distilkit.processes import eval_mode, processes, to_device
 from distilkit.student import student_from_teacher
-from distilkit.training_loop import in_bf16, parameter_groups
+from distilkit.training_loop import in_bf16, memory_named, parameter_groups
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -179,17 +179,18 @@ def time_micro_batch(step: Callable[[Any], Any], batch: Any, device: str | torch
 
 def gradient_step(
     model: nn.Module, loss: Callable[..., dict[str, Any]], precision: str
-) -> Callable[[Mapping[str, Any]], None]:
+) -> Callable[[Mapping[str, Any]], Tensor]:
     """Return the forward and backward pass of a micro-batch, as the training loop runs it.
 
     The model is on its device and in training mode; loss and precision as for the loop.
     """
     device, bf16 = next(model.parameters()).device, in_bf16(precision)
 
-    def step(batch: Mapping[str, Any]) -> None:
+    def step(batch: Mapping[str, Any]) -> Tensor:
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             value = loss(model, batch, batch["counts"])["loss"]
-            value.backward()
+        value.backward()
+        return value.detach()
 
     return step
 
@@ -213,10 +214,11 @@ def training_seconds(
     ids = data.order(0, training.batch_size)
     size = min(training.micro_batch_size, len(ids))
     passes, updates = [], []
-    for number in range(TIMED + 1):
-        batch = data.batch(0, np.resize(np.roll(ids, -number * size), size))
-        passes.append(time_micro_batch(compute_gradients, to_device(batch, device), device))
-        updates.append(time_micro_batch(update, None, device))
+    with memory_named("a trial step", training):
+        for number in range(TIMED + 1):
+            batch = data.batch(0, np.resize(np.roll(ids, -number * size), size))
+            passes.append(time_micro_batch(compute_gradients, to_device(batch, device), device))
+            updates.append(time_micro_batch(update, None, device))
     of_pass, of_update = (np.median([t.seconds for t in each[1:]]) for each in (passes, updates))
     return steps * float(-(-training.batch_size // size) * of_pass + of_update)
 

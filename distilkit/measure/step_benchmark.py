@@ -28,7 +28,7 @@ from distilkit.distillation import LanguageModelLoss
 from distilkit.losses import IGNORE
 from distilkit.masking import MASKED_SHARE
 from distilkit.measure.flops import flops_per_token
-from distilkit.measure.latency import Timing, time_micro_batch
+from distilkit.measure.latency import Timing, gradient_step, time_micro_batch
 from distilkit.measure.size import BYTES_PER_MB, peak_memory_mb
 from distilkit.models.loading import load_model
 from distilkit.processes import end_with_parent, seeded, to_device
@@ -122,19 +122,19 @@ def make_step(
         fused=not textbook,
     )
     loss = LanguageModelLoss(loss_config, teacher)
-    device, bf16 = student.device.type, VARIANTS[variant] == "bf16"
+    if textbook:
+
+        def loss(student, batch, _):
+            return {"loss": textbook_loss(student, teacher, batch, loss_config)}
+
+    compute_gradients = gradient_step(student, loss, VARIANTS[variant])
 
     def step(batch: dict[str, Any]) -> Tensor:
         optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(device, torch.bfloat16, enabled=bf16):
-            if textbook:
-                value = textbook_loss(student, teacher, batch, loss_config)
-            else:
-                value = loss(student, batch, batch["counts"])["loss"]
-        value.backward()
+        value = compute_gradients(batch)
         nn.utils.clip_grad_norm_(student.parameters(), training.max_grad_norm)
         optimizer.step()
-        return value.detach()
+        return value
 
     return step
 
@@ -194,8 +194,9 @@ def bench_step(works: Sequence[Work], *, steps: int = 10) -> pd.DataFrame:
     `steps` are timed turns, each one step of each variant; two more turns warm up.
     ``distilkit/measure/README.md`` explains the columns. On a GPU ``peak_rss_mib`` is the device's.
     """
-    if steps < 1:
-        raise ValueError(f"steps = {steps}: give at least 1")
+    threads = min(work.threads for work in works)
+    if min(steps, threads) < 1:
+        raise ValueError(f"steps = {steps}, threads = {threads}: give at least 1 of each")
     minutes = sum(expected_seconds(work, steps) for work in works) / 60
     print(
         f"a step in {len(works)} settings, {steps} times each: about {max(1, round(minutes))} min"

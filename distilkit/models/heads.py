@@ -12,6 +12,7 @@ from transformers.utils import logging as hf_logging
 
 from distilkit.config import LossConfig, TrainingConfig
 from distilkit.distillation import distil
+from distilkit.families import PRUNED
 from distilkit.masking import MaskedBlocks
 from distilkit.models.loading import load_model
 from distilkit.processes import seeded
@@ -101,6 +102,8 @@ def masked_lm_from_encoder(encoder: BertModel, seed: int) -> BertForMaskedLM:
         raise TypeError(
             f"an MLM head can be given to a BertModel, not to a {type(encoder).__name__}"
         )
+    if hasattr(encoder.config, PRUNED):
+        raise ValueError("the encoder is pruned: give the one before pruning")
     with seeded(seed):
         model = BertForMaskedLM(BertConfig.from_dict(encoder.config.to_dict()))
     state = {k: v for k, v in encoder.state_dict().items() if not k.startswith("pooler.")}

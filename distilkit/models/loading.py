@@ -5,7 +5,6 @@ The result is transformers' own object. Added here: the download is verified
 traceback, random weights or an empty vocabulary is refused.
 """
 
-import json
 import pickle
 import warnings
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from distilkit.families import PRUNED
 from distilkit.models.hub import fetch, local_path
@@ -37,7 +36,7 @@ def load_model(
         inside = folder / "model" / "config.json"  # the folder of a run
         what = f"give {inside.parent}" if inside.is_file() else "give one by save_pretrained"
         raise FileNotFoundError(f"{checkpoint} is a folder without a model (config.json): {what}")
-    config = config_of(folder)
+    config, _ = PreTrainedConfig.get_config_dict(folder)
     if config.get("pruned_heads"):  # version 5 would read it, and prune nothing
         raise ValueError(
             f"{checkpoint}: its heads were pruned by transformers 4 (config.json has "
@@ -80,15 +79,6 @@ def _other_shapes(checkpoint: str | Path) -> str:
         f"{checkpoint}: some weights have another shape than its config.json says. Give both files "
         "as save_pretrained wrote them"
     )
-
-
-def config_of(folder: Path) -> dict[str, Any]:
-    """Read config.json; empty if it cannot be read: transformers then raises its own error."""
-    try:
-        config = json.loads((folder / "config.json").read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return config if isinstance(config, dict) else {}
 
 
 def has_tokenizer(folder: Path) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from datasets import Dataset
 from hub_server import Fault, HubServer
 from huggingface_hub import constants
 from processes import client
@@ -159,6 +160,12 @@ def test_a_teacher_of_any_kind_is_measured(home, tmp_path, tokenizer, capsys, ki
         assert main(command) in (0, 1)  # an untrained regression may correlate by chance
     (row,) = [line for line in capsys.readouterr().out.splitlines() if "teacher: " in line]
     assert "8 examples" in row or "another scale" in row, row
+
+
+def test_rows_are_taken_from_a_whole_split():
+    sorted_by_label = Dataset.from_dict({"label": [0] * 2000 + [1] * 2000})
+    assert 0.4 < np.mean(doctor_module._few(sorted_by_label)["label"][:]) < 0.6
+    assert len(doctor_module._few(sorted_by_label.select(range(3)))) == 3
 
 
 def test_options_for_data_that_are_not_given_are_refused(home, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,8 @@ from distilkit.cli.main import GROUPS, build_parser, main
 from distilkit.cli.measure import BENCHES
 from distilkit.cli.options import chosen_scale, given
 from distilkit.config import SCALES, LossConfig
+from distilkit.run import as_json, open_run
+from distilkit.study import label_efficiency, study
 
 
 def chosen(*command: str):
@@ -75,6 +78,21 @@ def test_a_study_sets_distillation_and_fine_tuning_apart():
     scale = chosen("study", "--steps", "7", "--epochs", "2")
     assert (scale.distillation.steps, scale.finetuning.epochs) == (7, 2)
     assert scale.distillation.epochs == SCALES["tiny"].distillation.epochs
+
+
+def test_labels_takes_the_students_of_a_study_with_other_settings(home, monkeypatch):
+    longer = replace(SCALES["tiny"].distillation, seed=7, steps=600)
+    with open_run("study-tiny-distilled-7", {"training": as_json(longer)}) as run:
+        run.finish({"kind": "distil"})
+    seen = []
+    monkeypatch.setattr(study, "arm_checkpoint", lambda arm, scale: seen.append(scale) or ("", 0))
+    monkeypatch.setattr(label_efficiency, "label_efficiency", lambda *_, **__: sys.exit(3))
+    with pytest.raises(SystemExit):
+        main(["labels", "--seeds", "7", "8"])
+    assert [each.distillation for each in seen] == [
+        longer,
+        replace(SCALES["tiny"].distillation, seed=8),
+    ]
 
 
 def test_the_loss_of_a_fine_tuning_needs_a_teacher(capsys):

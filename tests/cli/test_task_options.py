@@ -7,6 +7,7 @@ import json
 import pandas as pd
 import pytest
 from toy_models import small_bert
+from transformers import BertForSequenceClassification
 
 from distilkit.cli.main import main
 from distilkit.config import home as home_folder
@@ -53,6 +54,18 @@ def test_labels_then_a_teacher_then_the_teacher_alone(own, home, capsys):
         assert main(["finetune", "bert", *own, *teacher, *SHORT, "--name", "alone"]) == 0
     terms = [row for row in run("alone").rows() if row["split"] == "train"]
     assert all(row["task"] == 0 and row["soft_target"] > 0 for row in terms)
+
+
+@pytest.mark.filterwarnings("ignore:.*config names no classes")
+@pytest.mark.slow
+def test_a_teacher_without_names_teaches_texts_without_labels(own, home):
+    teacher = BertForSequenceClassification(small_bert().config)
+    assert teacher.config.id2label == {0: "LABEL_0", 1: "LABEL_1"}
+    teacher.save_pretrained(home / "teacher")
+    command = ["finetune", "bert", *own, "--teacher", "teacher", *SHORT, "--name", "nameless"]
+    with pytest.warns(UserWarning, match="no training example has a label"):
+        assert main(command) == 0
+    assert run("nameless").result()["steps"] == 2
 
 
 @pytest.mark.slow

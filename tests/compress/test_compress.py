@@ -17,6 +17,7 @@ import scipy.stats
 import sklearn.metrics
 from datasets import Dataset
 from exported_once import exported_once
+from huggingface_hub import RepoUrl
 from toy_models import small_bert
 from transformers import pipeline
 
@@ -24,7 +25,13 @@ import distilkit.compress.compress as compression
 from distilkit import finetuning
 from distilkit.compress.compress import compress
 from distilkit.compress.hand_over import model_card, push
-from distilkit.compress.held_out import agreement, disagreements, held_out, paired_difference
+from distilkit.compress.held_out import (
+    agreement,
+    disagreements,
+    held_out,
+    paired_difference,
+    score_function,
+)
 from distilkit.config import SHIPPED, TrainingConfig
 from distilkit.data.own_task import task_from
 from distilkit.data.tasks import TASKS, Task
@@ -164,14 +171,30 @@ def test_the_card_and_the_upload(small, monkeypatch):
 
     calls = []
     monkeypatch.setattr(
-        huggingface_hub.HfApi, "create_repo", lambda _, name, **more: calls.append(name) or name
+        huggingface_hub.HfApi,
+        "create_repo",
+        lambda _, name, **more: calls.append(name) or RepoUrl(f"https://huggingface.co/me/{name}"),
     )
     monkeypatch.setattr(
         huggingface_hub.HfApi, "upload_folder", lambda _, **given: calls.append(given)
     )
-    assert push(home / "small", "me/small") == "me/small"
-    assert calls[0] == calls[1]["repo_id"] == "me/small"
+    assert push(home / "small", "small") == "https://huggingface.co/me/small"
+    assert (calls[0], calls[1]["repo_id"]) == ("small", "me/small")  # the owner's, not named
     assert calls[1]["folder_path"] == home / "small"
+
+
+def test_words_without_a_label_are_not_scored():
+    labels = [[0, 1, -1], [-1, 2]]
+    answers = [[0, 1, 2], [2, 2]]
+    for metric, names in (("entity_f1", ("O", "B-x", "I-x")), ("accuracy", ("a", "b", "c"))):
+        task = Task("w", "W", ("words",), names, "token_classification", (metric,), metric)
+        assert score_function(task, answers, labels)(np.arange(2)) == 1.0
+
+
+def test_the_interval_holds_the_difference_where_all_answers_differ():
+    task = Task("t", "T", ("text",), ("a", "b"))
+    found = paired_difference(task, np.ones(3, int), np.zeros(3, int), np.zeros(3, int))
+    assert found["low"] <= found["difference"] == -1 <= found["high"] < 0.1
 
 
 @pytest.mark.slow

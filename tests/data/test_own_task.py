@@ -321,6 +321,21 @@ def test_shards_need_not_have_the_same_keys(tmp_path):
         teams(tmp_path / "csv")
 
 
+def test_shards_that_number_their_classes_differently_are_refused(tmp_path):
+    for i, names in enumerate((["a", "c"], ["a", "b", "c"])):
+        label = datasets.ClassLabel(names=names)
+        features = datasets.Features({"text": datasets.Value("string"), "label": label})
+        part = datasets.Dataset.from_dict({"text": ["w1", "w2"], "label": [0, 1]}, features)
+        part.to_parquet(tmp_path / f"train-{i}.parquet")
+    with pytest.raises(ValueError, match=r"train-0\.parquet to train-1\.parquet"):
+        task_from(tmp_path, label_column="label")
+
+
+def test_a_category_may_have_spaces_around_it():
+    frame = pd.DataFrame({"text": ["one", "two"] * 20, "team": [" a", "b "] * 20})
+    assert task_from(frame.astype({"team": "category"}), label_column="team").labels == ("a", "b")
+
+
 def test_only_the_validation_is_missing(tmp_path):
     write(tmp_path / "train.csv", rows(100))
     write(tmp_path / "test.csv", rows(10))

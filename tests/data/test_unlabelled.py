@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from distilkit.data import own_task
+from distilkit.data.examples import is_labelled
 from distilkit.data.task_examples import (
     check_labels,
     is_scored,
@@ -125,3 +126,17 @@ def test_no_unlabelled_texts_the_same_texts_and_no_examples(task, split, more, t
     assert twice.batch(0, np.arange(4))["counts"]["labels"] == 1  # those of `unlabelled` are unread
     with pytest.raises(ValueError, match="no examples"):
         task_examples(empty, task, tokenizer, **options)
+
+
+def test_no_examples_have_no_labels():
+    assert is_labelled(np.empty(0, np.int64)).tolist() == []
+    assert is_labelled(np.empty((0, 2), np.float32)).tolist() == []
+
+
+@pytest.mark.parametrize("texts", ["0", "body"])
+def test_unlabelled_texts_without_a_header(tmp_path, texts):
+    rows = "first text\nsecond text\n"
+    file = tmp_path / "bare.csv"
+    file.write_text(rows if texts == "0" else f"{texts}\n{rows}")
+    task = Task("bare", "Bare", (texts,), ("a", "b"))
+    assert own_task.unlabelled_from(file, task)[texts][:] == ["first text", "second text"]

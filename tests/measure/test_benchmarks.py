@@ -155,6 +155,8 @@ def short(bench_step):
 def test_no_steps_are_refused_before_time_is_spent(work):
     with pytest.raises(ValueError, match="steps = 0"):
         bench_step([work], steps=0)
+    with pytest.raises(ValueError, match="threads = 0"):
+        bench_step([replace(work, threads=0)])
 
 
 # ---- FLOPs and memory

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from transformers import (
     AutoModelForSequenceClassification,
     BertForSequenceClassification,
     BertForTokenClassification,
+    BertModel,
     ElectraConfig,
     ElectraForPreTraining,
     RobertaConfig,
@@ -19,10 +21,10 @@ from transformers import (
 )
 
 from distilkit.config import SCALES
-from distilkit.data.sources import load_teacher
+from distilkit.data.sources import load_encoder, load_teacher
 from distilkit.data.tasks import Task
 from distilkit.finetuning import classifier, fine_tuned_on
-from distilkit.models.heads import fine_tuned
+from distilkit.models.heads import fine_tuned, masked_lm_from_encoder
 from distilkit.models.pruning import prune
 
 WORDS = Task("ner", "NER", ("words",), ("O", "B-X", "I-X"), "token_classification")
@@ -141,3 +143,19 @@ def test_an_electra_discriminator_is_no_teacher_of_masked_words(tmp_path, tokeni
     scale = type(SCALES["tiny"])(**{**vars(SCALES["tiny"]), "teacher": str(tmp_path)})
     with pytest.raises(ValueError, match="ELECTRA discriminator"):
         load_teacher(scale)
+
+
+@pytest.mark.parametrize("what", ["pruned", "a layer less"])
+def test_an_encoder_that_is_not_whole_gets_no_head(tmp_path, tokenizer, what):
+    tokenizer.save_pretrained(tmp_path)
+    encoder = BertModel(small_bert(2).config, add_pooling_layer=False)
+    encoder.save_pretrained(tmp_path)
+    if what == "pruned":
+        with pytest.raises(ValueError, match="before pruning"):
+            masked_lm_from_encoder(prune(encoder, {0: [0]}), 0)
+        return
+    weights = load_file(tmp_path / "model.safetensors")
+    fewer = {name: value for name, value in weights.items() if "layer.1." not in name}
+    save_file(fewer, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match=r"lacks \d+ weights"):
+        load_encoder(replace(SCALES["tiny"], teacher=str(tmp_path)))
