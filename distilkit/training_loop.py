@@ -187,9 +187,7 @@ def train(
                 is_finite = accelerator.reduce(is_finite.float(), "sum") == world
             good_steps = torch.where(is_finite & (good_steps == step), step + 1, good_steps)
             optimizer.found_inf = (good_steps <= step).float()
-            with memory_named(
-                f"run {run.name!r}: step {step + 1}", training
-            ):  # AdamW's states are made in its first step
+            with memory_named(this_step, training):  # AdamW's states are made in its first step
                 optimizer.step()
             done = step + 1
             logs = done % training.log_interval == 0 or done == steps
@@ -218,11 +216,7 @@ def train(
                         }
                     )
             if validates:
-                with (
-                    memory_named(this_step, training),
-                    eval_mode(model),
-                    torch.no_grad(),
-                ):
+                with memory_named(this_step, training), eval_mode(model), torch.no_grad():
                     values = {name: float(value) for name, value in validate(model).items()}
                 if bad := [name for name, value in values.items() if not math.isfinite(value)]:
                     raise NonFiniteLoss(

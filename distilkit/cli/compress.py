@@ -35,7 +35,10 @@ def _compress_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--push", metavar="ID", help="upload to the Hub under this name; a new model is public"
     )
-    pairs = parser.add_argument_group("a sentence-transformers model: texts, no labels")
+    pairs = parser.add_argument_group(
+        "a sentence-transformers model",
+        "Texts, no labels. By default 3 epochs in batches of 64 at 5e-4, whatever the scale.",
+    )
     pairs.add_argument("--pairs", metavar="FILE", help="scored pairs of texts, for Spearman")
     pairs.add_argument(
         "--pairs-columns",
@@ -90,8 +93,9 @@ def compress(options: Namespace) -> int:
         max_length=options.max_length,
     )
     print_checks(checks)
-    # of a teacher that is no better than a constant answer `finetune` only warns
-    if not checks.good[checks.check != "teacher"].all():
+    # a teacher at chance is only warned of; without "time" the checks ended early
+    others = checks.good[checks.check != "teacher"]
+    if not others.all() or "time" not in set(checks.check):
         return 1
     table = run(
         options.checkpoint,

@@ -304,7 +304,11 @@ def task_doctor(
         return pd.DataFrame(checks, columns=Check._fields)
     texts = len(task.data["train"]) + (0 if unlabelled is None else len(unlabelled))
     examples = texts * len(few) // len(rows)  # a passage may have several windows
-    seconds = finetuning_seconds(task, model, teaching_model, few, examples, training)
+    try:
+        seconds = finetuning_seconds(task, model, teaching_model, few, examples, training)
+    except MemoryError as error:
+        checks.append(Check("memory", str(error), False))
+        return pd.DataFrame(checks, columns=Check._fields)
     steps = total_steps(examples, training)
     duration = f"{steps:,} steps of {training.batch_size}: {seconds / 60:,.1f} minutes"
     checks.append(Check("time", duration, True))

@@ -30,9 +30,8 @@ def _study_options(parser: ArgumentParser) -> None:
         type=Path,
         help="csv file (default: figures/<scale>/study.csv, parts.csv with fewer tasks)",
     )
-    add_fields(
-        parser.add_argument_group("every distillation"), "distillation", "steps", "precision"
-    )
+    fields = ("steps", "precision", "micro_batch_size")
+    add_fields(parser.add_argument_group("every distillation"), "distillation", *fields)
     add_fields(parser.add_argument_group("every fine-tuning"), "finetuning", "epochs")
 
 
@@ -186,5 +185,8 @@ VERBS = {
     "study": (study, _study_options),
     "labels": (labels, _labels_options),
     "frontier": (frontier, _frontier_options),
-    "teacher-quality": (teacher_quality, lambda parser: add_scale(parser, "teacher")),
+    "teacher-quality": (
+        teacher_quality,
+        lambda parser: add_scale(parser, "teacher", "glue", "tasks"),
+    ),
 }

@@ -29,6 +29,7 @@ from distilkit.config import SCALES, TrainingConfig
 from distilkit.data.examples import Examples, by_length, tokens_at_once
 from distilkit.data.tasks import Task
 from distilkit.data.teacher_store import cache_folder, write_missing
+from distilkit.data.text_check import check_known
 from distilkit.finetuning import input_length
 from distilkit.models.loading import load_model
 from distilkit.models.sentence_encoder import Pooling, embeddings_of, load_sentence_encoder
@@ -151,6 +152,7 @@ def distil_embeddings(
     """
     longest_first = sorted(texts, key=len, reverse=True)  # a part holds texts of similar length
     examples = encoded(longest_first, tokenizer, pooling, training.seed)
+    check_known(examples.input_ids.flat, tokenizer, name)
     config = {
         "kind": "embeddings",
         "training": as_json(training),

@@ -5,6 +5,7 @@ ONNX files lie where optimum and transformers.js look for them.
 
 import json
 import shutil
+import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +15,6 @@ import jinja2
 import pandas as pd
 from huggingface_hub import HfApi, ModelCard, ModelCardData
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from yaml import YAMLError
 
 from distilkit.compress.engines import FILES
 from distilkit.data.task_examples import column_names
@@ -95,10 +95,9 @@ def write_folder(
     mark["config"] = config | {"teacher": config["teacher"] | {"name": teacher}}
     (part / MARK).write_text(json.dumps(mark, indent=1) + "\n", encoding="utf-8")
     model_card(student, table, task, run, about, licence, pooling).save(part / "README.md")
-    old = out.with_name(f"{out.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
+    old = Path(tempfile.mkdtemp(prefix=f"{out.name}.", dir=out.parent))
     if out.exists():
-        out.rename(old)  # fails whole, before anything is deleted
+        out.rename(old / out.name)  # fails whole, before anything is deleted
     part.rename(out)
     shutil.rmtree(old, ignore_errors=True)
 
@@ -128,9 +127,9 @@ def model_card(
     if readme.is_file():
         try:
             own = ModelCard.load(readme, ignore_metadata_errors=True).data.to_dict()
-        except (TypeError, ValueError, YAMLError) as error:
-            advice = "name its licence (--licence)"
-            warnings.warn(f"{readme}: metadata cannot be read ({error}): {advice}", stacklevel=2)
+        except Exception as error:  # whatever YAML finds
+            advice = "" if licence else ": name its licence (--licence)"
+            warnings.warn(f"{readme}: metadata cannot be read ({error}){advice}", stacklevel=2)
     base = own.get("base_model") if local_path(checkpoint) else checkpoint
     pipeline = _PIPELINES.get(task.kind, "text-classification")
     library, template = "transformers", "model_card.md.j2"

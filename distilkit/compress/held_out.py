@@ -57,8 +57,12 @@ def score_function(task: Task, predicted: Any, labels: Any) -> Callable[[np.ndar
         right = np.asarray(predicted) == np.asarray(labels)
         return lambda rows: float(right[rows].mean())
     if task.on_words:
-        both = predicted, labels
-        return lambda rows: metric(*(np.concatenate([x[i] for i in rows]) for x in both)) or 0.0
+
+        def score(rows: np.ndarray) -> float:
+            x, y = (np.concatenate([part[i] for i in rows]) for part in (predicted, labels))
+            return (metric(x, y) or 0.0) if len(y) else 0.0
+
+        return score
     x, y = np.asarray(predicted), np.asarray(labels)
     return lambda rows: metric(x[rows], y[rows]) or 0.0  # None: a constant answer's correlation
 

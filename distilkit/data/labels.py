@@ -80,7 +80,7 @@ def meaning_of(
     if len(targets) > 1:
         names = tuple(targets)
     elif targets[0] in table.names:
-        names = tuple(map(_label_name, table.names[targets[0]]))
+        names = tuple(dict.fromkeys(map(_label_name, table.names[targets[0]])))
     else:
         names = _sorted_names(
             chain.from_iterable(v if isinstance(v, list) else [v] for v in values)

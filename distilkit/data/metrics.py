@@ -29,8 +29,9 @@ class TaskMetric(evaluate.Metric):
 
     def __init__(self, kind: str, labels: tuple[str, ...], metrics: tuple[str, ...]) -> None:
         self.kind, self.labels, self.metrics = kind, labels, metrics
-        # it makes a folder even so, and the cache of datasets may be read-only
-        super().__init__(keep_in_memory=True, cache_dir=tempfile.gettempdir())
+        # it makes a folder even so, writes nothing there, and the usual cache may be read-only
+        with tempfile.TemporaryDirectory() as folder:
+            super().__init__(keep_in_memory=True, cache_dir=folder)
 
     def _info(self) -> evaluate.MetricInfo:
         dtypes = {"regression": "float64", "question_answering": "string"}

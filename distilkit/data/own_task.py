@@ -210,10 +210,8 @@ def _text_rows(
             parts = iter(lambda lines=lines: list(islice(lines, ROWS_AT_ONCE)), [])
             tables = (Table({names[0]: part}, str(source), range(len(part))) for part in parts)
         else:
-            parts, _ = read_splits(source)
-            if all(n.isdecimal() and n not in next(iter(parts.values())).columns for n in names):
-                parts, _ = read_splits(source, header=False)  # as `task_from` names its columns
-            tables = iter(parts.values())
+            bare = all(name.isdecimal() for name in names)  # as `task_from` names such columns
+            tables = iter(read_splits(source, header=not bare)[0].values())
         for number, table in enumerate(tables):
             check_columns(names, table.columns, table.where)
             rows = _rows_with_text(table, names, on_words, [])

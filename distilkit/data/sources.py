@@ -45,7 +45,7 @@ def load_teacher(scale: Scale) -> tuple[PreTrainedModel, PreTrainedTokenizerBase
 def load_encoder(scale: Scale) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load the encoder that the scale names as its teacher, without a head, and its tokenizer.
 
-    ValueError if the checkpoint has a masked-word head already.
+    ValueError if the checkpoint has a masked-word head already, or lacks weights.
     """
     encoder, info = load_model(AutoModel, scale.teacher)
     if any(name.startswith("cls.predictions.") for name in info["unexpected_keys"]):

@@ -140,11 +140,11 @@ def _from_folder(folder: Path, header: bool) -> tuple[dict[str, Table], list[str
         if len({_kind(path) for path in paths}) > 1 or len(different) < len(paths):
             names = ", ".join(path.name for path in paths)
             raise ValueError(f"{folder}: {names} are all {split}: leave one of them there")
-        tables[split] = joined([read_table(path, header=header) for path in paths])
+        tables[split] = _joined([read_table(path, header=header) for path in paths])
     return tables, notes
 
 
-def joined(parts: list[Table]) -> Table:
+def _joined(parts: list[Table]) -> Table:
     """Concatenate the parts of a split, in the columns that all of them have."""
     if len(parts) == 1:
         return parts[0]

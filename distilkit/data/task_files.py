@@ -12,14 +12,7 @@ from typing import Any
 import numpy as np
 
 from distilkit.data.question_answering import first_answer
-from distilkit.data.tables import (
-    Table,
-    check_columns,
-    joined,
-    read_parquet,
-    read_table,
-    split_files,
-)
+from distilkit.data.tables import Table, check_columns, read_parquet, read_table, split_files
 from distilkit.data.tasks import UNLABELLED, Task, get_task
 from distilkit.models.hub import local_path
 
@@ -84,8 +77,15 @@ def _read(paths: Sequence[Path]) -> Any:
     import datasets
 
     if ".json" in paths[0].suffixes:  # SQuAD's own
-        return datasets.Dataset.from_dict(joined([read_table(path) for path in paths]).columns)
+        return datasets.Dataset.from_dict(read_table(_only(paths)).columns)
     return read_parquet(paths)
+
+
+def _only(paths: Sequence[Path]) -> Path:
+    if len(paths) > 1:  # downloads of other versions, or packed and unpacked
+        names = ", ".join(path.name for path in paths)
+        raise ValueError(f"{paths[0].parent}: {names} are one split: leave one of them there")
+    return paths[0]
 
 
 def _check_parts(
@@ -142,7 +142,7 @@ def load_official(folder: Path, task: Task) -> Mapping[str, Any]:
         if not (split == "train" or split in (*task.validation, *task.test)):
             continue
         bare = task.name == "cola" and split != "test"
-        table = joined([read_table(file, header=not bare) for file in files])
+        table = read_table(_only(files), header=not bare)
         splits[split] = datasets.Dataset.from_dict(_columns(table, task, split))
     return datasets.DatasetDict(splits)
 

@@ -131,6 +131,7 @@ def chance_score(task: Task, labels: Any) -> float:
         return 0.0  # no span, no entity anywhere, or no correlation
     if task.on_words:
         labels = np.concatenate([np.asarray(sentence) for sentence in labels])
+        labels = labels[labels != UNLABELLED]
     labels = np.asarray(labels)
     if task.score == "accuracy":
         return float(np.unique(labels, return_counts=True)[1].max() / len(labels))

@@ -95,6 +95,11 @@ def load_sentence_encoder(
             f"{checkpoint} puts the prompt {prompt!r} before each text: set default_prompt_name "
             f"in {SETTINGS} to null, and give texts that begin with the prompt"
         )
+    if width := _json(folder / SETTINGS).get("truncate_dim"):
+        raise ValueError(
+            f"{checkpoint} cuts its embeddings to {width} numbers: set truncate_dim in {SETTINGS} "
+            "to null; what is trained and measured here are whole ones"
+        )
     mode = _mode(checkpoint, _json(folder / modules[1]["path"] / "config.json"))
     with seeded(0):  # a pooler that the checkpoint lacks is drawn; no embedding reads it
         model, info = load_model(AutoModel, inner)
@@ -121,10 +126,13 @@ def save_modules(
     write_json(folder / MODULES, modules)
     old = {f"pooling_mode_{name}": mode == pooling.mode for mode, name in _MODES.items()}
     width = {"word_embedding_dimension": model.config.hidden_size}
-    write_json(folder / "1_Pooling" / "config.json", width | old)
+    source = fetch(settings)
+    given = _json(source / _json(source / MODULES)[1]["path"] / "config.json")
+    prompts = {"include_prompt": given.get("include_prompt", True)}
+    write_json(folder / "1_Pooling" / "config.json", width | old | prompts)
     reading = {"max_seq_length": pooling.max_length, "do_lower_case": False}
     write_json(folder / "sentence_bert_config.json", reading)
-    if more := _json(fetch(settings) / SETTINGS):
+    if more := _json(source / SETTINGS):
         write_json(folder / SETTINGS, more)
 
 

@@ -43,8 +43,8 @@ def write_report(scale: Scale) -> Path:
     """Write ``figures/<scale>/report.html``, and each table as ``report_*.csv`` and ``.tex``."""
     folder = scale.figures
     if not (folder / "results.csv").is_file():
-        advice = f"run the notebooks at the scale {scale.name} first (python -m distilkit figures)"
-        raise FileNotFoundError(f"no results in {folder}: {advice}")
+        command = f"python -m distilkit figures --scale {scale.name}"
+        raise FileNotFoundError(f"no results in {folder}: run the notebooks first ({command})")
     tables = report_tables(scale)
     for name, (_, table) in tables.items():
         write_atomically(folder / f"report_{name}.csv", table.to_csv().encode())

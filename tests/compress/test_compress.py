@@ -189,6 +189,9 @@ def test_words_without_a_label_are_not_scored():
     for metric, names in (("entity_f1", ("O", "B-x", "I-x")), ("accuracy", ("a", "b", "c"))):
         task = Task("w", "W", ("words",), names, "token_classification", (metric,), metric)
         assert score_function(task, answers, labels)(np.arange(2)) == 1.0
+        few = [[0, 1, -1], [-1, -1]]  # a draw may hold no label
+        found = paired_difference(task, answers, [[1, 1, 1], [0, 0]], few)
+        assert np.isfinite([found["low"], found["high"]]).all()
 
 
 def test_the_interval_holds_the_difference_where_all_answers_differ():

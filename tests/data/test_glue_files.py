@@ -100,3 +100,9 @@ def test_texts_are_checked_in_every_split(tmp_path, split, value):
     row = 1 if value is None else 0
     with pytest.raises(ValueError, match=rf"{split}: the column 'sentence' holds .* in row {row}"):
         load("sst2", tmp_path)
+
+
+def test_two_files_of_one_split_are_refused(downloads):
+    (downloads / "SST-2" / "train-old.tsv").write_text(OFFICIAL["SST-2/train.tsv"])
+    with pytest.raises(ValueError, match=r"train-old\.tsv, train\.tsv are one split"):
+        load("sst2", downloads)

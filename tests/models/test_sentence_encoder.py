@@ -92,7 +92,9 @@ def test_what_would_be_read_otherwise_is_refused(tmp_path, tokenizer):
     change(folder, "sentence_bert_config.json", do_lower_case=False)
     change(folder, "config_sentence_transformers.json", default_prompt_name="query")
     refused("'query'")
-    change(folder, "config_sentence_transformers.json", default_prompt_name=None)
+    change(folder, "config_sentence_transformers.json", default_prompt_name=None, truncate_dim=16)
+    refused("16 numbers")
+    change(folder, "config_sentence_transformers.json", truncate_dim=None)
     load_sentence_encoder(folder)
 
     (folder / "modules.json").unlink()

@@ -76,7 +76,7 @@ def test_tables_are_files_too(page):
 
 def test_without_results_it_says_what_to_do(home, capsys):
     assert main(["report"]) == 2
-    assert "run the notebooks at the scale tiny first" in capsys.readouterr().err
+    assert "python -m distilkit figures --scale tiny" in capsys.readouterr().err
 
 
 @pytest.mark.browser
