@@ -30,8 +30,10 @@ def _study_options(parser: ArgumentParser) -> None:
         type=Path,
         help="csv file (default: figures/<scale>/study.csv, parts.csv with fewer tasks)",
     )
-    fields = ("steps", "precision", "micro_batch_size")
-    add_fields(parser.add_argument_group("every distillation"), "distillation", *fields)
+    add_fields(parser.add_argument_group("every training"), "distillation", "micro_batch_size")
+    add_fields(
+        parser.add_argument_group("every distillation"), "distillation", "steps", "precision"
+    )
     add_fields(parser.add_argument_group("every fine-tuning"), "finetuning", "epochs")
 
 
@@ -41,6 +43,9 @@ def study(options: Namespace) -> None:
     from distilkit.study.study import join_studies, run_study
 
     chosen = chosen_scale(options)
+    if micro := getattr(options, "distillation.micro_batch_size"):
+        finetuning = replace(chosen.finetuning, micro_batch_size=micro)
+        chosen = replace(chosen, finetuning=finetuning)
     table = "study"
     if len(chosen.tasks) < len(scale(options.scale).tasks):
         table = "parts"  # fewer tasks: another table, and other runs than the whole study's

@@ -96,10 +96,13 @@ def write_folder(
     (part / MARK).write_text(json.dumps(mark, indent=1) + "\n", encoding="utf-8")
     model_card(student, table, task, run, about, licence, pooling).save(part / "README.md")
     old = Path(tempfile.mkdtemp(prefix=f"{out.name}.", dir=out.parent))
-    if out.exists():
-        out.rename(old / out.name)  # fails whole, before anything is deleted
-    part.rename(out)
-    shutil.rmtree(old, ignore_errors=True)
+    try:
+        if out.exists():
+            out.rename(old / out.name)  # fails whole, before anything is deleted
+        part.rename(out)
+    finally:
+        if out.exists():
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def push(folder: Path, name: str) -> str:

@@ -210,8 +210,12 @@ def _text_rows(
             parts = iter(lambda lines=lines: list(islice(lines, ROWS_AT_ONCE)), [])
             tables = (Table({names[0]: part}, str(source), range(len(part))) for part in parts)
         else:
-            bare = all(name.isdecimal() for name in names)  # as `task_from` names such columns
-            tables = iter(read_splits(source, header=not bare)[0].values())
+            bare = all(name.isdecimal() for name in names)  # `task_from` without a header
+            parts, _ = read_splits(source, header=not bare)
+            first = [next(iter(c), None) for c in next(iter(parts.values())).columns.values()]
+            if bare and ("label" in first or first == [str(i) for i in range(len(first))]):
+                parts, _ = read_splits(source)  # there is one, and its names are numbers
+            tables = iter(parts.values())
         for number, table in enumerate(tables):
             check_columns(names, table.columns, table.where)
             rows = _rows_with_text(table, names, on_words, [])

@@ -69,7 +69,7 @@ def load_sentence_encoder(
     """Load a sentence-transformers checkpoint: the encoder in float32, tokenizer, pooling.
 
     ValueError for modules other than Transformer, Pooling (mean, max, [CLS]) and Normalize, for
-    texts that are changed before tokenization, and for missing weights.
+    texts that are changed before tokenization, shortened embeddings, missing weights.
     """
     folder = fetch(checkpoint)
     if not (folder / MODULES).is_file():
@@ -98,7 +98,7 @@ def load_sentence_encoder(
     if width := _json(folder / SETTINGS).get("truncate_dim"):
         raise ValueError(
             f"{checkpoint} cuts its embeddings to {width} numbers: set truncate_dim in {SETTINGS} "
-            "to null; what is trained and measured here are whole ones"
+            "to null; only whole embeddings are compressed"
         )
     mode = _mode(checkpoint, _json(folder / modules[1]["path"] / "config.json"))
     with seeded(0):  # a pooler that the checkpoint lacks is drawn; no embedding reads it

@@ -133,10 +133,19 @@ def test_no_examples_have_no_labels():
     assert is_labelled(np.empty((0, 2), np.float32)).tolist() == []
 
 
-@pytest.mark.parametrize("texts", ["0", "body"])
-def test_unlabelled_texts_without_a_header(tmp_path, texts):
-    rows = "first text\nsecond text\n"
-    file = tmp_path / "bare.csv"
-    file.write_text(rows if texts == "0" else f"{texts}\n{rows}")
-    task = Task("bare", "Bare", (texts,), ("a", "b"))
-    assert own_task.unlabelled_from(file, task)[texts][:] == ["first text", "second text"]
+@pytest.mark.parametrize(
+    ("column", "content"),
+    [
+        ("0", "first text\nsecond text\n"),
+        ("0", "first text,0\nsecond text,1\n"),
+        ("0", "0\nfirst text\nsecond text\n"),
+        ("0", "label,0\na,first text\nb,second text\n"),
+        ("1", "yes,first text\nno,second text\n"),
+        ("body", "body\nfirst text\nsecond text\n"),
+    ],
+)
+def test_unlabelled_texts_without_a_header(tmp_path, column, content):
+    file = tmp_path / "more.csv"
+    file.write_text(content)
+    task = Task("bare", "Bare", (column,), ("a", "b"))
+    assert own_task.unlabelled_from(file, task)[column][:] == ["first text", "second text"]
