@@ -335,7 +335,7 @@ def _agree(
 
 def _seed_dropout(seed: int, step: int, micro_batch: int, device: torch.device) -> None:
     state = np.random.SeedSequence([seed, step, micro_batch]).generate_state(1, np.uint64)
-    # torch.manual_seed also sees to every kind of GPU: up to 1 ms, and a small step takes 30
+    # torch.manual_seed also sees to every kind of GPU: 0.3 ms of a small model's 35
     on_cpu = device.type == "cpu"
     (torch.default_generator.manual_seed if on_cpu else torch.manual_seed)(int(state[0]))
 

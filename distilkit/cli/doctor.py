@@ -307,7 +307,7 @@ def task_doctor(
     try:
         seconds = finetuning_seconds(task, model, teaching_model, few, examples, training)
     except MemoryError as error:
-        checks.append(Check("memory", str(error), False))
+        checks.append(Check("trial step", str(error), False))
         return pd.DataFrame(checks, columns=Check._fields)
     steps = total_steps(examples, training)
     duration = f"{steps:,} steps of {training.batch_size}: {seconds / 60:,.1f} minutes"

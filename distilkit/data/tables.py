@@ -150,7 +150,7 @@ def _joined(parts: list[Table]) -> Table:
         return parts[0]
     where = f"{parts[0].where} to {parts[-1].where}"
     if any(part.names != parts[0].names for part in parts):
-        raise ValueError(f"{where}: labels have other numbers in each: write them with one order")
+        raise ValueError(f"{where}: they number their labels differently: write them in one order")
     names = [name for name in parts[0].columns if all(name in part.columns for part in parts)]
     columns = {name: [v for part in parts for v in part.columns[name]] for name in names}
     rows = range(1, 1 + sum(map(len, parts)))

@@ -332,8 +332,13 @@ def test_shards_that_number_their_classes_differently_are_refused(tmp_path):
 
 
 def test_a_category_may_have_spaces_around_it():
-    frame = pd.DataFrame({"text": ["one", "two"] * 20, "team": [" a", "b "] * 20})
+    frame = pd.DataFrame({"text": ["one", "two", "three"] * 20, "team": [" a", "b ", "a"] * 20})
     assert task_from(frame.astype({"team": "category"}), label_column="team").labels == ("a", "b")
+
+
+def test_words_without_a_label_are_no_class():
+    task = Task("w", "W", ("words",), ("a", "b"), "token_classification", ("accuracy",), "accuracy")
+    assert chance_score(task, [[0, -1, -1], [1, 0, -1]]) == pytest.approx(2 / 3)
 
 
 def test_only_the_validation_is_missing(tmp_path):

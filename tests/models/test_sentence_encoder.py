@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from sentence_transformers import SentenceTransformer
 from toy_models import small_bert
 from toy_sentence_encoder import reference, save_sentence_encoder
 
@@ -16,6 +17,7 @@ from distilkit.models.sentence_encoder import (
     is_sentence_encoder,
     load_sentence_encoder,
     pool,
+    save_modules,
 )
 
 OLD = {"mean": "mean_tokens", "max": "max_tokens", "cls": "cls_token"}
@@ -62,6 +64,24 @@ def change(folder, file: str, **values) -> None:
     path = folder / file
     content = json.loads(path.read_text()) if path.is_file() else {}
     path.write_text(json.dumps(content | values))
+
+
+@pytest.mark.parametrize("included", [True, False])
+@pytest.mark.slow
+def test_prompts_are_pooled_as_the_teachers(tmp_path, tokenizer, texts, included):
+    """Saved again, the same encoder embeds a text with a prompt in the same way."""
+    folder = save_sentence_encoder(tmp_path, tokenizer)
+    change(folder, "1_Pooling/config.json", include_prompt=included)
+    change(folder, "config_sentence_transformers.json", prompts={"query": "w1 w2 "})
+    model, own_tokenizer, pooling = load_sentence_encoder(folder)
+    model.save_pretrained(tmp_path / "again")
+    own_tokenizer.save_pretrained(tmp_path / "again")
+    save_modules(tmp_path / "again", model, pooling, folder)
+    both = (
+        SentenceTransformer(str(each), device="cpu").encode(texts[:4], prompt_name="query")
+        for each in (folder, tmp_path / "again")
+    )
+    np.testing.assert_allclose(*both, rtol=0, atol=1e-6)
 
 
 @pytest.mark.slow
