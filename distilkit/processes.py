@@ -1,7 +1,9 @@
-"""Processes, devices and random generators, shared by every training and measurement."""
+"""Processes, devices, memory and random generators: what every training and measurement shares."""
 
+import ctypes
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -62,6 +64,28 @@ def seeded(seed: int | None = None) -> Iterator[None]:
         if seed is not None:
             torch.manual_seed(seed)
         yield
+
+
+@contextmanager
+def keep_freed_memory() -> Iterator[None]:
+    """Have glibc keep what one training step frees for the next; it returns it afterwards.
+
+    By default it maps and unmaps what is over 32 MiB, like the gradient of BERT's word embeddings.
+    The kernel then clears these pages in every step, a tenth of the time of a small student.
+    """
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if not hasattr(libc, "mallopt"):
+        yield
+        return
+    mmap_threshold, trim_threshold = -3, -1  # as malloc.h numbers them
+    libc.mallopt(mmap_threshold, 1 << 30)
+    libc.mallopt(trim_threshold, -1)  # never
+    try:
+        yield
+    finally:
+        libc.mallopt(mmap_threshold, 32 << 20)  # where glibc's own adjustment ends
+        libc.mallopt(trim_threshold, 64 << 20)
+        libc.malloc_trim(0)
 
 
 def end_with_parent(parent: int) -> None:

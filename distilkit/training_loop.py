@@ -40,6 +40,7 @@ from distilkit.processes import (
     catch_signals,
     eval_mode,
     ignore_signals,
+    keep_freed_memory,
     processes,
     seeded,
     to_device,
@@ -137,6 +138,7 @@ def train(
     )
     with (
         seeded(),  # the caller's generators stay as they were
+        keep_freed_memory(),
         catch_signals(alone=world == 1) as caught,
         tqdm(
             total=steps,
