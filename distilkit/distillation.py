@@ -17,8 +17,8 @@ from distilkit.families import check_cosine_layers, mlm_head, positions, width_p
 from distilkit.fused_loss import fused_triple_loss
 from distilkit.masking import MaskedBlocks, counts_of, in_order
 from distilkit.processes import eval_mode, processes, to_device
-from distilkit.run import Run, as_json, fingerprint, open_run, teacher_entry
-from distilkit.training_loop import sum_over_processes, train
+from distilkit.run import Run, as_json, model_entry, open_run, teacher_entry
+from distilkit.training_loop import check_weights, sum_over_processes, train
 
 # (student, teacher, batch, counts) -> named terms, weighted, each divided by the step's counts
 ExtraLoss = Callable[
@@ -83,14 +83,16 @@ def pretrain(
         watch: measured and logged at each validation.
 
     Raises:
-        ValueError: the loss needs a teacher and there is none, or models and text do not fit.
+        ValueError: the loss needs a teacher and there is none, models and text do not fit, or
+            weights are in half precision.
     """
     check_fit(model, teacher, loss_config, blocks, validation)
+    check_weights(student=model, teacher=teacher)
     config = {
         "kind": "pretrain",
         "loss_config": as_json(loss_config),
         "training": as_json(training),
-        "model": fingerprint(model),
+        "model": model_entry(model),
         "teacher": teacher_entry(teacher),
         "validation": validation.identity() if validation is not None else None,
         "blocks": list(blocks.blocks.shape),
@@ -272,7 +274,8 @@ def check_sizes(model: PreTrainedModel, length: int, entries: int) -> None:
             f"blocks of {length} tokens, but the {name} has {positions(model)} positions: give "
             f"--length {positions(model)} or less (in Python Scale.length)"
         )
-    if entries > rows:
+    # a table may be padded to a round number, but not by much
+    if not entries <= rows < entries + 1024:
         raise ValueError(
             f"the tokenizer has {entries} entries, the {name} {rows}: they do not belong together; "
             "give the tokenizer of the model"
@@ -289,10 +292,13 @@ def check_fit(
     """Check that model, teacher, text and loss fit one another, before time is spent.
 
     Raises:
-        TypeError: a model has no MLM head.
+        TypeError: a model has no MLM head, or blocks are not masked.
         ValueError: blocks longer than a model's positions, vocabularies that differ, a layer that
             is not there, or no teacher where the loss needs one.
     """
+    if not hasattr(blocks, "batch"):
+        what = type(blocks).__name__
+        raise TypeError(f"blocks is a {what}: give MaskedBlocks(blocks, tokenizer, seed=...)")
     mlm_head(model)
     used = [model, teacher] if loss_config.needs_teacher and teacher is not None else [model]
     for text in (blocks, *(() if validation is None else (validation,))):

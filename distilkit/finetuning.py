@@ -35,7 +35,7 @@ from distilkit.data.task_examples import (
     task_examples,
 )
 from distilkit.data.task_loss import TaskLoss, logits_of
-from distilkit.data.tasks import UNLABELLED, Task, get_task, scores
+from distilkit.data.tasks import UNLABELLED, Task, check_metrics, get_task, scores
 from distilkit.data.teacher_logits import TeacherLogits, sees_every_text
 from distilkit.data.text_check import check_known
 from distilkit.families import check_cosine_layers, positions
@@ -43,8 +43,8 @@ from distilkit.losses import at_least_float32
 from distilkit.models.heads import fine_tuned, with_new_head
 from distilkit.models.vocabulary import check_vocabulary, own_tokenizer
 from distilkit.processes import eval_mode, processes, to_device
-from distilkit.run import Run, as_json, fingerprint, open_run, run_folder, teacher_entry
-from distilkit.training_loop import train
+from distilkit.run import Run, as_json, model_entry, open_run, run_folder, teacher_entry
+from distilkit.training_loop import check_weights, train
 
 LEAST_LENGTH = 8  # tokens: two sentences, [CLS] and [SEP] twice
 
@@ -122,11 +122,12 @@ def finetune(
 
     Raises:
         ValueError: unknown task; a head, teacher or tokenizer that does not fit; neither labels nor
-            teacher; a teacher with another class order.
+            teacher; a teacher with another class order; weights in half precision.
     """
     import distilkit.data.metrics  # noqa: F401 - without `evaluate`, say so before hours are spent
 
     task = get_task(task)
+    check_metrics(task)
     run = Run(run_folder(name))
     if teacher is not None:
         loss_config = loss_config or FinetuneLossConfig()
@@ -135,6 +136,7 @@ def finetune(
     max_length = input_length(
         [m for m in (model, teacher) if m is not None], max_length, task.max_length
     )
+    check_weights(model=model, teacher=teacher)
     check_classifier(model, task, "model")
     if teacher is not None:
         check_classifier(teacher, task, "teacher")
@@ -170,7 +172,7 @@ def finetune(
         "task": task.name,
         "loss_config": as_json(loss_config) if loss_config else None,
         "training": as_json(training),
-        "model": fingerprint(model),
+        "model": model_entry(model),
         "teacher": teacher_entry(teacher),
         "examples": len(examples),
         "data": {k: e.digest() for k, e in {"train": examples, **held_out}.items()},
@@ -280,7 +282,7 @@ def teacher_scores(
             continue
         count = len(data[split][task.columns[0]])
         rows = np.linspace(0, count - 1, min(count, MOST_EXAMPLES)).astype(int)
-        columns = {name: data[split][name][:] for name in column_names(data[split])}
+        columns = {name: list(data[split][name][:]) for name in column_names(data[split])}
         few = {name: [values[i] for i in rows] for name, values in columns.items()}
         examples = task_examples(few, task, tokenizer, max_length=max_length, seed=0)
         with eval_mode(teacher, device=processes().device):
@@ -382,6 +384,7 @@ def evaluate_task(
 ) -> dict[str, float | None]:
     """Return a classifier's metrics on one split, whose examples have labels; None if undefined."""
     task = get_task(task)
+    check_columns(task.columns, column_names(data), task.name)
     if not is_scored(task, data, "the split"):
         raise ValueError(f"{task.name}: the split has no labels to be scored on")
     check_classifier(model, task, "classifier")

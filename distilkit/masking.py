@@ -139,6 +139,8 @@ class MaskedBlocks:
     ) -> None:
         if tokenizer.mask_token_id is None:
             raise ValueError("the tokenizer has no [MASK] token")
+        if isinstance(blocks, list | Tensor):
+            blocks = np.asarray(blocks)
         if len(blocks.shape) != 2 or not len(blocks):
             raise ValueError(f"blocks of shape {blocks.shape}: give [blocks, L], at least one")
         vocabulary = len(tokenizer)

@@ -313,6 +313,12 @@ def fingerprint(model: PreTrainedModel) -> dict[str, str]:
     return {"class": type(model).__name__, "sha256": digest.hexdigest()}
 
 
+def model_entry(model: PreTrainedModel) -> dict[str, Any]:
+    """Return a trained model's fingerprint for a run's config, and the names of frozen weights."""
+    frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
+    return fingerprint(model) | ({"frozen": frozen} if frozen else {})
+
+
 def teacher_entry(teacher: PreTrainedModel | None) -> dict[str, str] | None:
     """Return a teacher's fingerprint and name for a run's config; None without a teacher."""
     return None if teacher is None else fingerprint(teacher) | {"name": teacher.name_or_path}

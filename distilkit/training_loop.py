@@ -137,6 +137,7 @@ def train(
         pin_memory=accelerator.device.type == "cuda",
     )
     with (
+        torch.enable_grad(),  # whatever the caller has set
         seeded(),  # the caller's generators stay as they were
         keep_freed_memory(),
         catch_signals(alone=world == 1) as caught,
@@ -294,6 +295,20 @@ def in_bf16(precision: str) -> bool:
         # a GPU that is too old for bfloat16 emulates it, slower than it computes in float32
         return gpu and torch.cuda.is_bf16_supported(including_emulation=False)
     return precision == "bf16"
+
+
+def check_weights(**models: nn.Module | None) -> None:
+    """Raise ValueError if weights are in half precision, where small updates are lost.
+
+    transformers 5 loads a checkpoint in the type that it was saved in.
+    """
+    for who, model in models.items():
+        types = set() if model is None else {p.dtype for p in model.parameters()}
+        if half := types & {torch.float16, torch.bfloat16}:
+            raise ValueError(
+                f"the {who}'s weights are in {half.pop()}: convert it by .float(), or load it with "
+                "dtype=torch.float32 (precision='bf16' still computes in bfloat16)"
+            )
 
 
 class _LossModule(nn.Module):

@@ -24,7 +24,7 @@ from distilkit import checkpoint
 from distilkit import distillation as pretraining
 from distilkit.config import MLM_ONLY, LossConfig, TrainingConfig
 from distilkit.data.packing import pack
-from distilkit.distillation import LanguageModelLoss, distil, losses_on, pretrain
+from distilkit.distillation import LanguageModelLoss, check_fit, distil, losses_on, pretrain
 from distilkit.masking import MaskedBlocks
 from distilkit.run import fingerprint
 from distilkit.student import student_from_teacher
@@ -290,7 +290,8 @@ def test_a_finished_run_is_returned_without_training(home, blocks, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "what", ["student", "teacher", "text", "loss_config", "training", "dropout", "validation"]
+    "what",
+    ["student", "teacher", "text", "loss_config", "training", "dropout", "frozen", "validation"],
 )
 def test_another_question_is_not_answered_by_an_old_run(home, blocks, tokenizer, what):
     teacher = small_bert(2)
@@ -315,6 +316,8 @@ def test_another_question_is_not_answered_by_an_old_run(home, blocks, tokenizer,
         other = DistilBertForMaskedLM(config)
         other.load_state_dict(student.state_dict())
         student = other
+    if what == "frozen":
+        student.base_model.requires_grad_(False)
     if what == "validation":
         validation = ragged(tokenizer)
     with pytest.raises(ValueError, match="another config"):
@@ -458,6 +461,35 @@ def test_another_vocabulary(home, blocks):
         small_bert(1, vocab_size=100),
         blocks,
     )
+    # a padded table is well, that of another model is not
+    check_fit(small_bert(1, vocab_size=256), None, MLM_ONLY, blocks)
+    refused(home, ValueError, "205 entries, the .* 1229", small_bert(1, vocab_size=1229), blocks)
+
+
+def test_blocks_without_masks(home, blocks):
+    refused(home, TypeError, "give MaskedBlocks", small_bert(1), blocks.blocks)
+    same = MaskedBlocks(torch.from_numpy(blocks.blocks), blocks.tokenizer, seed=0)
+    assert same.identity() == blocks.identity()
+
+
+@pytest.mark.slow
+def test_training_needs_gradients_whatever_the_caller_has_set(home, blocks):
+    teacher = small_bert(2)
+    with torch.no_grad():
+        run = distil(student_from_teacher(teacher), teacher, blocks, TOY, name="toy")
+        assert not torch.is_grad_enabled()
+    assert run.finished
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("who", ["student", "teacher"])
+def test_weights_in_half_precision(home, blocks, who, dtype):
+    """As transformers loads a checkpoint that was saved so."""
+    teacher = small_bert(2)
+    student = student_from_teacher(teacher)
+    {"student": student, "teacher": teacher}[who].to(dtype)
+    options = {"loss_config": LossConfig(), "teacher": teacher}
+    refused(home, ValueError, f"the {who}'s weights are in {dtype}", student, blocks, **options)
 
 
 def test_cosine_layers_beyond_the_top(home, blocks):

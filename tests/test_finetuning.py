@@ -8,11 +8,13 @@ import weakref
 
 import datasets
 import numpy as np
+import pandas as pd
 import pytest
 import sklearn.metrics
 import torch
 import transformers
 from torch import nn
+from torch._dynamo import OptimizedModule
 from toy_models import assert_same, shake, small_bert, state_of
 from transformers import (
     BertForSequenceClassification,
@@ -520,6 +522,79 @@ def test_an_objective_without_a_teacher(home, tokenizer):
     refused(home, "needs teacher", *arguments, loss_config=FinetuneLossConfig())
 
 
+def test_metrics_that_the_kind_does_not_have(home, tokenizer):
+    """Otherwise scikit-learn says so, after the training."""
+    for wrong in (
+        {"metrics": ("accuracy", "f1"), "labels": ("a", "b", "c")},
+        {"metrics": ("accurracy",), "score": "accurracy"},
+        {"metrics": ("accuracy",), "score": "macro_f1"},
+    ):
+        task = dataclasses.replace(TASKS["sst2"], **wrong)
+        refused(home, "the score is one of the metrics", toy("sst2"), tokenizer, task, data_of())
+
+
+def test_a_model_without_a_head(home, tokenizer):
+    refused(home, "is a BertModel", small_bert(2).bert, tokenizer, "sst2", data_of())
+
+
+@pytest.mark.parametrize(
+    ("label", "why"), [(0.5, "0.5 is no class"), ("bad", "no numbers"), (np.inf, "inf is no class")]
+)
+def test_labels_that_are_no_classes(home, tokenizer, label, why):
+    """A decimal would be cut: 0.9 to 0."""
+    data = data_of()
+    data["train"]["label"][3] = label
+    refused(home, why, toy("sst2"), tokenizer, "sst2", data)
+    with pytest.raises(ValueError, match=why):
+        evaluate_task(toy("sst2"), tokenizer, "sst2", data["train"])
+
+
+def test_a_missing_label_is_none(tokenizer):
+    split = single(6)
+    split["label"][4] = None
+    examples = task_examples(split, TASKS["sst2"], tokenizer, max_length=16, seed=0)
+    assert examples.labels.tolist() == [*split["label"][:4], -1, split["label"][5]]
+
+
+def test_classes_that_the_data_numbers_otherwise(home, tokenizer):
+    """As class_encode_column does, which sorts the names."""
+    names = ["positive", "negative"]
+    features = {"sentence": datasets.Value("string"), "label": datasets.ClassLabel(names=names)}
+    split = datasets.Dataset.from_dict(single(20), datasets.Features(features))
+    data = {"train": split, "validation": split}
+    refused(home, "'positive' is 0 in the data", toy("sst2"), tokenizer, "sst2", data)
+    with pytest.raises(ValueError, match="'positive' is 0 in the data"):
+        evaluate_task(toy("sst2"), tokenizer, "sst2", split)
+    other = split.cast_column("label", datasets.ClassLabel(names=["bad", "good"]))
+    assert evaluate_task(toy("sst2"), tokenizer, "sst2", other)
+
+
+def test_all_splits_in_place_of_one(tokenizer):
+    with pytest.raises(ValueError, match="no column 'sentence', only train, validation"):
+        evaluate_task(toy("sst2"), tokenizer, "sst2", data_of())
+
+
+def test_frames_with_any_index(home, tokenizer):
+    shuffled = {k: pd.DataFrame(v).sample(frac=1, random_state=0) for k, v in data_of().items()}
+    arguments = toy("sst2"), tokenizer, "sst2", shuffled, SHORT
+    run = finetune(*arguments, name="frames", teacher=toy("sst2", seed=3))
+    lists = {k: v.to_dict("list") for k, v in shuffled.items()}
+    assert run.config()["data"]["train"] == task_digest(lists["train"], tokenizer)
+
+
+def task_digest(split, tokenizer) -> str:
+    return task_examples(split, TASKS["sst2"], tokenizer, max_length=64, seed=0).digest()
+
+
+def test_a_compiled_model(home, tokenizer):
+    """Its signature hides token types, so that two sentences would be read as one."""
+    compiled = OptimizedModule(toy("rte"), lambda f: f)
+    with pytest.raises(TypeError, match="_orig_mod"):
+        evaluate_task(compiled, tokenizer, "rte", pairs(8))
+    with pytest.raises(TypeError, match="_orig_mod"):
+        finetune(compiled, tokenizer, "rte", data_of(pairs), SHORT, name="toy")
+
+
 def test_longer_than_the_model(home, tokenizer):
     """Refused or cut; otherwise it fails at the first long text, at any step of the training."""
     data = data_of()
@@ -804,7 +879,7 @@ def test_without_a_teacher_every_training_example_needs_a_label(home, tokenizer)
     )
 
 
-@pytest.mark.parametrize("what", ["name", "length", "rows", "teacher", "cosine"])
+@pytest.mark.parametrize("what", ["name", "length", "rows", "teacher", "cosine", "half", "half_t"])
 def test_what_can_be_refused_is_refused_before_texts_are_read(home, tokenizer, monkeypatch, what):
     def never(*_, **__):
         raise AssertionError("tokenized")
@@ -819,8 +894,12 @@ def test_what_can_be_refused_is_refused_before_texts_are_read(home, tokenizer, m
         model.config.vocab_size = 100
     if what == "teacher":
         options["teacher"] = toy("mnli")
+    if what == "half":
+        model.half()
+    if what == "half_t":
+        options["teacher"] = toy("sst2", seed=3).bfloat16()
     if what == "cosine":
         config = FinetuneLossConfig(cosine_weight=1.0, cosine_layers=((0, 9),))
         options |= {"teacher": toy("sst2", seed=3), "loss_config": config}
-    with pytest.raises(ValueError, match=r"a/b|positions|100 rows|output|cosine_layers"):
+    with pytest.raises(ValueError, match=r"a/b|positions|100 rows|output|cosine_layers|float16"):
         finetune(model, tokenizer, "sst2", data_of(), SHORT, **options)

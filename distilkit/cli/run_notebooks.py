@@ -33,7 +33,7 @@ from distilkit.config import home, resource
 IMPORTED_FROM = Path(__file__).resolve().parents[2]  # the checkout, or site-packages
 
 REFRESH_S = 2.0  # between two updates of the bar on a terminal
-LOG_REFRESH_S = 30.0  # between two lines in a log, however long the cell
+LOG_REFRESH_S = 10.0  # between two lines in a log, however long the cell
 
 ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 

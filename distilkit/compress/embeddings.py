@@ -34,9 +34,9 @@ from distilkit.finetuning import input_length
 from distilkit.models.loading import load_model
 from distilkit.models.sentence_encoder import Pooling, embeddings_of, load_sentence_encoder
 from distilkit.processes import processes, to_device
-from distilkit.run import Run, as_json, fingerprint, open_run, teacher_entry
+from distilkit.run import Run, as_json, fingerprint, model_entry, open_run, teacher_entry
 from distilkit.student import default_layers, student_from_teacher
-from distilkit.training_loop import train
+from distilkit.training_loop import check_weights, train
 
 log = logging.getLogger("distilkit")
 
@@ -121,6 +121,8 @@ def compress_embeddings(
 
 def divide(texts: Sequence[str], pairs: Task | None) -> tuple[list[str], list[str]]:
     """Return the texts to learn from and those held out, each text once, shuffled by seed 0."""
+    if isinstance(texts, str):
+        raise TypeError("texts is one text: give a list of them")
     first, second, _ = columns_of(pairs)
     scored = {*first, *second}
     left = [text for text in dict.fromkeys(texts) if text.strip() and text not in scored]
@@ -150,13 +152,14 @@ def distil_embeddings(
     configuration is returned at once, an unfinished one resumes. The student is an encoder of the
     teacher's width that reads its tokens.
     """
+    check_weights(student=student, teacher=teacher)
     longest_first = sorted(texts, key=len, reverse=True)  # a part holds texts of similar length
     examples = encoded(longest_first, tokenizer, pooling, training.seed)
     check_known(examples.input_ids.flat, tokenizer, name)
     config = {
         "kind": "embeddings",
         "training": as_json(training),
-        "model": fingerprint(student),
+        "model": model_entry(student),
         "teacher": teacher_entry(teacher),
         "pooling": asdict(pooling),
         "examples": len(examples),

@@ -12,10 +12,11 @@ import numpy as np
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from distilkit.data.tasks import Task, chance_score
+from distilkit.families import HEADS, check_unwrapped
 
 MOST_EXAMPLES = 2000  # that a teacher is measured on
 _FEWER_ERRORS = 4  # ratio of squared errors; a reduction this large is not chance
-_HEAD = re.compile(r"For(SequenceClassification|TokenClassification|MaskedLM|QuestionAnswering)$")
+_HEAD = re.compile(rf"({'|'.join(HEADS)})$")
 
 
 def is_named(config: PreTrainedConfig) -> bool:
@@ -25,10 +26,12 @@ def is_named(config: PreTrainedConfig) -> bool:
 
 
 def check_classifier(model: PreTrainedModel, task: Task, who: str = "model") -> None:
-    """Raise ValueError unless the model's head has the task's labels, in the task's order."""
+    """Raise TypeError or ValueError unless the model has the task's labels, in its order."""
     check_has_labels(task)
+    check_unwrapped(model, who)
     head = _HEAD.search(type(model).__name__)
-    if head and head[1] != task.head:
+    has_none = getattr(model, "base_model", None) is model
+    if has_none or (head and head[1] != f"For{task.head}"):
         raise ValueError(
             f"{task.name} needs a model for {task.head}, and the {who} is a {type(model).__name__}"
         )

@@ -138,10 +138,12 @@ class Examples:
         return batch
 
     def _inputs(self, ids: Sequence[int]) -> dict[str, Tensor]:
-        lengths = torch.from_numpy(self.lengths[ids])
+        lengths = self.lengths[ids]
         inputs = {
             "input_ids": _padded(self.input_ids, ids, self.pad_id),
-            "attention_mask": (torch.arange(int(lengths.max())) < lengths[:, None]).long(),
+            "attention_mask": torch.from_numpy(
+                (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64)
+            ),
             "token_type_ids": _padded(self.token_type_ids, ids, 0),
         }
         for each in (self.input_ids, self.token_type_ids):

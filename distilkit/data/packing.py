@@ -54,6 +54,8 @@ def stream_blocks(
         raise ValueError("the tokenizer needs [CLS], [SEP] and [PAD] (a BERT tokenizer has them)")
     if length < 8:
         raise ValueError(f"length = {length}: a block needs at least 8 tokens")
+    if isinstance(texts, str) or hasattr(texts, "columns") or hasattr(texts, "column_names"):
+        raise TypeError(f"texts is a {type(texts).__name__}: give a list of texts, or data['text']")
     body = length - 2
     rest, end = np.asarray(carry, dtype=np.int32), np.array([sep], np.int32)
 

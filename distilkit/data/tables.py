@@ -332,6 +332,8 @@ def _from_frame(frame: Any) -> Table:
     import pandas as pd
 
     columns, names = {}, {}
+    if not frame.columns.map(str).is_unique:
+        raise ValueError(f"the data has two columns of one name: {', '.join(map(str, frame))}")
     for name, column in frame.items():
         if isinstance(column.dtype, pd.CategoricalDtype):
             names[str(name)] = tuple(str(value) for value in column.cat.categories)

@@ -1,5 +1,6 @@
 """Encode a task's split as training data for the loop; find and check its labels."""
 
+import warnings
 from collections.abc import Iterator
 from itertools import chain
 from typing import Any
@@ -41,6 +42,14 @@ def task_examples(
             f"{task.name}: labels inside a text need a fast tokenizer, and "
             f"{type(tokenizer).__name__} is not one: load it with AutoTokenizer"
         )
+    if task.on_words:
+        words, text = tokenizer(["a", "a"], is_split_into_words=True), tokenizer("a a")
+        if words["input_ids"] != text["input_ids"]:
+            warnings.warn(
+                f"{task.name}: the tokenizer reads words as if no space stood before them: set "
+                "add_prefix_space to true, in Python or in tokenizer_config.json",
+                stacklevel=2,
+            )
     own = {name: Rows(kind) for name, kind in KINDS.items()}
     teachers = {name: Rows(kind) for name, kind in KINDS.items()}
     labels: list[Any] = []
@@ -113,11 +122,26 @@ def _encode(
 
 def _labels_of_texts(task: Task, labels: Any, count: int) -> np.ndarray:
     """Return [examples], or [examples, labels] where an example has several."""
+    if labels is not None:
+        return _numbers(task, labels)
     several = task.kind == "multi_label_classification"
     none, kind = (np.nan, np.float32) if several or task.regression else (UNLABELLED, np.int64)
-    if labels is None:
-        return np.full((count, len(task.labels)) if several else (count,), none, kind)
-    return np.asarray(labels, kind)
+    return np.full((count, len(task.labels)) if several else (count,), none, kind)
+
+
+def _numbers(task: Task, labels: Any) -> np.ndarray:
+    """Return labels as numbers; a class that is missing (None, NaN) becomes -1."""
+    advice = "give the classes' numbers, or make the task by task_from"
+    try:
+        values = np.asarray(labels, np.float64)  # None becomes NaN
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{task.name}: labels are no numbers ({error}): {advice}") from None
+    if task.kind != "single_label_classification":
+        return values.astype(np.float32)
+    values = np.where(np.isnan(values), UNLABELLED, values)
+    if (wrong := values[np.isinf(values) | (values != values.round())]).size:
+        raise ValueError(f"{task.name}: the label {wrong[0]:g} is no class: {advice}")
+    return values.astype(np.int64)
 
 
 def _labels_of_tokens(
@@ -148,16 +172,28 @@ def labelled(task: Task, split: Any) -> np.ndarray:
     count = len(split[task.columns[0]])
     if "label" not in column_names(split):
         return np.zeros(count, dtype=bool)
+    _check_order(task, split)
     labels = split["label"][:]
     if task.on_spans:
         return np.array([len(label["text"]) > 0 for label in labels], dtype=bool)
     if task.on_words:
         return np.array([any(label >= 0 for label in words) for words in labels], dtype=bool)
-    is_class = task.kind == "single_label_classification"
-    values = np.asarray(labels, np.int64 if is_class else np.float32)
+    values = _numbers(task, labels)
     if task.regression and (values == UNLABELLED).all():  # STS-B's test set on the Hub
         return np.zeros(count, dtype=bool)
     return is_labelled(values)
+
+
+def _check_order(task: Task, split: Any) -> None:
+    """Raise ValueError if the data numbers a class otherwise than the task."""
+    feature = (getattr(split, "features", None) or {}).get("label")
+    names = getattr(getattr(feature, "feature", feature), "names", None) or []
+    for number, name in enumerate(names):
+        if name in task.labels and task.labels.index(name) != number:
+            raise ValueError(
+                f"{task.name}: {name!r} is {number} in the data, whose labels are {names}, and "
+                f"{task.labels.index(name)} in the task: bring them into one order"
+            )
 
 
 def is_scored(task: Task, split: Any, name: str) -> bool:

@@ -22,6 +22,13 @@ Kind = Literal[
     "token_classification",
     "question_answering",
 ]
+METRICS = {  # by kind; the first is the score of a task of one's own
+    "single_label_classification": ("accuracy", "macro_f1", "matthews"),
+    "multi_label_classification": ("micro_f1", "macro_f1"),
+    "regression": ("pearson", "spearman", "rmse"),
+    "token_classification": ("entity_f1", "accuracy", "macro_f1"),
+    "question_answering": ("f1", "exact_match"),
+}
 UNLABELLED = -1  # the label of an example, or of a word, without one; NaN where labels are real
 
 
@@ -97,6 +104,16 @@ def get_task(task: str | Task) -> Task:
     if task not in TASKS:
         raise ValueError(f"unknown task {task!r}: give one of {', '.join(TASKS)}")
     return TASKS[task]
+
+
+def check_metrics(task: Task) -> None:
+    """Raise ValueError for metrics that the task's kind does not have."""
+    known = METRICS[task.kind] + (("f1",) if len(task.labels) == 2 else ())
+    if task.score not in task.metrics or not set(task.metrics) <= set(known):
+        raise ValueError(
+            f"{task.name}: metrics = {task.metrics}, score = {task.score!r}: a {task.kind} has "
+            f"{', '.join(known)}; the score is one of the metrics"
+        )
 
 
 def in_words(task: Task, answer: Any) -> Any:

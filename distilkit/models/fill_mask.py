@@ -8,6 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from distilkit.families import positions
 from distilkit.losses import softmax_with_temperature
+from distilkit.processes import eval_mode
 
 
 def fill_mask(
@@ -42,7 +43,7 @@ def mask_logits(
     at = (inputs["input_ids"][0] == tokenizer.mask_token_id).nonzero()
     if not len(at):
         raise ValueError(f"{sentence[:60]!r}...: too long, its {tokenizer.mask_token} was cut off")
-    with torch.no_grad():
+    with eval_mode(model), torch.no_grad():
         return model(**inputs.to(model.device)).logits[0, int(at[0])].float().cpu()
 
 

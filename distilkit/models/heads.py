@@ -40,13 +40,15 @@ def with_new_head(kind: type, checkpoint: str | Path, seed: int, **config: Any) 
         hf_logging.set_verbosity(verbosity)
     missing = info["missing_keys"]
     check_encoder_weights(checkpoint, model, missing)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator("cpu").manual_seed(seed)
     for name, parameter in model.named_parameters():
         if not (name in missing or name.startswith(HEAD)):
             continue
         if parameter.dim() > 1:
             width = parameter.shape[1]
-            torch.nn.init.normal_(parameter, std=HEAD_SCALE / width, generator=generator)
+            drawn = torch.empty_like(parameter, device="cpu")
+            torch.nn.init.normal_(drawn, std=HEAD_SCALE / width, generator=generator)
+            parameter.data.copy_(drawn)
         elif name.endswith("bias"):
             torch.nn.init.zeros_(parameter)
     return model

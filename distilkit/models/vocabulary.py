@@ -71,8 +71,10 @@ def own_tokenizer(
     It is the one saved with the teacher. Without one the model's `tokenizer` is assumed; ValueError
     if the teacher does not read its ids.
     """
-    other = saved_tokenizer(teacher)
-    if other is None or (not difference(tokenizer, other) and len(tokenizer) <= len(other)):
+    other, entries = saved_tokenizer(teacher), len(tokenizer)
+    # tokens may have been added to both since
+    fits = other is None or entries <= len(other) or entries == teacher.config.vocab_size
+    if other is None or (fits and not difference(tokenizer, other)):
         check_vocabulary(teacher, tokenizer, "teacher")
         return None
     return other

@@ -42,7 +42,7 @@ def loss_panel(
     parameters, and the cosines between the gradients follow.
 
     Args:
-        student, teacher: masked-language models of one vocabulary, in eval mode.
+        student, teacher: masked-language models of one vocabulary.
         blocks: masked text; blocks longer than 64 tokens are cut there.
         loss_config: the temperature and the first values of the weights.
         ids: block numbers.

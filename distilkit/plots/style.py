@@ -82,7 +82,7 @@ def save_figure(figure: Figure, name: str, folder, **metadata) -> tuple[Path, Pa
         svg_metadata["Keywords"] = keywords
     svg = _render(figure, "svg", svg_metadata)
     png = _render(figure, "png", {"Title": name, **entries, "Software": None})
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     return (
         write_atomically(folder / f"{name}.svg", svg),

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from distilkit.config import LossConfig
 from distilkit.losses import IGNORE, cosine_loss, mlm_loss, soft_target_loss, triple_loss
+from distilkit.processes import eval_mode
 
 TERMS = ("soft_target", "mlm", "cosine")
 
@@ -23,18 +24,19 @@ def rows_of(model: PreTrainedModel, batch: Mapping[str, Any]) -> tuple[Tensor, T
     The masked ones come first. `batch` is one of :meth:`distilkit.masking.MaskedBlocks.batch`.
     """
     attention = batch["attention_mask"]
-    out = model(
-        input_ids=batch["input_ids"].to(model.device),
-        attention_mask=None if attention is None else attention.to(model.device),
-        output_hidden_states=True,
-    )
+    with eval_mode(model):  # no dropout
+        out = model(
+            input_ids=batch["input_ids"].to(model.device),
+            attention_mask=None if attention is None else attention.to(model.device),
+            output_hidden_states=True,
+        )
     logits, hidden = out.logits.cpu(), out.hidden_states[-1].cpu()
     return logits.flatten(0, 1)[batch["rows"]], hidden.flatten(0, 1)[batch["rows"]]
 
 
 def targets_of(batch: Mapping[str, Any]) -> Tensor:
     """Return [N]: the original token at the masked rows, which come first, -100 elsewhere."""
-    targets = torch.full((len(batch["rows"]),), IGNORE)
+    targets = batch["targets"].new_full((len(batch["rows"]),), IGNORE)
     targets[: len(batch["targets"])] = batch["targets"]
     return targets
 
@@ -48,7 +50,7 @@ def token_losses(
     """Return ``soft_target``, ``mlm``, ``cosine``, unweighted, at each token: [B, L] each.
 
     NaN where a term does not count. The mean over the other tokens is the term of the triple loss.
-    Models are in eval mode; [N, V] is held in memory.
+    [N, V] is held in memory.
     """
     with torch.no_grad():
         s, s_hidden = rows_of(student, batch)
@@ -69,7 +71,7 @@ def token_losses(
     }
     tokens = {}
     for term, losses in values.items():
-        flat = torch.full((batch["input_ids"].numel(),), float("nan"))
+        flat = s.new_full((batch["input_ids"].numel(),), float("nan"), dtype=torch.float32)
         if losses:
             flat[batch["rows"][: len(losses)]] = torch.stack(losses).float()
         tokens[term] = flat.view(batch["input_ids"].shape)

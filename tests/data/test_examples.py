@@ -14,6 +14,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 from torch.utils.data import DataLoader
+from wordpieces import byte_level_tokenizers
 
 from distilkit.data import rows, task_examples
 from distilkit.data.examples import Examples
@@ -126,3 +127,13 @@ def test_workers_of_a_data_loader_read_a_mapped_file(start, tokenizer, monkeypat
     options = {"num_workers": 2, "multiprocessing_context": start}
     loader = DataLoader(Batches(data), batch_size=None, **options)
     assert list(loader) == encoded["input_ids"]
+
+
+def test_words_that_a_tokenizer_glues_together_are_warned_of(tmp_path, recwarn):
+    """RoBERTa's default: a word has other tokens than within a text."""
+    words = Task("words", "Words", ("words",), ("O", "B-X"), "token_classification")
+    data = {"words": [["a", "cat"]], "label": [[0, 1]]}
+    for prefix, tokenizer in byte_level_tokenizers(tmp_path).items():
+        recwarn.clear()
+        task_examples.task_examples(data, words, tokenizer, max_length=16, seed=0)
+        assert any("add_prefix_space" in str(each.message) for each in recwarn) != prefix

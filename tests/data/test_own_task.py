@@ -189,6 +189,9 @@ def test_the_order_of_class_labels_categories_and_a_teacher():
 
 
 def test_whole_numbers_with_gaps_from_pandas_stay_whole():
+    twice = pd.concat([pd.DataFrame(rows()), pd.DataFrame(rows()).team], axis=1)
+    with pytest.raises(ValueError, match="two columns of one name"):
+        teams(twice)
     frame = pd.DataFrame({"body": rows()["body"], "team": [1.0, 2.0, float("nan")] * 20})
     task = teams(frame)
     assert task.labels == ("1", "2")

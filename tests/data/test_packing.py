@@ -6,10 +6,11 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
-from tokenizers import ByteLevelBPETokenizer
-from transformers import BertTokenizerFast, RobertaTokenizerFast
-from wordpieces import WORDPIECES, tiny_words
+from datasets import Dataset
+from transformers import BertTokenizerFast
+from wordpieces import WORDPIECES, byte_level_tokenizers, tiny_words
 
 from distilkit.data import packing
 from distilkit.data.packing import pack, tokenize
@@ -29,16 +30,7 @@ def wordpiece(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def byte_level(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("byte-level")
-    (folder / "words.txt").write_text(" ".join(tiny_words()))
-    pieces = ByteLevelBPETokenizer()
-    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-    pieces.train(str(folder / "words.txt"), 700, special_tokens=special, show_progress=False)
-    pieces.save_model(str(folder))
-    return {
-        prefix: RobertaTokenizerFast.from_pretrained(folder, add_prefix_space=prefix)
-        for prefix in (False, True)
-    }
+    return byte_level_tokenizers(tmp_path_factory.mktemp("byte-level"))
 
 
 @pytest.mark.parametrize("kind", ["wordpiece", "byte-level", "byte-level with a prefix space"])
@@ -53,6 +45,13 @@ def test_pieces_give_the_tokens_of_the_whole(wordpiece, byte_level, monkeypatch,
     monkeypatch.setattr(packing, "CHARACTERS_AT_ONCE", 20)
     assert [ids.tolist() for ids in tokenize(texts, tokenizer)] == whole
     assert np.array_equal(pack(texts, tokenizer, 16), blocks)
+
+
+def test_what_is_no_list_of_texts(wordpiece):
+    """One text would be packed letter by letter, a frame by the names of its columns."""
+    for wrong in ("one text", pd.DataFrame({"text": ["a"]}), Dataset.from_dict({"text": ["a"]})):
+        with pytest.raises(TypeError, match=r"give a list of texts"):
+            pack(wrong, wordpiece, 16)
 
 
 def test_a_text_without_spaces_is_cut_too(monkeypatch, wordpiece):

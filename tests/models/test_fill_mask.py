@@ -40,6 +40,13 @@ def test_words_and_probabilities(tokenizer, temperature):
                 assert int(percent) == pytest.approx(100 * p, abs=0.51)
 
 
+def test_no_dropout_though_the_model_is_in_train_mode(tokenizer):
+    model = small_bert(2, hidden_dropout_prob=0.5)
+    expected = fill_mask({"mine": model.eval()}, tokenizer, SENTENCES)
+    assert fill_mask({"mine": model.train()}, tokenizer, SENTENCES).equals(expected)
+    assert model.training
+
+
 def test_wrong_sentences_and_temperature(tokenizer):
     models = {"teacher": small_bert(1)}
     for wrong in ("w1 w2", "[MASK] w1 [MASK]"):
