@@ -5,6 +5,7 @@ loop. Models, tokenizer and blocks are the caller's.
 """
 
 import copy
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +25,7 @@ from distilkit.training_loop import check_weights, sum_over_processes, train
 ExtraLoss = Callable[
     [PreTrainedModel, PreTrainedModel | None, dict[str, Any], dict[str, int]], dict[str, Tensor]
 ]
+MOST_PADDING = 1024  # rows of a vocabulary's table that no token has, without a warning
 Watch = Callable[[PreTrainedModel], dict[str, float]]
 
 
@@ -87,7 +89,7 @@ def pretrain(
             weights are in half precision.
     """
     check_fit(model, teacher, loss_config, blocks, validation)
-    check_weights(student=model, teacher=teacher)
+    check_weights(model)
     config = {
         "kind": "pretrain",
         "loss_config": as_json(loss_config),
@@ -274,11 +276,15 @@ def check_sizes(model: PreTrainedModel, length: int, entries: int) -> None:
             f"blocks of {length} tokens, but the {name} has {positions(model)} positions: give "
             f"--length {positions(model)} or less (in Python Scale.length)"
         )
-    # a table may be padded to a round number, but not by much
-    if not entries <= rows < entries + 1024:
+    if entries > rows:
         raise ValueError(
             f"the tokenizer has {entries} entries, the {name} {rows}: they do not belong together; "
             "give the tokenizer of the model"
+        )
+    if rows > entries + MOST_PADDING:
+        warnings.warn(
+            f"the tokenizer has {entries} entries, the {name} {rows}: is it the model's own?",
+            stacklevel=3,
         )
 
 

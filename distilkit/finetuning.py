@@ -136,7 +136,7 @@ def finetune(
     max_length = input_length(
         [m for m in (model, teacher) if m is not None], max_length, task.max_length
     )
-    check_weights(model=model, teacher=teacher)
+    check_weights(model)
     check_classifier(model, task, "model")
     if teacher is not None:
         check_classifier(teacher, task, "teacher")

@@ -68,17 +68,20 @@ def seeded(seed: int | None = None) -> Iterator[None]:
 
 @contextmanager
 def keep_freed_memory() -> Iterator[None]:
-    """Have glibc keep what one training step frees for the next; it returns it afterwards.
+    """Have glibc keep what one training step frees for the next, and return it afterwards.
 
     By default it maps and unmaps what is over 32 MiB, like the gradient of BERT's word embeddings.
-    The kernel then clears these pages in every step, a tenth of the time of a small student.
+    The kernel then clears these pages in every step, a tenth of the time of a small student. Where
+    the user has set malloc's variables, they hold.
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if not hasattr(libc, "mallopt"):
+    tuned = any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ)
+    if tuned or not (hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim")):
         yield
         return
     mmap_threshold, trim_threshold = -3, -1  # as malloc.h numbers them
-    libc.mallopt(mmap_threshold, 1 << 30)
+    # before version 2.35 glibc takes at most 32 MiB
+    libc.mallopt(mmap_threshold, 1 << 30) or libc.mallopt(mmap_threshold, 32 << 20)
     libc.mallopt(trim_threshold, -1)  # never
     try:
         yield

@@ -314,9 +314,12 @@ def fingerprint(model: PreTrainedModel) -> dict[str, str]:
 
 
 def model_entry(model: PreTrainedModel) -> dict[str, Any]:
-    """Return a trained model's fingerprint for a run's config, and the names of frozen weights."""
+    """Return a trained model's fingerprint for a run's config, with that of its frozen weights."""
     frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
-    return fingerprint(model) | ({"frozen": frozen} if frozen else {})
+    if not frozen:
+        return fingerprint(model)
+    names = hashlib.sha256(" ".join(frozen).encode()).hexdigest()
+    return fingerprint(model) | {"frozen": f"{len(frozen)} weights, {names[:8]}"}
 
 
 def teacher_entry(teacher: PreTrainedModel | None) -> dict[str, str] | None:

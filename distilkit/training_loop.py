@@ -297,18 +297,16 @@ def in_bf16(precision: str) -> bool:
     return precision == "bf16"
 
 
-def check_weights(**models: nn.Module | None) -> None:
-    """Raise ValueError if weights are in half precision, where small updates are lost.
+def check_weights(model: nn.Module) -> None:
+    """Raise ValueError if the weights to train are in half precision: small updates would be lost.
 
     transformers 5 loads a checkpoint in the type that it was saved in.
     """
-    for who, model in models.items():
-        types = set() if model is None else {p.dtype for p in model.parameters()}
-        if half := types & {torch.float16, torch.bfloat16}:
-            raise ValueError(
-                f"the {who}'s weights are in {half.pop()}: convert it by .float(), or load it with "
-                "dtype=torch.float32 (precision='bf16' still computes in bfloat16)"
-            )
+    if half := {torch.float16, torch.bfloat16} & {p.dtype for p in model.parameters()}:
+        raise ValueError(
+            f"the model's weights are in {half.pop()}: convert it by .float(), or load it with "
+            "dtype=torch.float32 (precision='bf16' still computes in bfloat16)"
+        )
 
 
 class _LossModule(nn.Module):

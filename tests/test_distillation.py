@@ -461,9 +461,10 @@ def test_another_vocabulary(home, blocks):
         small_bert(1, vocab_size=100),
         blocks,
     )
-    # a padded table is well, that of another model is not
+    # a table may be padded; with a thousand unused rows it may be another model's
     check_fit(small_bert(1, vocab_size=256), None, MLM_ONLY, blocks)
-    refused(home, ValueError, "205 entries, the .* 1229", small_bert(1, vocab_size=1229), blocks)
+    with pytest.warns(UserWarning, match="205 entries, the .* 1300"):
+        check_fit(small_bert(1, vocab_size=1300), None, MLM_ONLY, blocks)
 
 
 def test_blocks_without_masks(home, blocks):
@@ -482,14 +483,14 @@ def test_training_needs_gradients_whatever_the_caller_has_set(home, blocks):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("who", ["student", "teacher"])
-def test_weights_in_half_precision(home, blocks, who, dtype):
+def test_weights_in_half_precision(home, blocks, dtype):
     """As transformers loads a checkpoint that was saved so."""
-    teacher = small_bert(2)
+    teacher = small_bert(2).to(dtype)
     student = student_from_teacher(teacher)
-    {"student": student, "teacher": teacher}[who].to(dtype)
     options = {"loss_config": LossConfig(), "teacher": teacher}
-    refused(home, ValueError, f"the {who}'s weights are in {dtype}", student, blocks, **options)
+    refused(home, ValueError, f"the model's weights are in {dtype}", student, blocks, **options)
+    run = pretrain(student.float(), blocks, TOY, name="toy", **options)  # only the teacher is
+    assert run.finished
 
 
 def test_cosine_layers_beyond_the_top(home, blocks):

@@ -25,7 +25,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from distilkit import finetuning
 from distilkit.config import FinetuneLossConfig, TrainingConfig
-from distilkit.data.task_examples import task_examples
+from distilkit.data.task_examples import labelled, task_examples
 from distilkit.data.task_loss import TaskLoss
 from distilkit.data.tasks import TASKS, Task
 from distilkit.finetuning import (
@@ -528,6 +528,8 @@ def test_metrics_that_the_kind_does_not_have(home, tokenizer):
         {"metrics": ("accuracy", "f1"), "labels": ("a", "b", "c")},
         {"metrics": ("accurracy",), "score": "accurracy"},
         {"metrics": ("accuracy",), "score": "macro_f1"},
+        {"kind": "multi_label_classification", "metrics": ("accuracy", "f1")},
+        {"kind": "token_classification", "metrics": ("entity_f1", "accuracy")},
     ):
         task = dataclasses.replace(TASKS["sst2"], **wrong)
         refused(home, "the score is one of the metrics", toy("sst2"), tokenizer, task, data_of())
@@ -567,6 +569,11 @@ def test_classes_that_the_data_numbers_otherwise(home, tokenizer):
         evaluate_task(toy("sst2"), tokenizer, "sst2", split)
     other = split.cast_column("label", datasets.ClassLabel(names=["bad", "good"]))
     assert evaluate_task(toy("sst2"), tokenizer, "sst2", other)
+
+
+def test_a_column_called_features():
+    frame = pd.DataFrame({**single(8), "features": 1.0})
+    assert labelled(TASKS["sst2"], frame).all()
 
 
 def test_all_splits_in_place_of_one(tokenizer):
@@ -879,7 +886,7 @@ def test_without_a_teacher_every_training_example_needs_a_label(home, tokenizer)
     )
 
 
-@pytest.mark.parametrize("what", ["name", "length", "rows", "teacher", "cosine", "half", "half_t"])
+@pytest.mark.parametrize("what", ["name", "length", "rows", "teacher", "cosine", "half"])
 def test_what_can_be_refused_is_refused_before_texts_are_read(home, tokenizer, monkeypatch, what):
     def never(*_, **__):
         raise AssertionError("tokenized")
@@ -896,8 +903,6 @@ def test_what_can_be_refused_is_refused_before_texts_are_read(home, tokenizer, m
         options["teacher"] = toy("mnli")
     if what == "half":
         model.half()
-    if what == "half_t":
-        options["teacher"] = toy("sst2", seed=3).bfloat16()
     if what == "cosine":
         config = FinetuneLossConfig(cosine_weight=1.0, cosine_layers=((0, 9),))
         options |= {"teacher": toy("sst2", seed=3), "loss_config": config}

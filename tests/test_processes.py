@@ -1,8 +1,8 @@
 """What is lent comes back as it was."""
 
 import ctypes
-import resource
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -50,22 +50,42 @@ def test_modes_and_devices_are_put_back_whatever_happens():
 
 def new_pages(allocations: int = 8) -> int:
     """The pages that the kernel clears while a tensor of 64 MiB is made and freed so often."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    resource = pytest.importorskip("resource")
+    before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
     for _ in range(allocations):
         torch.zeros(2**24).add_(1)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before
 
 
-@pytest.mark.skipif(
-    sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "mallopt"), reason="needs glibc"
-)
+def takes_large_thresholds() -> bool:
+    """Whether this is glibc, and 2.35 or newer."""
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    return hasattr(libc, "mallopt") and libc.mallopt(-3, 1 << 30) == 1
+
+
+@pytest.mark.skipif(not takes_large_thresholds(), reason="needs glibc 2.35")
 def test_freed_memory_serves_the_next_step():
     with keep_freed_memory():
-        new_pages(1)
+        new_pages()  # until there is a hole that fits
         inside = new_pages()
-    assert inside < 2**26 / resource.getpagesize()  # less than one of the eight
-    # afterwards each gets new pages; a huge one counts once
-    assert new_pages() > 8 * max(1, inside)
+    assert inside < new_pages() / 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs glibc")
+def test_an_older_glibc_gets_the_most_that_it_takes(monkeypatch):
+    calls = []
+    libc = SimpleNamespace(
+        mallopt=lambda *call: calls.append(call) or int(call[1] <= 32 << 20),
+        malloc_trim=lambda _: 1,
+    )
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: libc)
+    with keep_freed_memory():
+        assert calls == [(-3, 1 << 30), (-3, 32 << 20), (-1, -1)]
+    assert calls[3:] == [(-3, 32 << 20), (-1, 64 << 20)]
+    calls.clear()
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "1")
+    with keep_freed_memory():  # the user's settings hold
+        assert not calls
 
 
 def test_other_systems_manage_memory_themselves(monkeypatch):

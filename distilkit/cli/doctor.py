@@ -29,7 +29,7 @@ from distilkit.data.sources import check_plan, load_teacher, load_text
 from distilkit.data.task_examples import task_examples
 from distilkit.data.tasks import Task, chance_score
 from distilkit.data.text_check import UNKNOWN_AT_MOST, count_tokens
-from distilkit.distillation import LanguageModelLoss, losses_on
+from distilkit.distillation import MOST_PADDING, LanguageModelLoss, losses_on
 from distilkit.families import positions
 from distilkit.finetuning import (
     classifier,
@@ -96,14 +96,14 @@ def _checks(scale: Scale) -> list[Check]:
         return [Check(fits, str(error), False)]  # later checks need it
     entries, rows = len(tokenizer), teacher.config.vocab_size
     sizes = f"{entries} entries, {rows} rows; {scale.length} tokens, {positions(teacher)} positions"
-    fit = Check(fits, sizes, True)
+    fit = Check(fits, sizes, rows <= entries + MOST_PADDING)
     sample = replace(scale, stream=None if local_path(scale.text) else 1)
     blocks = (
         pack(islice(text.read(), DOCUMENTS), tokenizer, scale.length) for text in load_text(sample)
     )
     plan = Plan(scale, teacher, tokenizer, student_from_teacher(teacher), *blocks)
     text = _text(plan)
-    if not text.good:
+    if not (fit.good and text.good):
         return [fit, text]
     tokens_per_s, micro_batch_bytes = _speed(plan)
     return [

@@ -152,7 +152,7 @@ def distil_embeddings(
     configuration is returned at once, an unfinished one resumes. The student is an encoder of the
     teacher's width that reads its tokens.
     """
-    check_weights(student=student, teacher=teacher)
+    check_weights(student)
     longest_first = sorted(texts, key=len, reverse=True)  # a part holds texts of similar length
     examples = encoded(longest_first, tokenizer, pooling, training.seed)
     check_known(examples.input_ids.flat, tokenizer, name)

@@ -30,8 +30,8 @@ def check_classifier(model: PreTrainedModel, task: Task, who: str = "model") -> 
     check_has_labels(task)
     check_unwrapped(model, who)
     head = _HEAD.search(type(model).__name__)
-    has_none = getattr(model, "base_model", None) is model
-    if has_none or (head and head[1] != f"For{task.head}"):
+    headless = head is None and getattr(model, "base_model", None) is model
+    if headless or (head and head[1] != f"For{task.head}"):
         raise ValueError(
             f"{task.name} needs a model for {task.head}, and the {who} is a {type(model).__name__}"
         )

@@ -14,7 +14,15 @@ import numpy as np
 from distilkit.data.labels import ENTITY_TAG, Labels, as_number, is_missing, meaning_of, numbers_of
 from distilkit.data.rows import temporary_files
 from distilkit.data.tables import SQUAD_COLUMNS, Table, by_split, check_columns, read_splits, shown
-from distilkit.data.tasks import METRICS, TASKS, Kind, Task
+from distilkit.data.tasks import TASKS, Kind, Task
+
+METRICS = {  # by kind; the first is the score
+    "single_label_classification": ("accuracy", "macro_f1", "matthews"),
+    "multi_label_classification": ("micro_f1", "macro_f1"),
+    "regression": ("pearson", "spearman", "rmse"),
+    "token_classification": ("entity_f1",),
+    "question_answering": ("f1", "exact_match"),
+}
 
 MOST_MISSING = 0.2  # of the rows may lack a text
 SPLITS = ("train", "validation", "test")
@@ -121,9 +129,8 @@ def task_from(
     count_duplicates(parts, columns, notes)
     name = name or _default_name(data)
     metrics = METRICS[meaning.kind]
-    if on_words:  # parts of speech, for instance, are no entities
-        entities = any(map(ENTITY_TAG.match, meaning.names))
-        metrics = metrics[:1] if entities else metrics[1:]
+    if on_words and not any(map(ENTITY_TAG.match, meaning.names)):
+        metrics = ("accuracy", "macro_f1")  # parts of speech, for instance
     return Task(
         name=name,
         title=name,

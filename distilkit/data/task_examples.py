@@ -1,7 +1,7 @@
 """Encode a task's split as training data for the loop; find and check its labels."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Any
 
@@ -46,8 +46,9 @@ def task_examples(
         words, text = tokenizer(["a", "a"], is_split_into_words=True), tokenizer("a a")
         if words["input_ids"] != text["input_ids"]:
             warnings.warn(
-                f"{task.name}: the tokenizer reads words as if no space stood before them: set "
-                "add_prefix_space to true, in Python or in tokenizer_config.json",
+                f"{task.name}: the tokenizer reads words as if no space stood before them. Unless "
+                "the model was trained so, set add_prefix_space to true: for a RoBERTa in "
+                "tokenizer_config.json, for others in tokenizer.json",
                 stacklevel=2,
             )
     own = {name: Rows(kind) for name, kind in KINDS.items()}
@@ -186,13 +187,15 @@ def labelled(task: Task, split: Any) -> np.ndarray:
 
 def _check_order(task: Task, split: Any) -> None:
     """Raise ValueError if the data numbers a class otherwise than the task."""
-    feature = (getattr(split, "features", None) or {}).get("label")
+    features = getattr(split, "features", None)  # of a frame, a column may be called so
+    feature = features.get("label") if isinstance(features, Mapping) else None
     names = getattr(getattr(feature, "feature", feature), "names", None) or []
     for number, name in enumerate(names):
         if name in task.labels and task.labels.index(name) != number:
             raise ValueError(
                 f"{task.name}: {name!r} is {number} in the data, whose labels are {names}, and "
-                f"{task.labels.index(name)} in the task: bring them into one order"
+                f"{task.labels.index(name)} in the task. Renumber them, and cast the column to "
+                f"ClassLabel(names={list(task.labels)})"
             )
 
 

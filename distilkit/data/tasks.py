@@ -22,13 +22,6 @@ Kind = Literal[
     "token_classification",
     "question_answering",
 ]
-METRICS = {  # by kind; the first is the score of a task of one's own
-    "single_label_classification": ("accuracy", "macro_f1", "matthews"),
-    "multi_label_classification": ("micro_f1", "macro_f1"),
-    "regression": ("pearson", "spearman", "rmse"),
-    "token_classification": ("entity_f1", "accuracy", "macro_f1"),
-    "question_answering": ("f1", "exact_match"),
-}
 UNLABELLED = -1  # the label of an example, or of a word, without one; NaN where labels are real
 
 
@@ -108,7 +101,15 @@ def get_task(task: str | Task) -> Task:
 
 def check_metrics(task: Task) -> None:
     """Raise ValueError for metrics that the task's kind does not have."""
-    known = METRICS[task.kind] + (("f1",) if len(task.labels) == 2 else ())
+    classes = "accuracy", "macro_f1", "micro_f1", "matthews"
+    known = {
+        "single_label_classification": (*classes, *(["f1"] if len(task.labels) == 2 else [])),
+        "multi_label_classification": classes[:3],
+        "regression": ("pearson", "spearman", "rmse"),
+        # of entities alone, or of words
+        "token_classification": ("entity_f1",) if "entity_f1" in task.metrics else classes,
+        "question_answering": ("f1", "exact_match"),
+    }[task.kind]
     if task.score not in task.metrics or not set(task.metrics) <= set(known):
         raise ValueError(
             f"{task.name}: metrics = {task.metrics}, score = {task.score!r}: a {task.kind} has "

@@ -1,5 +1,6 @@
 """Check that a model reads the token ids that a tokenizer writes: by content, not by size."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +31,26 @@ def difference(a: PreTrainedTokenizerBase, b: PreTrainedTokenizerBase) -> str | 
 
 def saved_tokenizer(model: Any) -> PreTrainedTokenizerBase | None:
     """Return the tokenizer saved with a model, from its folder or the Hub's cache; None without."""
+    folder = _folder(model)
+    return load_tokenizer(folder) if folder and has_tokenizer(folder) else None
+
+
+def _folder(model: Any) -> Path | None:
+    """Return the folder that a model was loaded from; None if it is gone, or there was none."""
     name = getattr(model, "name_or_path", "")
-    if not name:
+    if not name or Path(name).is_dir():
+        return Path(name) if name else None
+    try:
+        return Path(snapshot_download(name, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError):
         return None
-    folder = Path(name)
-    if not folder.is_dir():
-        try:
-            folder = Path(snapshot_download(name, local_files_only=True))
-        except (LocalEntryNotFoundError, HFValidationError):
-            return None  # a folder that is gone
-    return load_tokenizer(folder) if has_tokenizer(folder) else None
+
+
+def _was_resized(model: Any) -> bool:
+    """Tell whether a model's vocabulary has another size than in its folder: tokens were added."""
+    file = (_folder(model) or Path()) / "config.json"
+    rows = getattr(model.config, "vocab_size", None)
+    return file.is_file() and json.loads(file.read_text("utf-8")).get("vocab_size", rows) != rows
 
 
 def check_vocabulary(model: Any, tokenizer: PreTrainedTokenizerBase, who: str = "model") -> None:
@@ -71,9 +82,8 @@ def own_tokenizer(
     It is the one saved with the teacher. Without one the model's `tokenizer` is assumed; ValueError
     if the teacher does not read its ids.
     """
-    other, entries = saved_tokenizer(teacher), len(tokenizer)
-    # tokens may have been added to both since
-    fits = other is None or entries <= len(other) or entries == teacher.config.vocab_size
+    other = saved_tokenizer(teacher)
+    fits = other is None or len(tokenizer) <= len(other) or _was_resized(teacher)
     if other is None or (fits and not difference(tokenizer, other)):
         check_vocabulary(teacher, tokenizer, "teacher")
         return None

@@ -8,12 +8,14 @@ import os
 import pickle
 import tempfile
 import tracemalloc
+import warnings
 from itertools import chain
 from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from torch.utils.data import DataLoader
+from transformers import PreTrainedTokenizerFast
 from wordpieces import byte_level_tokenizers
 
 from distilkit.data import rows, task_examples
@@ -129,11 +131,14 @@ def test_workers_of_a_data_loader_read_a_mapped_file(start, tokenizer, monkeypat
     assert list(loader) == encoded["input_ids"]
 
 
-def test_words_that_a_tokenizer_glues_together_are_warned_of(tmp_path, recwarn):
+def test_words_that_a_tokenizer_glues_together_are_warned_of(tmp_path):
     """RoBERTa's default: a word has other tokens than within a text."""
     words = Task("words", "Words", ("words",), ("O", "B-X"), "token_classification")
     data = {"words": [["a", "cat"]], "label": [[0, 1]]}
     for prefix, tokenizer in byte_level_tokenizers(tmp_path).items():
-        recwarn.clear()
-        task_examples.task_examples(data, words, tokenizer, max_length=16, seed=0)
-        assert any("add_prefix_space" in str(each.message) for each in recwarn) != prefix
+        same = {"tokenizer_object": tokenizer.backend_tokenizer, "pad_token": "<pad>"}
+        for each in (tokenizer, PreTrainedTokenizerFast(**same)):  # ModernBERT's is of that class
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                task_examples.task_examples(data, words, each, max_length=16, seed=0)
+            assert any("add_prefix_space" in str(w.message) for w in caught) != prefix

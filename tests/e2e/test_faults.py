@@ -176,7 +176,7 @@ def test_a_signal_at_any_moment_ends_with_its_status_and_can_be_gone_on_from(
 
 @pytest.mark.faults
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("name", ["fingerprint", "TaskLoss", "predict"])
+@pytest.mark.parametrize("name", ["model_entry", "TaskLoss", "predict"])
 def test_a_signal_while_fine_tuning_or_its_evaluation(
     home, given, tmp_path, texts, monkeypatch, interruptible, name, number
 ):
@@ -213,7 +213,7 @@ def test_a_signal_while_fine_tuning_or_its_evaluation(
     assert status == {signal.SIGTERM: 143, signal.SIGINT: 130}[number]
     assert not Run(home / "runs" / "signalled").finished
     kept = list(Run(home / "runs" / "signalled").checkpoints.glob("step-*"))
-    assert len(kept) == (name != "fingerprint")
+    assert len(kept) == (name != "model_entry")
     for each in ("signalled", "never"):
         assert main([*command, "--name", each]) == 0
     ours, theirs = (Run(home / "runs" / each) for each in ("signalled", "never"))
