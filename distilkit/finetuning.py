@@ -108,7 +108,7 @@ def finetune(
     Args:
         model: a classifier with the task's labels; not changed.
         data: its splits (:func:`distilkit.data.task_files.load`). Training examples without a label
-            (-1, NaN or no column ``label``) need a teacher.
+            (-1, NaN, None or no column ``label``) need a teacher.
         teacher: a classifier fine-tuned on this task, for soft targets as well as the labels; it
             returns to its own mode and device, and reads the ids of the tokenizer saved with it, if
             there is one. A training of an epoch or more stores its logits for other seeds and

@@ -23,7 +23,6 @@ METRICS = {  # by kind; the first is the score
     "token_classification": ("entity_f1",),
     "question_answering": ("f1", "exact_match"),
 }
-
 MOST_MISSING = 0.2  # of the rows may lack a text
 SPLITS = ("train", "validation", "test")
 HELD_OUT = 0.1  # of one table: for validation, and once more for test
