@@ -283,8 +283,9 @@ def check_sizes(model: PreTrainedModel, length: int, entries: int) -> None:
         )
     if rows > entries + MOST_PADDING:
         warnings.warn(
-            f"the tokenizer has {entries} entries, the {name} {rows}: is it the model's own?",
-            stacklevel=3,
+            f"the tokenizer has {entries} entries, the {name} {rows}: check that it is the model's "
+            "own tokenizer",
+            stacklevel=2,
         )
 
 

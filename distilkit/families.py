@@ -168,15 +168,6 @@ def width_projections(
         return nn.ModuleList(nn.Linear(width, other, bias=False) for _ in range(pairs))
 
 
-def check_unwrapped(model: nn.Module, who: str) -> None:
-    """Raise TypeError for a wrapped model, whose signature hides whether it takes token types."""
-    if hasattr(model, "_orig_mod") or hasattr(model, "get_base_model"):
-        raise TypeError(
-            f"the {who} is wrapped ({type(model).__name__}): give transformers' own model "
-            "(._orig_mod of a compiled one, .merge_and_unload() of PEFT's)"
-        )
-
-
 def inputs_of(model: PreTrainedModel, batch: Mapping[str, Any]) -> dict[str, Tensor]:
     """Return a model's inputs from a batch.
 

@@ -12,7 +12,7 @@ import numpy as np
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from distilkit.data.tasks import Task, chance_score
-from distilkit.families import HEADS, check_unwrapped
+from distilkit.families import HEADS
 
 MOST_EXAMPLES = 2000  # that a teacher is measured on
 _FEWER_ERRORS = 4  # ratio of squared errors; a reduction this large is not chance
@@ -28,7 +28,12 @@ def is_named(config: PreTrainedConfig) -> bool:
 def check_classifier(model: PreTrainedModel, task: Task, who: str = "model") -> None:
     """Raise TypeError or ValueError unless the model has the task's labels, in its order."""
     check_has_labels(task)
-    check_unwrapped(model, who)
+    # a wrapper's signature hides whether the model takes token types
+    if hasattr(model, "_orig_mod") or hasattr(model, "get_base_model"):
+        raise TypeError(
+            f"the {who} is wrapped ({type(model).__name__}): give transformers' own model "
+            "(._orig_mod of a compiled one, .merge_and_unload() of PEFT's)"
+        )
     head = _HEAD.search(type(model).__name__)
     headless = head is None and getattr(model, "base_model", None) is model
     if headless or (head and head[1] != f"For{task.head}"):

@@ -49,7 +49,7 @@ def task_examples(
                 f"{task.name}: the tokenizer reads words as if no space stood before them. Unless "
                 "the model was trained so, set add_prefix_space to true: for a RoBERTa in "
                 "tokenizer_config.json, for others in tokenizer.json",
-                stacklevel=2,
+                stacklevel=1,  # once, however many splits
             )
     own = {name: Rows(kind) for name, kind in KINDS.items()}
     teachers = {name: Rows(kind) for name, kind in KINDS.items()}
