@@ -489,6 +489,19 @@ def test_under_bfloat16_autocast_the_gradient_is_within_a_hundredth(pair):
     assert distance({"": leaf.grad}, {"": reference.grad}) < 1e-2
 
 
+def test_padding_of_the_rows_of_logits_holds_numbers(monkeypatch):
+    """Memory not written yet may hold NaN; oneDNN with AMX multiplies the padding by 0."""
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
+    torch.use_deterministic_algorithms(True)
+    try:
+        rows = fused_loss._rows_of_logits(3, V, torch.zeros(1, dtype=torch.bfloat16))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert rows.isnan().all()
+    whole = rows.as_strided((3, rows.stride(0)), rows.stride())
+    assert whole.shape[1] > V and (whole[:, V:] == 0).all()
+
+
 def test_a_bfloat16_model_gets_bfloat16_gradients_and_a_float32_loss(pair):
     student, teacher = (copy.deepcopy(model).bfloat16() for model in pair)
     student.zero_grad()

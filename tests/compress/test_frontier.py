@@ -134,11 +134,11 @@ def test_scores_and_agreement_are_of_the_whole_validation_set(made, toy, monkeyp
         exact = (
             np.mean(logits.argmax(1) == labels)
             if task == "sst2"
-            else pearsonr(logits[:, 0], labels)[0]
+            else pearsonr(logits[:, 0].astype(np.float64), labels)[0]
         )
         rows = table[(table.task == task) & (table.variant == variant) & (table.seed == 3)]
         rows = rows.set_index("engine")
-        assert rows.score["torch fp32"] == pytest.approx(100 * exact, abs=1e-6)
+        assert rows.score["torch fp32"] == pytest.approx(100 * exact, abs=1e-5)
         assert rows.score["onnx fp32"] == pytest.approx(100 * exact, abs=0.02)
         assert rows.largest_difference["onnx fp32"] < 1e-4
         assert rows.largest_difference["onnx int8"] > 1e-4
