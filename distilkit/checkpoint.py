@@ -44,8 +44,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
-        with temporary.open("rb+") as file:  # Windows flushes only what is open for writing
-            os.fsync(file.fileno())
+        fsync(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -77,46 +76,38 @@ def save(
     `tensors` are named tensors by file stem, `state` is written as JSON. OSError if it could not be
     written (a full disk): what was there before is intact.
     """
+    from safetensors.torch import save_file
+
+    final = folder / f"step-{step:08d}"
+    temporary = folder / f".tmp-{step:08d}-{os.getpid()}"
     try:
-        return _save(folder, step, tensors, state)
+        folder.mkdir(parents=True, exist_ok=True)
+        for leftover in folder.glob(".tmp-*"):
+            shutil.rmtree(leftover)
+        temporary.mkdir()
+        for stem, named in tensors.items():
+            plain = {name: value.detach().contiguous() for name, value in named.items()}
+            save_file(plain, temporary / f"{stem}.safetensors")
+        write_json(temporary / "state.json", dict(state))
+        hashes = {file.name: file_sha256(file) for file in _files(temporary)}
+        write_json(temporary / "manifest.json", hashes)
+        for file in _files(temporary):
+            fsync(file)
+        fsync(temporary)
+        if final.exists():  # damaged, or the run would have resumed after it
+            shutil.rmtree(final)
+        os.rename(temporary, final)
+        fsync(folder)
+        for later in _newest_first(folder):
+            if later.name > final.name:  # damaged too, or the run would have resumed from there
+                shutil.rmtree(later)
+        for old in _newest_first(folder)[KEEP:]:
+            shutil.rmtree(old)
     except (OSError, SafetensorError) as error:
-        for half in folder.glob(".tmp-*"):
-            shutil.rmtree(half, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
         size = sum(v.nbytes for named in tensors.values() for v in named.values())
         kept = "the one before it is intact"
         raise not_written(error, f"the checkpoint of step {step}", folder, size, kept) from error
-
-
-def _save(
-    folder: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]
-) -> Path:
-    from safetensors.torch import save_file
-
-    folder.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.glob(".tmp-*"):
-        shutil.rmtree(leftover)
-    final = folder / f"step-{step:08d}"
-    temporary = folder / f".tmp-{step:08d}-{os.getpid()}"
-    temporary.mkdir()
-    for stem, named in tensors.items():
-        save_file(
-            {k: v.detach().contiguous() for k, v in named.items()},
-            temporary / f"{stem}.safetensors",
-        )
-    write_json(temporary / "state.json", dict(state))
-    write_json(temporary / "manifest.json", {f.name: file_sha256(f) for f in _files(temporary)})
-    for file in _files(temporary):
-        fsync(file)
-    fsync(temporary)
-    if final.exists():  # damaged, or the run would have resumed after it
-        shutil.rmtree(final)
-    os.rename(temporary, final)
-    fsync(folder)
-    for later in _newest_first(folder):
-        if later.name > final.name:  # damaged too, or the run would have resumed from there
-            shutil.rmtree(later)
-    for old in _newest_first(folder)[KEEP:]:
-        shutil.rmtree(old)
     return final
 
 

@@ -152,11 +152,9 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         counts = ("epochs", "batch_size", "micro_batch_size", "log_interval", "checkpoint_interval")
-        for name in counts:
+        given = (name for name in ("steps", "eval_interval") if getattr(self, name) is not None)
+        for name in (*counts, *given):
             _whole("TrainingConfig", name, getattr(self, name), 1)
-        for name in ("steps", "eval_interval"):
-            if getattr(self, name) is not None:
-                _whole("TrainingConfig", name, getattr(self, name), 1)
         for name in ("seed", "workers"):
             _whole("TrainingConfig", name, getattr(self, name), 0)
         for name in ("learning_rate", "eps", "max_grad_norm"):

@@ -127,13 +127,8 @@ def pretrain(
             summary = train(model, blocks, loss, training, run, validate=validate)
         if processes().is_main_process:
             run.keep_model(model, blocks.tokenizer)  # run.model alone makes a pipeline
-            last = [row for row in run.rows() if row["split"] == "validation"][-1:]
-            held_out = {
-                f"validation_{key}": value
-                for row in last
-                for key, value in row.items()
-                if key not in ("step", "split")
-            }
+            last = {row["split"]: row for row in run.rows()}.get("validation", {})  # the last one
+            held_out = {f"validation_{k}": last[k] for k in last.keys() - {"step", "split"}}
             run.finish({"kind": "pretrain", **summary, **held_out})
     return run
 

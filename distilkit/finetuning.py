@@ -133,7 +133,7 @@ def finetune(
         loss_config = loss_config or FinetuneLossConfig()
     elif loss_config is not None:
         raise ValueError("a loss with soft targets needs teacher=..., fine-tuned on the task")
-    max_length = input_length(
+    max_length = input_length(  # of a list without a name: nothing may hold the models, see below
         [m for m in (model, teacher) if m is not None], max_length, task.max_length
     )
     check_weights(model)
@@ -143,14 +143,15 @@ def finetune(
     check_vocabulary(model, tokenizer)
     own = None
     if teacher is not None:
-        own = teacher_tokenizer(task, teacher, tokenizer)
-        _check_cosine(loss_config, model, teacher, own)
+        own = teacher_tokenizer(task, teacher, tokenizer, loss_config.cosine_weight > 0)
+        if loss_config.cosine_weight > 0:
+            check_cosine_layers(loss_config.cosine_layers, model, teacher)
     _check_texts(task, data, unlabelled, loss_config)
-    length = {"max_length": max_length}
     of_teacher = None
     if teacher is not None and not run.finished:
         of_teacher = teacher_scores(task, teacher, own or tokenizer, data, max_length)
 
+    length = {"max_length": max_length}
     of_training = {"teacher_tokenizer": own, "unlabelled": unlabelled, "seed": training.seed}
     examples = task_examples(data["train"], task, tokenizer, **of_training, **length)
     check_labels(task, examples, "train")
@@ -210,32 +211,25 @@ def finetune(
 
 
 def teacher_tokenizer(
-    task: Task, teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+    task: Task,
+    teacher: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    compares_states: bool = False,
 ) -> PreTrainedTokenizerBase | None:
-    """Return the teacher's tokenizer if it reads other ids; ValueError if labels are on tokens."""
+    """Return the teacher's tokenizer if it reads other token ids than the model.
+
+    ValueError if labels are on tokens, or hidden states are compared: tokens have to be the same.
+    """
     own = own_tokenizer(teacher, tokenizer)
-    if own is not None and (task.on_words or task.on_spans):
+    if own is not None and (task.on_words or task.on_spans or compares_states):
+        what = f"{task.name} has labels on tokens"
+        if compares_states:
+            what = "hidden states are compared (cosine_weight)"
         raise ValueError(
-            f"{task.name} has labels on tokens, and the teacher reads other token ids than the "
-            "model: give a teacher with the model's tokenizer"
+            f"{what}, and the teacher reads other token ids than the model: give a teacher with "
+            "the model's tokenizer"
         )
     return own
-
-
-def _check_cosine(
-    loss_config: FinetuneLossConfig,
-    model: PreTrainedModel,
-    teacher: PreTrainedModel,
-    own: PreTrainedTokenizerBase | None,
-) -> None:
-    """Refuse to compare hidden states of other tokens, or of layers that are not there."""
-    if loss_config.cosine_weight > 0:
-        if own is not None:
-            raise ValueError(
-                "the teacher reads other token ids than the model, so their hidden states cannot "
-                "be compared: give cosine_weight=0, or a teacher with the model's tokenizer"
-            )
-        check_cosine_layers(loss_config.cosine_layers, model, teacher)
 
 
 def _check_texts(
@@ -288,7 +282,8 @@ def teacher_scores(
         with eval_mode(teacher, device=processes().device):
             predicted, labels = predict(teacher, examples)
         measured = score_of(task, predicted, labels)
-        check_teacher(task, teacher, *_known(task, predicted, labels), measured[task.score])
+        known = known_words(task, answers(task, predicted), labels)
+        check_teacher(task, teacher, *known, measured[task.score])
         return {split: measured}
     if not task.regression and not is_named(teacher.config):
         warnings.warn(
@@ -402,7 +397,7 @@ def score_of(task: Task, logits: Any, labels: Any) -> dict[str, float | None]:
     """
     if not (task.on_words or task.on_spans) and not np.isfinite(logits).all():
         raise FloatingPointError(f"{task.name}: the model's predictions are not finite")
-    return scores(task, *_known(task, logits, labels))
+    return scores(task, *known_words(task, answers(task, logits), labels))
 
 
 def answers(task: Task, logits: Any) -> Any:
@@ -423,10 +418,12 @@ def answers(task: Task, logits: Any) -> Any:
     return [np.where(np.isnan(z).any(-1), unread, z.argmax(-1)) for z in logits]
 
 
-def _known(task: Task, logits: Any, labels: Any) -> tuple[Any, Any]:
-    """Return predictions, and the labels of :func:`predict`, without words that have no label."""
+def known_words(task: Task, predicted: Any, labels: Any) -> tuple[Any, Any]:
+    """Return answers and labels without the words that have no label; of other tasks all."""
     if not task.on_words:
-        return answers(task, logits), labels
-    known = [own != UNLABELLED for own in labels]
-    predicted = [a[k] for a, k in zip(answers(task, logits), known, strict=True)]
-    return predicted, [own[k] for own, k in zip(labels, known, strict=True)]
+        return predicted, labels
+    known = [np.asarray(own) != UNLABELLED for own in labels]
+    return tuple(
+        [np.asarray(words)[k] for words, k in zip(each, known, strict=True)]
+        for each in (predicted, labels)
+    )

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from distilkit.config import LossConfig
 from distilkit.families import Head
@@ -207,17 +207,10 @@ def fused_triple_loss(
     teacher = None
     if asks_head:
         with torch.no_grad():
-            rows = teacher_head.transform(teacher_hidden[:soft_rows])
-        teacher = (rows, teacher_head.decoder.weight, _bias(teacher_head.decoder))
+            teacher = _projection(teacher_head, teacher_hidden[:soft_rows])
+    projected = _projection(student_head, student_hidden[:soft_rows])
     vocabulary_loss, soft_target, mlm = _VocabularyLosses.apply(
-        student_head.transform(student_hidden[:soft_rows]),
-        student_head.decoder.weight,
-        _bias(student_head.decoder),
-        teacher,
-        targets,
-        loss_config,
-        counts,
-        torch.is_grad_enabled(),
+        *projected, teacher, targets, loss_config, counts, torch.is_grad_enabled()
     )
     cosine = at_least_float32(student_hidden).new_zeros(())
     if loss_config.cosine_weight > 0:
@@ -228,5 +221,7 @@ def fused_triple_loss(
     return TripleLoss(loss, soft_target, mlm, cosine.detach())
 
 
-def _bias(decoder: nn.Linear) -> Tensor:
-    return decoder.weight.new_zeros(decoder.out_features) if decoder.bias is None else decoder.bias
+def _projection(head: Head, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what the product over the vocabulary takes: rows [N, E], weight [V, E], bias [V]."""
+    weight, bias = head.decoder.weight, head.decoder.bias
+    return head.transform(hidden), weight, weight.new_zeros(len(weight)) if bias is None else bias

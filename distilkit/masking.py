@@ -60,9 +60,8 @@ def masking_weights(
 
     Counts are those of `blocks`. A smoothing of 0.7 is the authors'; 0 masks all words alike.
     """
-    counts = np.zeros(vocab_size, dtype=np.int64)
-    for some in in_pieces(blocks):  # `bincount` makes a wider copy
-        counts += np.bincount(some.ravel(), minlength=vocab_size)
+    # in pieces: `bincount` makes a wider copy
+    counts = sum(np.bincount(part.ravel(), minlength=vocab_size) for part in in_pieces(blocks))
     weights = np.maximum(counts, 1) ** -float(smoothing)
     weights[list(special_ids)] = 0.0
     return weights
@@ -197,11 +196,8 @@ class MaskedBlocks:
         fate = uniform(self.seed, epoch, ids, length, 1)
         draw = uniform(self.seed, epoch, ids, length, 2)
         random_words = self.words[(draw * len(self.words)).astype(np.int64)]
-        replaced = np.where(
-            fate < RANDOM_SHARE,
-            random_words,
-            np.where(fate < RANDOM_SHARE + KEPT_SHARE, originals, self.mask_id),
-        )
+        kept = np.where(fate < RANDOM_SHARE + KEPT_SHARE, originals, self.mask_id)
+        replaced = np.where(fate < RANDOM_SHARE, random_words, kept)
         return np.where(masked, replaced, originals), masked, originals
 
     def batch(self, epoch: int, ids: np.ndarray) -> dict[str, Tensor | dict[str, int]]:
@@ -212,7 +208,13 @@ class MaskedBlocks:
             flat positions of the non-pad tokens, the M masked ones first. ``targets`` [M]: the
             original tokens of those. ``counts``: of ``examples``, ``tokens`` and ``masked``.
         """
-        input_ids, masked, originals = self.mask(epoch, ids)
+        return self.batch_of(*self.mask(epoch, ids))
+
+    def batch_of(
+        self, input_ids: np.ndarray, masked: np.ndarray, originals: np.ndarray
+    ) -> dict[str, Tensor | dict[str, int]]:
+        """Make the micro-batch of what :meth:`mask` returns, or of its first columns."""
+        counted = {"examples": len(input_ids), "masked": int(masked.sum())}
         valid = originals != self.pad_id
         flat = masked.ravel()
         rows = np.concatenate([np.flatnonzero(flat), np.flatnonzero(valid.ravel() & ~flat)])
@@ -222,5 +224,5 @@ class MaskedBlocks:
             "attention_mask": None if valid.all() else torch.from_numpy(valid.astype(np.int64)),
             "rows": torch.from_numpy(rows),
             "targets": torch.from_numpy(originals.ravel()[flat]),
-            "counts": {"examples": len(ids), "tokens": int(valid.sum()), "masked": int(flat.sum())},
+            "counts": counted | {"tokens": int(valid.sum())},
         }

@@ -15,6 +15,8 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import send_to_device
 from torch import nn
+from tqdm.auto import tqdm
+from transformers.utils import logging
 
 
 def processes() -> PartialState:
@@ -91,8 +93,8 @@ def keep_freed_memory() -> Iterator[None]:
         libc.malloc_trim(0)
 
 
-def end_with_parent(parent: int) -> None:
-    """End this worker when its parent is gone; a killed parent cannot signal its workers."""
+def start_worker(parent: int) -> None:
+    """End this worker when its parent is gone, even killed; hide its bars, the parent has one."""
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -100,6 +102,13 @@ def end_with_parent(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+    shown = tqdm.__init__
+
+    def hidden(bar: tqdm, *args: Any, **options: Any) -> None:
+        shown(bar, *args, **{**options, "disable": True})
+
+    tqdm.__init__ = hidden
+    logging.disable_progress_bar()
 
 
 @contextmanager
@@ -118,9 +127,7 @@ def catch_signals(*, alone: bool) -> Iterator[list[int]]:
     if threading.current_thread() is not threading.main_thread():
         yield caught  # Python delivers signals to the main thread only
         return
-    previous = {
-        number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    previous = {each: signal.signal(each, handler) for each in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield caught
     finally:

@@ -350,7 +350,7 @@ def environment() -> dict[str, Any]:
 
 def commit() -> str:
     """Return the commit of the kit's code, "+changes" if edited since; "unknown" outside git."""
-    if CHECKOUT is None:  # git would answer for a repository around the environment
+    if not (CHECKOUT and (CHECKOUT / ".git").exists()):  # git may answer for one around it
         return "unknown"
     folder = Path(__file__).resolve().parent
     try:

@@ -141,13 +141,7 @@ def train(
         seeded(),  # the caller's generators stay as they were
         keep_freed_memory(),
         catch_signals(alone=world == 1) as caught,
-        tqdm(
-            total=steps,
-            initial=first,
-            desc=run.name,
-            unit="step",
-            disable=not accelerator.is_main_process,
-        ) as bar,
+        tqdm(desc=run.name, total=steps, initial=first, unit="step", disable=rank > 0) as bar,
         contextlib.closing(part for part in loader) as batches,  # ends the loader's workers
     ):
         model.train()
@@ -170,11 +164,9 @@ def train(
             terms: dict[str, Tensor] = {}
             for i, part in enumerate(parts):
                 _seed_dropout(training.seed, step, rank + i * world, accelerator.device)
-                more = i + 1 < len(parts)
-                with (
-                    memory_named(this_step, training),
-                    accelerator.no_sync(module) if more else contextlib.nullcontext(),
-                ):
+                last = i + 1 == len(parts)
+                sync = contextlib.nullcontext() if last else accelerator.no_sync(module)
+                with memory_named(this_step, training), sync:
                     out = module(to_device(part, accelerator.device), counts)
                     # DDP takes the mean over processes; the counts are global, so we want the sum
                     # (not accelerator.backward: an environment variable would scale it)
@@ -206,18 +198,11 @@ def train(
                 values = sum_over_processes(terms)
                 bar.set_postfix(loss=f"{values['loss']:.3f}")
                 if accelerator.is_main_process:
-                    run.log(
-                        {
-                            "step": done,
-                            "split": "train",
-                            **values,
-                            "learning_rate": rate,
-                            "grad_norm": float(norm),
-                            "tokens": tokens,
-                            "seconds": round(seconds + elapsed, 3),
-                            "tokens_per_second": round((tokens - tokens_before) / elapsed, 1),
-                        }
-                    )
+                    row = {"step": done, "split": "train", **values, "learning_rate": rate}
+                    row |= {"grad_norm": float(norm), "tokens": tokens}
+                    row["seconds"] = round(seconds + elapsed, 3)
+                    row["tokens_per_second"] = round((tokens - tokens_before) / elapsed, 1)
+                    run.log(row)
             if validates:
                 with memory_named(this_step, training), eval_mode(model), torch.no_grad():
                     values = {name: float(value) for name, value in validate(model).items()}
@@ -415,12 +400,11 @@ def _resume(run: Run, model: nn.Module, optimizer: Any) -> tuple[int, float, int
     with torch.no_grad():
         for name, value in tensors["model"].items():
             own[name].copy_(value)
-    saved = tensors["optimizer"]
-    for name, parameter in model.named_parameters():
-        keys = [key for key in saved if key.rpartition("/")[0] == name]
-        optimizer.state[parameter] = {
-            key.rpartition("/")[2]: saved[key].to(parameter.device, copy=True) for key in keys
-        }
+    parameters = dict(model.named_parameters())
+    for key, value in tensors["optimizer"].items():
+        name, _, kind = key.rpartition("/")
+        parameter = parameters[name]
+        optimizer.state[parameter][kind] = value.to(parameter.device, copy=True)
     return state["step"], state["seconds"], state["tokens"]
 
 

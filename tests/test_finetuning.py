@@ -528,6 +528,7 @@ def test_metrics_that_the_kind_does_not_have(home, tokenizer):
         {"metrics": ("accuracy", "f1"), "labels": ("a", "b", "c")},
         {"metrics": ("accurracy",), "score": "accurracy"},
         {"metrics": ("accuracy",), "score": "macro_f1"},
+        {"kind": "regression", "metrics": ("pearson", "rmse"), "score": "rmse", "labels": ()},
         {"kind": "multi_label_classification", "metrics": ("accuracy", "f1")},
         {"kind": "token_classification", "metrics": ("entity_f1", "accuracy")},
     ):

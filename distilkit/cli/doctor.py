@@ -8,7 +8,6 @@ import copy
 import math
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -22,10 +21,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from distilkit.checkpoint import KEEP, free_bytes
 from distilkit.config import MLM_ONLY, Scale, TrainingConfig, home
-from distilkit.data.documents import about_how_many
+from distilkit.data.documents import about_how_many, open_text
 from distilkit.data.examples import Examples
 from distilkit.data.packing import pack
-from distilkit.data.sources import check_plan, load_teacher, load_text
+from distilkit.data.sources import check_plan, load_teacher
 from distilkit.data.task_examples import task_examples
 from distilkit.data.tasks import Task, chance_score
 from distilkit.data.text_check import UNKNOWN_AT_MOST, count_tokens
@@ -97,10 +96,8 @@ def _checks(scale: Scale) -> list[Check]:
     entries, rows = len(tokenizer), teacher.config.vocab_size
     sizes = f"{entries} entries, {rows} rows; {scale.length} tokens, {positions(teacher)} positions"
     fit = Check(fits, sizes, rows <= entries + MOST_PADDING)
-    sample = replace(scale, stream=None if local_path(scale.text) else 1)
-    blocks = (
-        pack(islice(text.read(), DOCUMENTS), tokenizer, scale.length) for text in load_text(sample)
-    )
+    texts = open_text(scale.text, stream=local_path(scale.text) is None)
+    blocks = (pack(islice(text.read(), DOCUMENTS), tokenizer, scale.length) for text in texts)
     plan = Plan(scale, teacher, tokenizer, student_from_teacher(teacher), *blocks)
     text = _text(plan)
     if not (fit.good and text.good):
@@ -134,8 +131,10 @@ def _hub() -> Check:
 
 def _text(plan: Plan) -> Check:
     train, held_out = (count_tokens(part, plan.tokenizer) for part in (plan.train, plan.held_out))
+    maskable = min(train.maskable, held_out.maskable)
     measurement = f"{train.unknown_share:.1%} of {train.tokens:,} tokens are [UNK]"
-    good = train.unknown_share <= UNKNOWN_AT_MOST and min(train.maskable, held_out.maskable) > 0
+    measurement += "" if maskable else "; one part of the text has no token that can be masked"
+    good = train.unknown_share <= UNKNOWN_AT_MOST and maskable > 0
     return Check("tokenizer knows the text", measurement, good)
 
 

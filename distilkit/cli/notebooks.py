@@ -1,6 +1,5 @@
 """Verbs of the notebooks: run them, copy them, write their report."""
 
-import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
@@ -8,7 +7,7 @@ from distilkit.cli.options import add_scale, chosen_scale
 from distilkit.config import home
 
 
-def figures(options: Namespace) -> int:
+def figures(options: Namespace) -> None:
     """Run the numbered notebooks headless; write figures and tables to figures/<scale>/."""
     from distilkit.cli.run_notebooks import NotebookFailed, run_notebooks
 
@@ -17,8 +16,7 @@ def figures(options: Namespace) -> int:
     try:
         run_notebooks(out=home() / "runs" / "notebooks" / chosen.name, scale=chosen.name)
     except NotebookFailed as failure:
-        print(f"\n{failure}", file=sys.stderr)
-        return 1
+        raise SystemExit(f"\n{failure}") from None
     import pandas as pd
 
     from distilkit.study.conditions import ARMS
@@ -32,7 +30,6 @@ def figures(options: Namespace) -> int:
     for arm in results.index:
         print(f"{arm:16} {ARMS[arm].about if arm in ARMS else ''}")
     print(f"\nFigures and tables: {chosen.figures}")
-    return 0
 
 
 def report(options: Namespace) -> None:

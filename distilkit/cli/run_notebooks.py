@@ -71,14 +71,11 @@ def run_notebooks(
     return copies
 
 
-def numbered_notebooks(folder: Path | None = None) -> list[Path]:
-    """List the notebooks of a folder whose names start with two digits and ``_``, in order."""
-    folder = resource("notebooks") if folder is None else folder
-    numbered = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
+def numbered_notebooks() -> list[Path]:
+    """List the kit's notebooks, whose names start with two digits and ``_``, in order."""
+    numbered = sorted(resource("notebooks").glob("[0-9][0-9]_*.ipynb"))
     if not numbered:
-        raise FileNotFoundError(
-            f"no numbered notebooks in {folder}: install the kit again, or name the notebooks"
-        )
+        raise FileNotFoundError(f"no notebooks in {resource('notebooks')}: install the kit again")
     return numbered
 
 

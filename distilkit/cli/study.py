@@ -47,7 +47,7 @@ def study(options: Namespace) -> None:
         finetuning = replace(chosen.finetuning, micro_batch_size=micro)
         chosen = replace(chosen, finetuning=finetuning)
     table = "study"
-    if len(chosen.tasks) < len(scale(options.scale).tasks):
+    if set(scale(options.scale).tasks) - set(chosen.tasks):
         table = "parts"  # fewer tasks: another table, and other runs than the whole study's
     out = options.out or chosen.figures / f"{table}.csv"
     if options.join:
@@ -129,7 +129,7 @@ def labels(options: Namespace) -> None:
         run = Run(arm_folder("distilled", of_seed))
         if run.finished:  # by a study, perhaps of other settings than the scale's
             of_seed = replace(chosen, distillation=TrainingConfig(**run.config()["training"]))
-        students.append(arm_checkpoint("distilled", of_seed)[0])
+        students.append(arm_checkpoint("distilled", of_seed))
     table = label_efficiency(
         chosen,
         students * len(chosen.seeds) if len(students) == 1 else students,

@@ -110,7 +110,7 @@ def _meaning_of(checkpoint: str, options: Namespace) -> tuple[str | None, list[s
     from distilkit.models.hub import fetch
 
     config = AutoConfig.from_pretrained(fetch(checkpoint))
-    names = [str(config.id2label[i]) for i in range(config.num_labels)]
+    names = [str(name) for _, name in sorted(config.id2label.items())]
     if config.num_labels == 1:
         return "regression", None
     will_do = options.label_column is None or is_named(config)

@@ -131,7 +131,8 @@ def finetune(options: Namespace) -> None:
     task = chosen_task(options, options.teacher)
     unlabelled = unlabelled_texts(options, task)
     if processes().is_main_process:
-        print(*task.notes, sep="\n")
+        for note in task.notes:
+            print(note)
     data = dict(load_task(chosen, task))
     data["train"] = fewer_examples(data["train"], options.examples)
     seed = chosen.finetuning.seed

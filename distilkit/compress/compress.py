@@ -8,19 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from distilkit.compress.engines import each_engine
+from distilkit.compress.engines import TORCH, each_engine
 from distilkit.compress.hand_over import check_out, write_folder
-from distilkit.compress.held_out import (
-    agreement,
-    calibration,
-    held_out,
-    paired_difference,
-    score_function,
-)
+from distilkit.compress.held_out import agreement, calibration, held_out, paired_difference
 from distilkit.compress.onnx_export import check_exportable, onnx_predict
 from distilkit.config import FinetuneLossConfig, TrainingConfig
 from distilkit.data.task_examples import is_scored, task_examples
@@ -126,19 +119,13 @@ def measure(
     examples = task_examples(task.data[split], task, tokenizer, max_length=max_length, seed=0)
     models = {"teacher": teacher, "student": student}
     rows, reference, labels = [], None, examples.targets
-    in_engines = each_engine(
-        models,
-        examples,
-        folder,
-        lambda model: predict(model, examples)[0],
-        lambda session: onnx_predict(session, examples),
-    )
-    for costs, values in in_engines:
+    for costs, runner in each_engine(models, examples, folder):
+        in_torch = costs["engine"] == TORCH
+        values = predict(runner, examples)[0] if in_torch else onnx_predict(runner, examples)
         row = {"model": costs["model"], "engine": costs["engine"], "split": split}
         given = answers(task, values)
         reference = given if reference is None else reference  # the teacher's, in PyTorch
         if scored:
-            row["score"] = score_function(task, given, labels)(np.arange(len(labels)))
             row |= paired_difference(task, given, reference, labels)
         row["agreement"] = agreement(task, given, reference)
         row["calibration_error"] = calibration(task, values, reference)

@@ -10,8 +10,8 @@ import torch
 from sklearn.preprocessing import normalize
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from distilkit.compress.engines import each_engine
-from distilkit.compress.held_out import paired_difference, score_function
+from distilkit.compress.engines import TORCH, each_engine
+from distilkit.compress.held_out import paired_difference
 from distilkit.compress.onnx_export import onnx_logits
 from distilkit.data.examples import Examples
 from distilkit.data.task_examples import is_scored, task_examples
@@ -63,20 +63,13 @@ def measure_embeddings(
     examples = encoded([*texts, *firsts, *seconds], tokenizer, pooling)
     parts = np.cumsum([len(texts), len(firsts)])
     rows, reference = [], None
-    in_engines = each_engine(
-        models,
-        examples,
-        folder,
-        lambda model: embed(model, examples, pooling),
-        lambda session: embed_onnx(session, examples, pooling),
-    )
-    for costs, found in in_engines:
+    for costs, runner in each_engine(models, examples, folder):
+        found = (embed if costs["engine"] == TORCH else embed_onnx)(runner, examples, pooling)
         row = {"model": costs["model"], "engine": costs["engine"], "split": "held-out"}
         held_out, first, second = np.split(normalize(found), parts)
         given = nearest(held_out), (first * second).sum(1)
         reference = reference or given  # the teacher's, in PyTorch
         if pairs is not None:
-            row["score"] = score_function(SPEARMAN, given[1], labels)(np.arange(len(labels)))
             row |= paired_difference(SPEARMAN, given[1], reference[1], labels)
         few = len(held_out) < 10 * NEIGHBOURS  # chance alone would make them agree
         row["agreement"] = np.nan if few else shared(given[0], reference[0])

@@ -4,7 +4,6 @@ The costs of each: bytes on disk, the time of one pass, and the memory of a proc
 the model. All passes take turns in one process, so a busy machine slows all of them alike.
 """
 
-import json
 import subprocess
 import sys
 import tempfile
@@ -85,25 +84,20 @@ def engine_costs(
 
 
 def each_engine(
-    models: Mapping[str, PreTrainedModel],
-    examples: Examples,
-    folder: Path,
-    in_torch: Callable[[PreTrainedModel], Any],
-    in_onnx: Callable[[Any], Any],
+    models: Mapping[str, PreTrainedModel], examples: Examples, folder: Path
 ) -> Iterator[tuple[dict[str, Any], Any]]:
-    """Yield the costs, for a text of median length, and the outputs of each model in each engine.
+    """Yield each model's costs in each engine, and what answers: the model or an ONNX session.
 
-    The costs are a row of :func:`engine_costs`, without memory; `in_onnx` takes a session.
+    The costs are a row of :func:`engine_costs` for a text of median length, without memory.
     """
     typical = int(np.median(examples.lengths))
     costs = engine_costs(models, folder, length=typical, runs=TIMED_PASSES, memory=False)
     for number, row in enumerate(costs.to_dict("records")):
         if row["engine"] == TORCH:
-            found = in_torch(models[row["model"]])
+            yield row, models[row["model"]]
         else:
             file = folder / f"{number // len(ENGINES)}" / FILES[row["engine"]]
-            found = in_onnx(onnx_session(file, torch.get_num_threads()))
-        yield row, found
+            yield row, onnx_session(file, torch.get_num_threads())
 
 
 def bench_compression(*, runs: int = 20) -> pd.DataFrame:
@@ -134,7 +128,7 @@ def resident_mib(model: str | Path, *, length: int) -> float:
     if done.returncode:
         reason = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]
         raise ValueError(f"{model}: the process that should run it failed ({reason})")
-    return float(json.loads(done.stdout.splitlines()[-1])["resident_mib"])
+    return float(done.stdout.splitlines()[-1])
 
 
 def _one_pass(model: PreTrainedModel, engine: str, file: Path, length: int) -> Callable[[], Any]:

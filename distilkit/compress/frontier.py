@@ -221,7 +221,7 @@ def pruned_student(
     rows = np.linspace(0, len(train) - 1, min(IMPORTANCE_EXAMPLES, len(train))).astype(int)
     examples = encoded(student, tokenizer, task, train.select(rows))
     importance = head_and_unit_importance(student, examples, TaskLoss(get_task(task)))
-    cut = least_important(importance, heads_kept=keep_ratio, units_kept=keep_ratio)
+    cut = least_important(importance, keep_ratio)
     return prune(student, *cut)
 
 

@@ -16,7 +16,6 @@ import pandas as pd
 from huggingface_hub import HfApi, ModelCard, ModelCardData
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from distilkit.compress.engines import FILES
 from distilkit.data.task_examples import column_names
 from distilkit.data.tasks import Task
 from distilkit.models.hub import fetch, local_path
@@ -31,10 +30,6 @@ _CARD = jinja2.Environment(
     trim_blocks=True,
     autoescape=False,  # Markdown, not HTML
 )
-_PIPELINES = {  # others: text-classification
-    "token_classification": "token-classification",
-    "question_answering": "question-answering",
-}
 
 
 def check_out(out: str | Path, run: str | None) -> tuple[Path, str]:
@@ -80,12 +75,10 @@ def write_folder(
     check_out(out, run.name)
     part = out.with_name(f"{out.name}.partial")
     shutil.rmtree(part, ignore_errors=True)
-    (part / "onnx").mkdir(parents=True)
+    shutil.copytree(onnx, part / "onnx")
     tokenizer.model_max_length = about["max_length"]
     student.save_pretrained(part)
     tokenizer.save_pretrained(part)
-    for name in FILES.values():
-        shutil.copyfile(onnx / name, part / "onnx" / name)
     if pooling is not None:
         save_modules(part, student, pooling, about["checkpoint"])
     table.to_csv(part / "scores.csv", index=False)
@@ -134,7 +127,8 @@ def model_card(
             advice = "" if licence else ": name its licence (--licence)"
             warnings.warn(f"{readme}: metadata cannot be read ({error}){advice}", stacklevel=2)
     base = own.get("base_model") if local_path(checkpoint) else checkpoint
-    pipeline = _PIPELINES.get(task.kind, "text-classification")
+    inside = task.on_words or task.on_spans  # pipelines are called as these kinds
+    pipeline = task.kind.replace("_", "-") if inside else "text-classification"
     library, template = "transformers", "model_card.md.j2"
     if pooling is not None:
         pipeline, library = "sentence-similarity", "sentence-transformers"

@@ -10,8 +10,8 @@ from scipy.stats import bootstrap, pearsonr
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from distilkit.data.task_examples import column_names, is_scored, task_examples
-from distilkit.data.tasks import UNLABELLED, Task, in_words
-from distilkit.finetuning import answers, input_length, predict
+from distilkit.data.tasks import Task, in_words
+from distilkit.finetuning import answers, input_length, known_words, predict
 from distilkit.study.calibration import expected_calibration_error
 from distilkit.study.intervals import matched_interval
 
@@ -38,24 +38,16 @@ def score_function(task: Task, predicted: Any, labels: Any) -> Callable[[np.ndar
         pairs = zip(predicted, labels, strict=True)
         values = np.array([answer_scores(*pair)[task.score] for pair in pairs])
         return lambda rows: float(values[rows].mean())
-    if task.on_words:  # words without a label are left out
-        known = [np.asarray(own) != UNLABELLED for own in labels]
-        predicted, labels = (
-            [np.asarray(words)[k] for words, k in zip(each, known, strict=True)]
-            for each in (predicted, labels)
-        )
+    predicted, labels = known_words(task, predicted, labels)
     if task.score == "entity_f1":
         names = [[[task.labels[i] for i in s] for s in each] for each in (predicted, labels)]
         counts = np.array([entity_counts([p], [t]) for p, t in zip(*names, strict=True)])
         return lambda rows: f1_of_counts(counts[rows].sum(0)) or 0.0
     metric = METRICS[task.score]
-    if task.score == "micro_f1":
+    if task.score == "micro_f1" and task.kind == "multi_label_classification":
         both = np.asarray(predicted) * np.asarray(labels)
         counts = np.stack([np.sum(each, 1) for each in (both, predicted, labels)], 1)
         return lambda rows: f1_of_counts(counts[rows].sum(0)) or 0.0
-    if task.score == "accuracy" and not task.on_words:
-        right = np.asarray(predicted) == np.asarray(labels)
-        return lambda rows: float(right[rows].mean())
     if task.on_words:
 
         def score(rows: np.ndarray) -> float:
@@ -68,23 +60,25 @@ def score_function(task: Task, predicted: Any, labels: Any) -> Callable[[np.ndar
 
 
 def paired_difference(task: Task, student: Any, teacher: Any, labels: Any) -> dict[str, float]:
-    """Return ``difference``, student's score minus teacher's, and its 95 % interval.
+    """Return the student's ``score``, its ``difference`` from the teacher's, and a 95 % interval.
 
     ``low`` and ``high`` are percentiles of the paired bootstrap (Efron 1979): each of
     :data:`DRAWS` draws takes the same examples, with replacement, for both. Where all draws of an
     accuracy are equal, they are those of :func:`distilkit.study.intervals.matched_interval`.
     """
-    if student is teacher:
-        return {"difference": 0.0, "low": 0.0, "high": 0.0}
-    of_student, of_teacher = (score_function(task, each, labels) for each in (student, teacher))
+    of_student = score_function(task, student, labels)
+    of_teacher = of_student if student is teacher else score_function(task, teacher, labels)
     every = np.arange(len(labels))
 
     def difference(rows: np.ndarray) -> float:
         rows = rows.astype(int)
         return of_student(rows) - of_teacher(rows)
 
+    found = {"score": of_student(every), "difference": difference(every)}
+    if student is teacher:
+        return found | {"low": 0.0, "high": 0.0}
     if len(every) < 2:  # of a single text there is nothing to draw
-        return {"difference": difference(every), "low": float("nan"), "high": float("nan")}
+        return found | {"low": float("nan"), "high": float("nan")}
     drawn = bootstrap(
         (every,),
         difference,
@@ -96,8 +90,10 @@ def paired_difference(task: Task, student: Any, teacher: Any, labels: Any) -> di
     )
     low, high = drawn.confidence_interval
     if low == high and task.score == "accuracy":  # few texts, all answered alike
-        low, high = matched_interval(max(low, 0), max(-low, 0), len(labels))
-    return {"difference": difference(every), "low": float(low), "high": float(high)}
+        known, _ = known_words(task, labels, labels)
+        count = len(np.concatenate(known)) if task.on_words else len(known)
+        low, high = matched_interval(max(low, 0), max(-low, 0), count)
+    return found | {"low": float(low), "high": float(high)}
 
 
 def agreement(task: Task, student: Any, teacher: Any) -> float:
@@ -149,8 +145,7 @@ def disagreements(
     given = [answers(task, each) for each in logits]
     distances = _distances(task, *(given if task.on_words or task.on_spans else logits))
     worst = np.argsort(-distances, kind="stable")[:count]
-    columns = {column: [split[column][int(i)] for i in worst] for column in task.columns}
-    table = pd.DataFrame(columns)
+    table = pd.DataFrame({name: [split[name][int(i)] for i in worst] for name in task.columns})
     if "label" in column_names(split):
         table["label"] = [in_words(task, split["label"][int(i)]) for i in worst]
     for name, each in zip(("teacher", "student"), given, strict=True):
@@ -160,10 +155,8 @@ def disagreements(
 
 def _distances(task: Task, teacher: Any, student: Any) -> np.ndarray:
     """Return [examples]: for words and spans from the answers, for all else from the logits."""
-    if task.on_spans:
-        return np.array([float(a != b) for a, b in zip(teacher, student, strict=True)])
-    if task.on_words:
-        return np.array([(a != b).mean() for a, b in zip(teacher, student, strict=True)])
+    if task.on_spans or task.on_words:
+        return np.array([np.mean(a != b) for a, b in zip(teacher, student, strict=True)])
     if task.regression:
         return np.abs(teacher - student)[:, 0]
     if task.kind == "multi_label_classification":

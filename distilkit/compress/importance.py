@@ -6,9 +6,9 @@ the same is the Taylor criterion of Molchanov et al. 2017 (arXiv 1611.06440), se
 pass measures both.
 """
 
-import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -28,13 +28,6 @@ class Importance(NamedTuple):
     units: tuple[Tensor, ...]  # each [units of the layer]
 
 
-class Cut(NamedTuple):
-    """Heads and units to remove: :func:`distilkit.models.pruning.prune` takes ``*cut``."""
-
-    heads: dict[int, list[int]]
-    units: dict[int, list[int]]
-
-
 def head_and_unit_importance(
     model: PreTrainedModel, data: Any, loss: Loss, *, batch_size: int = 32
 ) -> Importance:
@@ -44,9 +37,8 @@ def head_and_unit_importance(
     matrix; the model's own forward runs, without dropout. Data and loss are those of the training
     loop; a teacher is in eval mode and on the model's device. The model is not changed.
     """
-    layers = layers_of(model)
     places: list[tuple[nn.Linear, int]] = []
-    for layer in layers:
+    for layer in layers_of(model):
         places += [(layer.out_of_heads, layer.heads), (layer.out_of_units, layer.units)]
     parts = in_order(data, batch_size)
     counts = counts_of(data, parts)
@@ -64,35 +56,31 @@ def head_and_unit_importance(
     return Importance(tuple(totals[::2]), tuple(totals[1::2]))
 
 
-def least_important(
-    importance: Importance, *, heads_kept: float = 1.0, units_kept: float = 1.0
-) -> Cut:
-    """Choose the heads and units to remove, so that these shares of all of them remain.
+def least_important(importance: Importance, keep_ratio: float) -> list[dict[int, list[int]]]:
+    """Choose the heads and the units to remove, so that this share of all of either remains.
 
     Heads compete with heads across layers, units with units: the lowest scores of the whole model
     are removed, as in Michel et al. 2019, section 4. The best head and the best unit of each layer
     always remain. Unlike there, scores are not normalised per layer, so layers stay comparable. The
-    shares are above 0, at most 1; the number that remains is rounded.
+    share is above 0, at most 1; the number that remains is rounded.
+
+    Returns heads and units, each layer -> numbers: :func:`distilkit.models.pruning.prune` takes
+    ``*cut``.
     """
-    return Cut(
-        _least("heads_kept", importance.heads, heads_kept),
-        _least("units_kept", importance.units, units_kept),
-    )
+    if not 0 < keep_ratio <= 1:
+        raise ValueError(f"keep_ratio = {keep_ratio!r}: give a share above 0, at most 1")
+    return [_least(scores, keep_ratio) for scores in importance]
 
 
-def _least(name: str, scores: tuple[Tensor, ...], keep_ratio: float) -> dict[int, list[int]]:
-    if not (math.isfinite(keep_ratio) and 0 < keep_ratio <= 1):
-        raise ValueError(f"{name} = {keep_ratio!r}: give a share above 0, at most 1")
-    ranked = []
-    for layer, of_layer in enumerate(scores):
-        if len(of_layer):
-            best = int(of_layer.argmax())
-            ranked += [(i == best, s, layer, i) for i, s in enumerate(of_layer.tolist())]
-    ranked.sort(key=lambda row: row[:2])  # stable: of equal ones the earlier are removed
-    protected = sum(row[0] for row in ranked)
-    keep = max(protected, round(keep_ratio * len(ranked)))
+def _least(scores: tuple[Tensor, ...], keep_ratio: float) -> dict[int, list[int]]:
+    places = [(layer, i) for layer, each in enumerate(scores) for i in range(len(each))]
+    best = {(layer, int(each.argmax())) for layer, each in enumerate(scores) if len(each)}
+    others = [place for place in places if place not in best]
+    # stable: of equal ones the earlier are removed
+    others.sort(key=lambda place: float(scores[place[0]][place[1]]))
+    removed = others[: len(places) - max(len(best), round(keep_ratio * len(places)))]
     cut: dict[int, list[int]] = {}
-    for _, _, layer, i in sorted(ranked[: len(ranked) - keep], key=lambda row: row[2:]):
+    for layer, i in sorted(removed):
         cut.setdefault(layer, []).append(i)
     return cut
 
@@ -105,22 +93,15 @@ def _masked(places: list[tuple[nn.Linear, int]]) -> Iterator[dict[int, Tensor]]:
     """
     masks: dict[int, Tensor] = {}
 
-    def hook(place: int, size: int):
-        def multiply(_module: nn.Module, args: tuple[Tensor]) -> tuple[Tensor]:
-            (x,) = args  # B, L, heads · d (or units)
-            if place not in masks:  # a chunked layer calls several times
-                masks[place] = x.new_ones(len(x), size).requires_grad_()
-            parts = x.unflatten(-1, (size, x.shape[-1] // max(size, 1)))
-            return ((parts * masks[place][:, None, :, None]).flatten(-2),)
+    def multiply(place: int, size: int, _module: nn.Module, args: tuple[Tensor]) -> tuple[Tensor]:
+        (x,) = args  # B, L, heads · d (or units)
+        if place not in masks:  # a chunked layer calls several times
+            masks[place] = x.new_ones(len(x), size).requires_grad_()
+        parts = x.unflatten(-1, (size, x.shape[-1] // max(size, 1)))
+        return ((parts * masks[place][:, None, :, None]).flatten(-2),)
 
-        return multiply
-
-    handles = [
-        part.register_forward_pre_hook(hook(place, size))
-        for place, (part, size) in enumerate(places)
-    ]
-    try:
+    with ExitStack() as hooks:
+        for place, (part, size) in enumerate(places):
+            hook = partial(multiply, place, size)
+            hooks.enter_context(part.register_forward_pre_hook(hook))
         yield masks
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -8,8 +8,7 @@ deprecated and leaves the embeddings in float32, which doubles the file.
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +57,13 @@ def export_onnx(model: PreTrainedModel, file: Path) -> Path:
         outputs = ["last_hidden_state"]
     batch = torch.export.Dim("batch")
     length = torch.export.Dim("length", max=positions(model))
-    with eval_mode(model), _exporter_warnings_off():  # the exporter changes the model's mode
+    # torchvision is neither installed nor needed
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
+    with eval_mode(model), warnings.catch_warnings():  # the exporter changes the model's mode
+        # the exporter copies objects of a class that torch deprecates
+        warnings.filterwarnings("ignore", "`isinstance.treespec, LeafSpec", FutureWarning)
+        # all inputs share the names "batch" and "length", on purpose
+        warnings.filterwarnings("ignore", "# The axis name: ", UserWarning)
         program = torch.onnx.export(
             model,
             (),
@@ -131,16 +136,3 @@ def onnx_predict(session: Any, examples: Examples) -> Any:
     """Return a split's logits as :func:`distilkit.finetuning.predict` does, one text at a time."""
     batches = (examples.batch(0, [i]) for i in range(len(examples)))
     return by_target([onnx_logits(session, batch)[0] for batch in batches], examples)
-
-
-@contextmanager
-def _exporter_warnings_off() -> Iterator[None]:
-    """Silence the exporter's warnings about its own internals."""
-    # torchvision is neither installed nor needed
-    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        # the exporter copies objects of a class that torch deprecates
-        warnings.filterwarnings("ignore", "`isinstance.treespec, LeafSpec", FutureWarning)
-        # all inputs share the names "batch" and "length", on purpose
-        warnings.filterwarnings("ignore", "# The axis name: ", UserWarning)
-        yield

@@ -31,8 +31,7 @@ def frontier_points(table: pd.DataFrame) -> pd.DataFrame:
         table = table[table.pop("is") == "left_only"]
     macro = table.groupby([*keys, "seed"], sort=False)["score"].mean().groupby(keys, sort=False)
     groups = table.groupby(keys, sort=False)
-    points = groups[_COSTS].mean()
-    points["same_answer"] = groups["same_answer"].mean()
+    points = groups[[*_COSTS, "same_answer"]].mean()
     points["largest_difference"] = groups["largest_difference"].max()
     points["score"] = macro.mean()
     points["score_low"], points["score_high"] = macro.min(), macro.max()

@@ -70,7 +70,7 @@ def _state(folder: Path, file: Path) -> dict[str, Any]:
     empty = {"complete": False, "blocks": 0, "bytes": 0, "documents": 0, "carry": []}
     try:
         state = json.loads((folder / "state.json").read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
+    except (FileNotFoundError, ValueError):  # JSON's and Unicode's
         return empty
     return state if file.is_file() and file.stat().st_size >= state["bytes"] else empty
 

@@ -52,10 +52,8 @@ def check_classifier(model: PreTrainedModel, task: Task, who: str = "model") -> 
     kinds = (None, "single_label_classification") if task.on_words else (None, task.kind)
     if kind not in kinds:
         raise ValueError(f"the {who} is for {kind}, and {task.name} is {task.kind}: {advice}")
-    if not task.labels or not is_named(model.config):
-        return
     names, labels = _names(model.config), [_plain(label) for label in task.labels]
-    if names == labels:
+    if not task.labels or not is_named(model.config) or names == labels:
         return
     shown = f"the {who}'s labels are {list(model.config.id2label.values())}, the task's "
     shown += f"{list(task.labels)}"
@@ -81,7 +79,7 @@ def check_has_labels(task: Task) -> None:
 
 
 def _names(config: PreTrainedConfig) -> list[str]:
-    return [_plain(config.id2label[i]) for i in range(config.num_labels)]
+    return [_plain(name) for _, name in sorted(config.id2label.items())]
 
 
 def _plain(name: Any) -> str:

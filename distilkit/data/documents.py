@@ -19,7 +19,7 @@ from typing import IO, Any, NamedTuple
 
 from distilkit.checkpoint import file_sha256
 from distilkit.data.packing import UNBROKEN, pieces
-from distilkit.data.tables import SPLITS, check_columns, json_objects, text_lines
+from distilkit.data.tables import by_split, check_columns, json_objects, text_lines
 from distilkit.models.hub import local_path
 
 log = logging.getLogger("distilkit")
@@ -67,20 +67,16 @@ def open_text(source: str | Path, *, stream: bool = False) -> tuple[Text, Text]:
 
 def _text_of(files: list[Path]) -> Text:
     """Read the documents of local files, in order; known by the files' names and contents."""
-
-    is_logged = False
+    tell = cache(log.info)  # once, however often the text is read
 
     def texts() -> Iterator[str]:
-        nonlocal is_logged
         rows: Counter[str] = Counter()
         for file in files:
             yield from read_file(file, rows)
-        if not is_logged:
-            is_logged = True
-            account = f"{rows['documents']:,} documents in {rows['files']:,} file(s)"
-            skipped = [f"{rows[why]:,} {why}" for why in ("empty", "without text") if rows[why]]
-            account += f"; rows skipped: {', '.join(skipped)}" if skipped else ""
-            log.info("%s: %s", files[0] if len(files) == 1 else files[0].parent, account)
+        account = f"{rows['documents']:,} documents in {len(files):,} file(s)"
+        skipped = [f"{rows[why]:,} {why}" for why in ("empty", "without text") if rows[why]]
+        account += f"; rows skipped: {', '.join(skipped)}" if skipped else ""
+        tell("%s: %s", files[0] if len(files) == 1 else files[0].parent, account)
 
     def documents(rank: int = 0, world: int = 1) -> Iterator[str]:
         return islice(texts(), rank, None, world)
@@ -110,9 +106,7 @@ def text_files(source: Path) -> tuple[list[Path], list[Path]]:
         _check_file(file)
         name = file.name[: -len(_kind(file))].lower()
         parts.setdefault(name.split("-")[0], []).append(file)
-    other_names = [name for name in parts if SPLITS.get(name) == "validation"]
-    if "validation" not in parts and len(other_names) == 1:
-        parts["validation"] = parts.pop(other_names[0])
+    parts = by_split(parts)
     if not {"train", "validation"} <= set(parts):
         return files, []
     if other := sorted(set(parts) - {"train", "validation", "test"}):
@@ -143,11 +137,10 @@ def _check_file(file: Path) -> None:
 def read_file(path: Path, rows: Counter[str] | None = None) -> Iterator[str]:
     """Yield the documents of a local file that hold more than white space.
 
-    `rows` counts ``files``, ``documents``, and the rows skipped: ``empty``, ``without text``.
+    `rows` counts ``documents``, and the rows skipped: ``empty``, ``without text``.
     """
     _check_file(path)
     rows = Counter() if rows is None else rows
-    rows["files"] += 1
     readers = {".txt": _lines, ".jsonl": _records, ".parquet": _rows}
     for text in readers[_kind(path).removesuffix(".gz")](path):
         if text is None:
@@ -251,14 +244,11 @@ def _open_hub(source: str, stream: bool) -> tuple[Text, Text]:
 
     name, _, config = source.partition(":")
     parts = datasets.load_dataset(name, config or None, streaming=stream)
-    for part in ("train", "validation"):
-        columns = parts[part].column_names if part in parts else None
-        if columns is not None:
-            check_columns(["text"], columns, f"{source}, {part}")
     if "train" not in parts:
         raise ValueError(f"{source} has no part 'train', only {', '.join(parts)}")
 
     def whole(part: str) -> Text:
+        check_columns(["text"], parts[part].column_names or ["text"], f"{source}, {part}")
         data = parts[part].select_columns("text")
 
         def documents(rank: int = 0, world: int = 1) -> Iterator[str]:
@@ -294,16 +284,8 @@ def _divided(documents: Reader, identity: Callable[[], Any], name: str) -> tuple
         return {_digest(text) for text in held_out()}
 
     def train(rank: int = 0, world: int = 1) -> Iterator[str]:
-        empty = True
-        for text in documents(rank, world):
-            if _digest(text) not in held_out_digests():
-                empty = False
-                yield text
-        if empty:
-            raise ValueError(
-                f"{name}: process {rank} of {world} finds no document that is not held out: give "
-                "more, and different ones"
-            )
+        texts = documents(rank, world)
+        return (text for text in texts if _digest(text) not in held_out_digests())
 
     if next(held_out(), None) is None:
         raise ValueError(

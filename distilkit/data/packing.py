@@ -60,15 +60,12 @@ def stream_blocks(
     rest, end = np.asarray(carry, dtype=np.int32), np.array([sep], np.int32)
 
     def framed(tokens: np.ndarray) -> np.ndarray:
-        blocks = np.full((-(-len(tokens) // body), length), pad, dtype=np.int32)
-        blocks[:, 0] = cls
-        full = len(tokens) // body
-        blocks[:full, 1:-1] = tokens[: full * body].reshape(full, body)
-        blocks[:full, -1] = sep
-        if full < len(blocks):
-            last = tokens[full * body :]
-            blocks[-1, 1 : 1 + len(last)] = last
-            blocks[-1, 1 + len(last)] = sep
+        short = -len(tokens) % body  # so many tokens the last block lacks
+        rows = np.pad(tokens, (0, short), constant_values=pad).reshape(-1, body)
+        blocks = np.full((len(rows), length), sep, np.int32)
+        blocks[:, 0], blocks[:, 1:-1] = cls, rows
+        blocks[-1:, length - 1 - short] = sep
+        blocks[-1:, length - short :] = pad
         return blocks
 
     texts = iter(texts)
@@ -82,7 +79,8 @@ def stream_blocks(
         rest = rest[full:]
     if not len(rest):  # any text leaves a token
         raise ValueError(
-            "the text has no tokens, the tokenizer drops all its characters: give another (--text)"
+            "the text has no tokens: all of it is held out (give more, and different documents), "
+            "or the tokenizer drops its characters (give another --text)"
         )
     # every block ends in its own [SEP]
     yield Part(framed(rest[:-1]), documents, rest[:0], last=True)

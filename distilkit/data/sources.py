@@ -11,7 +11,7 @@ from distilkit.config import Scale
 from distilkit.data import task_files
 from distilkit.data.block_cache import cached_blocks
 from distilkit.data.block_stream import WINDOW, BlockStream
-from distilkit.data.documents import Text, log, open_text
+from distilkit.data.documents import log, open_text
 from distilkit.data.tasks import Task
 from distilkit.data.text_check import FEW_TOKENS, check_tokens, count_tokens
 from distilkit.distillation import check_sizes
@@ -56,11 +56,6 @@ def load_encoder(scale: Scale) -> tuple[PreTrainedModel, PreTrainedTokenizerBase
     return encoder.eval(), load_tokenizer(scale.teacher)
 
 
-def load_text(scale: Scale) -> tuple[Text, Text]:
-    """Open the scale's text: for training, and held out. Its ``read()`` yields the documents."""
-    return open_text(scale.text, stream=scale.stream is not None)
-
-
 def load_blocks(
     scale: Scale, tokenizer: PreTrainedTokenizerBase
 ) -> tuple[MaskedBlocks, MaskedBlocks]:
@@ -69,7 +64,7 @@ def load_blocks(
     A text is tokenized once, into ``data/cache/``; a streamed text as it is read. The numbers of
     tokens and the share of [UNK] are logged. ValueError if the tokenizer does not know the text.
     """
-    train, held_out = load_text(scale)
+    train, held_out = open_text(scale.text, stream=scale.stream is not None)
     validation = cached_blocks(held_out.read, tokenizer, scale.length, source=held_out.identity())
     counts = count_tokens(validation, tokenizer)
     if counts.tokens >= FEW_TOKENS or not counts.maskable:  # first: it is short

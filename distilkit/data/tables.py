@@ -10,7 +10,6 @@ import csv
 import gzip
 import io
 import json
-import sys
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -54,7 +53,12 @@ def read_splits(data: Any, *, header: bool = True) -> tuple[dict[str, Table], li
     A Hub id may be ``id:config``. Without a `header` the columns of a .csv or .tsv are called "0",
     "1", ... Data in one part is called "train".
     """
+    import datasets  # a machine that only trains may lack it
+    import pandas as pd
+
     if isinstance(data, Mapping):
+        if not data:
+            raise ValueError("data is empty: give a table for each split")
         tables = {}
         for split, part in data.items():
             found, _ = read_splits(part, header=header)
@@ -64,9 +68,9 @@ def read_splits(data: Any, *, header: bool = True) -> tuple[dict[str, Table], li
             if not isinstance(part, (str, Path)):
                 tables[split] = replace(tables[split], where=split)
         return tables, []
-    if _is(data, "datasets", "Dataset"):
+    if isinstance(data, datasets.Dataset):
         return {"train": _from_dataset(data)}, []
-    if _is(data, "pandas", "DataFrame"):
+    if isinstance(data, pd.DataFrame):
         return {"train": _from_frame(data)}, []
     if not isinstance(data, (str, Path)):
         raise TypeError(
@@ -75,15 +79,17 @@ def read_splits(data: Any, *, header: bool = True) -> tuple[dict[str, Table], li
         )
     path = local_path(data)
     if path is None:
-        return _from_hub(str(data)), []
+        source, _, config = str(data).partition(":")
+        found, _ = read_splits(datasets.load_dataset(source, config or None))
+        return {name: replace(part, where=f"{data}, {name}") for name, part in found.items()}, []
     if path.is_dir():
         return _from_folder(path, header)
     return {"train": read_table(path, header=header)}, []
 
 
-def by_split(tables: Mapping[str, Table]) -> dict[str, Table]:
+def by_split(tables: Mapping[str, Any]) -> dict[str, Any]:
     """Name the splits train, validation and test; a second one of these keeps its own name."""
-    found: dict[str, Table] = {}
+    found: dict[str, Any] = {}
     for name, table in tables.items():
         split = SPLITS.get(name, name)
         found[name if split in found or split in tables else split] = table
@@ -157,12 +163,6 @@ def _joined(parts: list[Table]) -> Table:
     return Table(columns, where, rows, names=parts[0].names)
 
 
-def _is(data: Any, package: str, kind: str) -> bool:
-    """Tell whether `data` is such an object, without importing the package for it."""
-    module = sys.modules.get(package)
-    return module is not None and isinstance(data, getattr(module, kind))
-
-
 def _kind(path: Path) -> str | None:
     name = path.name.lower().removesuffix(".gz")
     return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), None)
@@ -214,49 +214,45 @@ def json_objects(path: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:
 
 
 def _from_csv(lines: Iterator[str], path: Path, header: bool) -> Table:
-    first = next(lines, None)
-    if first is None:
-        raise ValueError(f"{path.name} is empty")
-
-    lines = chain([first], lines)
+    is_tsv, head = _kind(path) == ".tsv", []
+    for line in lines:
+        head.append(line)
+        if line.strip():
+            break
+    lines = chain(head, lines)
     csv.field_size_limit(2**31 - 1)
-    if _kind(path) == ".tsv":  # the format knows no quotes: a " is part of the text
+    if is_tsv:  # the format knows no quotes: a " is part of the text
         reader = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
     else:  # where the comma is the decimal sign, spreadsheets write semicolons
-        semicolons = "," not in first and ";" in first
+        semicolons = "," not in head[-1] and ";" in head[-1] if head else False
         reader = csv.reader(lines, delimiter=";" if semicolons else ",", strict=True)
-    names: list[str] | None = None
-    rows, numbers = [], []
+    rows: dict[int, list[str]] = {}  # by the line that each begins in
     start = 1
     try:
         for row in reader:
-            if names is None:
-                names = row if header else [str(i) for i in range(len(row))]
-                if twice := [name for name in names if names.count(name) > 1]:
-                    raise ValueError(f"{path.name} has two columns called {twice[0]!r}: rename one")
-                if header:
-                    start = reader.line_num + 1
-                    continue
-            if _kind(path) == ".tsv":
-                row += [""] * (len(names) - len(row))  # GLUE's QQP has rows that end early
-            if len(row) != len(names) and row:
-                advice = "a text with a separator or a line break has to stand in quotes"
-                if _kind(path) == ".tsv":
-                    advice = "a text cannot hold a tab there: save it as .csv"
-                raise ValueError(
-                    f"{path.name}, line {start} has {len(row)} fields, the first line "
-                    f"{len(names)}: {advice}"
-                )
             if row:
-                rows.append(row)
-                numbers.append(start)
+                rows[start] = row
             start = reader.line_num + 1
     except csv.Error as error:
         raise ValueError(f"{path.name}, line {start}: {error}") from None
-    columns = {
-        name: [row[i] if row[i] != "" else None for row in rows] for i, name in enumerate(names)
-    }
-    return Table(columns, path.name, numbers, "line")
+    if not rows:
+        raise ValueError(f"{path.name} is empty")
+    names = rows.pop(min(rows)) if header else [str(i) for i in range(len(rows[min(rows)]))]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"{path.name} has two columns called {twice[0]!r}: rename one")
+    for line, row in rows.items():
+        if is_tsv:
+            row += [""] * (len(names) - len(row))  # GLUE's QQP has rows that end early
+        if len(row) != len(names):
+            advice = "a text with a separator or a line break has to stand in quotes"
+            if is_tsv:
+                advice = "a text cannot hold a tab there: save it as .csv"
+            raise ValueError(
+                f"{path.name}, line {line} has {len(row)} fields, the first line {len(names)}: "
+                f"{advice}"
+            )
+    columns = {name: [row[i] or None for row in rows.values()] for i, name in enumerate(names)}
+    return Table(columns, path.name, list(rows), "line")
 
 
 def _from_jsonl(path: Path) -> Table:
@@ -270,7 +266,7 @@ def _from_jsonl(path: Path) -> Table:
 
 def _from_squad(text: str, path: Path) -> Table:
     """Read the questions of SQuAD's own file, in the columns of ``rajpurkar/squad``."""
-    columns: dict[str, list[Any]] = {name: [] for name in ("id", *SQUAD_COLUMNS)}
+    rows: list[tuple[Any, ...]] = []
     try:
         for document in json.loads(text)["data"]:
             for paragraph in document["paragraphs"]:
@@ -279,15 +275,14 @@ def _from_squad(text: str, path: Path) -> Table:
                         key: [answer[key] for answer in question.get("answers", ())]
                         for key in ("text", "answer_start")
                     }
-                    values = (question["id"], question["question"], paragraph["context"], answers)
-                    for column, value in zip(columns.values(), values, strict=True):
-                        column.append(value)
+                    rows.append((question["question"], paragraph["context"], answers))
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path.name} is not in SQuAD's format ({type(error).__name__}: {error}): give other "
             "data as .jsonl"
         ) from None
-    return Table(columns, path.name, range(1, 1 + len(columns["id"])), "question")
+    columns = {name: [row[i] for row in rows] for i, name in enumerate(SQUAD_COLUMNS)}
+    return Table(columns, path.name, range(1, 1 + len(rows)), "question")
 
 
 def read_parquet(paths: Sequence[Path]) -> Any:
@@ -338,22 +333,9 @@ def _from_frame(frame: Any) -> Table:
         if isinstance(column.dtype, pd.CategoricalDtype):
             names[str(name)] = tuple(str(value) for value in column.cat.categories)
             column = column.astype(object).map(str, na_action="ignore")
-        whole = pd.api.types.is_float_dtype(column) and column.isna().any()
-        if whole and (column.dropna() % 1 == 0).all():  # pandas made numbers of them for the NaNs
-            column = column.astype("Int64")
-        columns[str(name)] = [_value(v) for v in column.astype(object).tolist()]
+        values = column.astype(object).where(column.notna(), None)  # NA and NaT are nothing, too
+        columns[str(name)] = [_value(v) for v in values.tolist()]
     return Table(columns, "the data", range(1, len(frame) + 1), names=names)
-
-
-def _from_hub(name: str) -> dict[str, Table]:
-    import datasets
-
-    source, _, config = name.partition(":")
-    parts = datasets.load_dataset(source, config or None)
-    return {
-        split: replace(_from_dataset(part), where=f"{name}, {split}")
-        for split, part in parts.items()
-    }
 
 
 def _value(value: Any) -> Any:
@@ -365,8 +347,6 @@ def _value(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _value(each) for name, each in value.items()}
     if isinstance(value, float) and value != value:
-        return None
-    if type(value).__name__ in ("NAType", "NaTType"):  # pandas' own
         return None
     return None if isinstance(value, str) and not value else value
 

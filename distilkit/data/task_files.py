@@ -48,7 +48,10 @@ def load(name: str | Task, source: str | Path) -> Mapping[str, Any]:
     else:
         data, where = _load_splits(task, source, parent, splits), f"{source}, {task.name}"
         label = "answers" if task.on_spans else "label"
-    _check_parts(data, splits, (*task.columns, label), where)
+    for split in splits:
+        if split not in data:
+            raise ValueError(f"{where}: no part {split!r}, only {', '.join(data)}")
+        check_columns((*task.columns, label), data[split].column_names, f"{where}, {split}")
     if label != "label":
         data = data.rename_column(label, "label")
     for split in data:
@@ -86,15 +89,6 @@ def _only(paths: Sequence[Path]) -> Path:
         names = ", ".join(path.name for path in paths)
         raise ValueError(f"{paths[0].parent}: {names} are one split: leave one of them there")
     return paths[0]
-
-
-def _check_parts(
-    data: Mapping[str, Any], splits: Sequence[str], columns: Sequence[str], where: str
-) -> None:
-    for split in splits:
-        if split not in data:
-            raise ValueError(f"{where}: no part {split!r}, only {', '.join(data)}")
-        check_columns(columns, data[split].column_names, f"{where}, {split}")
 
 
 def _check_examples(task: Task, data: Any, where: str) -> None:

@@ -47,22 +47,17 @@ class TaskLoss(nn.Module):
         (:mod:`distilkit.data.teacher_logits`) in it no teacher is needed.
         """
         c, teacher = self.loss_config, self._teacher[0]
-        given = "teacher_logits" in batch
         aligned = teacher is not None and c.cosine_weight > 0
-        logits, hidden = _forward(self.task, model, batch, batch, aligned)
+        logits, hidden = target_logits(self.task, model, batch, batch, aligned)
         task = label_loss(self.task, logits, batch["labels"]) / max(counts["labels"], 1)
-        if teacher is None and not given:
-            return {"loss": task, "task": task}
-
-        if given:
-            teacher_logits = batch["teacher_logits"]
-        else:
+        aims = batch.get("teacher_logits")
+        if aims is None:
+            if teacher is None:
+                return {"loss": task, "task": task}
+            inputs = batch.get("teacher", batch)
             with torch.no_grad():
-                inputs = batch.get("teacher", batch)
-                teacher_logits, teacher_hidden = _forward(
-                    self.task, teacher, batch, inputs, aligned
-                )
-        soft_target = self._soft_targets(logits, teacher_logits, max(counts["targets"], 1))
+                aims, teacher_hidden = target_logits(self.task, teacher, batch, inputs, aligned)
+        soft_target = self._soft_targets(logits, aims, max(counts["targets"], 1))
         terms = {"task": task, "soft_target": soft_target}
         total = c.label_weight * task + c.kd_weight * soft_target
         if aligned:
@@ -144,27 +139,23 @@ def logits_of(model: PreTrainedModel, batch: dict[str, Any]) -> Tensor:
     return _logits(model(**inputs_of(model, batch)))
 
 
-def target_logits(task: Task, teacher: PreTrainedModel, batch: dict[str, Any]) -> Tensor:
-    """Return a teacher's logits of the targets in a batch: [N, C]; of spans [2 · B, L]."""
-    return _forward(task, teacher, batch, batch.get("teacher", batch), False)[0]
-
-
 def _logits(out: Any) -> Tensor:
     if "start_logits" in out:
         return torch.stack([out.start_logits, out.end_logits], dim=-1)
     return out.logits
 
 
-def _forward(
+def target_logits(
     task: Task,
     model: PreTrainedModel,
     batch: dict[str, Any],
     inputs: dict[str, Any],
-    with_hidden: bool,
+    with_hidden: bool = False,
 ) -> tuple[Tensor, tuple[Tensor, ...] | None]:
-    """The logits of the targets, and all hidden states [B, L, H] if wanted.
+    """Return the logits of the targets in a batch, and all hidden states [B, L, H] if wanted.
 
-    [N, C]; for question answering [2 · B, L]: each example's start, then its end.
+    [N, C]; for question answering [2 · B, L]: each example's start, then its end. `inputs` are the
+    batch, or its part for a teacher that reads other token ids.
     """
     options = {"output_hidden_states": True} if with_hidden else {}
     out = model(**inputs_of(model, inputs), **options)

@@ -110,10 +110,11 @@ def check_metrics(task: Task) -> None:
         "token_classification": ("entity_f1",) if "entity_f1" in task.metrics else classes,
         "question_answering": ("f1", "exact_match"),
     }[task.kind]
-    if task.score not in task.metrics or not set(task.metrics) <= set(known):
+    known_score = task.score in task.metrics and task.score != "rmse"
+    if not known_score or not set(task.metrics) <= set(known):
         raise ValueError(
             f"{task.name}: metrics = {task.metrics}, score = {task.score!r}: a {task.kind} has "
-            f"{', '.join(known)}; the score is one of the metrics"
+            f"{', '.join(known)}; the score is one of the metrics, but no error (rmse)"
         )
 
 
@@ -151,10 +152,17 @@ def chance_score(task: Task, labels: Any) -> float:
         labels = np.concatenate([np.asarray(sentence) for sentence in labels])
         labels = labels[labels != UNLABELLED]
     labels = np.asarray(labels)
-    if task.score == "accuracy":
-        return float(np.unique(labels, return_counts=True)[1].max() / len(labels))
+    several = labels.ndim > 1
     if task.score == "f1":  # of answering 1 always
         return float(2 * labels.mean() / (1 + labels.mean()))
+    # of each class; or of each combination of several labels
+    shares = np.unique(labels, axis=0, return_counts=True)[1] / len(labels)
+    if task.score == "accuracy" or (task.score == "micro_f1" and not several):
+        return float(shares.max())
+    if task.score == "macro_f1":  # always one class; of several labels all of them
+        shares = labels.mean(0) if several else shares
+        each = 2 * shares / (1 + shares)
+        return float(each.mean() if several else each.max() / len(each))
     # micro-averaged F1 of several labels: always the k most frequent ones, with the best k
     shares = np.sort(labels.mean(0))[::-1]
     found, answered = shares.cumsum(), np.arange(1, len(shares) + 1)

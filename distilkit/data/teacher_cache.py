@@ -9,7 +9,6 @@ They are in ``data/cache/teacher-<key>/``: see :mod:`distilkit.data.teacher_stor
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -148,7 +147,10 @@ def _seen(blocks: MaskedBlocks, training: TrainingConfig) -> int:
 def _answers(cache: TeacherCache, teacher: PreTrainedModel, first: int, bar: tqdm) -> np.ndarray:
     """Compute the entries of a part: the same for any training, and after any interruption."""
     entries = np.zeros((PART, *cache.shape[1:]), np.float16)
-    for epoch, ids, here in _batches(cache, first):
+    at_once, start = max(1, _TOKENS_AT_ONCE // cache.shape[1]), 0
+    while start < PART:
+        epoch, place = divmod(first + start, len(cache))
+        ids = cache.order(epoch, 1)[place:][: min(at_once, PART - start)]  # of this epoch
         batch = cache.source.batch(epoch, ids)
         there = to_device(batch, teacher.device)
         hidden = hidden_rows(teacher, there, there["rows"])[0].half()  # N, H
@@ -157,18 +159,8 @@ def _answers(cache: TeacherCache, teacher: PreTrainedModel, first: int, bar: tqd
                 f"the teacher's hidden states are not finite in float16 (epoch {epoch}, samples "
                 f"{ids[:5].tolist()} ...): train without a teacher cache"
             )
-        entries[here].reshape(-1, hidden.shape[1])[batch["rows"].numpy()] = hidden.cpu().numpy()
+        here = entries[start : start + len(ids)].reshape(-1, hidden.shape[1])  # tokens, H
+        here[batch["rows"].numpy()] = hidden.cpu().numpy()
         bar.update(len(ids))
+        start += len(ids)
     return entries
-
-
-def _batches(cache: TeacherCache, first: int) -> Iterator[tuple[int, np.ndarray, slice]]:
-    """Yield (epoch, sample ids, place in the part) of a part's entries, batch by batch."""
-    at_once = max(1, _TOKENS_AT_ONCE // cache.source.blocks.shape[1])
-    entry, end = first, first + PART
-    while entry < end:
-        epoch, place = divmod(entry, len(cache))
-        count = min(at_once, end - entry, len(cache) - place)
-        ids = cache.order(epoch, 1)[place : place + count]
-        yield epoch, ids, slice(entry - first, entry - first + count)
-        entry += count

@@ -101,7 +101,8 @@ class TeacherLogits:
         device = processes().device
         batch = to_device(self.examples.batch(0, ids), device)
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            logits = target_logits(self.task, teacher, batch).cpu().numpy()
+            inputs = batch.get("teacher", batch)
+            logits = target_logits(self.task, teacher, batch, inputs)[0].cpu().numpy()
         if not np.isfinite(logits).all():
             raise FloatingPointError(
                 f"{self.task.name}: the teacher's logits are not finite (training examples "

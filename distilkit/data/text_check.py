@@ -25,9 +25,7 @@ class TokenCounts(NamedTuple):
 
 def count_tokens(blocks: np.ndarray, tokenizer: PreTrainedTokenizerBase) -> TokenCounts:
     """Count the tokens of blocks [blocks, L]."""
-    counts = np.zeros(len(tokenizer), np.int64)
-    for some in in_pieces(blocks):
-        counts += np.bincount(some.ravel(), minlength=len(tokenizer))
+    counts = sum(np.bincount(p.ravel(), minlength=len(tokenizer)) for p in in_pieces(blocks))
     special = [*tokenizer.all_special_ids]
     unknown = 0 if tokenizer.unk_token_id is None else int(counts[tokenizer.unk_token_id])
     frame = {tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id}

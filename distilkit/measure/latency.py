@@ -114,15 +114,13 @@ def take_turns(
     A call must return only when its work is done; its result is freed after the clock has stopped.
     """
     seconds: dict[str, list[float]] = {name: [] for name in passes}
-    for turn in range(warmup + runs):
+    for _ in range(warmup + runs):
         for name, call in passes.items():
             start = perf_counter()
             output = call()
-            elapsed = perf_counter() - start
+            seconds[name].append(perf_counter() - start)
             del output
-            if turn >= warmup:
-                seconds[name].append(elapsed)
-    return {name: np.array(times) for name, times in seconds.items()}
+    return {name: np.array(times[warmup:]) for name, times in seconds.items()}
 
 
 @contextmanager

@@ -1,10 +1,9 @@
-"""Script: run one model in this process and print the process's resident memory as JSON.
+"""Script: run one model in this process and print its resident memory in MiB.
 
 Run, not imported: ``python -P process_memory.py MODEL LENGTH THREADS``. So a process with an ONNX
 file loads ONNX Runtime and NumPy and nothing else, as a small server would.
 """
 
-import json
 import sys
 from pathlib import Path
 
@@ -48,4 +47,4 @@ if __name__ == "__main__":
     path, *numbers = sys.argv[1:]
     run = run_onnx if path.endswith(".onnx") else run_torch
     model = run(path, *map(int, numbers))  # keeps the weights alive until memory is read
-    print(json.dumps({"resident_mib": psutil.Process().memory_info().rss / 2**20}))
+    print(psutil.Process().memory_info().rss / 2**20)

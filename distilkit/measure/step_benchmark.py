@@ -21,7 +21,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 from transformers import AutoModelForMaskedLM, BertConfig, BertForMaskedLM, PreTrainedModel
-from transformers.utils import logging
 
 from distilkit.config import LossConfig, TrainingConfig
 from distilkit.distillation import LanguageModelLoss
@@ -31,7 +30,7 @@ from distilkit.measure.flops import flops_per_token
 from distilkit.measure.latency import Timing, gradient_step, time_micro_batch
 from distilkit.measure.size import BYTES_PER_MB, peak_memory_mb
 from distilkit.models.loading import load_model
-from distilkit.processes import end_with_parent, seeded, to_device
+from distilkit.processes import seeded, start_worker, to_device
 from distilkit.student import student_from_teacher
 from distilkit.training_loop import parameter_groups
 
@@ -45,8 +44,6 @@ WARMUP = 2
 MATMUL = {"cpu": 1024, "cuda": 8192}
 SHARE_OF_PEAK, PROCESS_SECONDS = 0.6, 10  # of a usual step; to start a process and build models
 _MIB = 2**20
-
-Step = Callable[[dict[str, Any]], Tensor]
 
 
 @dataclass(frozen=True)
@@ -111,7 +108,7 @@ def textbook_loss(
 
 def make_step(
     variant: str, student: PreTrainedModel, teacher: PreTrainedModel, loss_config: LossConfig
-) -> Step:
+) -> Callable[[dict[str, Any]], Tensor]:
     """Return one optimizer step as a function of the batch; its loss without a device sync."""
     training, textbook = TrainingConfig(), variant == "textbook"
     optimizer = torch.optim.AdamW(
@@ -202,7 +199,7 @@ def bench_step(works: Sequence[Work], *, steps: int = 10) -> pd.DataFrame:
         f"a step in {len(works)} settings, {steps} times each: about {max(1, round(minutes))} min"
     )
     rows: list[dict[str, Any]] = []
-    with tqdm(total=len(works) * (1 + len(VARIANTS)), unit="process") as bar:
+    with tqdm(total=sum(1 + len(variants(w.device)) for w in works), unit="process") as bar:
         for work in works:
             bar.set_description(work.name)
             timed = in_a_process(_time_turns, work, steps)
@@ -232,13 +229,8 @@ def expected_seconds(work: Work, steps: int) -> float:
 def in_a_process(function: Callable, *arguments: Any) -> Any:
     """Call a function in a new process, so that the peak of the memory is its own."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, context, _start_worker, (os.getpid(),)) as pool:
+    with ProcessPoolExecutor(1, context, start_worker, (os.getpid(),)) as pool:
         return pool.submit(function, *arguments).result()
-
-
-def _start_worker(parent: int) -> None:
-    end_with_parent(parent)
-    logging.disable_progress_bar()  # the bar of the parent counts the processes
 
 
 def _time_turns(work: Work, steps: int) -> list[dict[str, Any]]:
@@ -250,21 +242,19 @@ def _time_turns(work: Work, steps: int) -> list[dict[str, Any]]:
     timings: dict[str, list[Timing]] = {variant: [] for variant in names}
     peak = dict.fromkeys((VARIANTS[variant] for variant in names), 0.0)
     source = batches(work, teacher.config.vocab_size)
-    for turn in range(WARMUP + steps):
+    for _ in range(WARMUP + steps):
         batch = next(source)
         for variant in names:
-            timing = time_micro_batch(step[variant], batch, work.device)
-            if turn >= WARMUP:
-                timings[variant].append(timing)
+            timings[variant].append(time_micro_batch(step[variant], batch, work.device))
         for precision in peak:
             peak[precision] = max(peak[precision], _matmul_flops(work.device, precision))
     tokens, counts = work.batch_size * work.length, batch["counts"]
     share = 1.0 if work.tokens == "all" else counts["masked"] / counts["tokens"]
     flops = flops_per_token(teacher.config, student.config, work.length, share)
-    rows, textbook = [], np.array(timings["textbook"])[:, 0]
+    rows, textbook = [], np.array(timings["textbook"])[WARMUP:, 0]
     for variant in names:
         best = peak[VARIANTS[variant]]
-        seconds, processor_seconds = np.array(timings[variant]).T
+        seconds, processor_seconds = np.array(timings[variant])[WARMUP:].T
         low, ratio, high = np.percentile(textbook / seconds, (25, 50, 75))
         rate = tokens / np.median(seconds)
         row = {

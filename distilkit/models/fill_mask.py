@@ -24,10 +24,16 @@ def fill_mask(
     A row per sentence, a column per model of one vocabulary: ``"good 31 %, great 12 %, ..."``. The
     temperature changes the probabilities, not their order (Hinton et al. 2015, equation 1).
     """
-    answers = {}
+    answers: dict[str, list[str]] = {name: [] for name in models}
     for name, model in models.items():
-        logits = [mask_logits(model, tokenizer, text) for text in sentences]
-        answers[name] = [_answer(each, tokenizer, temperature, top_k) for each in logits]
+        for text in sentences:
+            logits = mask_logits(model, tokenizer, text)
+            best = softmax_with_temperature(logits, temperature).topk(top_k)
+            words = pieces(tokenizer, best.indices.tolist())
+            pairs = zip(words, best.values.tolist(), strict=True)
+            # a number and its sign stay on one line
+            shown = [f"{word} {100 * p:.0f}\N{NO-BREAK SPACE}%" for word, p in pairs]
+            answers[name].append(", ".join(shown))
     return pd.DataFrame(answers, index=list(sentences))
 
 
@@ -51,14 +57,3 @@ def pieces(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[str]:
     """Return the tokens' texts; a vocabulary padded to a round number has ids without one."""
     tokens = tokenizer.convert_ids_to_tokens(list(ids))
     return [token or f"#{i}" for token, i in zip(tokens, ids, strict=True)]
-
-
-def _answer(
-    logits: torch.Tensor, tokenizer: PreTrainedTokenizerBase, temperature: float, top_k: int
-) -> str:
-    best = softmax_with_temperature(logits, temperature).topk(top_k)
-    words = pieces(tokenizer, best.indices.tolist())
-    return ", ".join(  # a number and its sign stay on one line
-        f"{word} {100 * p:.0f}\N{NO-BREAK SPACE}%"
-        for word, p in zip(words, best.values.tolist(), strict=True)
-    )

@@ -72,19 +72,12 @@ def fine_tuned(kind: type, checkpoint: str | Path) -> PreTrainedModel:
     ValueError if it lacks weights, which transformers would draw at random, or has another head.
     """
     model, info = load_model(kind, checkpoint)
-    missing = info["missing_keys"]
-    lacks = f"{checkpoint} lacks weights of a {type(model).__name__}"
-    if any(name.startswith(HEAD) for name in missing):
-        raise ValueError(f"{lacks} (for instance {min(missing)}): it is not fine-tuned yet")
-    if missing and all(POOLERS.search(name) for name in missing):
+    if missing := info["missing_keys"]:
+        new = any(name.startswith(HEAD) for name in missing)
+        why = "its folder is incomplete (save the model whole), or of another architecture"
         raise ValueError(
-            f"{lacks}: the pooler, which its classifier reads. Fine-tune it again, and save the "
-            "model whole"
-        )
-    if missing:
-        raise ValueError(
-            f"{lacks} (for instance {min(missing)}): its folder is incomplete, or of another "
-            "architecture"
+            f"{checkpoint} lacks weights of a {type(model).__name__} (for instance "
+            f"{min(missing)}): {'it is not fine-tuned yet' if new else why}"
         )
     saved = (model.config.architectures or [type(model).__name__])[0]
     purpose = type(model).__name__.partition("For")[2]

@@ -46,39 +46,33 @@ def load_model(
     unreadable = (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError)
     try:
         if PRUNED in config:
-            model, info = read_pruned(kind, folder, new=new, **options)
+            model, info = read_pruned(kind, folder, **options)
         else:
             model, info = kind.from_pretrained(
                 folder,
                 output_loading_info=True,
                 dtype=torch.float32,  # a checkpoint in half precision is computed with in full
                 trust_remote_code=False,
-                ignore_mismatched_sizes=bool(new),
+                ignore_mismatched_sizes=True,  # refused below
                 **options,
             )
     except (*unreadable, FileNotFoundError) as error:
         lines = [line for line in str(error).splitlines() if line.strip()] or [""]
-        if "mismatched" in str(error):
-            raise ValueError(_other_shapes(checkpoint)) from error
         raise ValueError(
             f"{checkpoint}: its weights cannot be read ({type(error).__name__}: {lines[0]}). Give "
             "a folder with model.safetensors as save_pretrained writes it, or fetch it again"
         ) from error
     if any(not name.startswith(new) for name, *_ in info["mismatched_keys"]):
-        raise ValueError(_other_shapes(checkpoint))
+        raise ValueError(
+            f"{checkpoint}: some weights have another shape than its config.json says. Give both "
+            "files as save_pretrained wrote them"
+        )
     # the Hub's name, not that of a folder in the cache
     model.name_or_path = str(folder if local_path(checkpoint) else checkpoint)
     bad = [name for name, value in model.named_parameters() if not torch.isfinite(value).all()]
     if bad:
         raise ValueError(f"{checkpoint}: weights are not finite, for instance {bad[0]}")
     return model, info
-
-
-def _other_shapes(checkpoint: str | Path) -> str:
-    return (
-        f"{checkpoint}: some weights have another shape than its config.json says. Give both files "
-        "as save_pretrained wrote them"
-    )
 
 
 def has_tokenizer(folder: Path) -> bool:

@@ -15,19 +15,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import transformers
 from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoConfig, PreTrainedModel
 
-from distilkit.families import BERT_TO_DISTILBERT, ENCODER, HEADS, PRUNED
+from distilkit.families import BERT_TO_DISTILBERT, PRUNED, family_of
 from distilkit.processes import seeded
 
-_CLASSES = {
-    f"{family}{head}": getattr(transformers, f"{family}{head}")
-    for family in ("Bert", "DistilBert", "Roberta")
-    for head in (*HEADS, ENCODER)
-}
 # of a BERT layer, in the order of the class Layer
 _PARTS = tuple(name for name in BERT_TO_DISTILBERT if not name.endswith("LayerNorm"))
 
@@ -55,25 +49,22 @@ def layers_of(model: PreTrainedModel) -> list[Layer]:
 
     TypeError for another class, or matrices that are no plain ones (int8, adapters).
     """
-    if _CLASSES.get(type(model).__name__) is not type(model):
+    family = family_of(model)
+    known = family is not None and family.classes in ("Bert", "DistilBert", "Roberta")
+    if not (known and type(model).__name__.startswith(family.classes)):
         raise TypeError(
-            f"pruning knows no {type(model).__name__}: give a BERT, DistilBERT or RoBERTa "
-            f"({', '.join(_CLASSES)})"
+            f"pruning knows no {type(model).__name__}: give a BERT, DistilBERT or RoBERTa"
         )
-    base, layers = model.base_model, []
-    is_distilbert = hasattr(base, "transformer")
-    names = [BERT_TO_DISTILBERT[name] if is_distilbert else name for name in _PARTS]
-    for layer in base.transformer.layer if is_distilbert else base.encoder.layer:
-        query, key, value, *others = (layer.get_submodule(name) for name in names)
-        attention = layer.attention if is_distilbert else layer.attention.self
-        layers.append(Layer(attention.attention_head_size, (query, key, value), *others))
-    for layer in layers:
-        for part in (*layer.into_heads, *layer[2:]):
-            if type(part) is not nn.Linear:
-                raise TypeError(
-                    f"the model has a {type(part).__name__} in place of a plain nn.Linear: prune "
-                    "it before it is quantized or given adapters"
-                )
+    c, layers = model.config, []
+    names = [BERT_TO_DISTILBERT[n] if c.model_type == "distilbert" else n for n in _PARTS]
+    for layer in model.base_model.get_submodule(family.layers):
+        parts = [layer.get_submodule(name) for name in names]
+        if odd := [part for part in parts if type(part) is not nn.Linear]:
+            raise TypeError(
+                f"the model has a {type(odd[0]).__name__} in place of a plain nn.Linear: prune it "
+                "before it is quantized or given adapters"
+            )
+        layers.append(Layer(c.hidden_size // c.num_attention_heads, tuple(parts[:3]), *parts[3:]))
     return layers
 
 
@@ -96,20 +87,26 @@ def prune(
     return pruned
 
 
-def read_pruned(
-    kind: Any, folder: Path, *, new: tuple[str, ...] = (), **options: Any
-) -> tuple[PreTrainedModel, dict[str, Any]]:
+def read_pruned(kind: Any, folder: Path, **options: Any) -> tuple[PreTrainedModel, dict[str, Any]]:
     """Read a pruned checkpoint for :func:`distilkit.models.loading.load_model`.
 
     Return the model, in float32 and eval mode, and transformers' loading info. Weights that the
-    file lacks stay random. FileNotFoundError or SafetensorError if there are no weights to read.
+    file lacks, or has in another shape, stay random. FileNotFoundError or SafetensorError if there
+    are no weights to read.
     """
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, **options)
         config.dtype = torch.float32
         with seeded():  # random weights are replaced, here or by the caller
             model = kind.from_config(config) if hasattr(kind, "from_config") else kind(config)
-        cut_to_config(model)
+        layers, left = layers_of(model), getattr(config, PRUNED)
+        kept = (
+            [range(getattr(layer, part))[:n] for layer, n in zip(layers, left[part], strict=True)]
+            for part in ("heads", "units")
+        )
+        _cut(model, *kept)
+        if getattr(model.config, PRUNED) != left:
+            raise ValueError(f"{PRUNED} = {left}, and the layers have fewer, or it is negative")
     except Exception as error:  # of three libraries; re-raised with the file's name
         raise ValueError(
             f"{folder / 'config.json'} makes no pruned model ({type(error).__name__}: {error})"
@@ -121,42 +118,15 @@ def read_pruned(
     elif not any(name.startswith(prefix) for name in state):
         state = {prefix + name: value for name, value in state.items()}
     own = model.state_dict(keep_vars=True)
-    fitting = {name: value for name, value in state.items() if name in own}
-    for name in [n for n in fitting if n.startswith(new) and fitting[n].shape != own[n].shape]:
-        del fitting[name]
-    for name, value in fitting.items():
-        if value.shape != own[name].shape:
-            raise ValueError(
-                f"{folder}: {name} is {list(value.shape)}, by config.json ({PRUNED!r}) it has to "
-                f"be {list(own[name].shape)}: the two files do not belong together"
-            )
+    fitting = {k: v for k, v in state.items() if k in own and v.shape == own[k].shape}
     model.load_state_dict(fitting, strict=False)
     read = {id(own[name]) for name in fitting}  # a tied weight is stored once
-    missing = {name for name, value in own.items() if id(value) not in read}
-    info = {"missing_keys": missing, "unexpected_keys": state.keys() - own.keys()}
-    return model.eval(), info | {"mismatched_keys": set()}
-
-
-def cut_to_config(model: PreTrainedModel) -> None:
-    """Cut a new model, in place, to the numbers of heads and units in its config.
-
-    ValueError if the config lacks these numbers, or they are not possible.
-    """
-    layers, shapes, left = layers_of(model), getattr(model.config, PRUNED, None), []
-    for part in ("heads", "units"):
-        counts = shapes.get(part) if isinstance(shapes, dict) else None
-        most = [getattr(layer, part) for layer in layers]
-        if (
-            not isinstance(counts, list)
-            or len(counts) != len(most)
-            or not all(type(n) is int and 0 <= n <= m for n, m in zip(counts, most, strict=True))
-        ):
-            raise ValueError(
-                f"the config's {PRUNED!r} must hold {part!r}, {len(most)} numbers from 0 to "
-                f"{max(most, default=0)}, and holds {counts!r}"
-            )
-        left.append([range(count) for count in counts])
-    _cut(model, *left)
+    info = {
+        "missing_keys": {name for name, value in own.items() if id(value) not in read},
+        "unexpected_keys": state.keys() - own.keys(),
+        "mismatched_keys": {(name,) for name in state.keys() & own.keys() - fitting.keys()},
+    }
+    return model.eval(), info
 
 
 def _cut(

@@ -65,7 +65,7 @@ def loss_panel(
         "weights": [loss_config.kd_weight, loss_config.mlm_weight, loss_config.cosine_weight],
         "shown": "total",
     }
-    batch = _batch(blocks, epoch, ids)
+    batch = blocks.batch_of(*(each[:, :MAX_TOKENS] for each in blocks.mask(epoch, ids)))
     each = token_losses(student, teacher, batch, loss_config)
     sentences = _sentences(student, teacher, batch, each, blocks.tokenizer)
     losses = [token["losses"][1] or 0.0 for sentence in sentences for token in sentence]
@@ -87,23 +87,6 @@ def loss_panel(
     }
     still = f"<p>{html.escape(blocks.tokenizer.decode(batch['input_ids'][0]))}</p>"
     return Panel("losses.js", value, settings, check=check, still=still)
-
-
-def _batch(blocks: MaskedBlocks, epoch: int, ids: np.ndarray) -> dict[str, Any]:
-    """Make a micro-batch as in training, cut to the first tokens of each block."""
-    batch = blocks.batch(epoch, ids)
-    length = batch["input_ids"].shape[1]
-    if length <= MAX_TOKENS:
-        return batch
-    inside = batch["rows"] % length < MAX_TOKENS
-    rows = batch["rows"][inside]
-    attention = batch["attention_mask"]
-    return {
-        "input_ids": batch["input_ids"][:, :MAX_TOKENS],
-        "attention_mask": None if attention is None else attention[:, :MAX_TOKENS],
-        "rows": rows // length * MAX_TOKENS + rows % length,
-        "targets": batch["targets"][inside[: len(batch["targets"])]],
-    }
 
 
 def _sentences(

@@ -43,8 +43,8 @@ def words_panel(
         A widget; ``panel.value`` holds ``sentence`` and the models' ``answers``,
         ``panel.settings`` the ``temperature``. Errors in typed sentences show in the panel.
     """
-    if not models:
-        raise ValueError("models is empty: give at least one")
+    if not models or not (sentences is None or sentences):
+        raise ValueError("models or sentences are empty: give at least one of each")
     mask = tokenizer.mask_token
     if sentences is None:
         known = [text.format(mask=mask) for text in SENTENCES]

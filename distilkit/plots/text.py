@@ -56,5 +56,6 @@ def number(value: float) -> str:
     """Write three significant digits without an exponent: 0.612, 4.31, 23.1, 410, 1,234."""
     if value == 0:
         return "0"
-    digits = max(0, 2 - math.floor(math.log10(abs(value))))
+    rounded = float(f"{value:.2e}")  # 99.96 has the digits of 100
+    digits = max(0, 2 - math.floor(math.log10(abs(rounded))))
     return f"{value:,.{min(digits, 6)}f}".replace("-", "−")

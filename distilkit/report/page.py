@@ -5,7 +5,6 @@ that comes from a run or a file is escaped: a name, a label or a result is text,
 """
 
 import base64
-from collections.abc import Iterable
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from distilkit.config import RESULTS, SHIPPED, Scale, home
 from distilkit.data.tasks import TASKS
 from distilkit.panels.temperature import temperature_panel
 from distilkit.plots.style import SAVE_DPI, SCREEN_DPI
-from distilkit.run import Run, commit, environment
+from distilkit.run import Run, environment
 from distilkit.study import paper, verdicts
 from distilkit.study.arms import paired_difference, results_table
 from distilkit.study.conditions import UNSOLVED
@@ -48,8 +47,7 @@ def write_report(scale: Scale) -> Path:
     tables = report_tables(scale)
     for name, (_, table) in tables.items():
         write_atomically(folder / f"report_{name}.csv", table.to_csv().encode())
-        columns = "l" + "r" * table.shape[1]
-        latex = _latex(_shown(table), column_format=columns)
+        latex = _latex(_shown(table), column_format="l" + "r" * table.shape[1])
         write_atomically(folder / f"report_{name}.tex", latex.encode())
     comparison = compare_with_paper(scale)
     write_atomically(folder / "report_paper.csv", comparison.to_csv(index=False).encode())
@@ -92,7 +90,7 @@ def _latex(table: pd.DataFrame, **how: Any) -> str:
 def report_tables(scale: Scale) -> dict[str, tuple[str, pd.DataFrame]]:
     """Collect the tables: name of the file -> (caption, table)."""
     results = pd.read_csv(scale.figures / "results.csv", index_col="arm")
-    seeds = _joined(scale.seeds)
+    seeds = ", ".join(map(str, scale.seeds))
     drawn = f"medians over the seeds {seeds}" if len(scale.seeds) > 1 else f"seed {seeds}"
     units = "in points; size in MB, latency in ms (batch 1), throughput in examples a second"
     tables = {"results": (f"Validation sets, {drawn}, {units}", _tasks_by_arms(results))}
@@ -193,16 +191,17 @@ def _figure(path: Path) -> dict[str, Any]:
 
 def _provenance(scale: Scale) -> dict[str, str]:
     here, runs = environment(), _finished_runs(scale)
+    seeds, tasks = (", ".join(map(str, each)) for each in (scale.seeds, scale.tasks))
     commits = sorted({run.environment()["commit"] for run in runs})
     hours = sum(run.result()["seconds"] for run in runs) / 3600
     packages = ("python", "torch", "transformers", "accelerate")
     return {
-        "report made": f"{here['started']}, commit {commit()}",
+        "report made": f"{here['started']}, commit {here['commit']}",
         "runs": f"{len(runs)}, {hours:.2f} hours of training, commits {', '.join(commits) or '–'}",
-        "seeds": f"distillation {scale.distillation.seed}, fine-tuning {_joined(scale.seeds)}",
+        "seeds": f"distillation {scale.distillation.seed}, fine-tuning {seeds}",
         "teacher": _short(scale.teacher),
         "text": _short(scale.text),
-        "tasks": _joined(scale.tasks),
+        "tasks": tasks,
         "versions": ", ".join(f"{name} {here[name]}" for name in packages),
         "machine": f"{here['platform']}, {here['cpu_count']} CPUs, {here['device']}",
     }
@@ -212,7 +211,3 @@ def _short(source: str) -> str:
     """Name the kit's own data without the path of this checkout."""
     inside = Path(source).is_relative_to(SHIPPED)
     return f"shipped with the kit ({Path(source).name})" if inside else source
-
-
-def _joined(values: Iterable[Any]) -> str:
-    return ", ".join(str(value) for value in values)

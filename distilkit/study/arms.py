@@ -68,16 +68,35 @@ def finetune_arms(
 
     for task in scale.tasks:
         train_and_measured(split, task, scale)
+
+    def finetuned(task: str | Task, arm: str, seed: int) -> dict[str, Any]:
+        """Make one row of the table."""
+        data, teacher = train_and_measured(split, task, scale), None
+        if arm in with_teacher:
+            teacher = fine_tuned_on(run_of(prefix, scale, task, "teacher", seed).model, task)
+        name = run_of(prefix, scale, task, arm, seed).name
+        more = {"name": name, "teacher": teacher, "keep_model": arm in keep}
+        run = finetune_from(arms[arm], seed, tokenizer, task, data, scale.finetuning, **more)
+        result = run.result()
+        metric = get_task(task).score
+        value = result["scores"][list(data)[-1]][metric]
+        return {
+            "arm": arm,
+            "seed": seed,
+            "task": str(task),
+            "metric": metric,
+            "score": 0.0 if value is None else POINTS * value,
+            "train_seconds": result["seconds"],
+        }
+
     rows: dict[tuple[str, str, int], dict[str, Any]] = {}
     plan = [(task, arm, seed) for task in scale.tasks for arm in arms for seed in scale.seeds]
     for second in (False, True):  # the teacher's fine-tunings come first
         part = [each for each in plan if (each[1] in with_teacher) == second]
-        common = (tokenizer, scale, split, prefix)
-        calls = [(*each, arms[each[1]], each[1] in keep, second, *common) for each in part]
         if all(run_of(prefix, scale, *each).finished for each in part):
-            results = [_finetuned(*call) for call in calls]  # only read
+            results = [finetuned(*each) for each in part]  # only read
         else:
-            results = run_parallel(_finetuned, calls, "fine-tune")
+            results = run_parallel(finetuned, part, "fine-tune")
         rows |= zip(part, results, strict=True)
     return pd.DataFrame([rows[each] for each in plan])
 
@@ -85,39 +104,6 @@ def finetune_arms(
 def run_of(prefix: str, scale: Scale, task: str | Task, arm: str, seed: int) -> Run:
     """Return the run in which :func:`finetune_arms` fine-tunes an arm."""
     return Run(run_folder(f"{prefix}{scale.name}-{arm}-{task}-{seed}"))
-
-
-def _finetuned(
-    task: str | Task,
-    arm: str,
-    seed: int,
-    checkpoint: str | Path,
-    keep: bool,
-    with_teacher: bool,
-    tokenizer: PreTrainedTokenizerBase,
-    scale: Scale,
-    split: str,
-    prefix: str,
-) -> dict[str, Any]:
-    """Make one row of the table of :func:`finetune_arms`."""
-    data = train_and_measured(split, task, scale)
-    teacher = None
-    if with_teacher:
-        teacher = fine_tuned_on(run_of(prefix, scale, task, "teacher", seed).model, task)
-    name = run_of(prefix, scale, task, arm, seed).name
-    more = {"name": name, "teacher": teacher, "keep_model": keep}
-    run = finetune_from(checkpoint, seed, tokenizer, task, data, scale.finetuning, **more)
-    result = run.result()
-    metric = get_task(task).score
-    value = result["scores"][list(data)[-1]][metric]
-    return {
-        "arm": arm,
-        "seed": seed,
-        "task": str(task),
-        "metric": metric,
-        "score": 0.0 if value is None else POINTS * value,
-        "train_seconds": result["seconds"],
-    }
 
 
 def finetune_from(

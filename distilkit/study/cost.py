@@ -1,9 +1,8 @@
 """Estimate what a study will cost before it starts: the time of the open runs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from transformers import PreTrainedModel
@@ -24,8 +23,7 @@ from distilkit.study.run_parallel import workers_and_threads
 from distilkit.training_loop import total_steps
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """One training of a study."""
 
     kind: str  # "distil", "distil for equal time" or "fine-tune"
@@ -33,11 +31,11 @@ class Step:
     seed: int
     task: str | Task | None  # of a fine-tuning
     with_teacher: bool  # the teacher's forward pass takes time too
+    finished: bool = False
 
 
-@dataclass(frozen=True)
-class Cost:
-    """The cost of all steps together; printing it gives a short table."""
+class Cost(NamedTuple):
+    """The cost of all steps that are left; printing it gives a short table."""
 
     seconds: dict[Step, float]  # of each step, on a worker of its own
     workers: int  # runs in parallel
@@ -60,13 +58,13 @@ def readable(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def study_cost(scale: Scale, steps: Sequence[Step], planned: int | None = None) -> Cost:
+def study_cost(scale: Scale, steps: Sequence[Step]) -> Cost:
     """Time a few steps of each kind that is left, and multiply.
 
-    Teacher, text and tasks are loaded (and downloaded) for it. `planned` is the number of steps
-    including the finished ones; they decide how many threads each has.
+    Teacher, text and tasks are loaded (and downloaded) for it. The finished steps decide with the
+    others how many threads each has.
     """
-    workers, threads = workers_and_threads(planned or max(1, len(steps)))
+    workers, threads = workers_and_threads(len(steps))
     threads_before, bars = torch.get_num_threads(), hf_logging.is_progress_bar_enabled()
     torch.set_num_threads(threads)
     hf_logging.disable_progress_bar()  # a dozen models are loaded
@@ -92,7 +90,8 @@ def study_cost(scale: Scale, steps: Sequence[Step], planned: int | None = None) 
             answering = answering.to(processes().device).eval() if with_teacher else None
             return finetuning_seconds(description, model, answering, examples, len(data), training)
 
-        seconds = {s: step_seconds(s.task, s.with_teacher, s.arm == "teacher") for s in steps}
+        left = [step for step in steps if not step.finished]
+        seconds = {s: step_seconds(s.task, s.with_teacher, s.arm == "teacher") for s in left}
     finally:
         torch.set_num_threads(threads_before)
         if bars:

@@ -19,7 +19,6 @@ from distilkit.data.examples import Examples
 from distilkit.data.sources import load_task
 from distilkit.data.task_examples import column_names, task_examples
 from distilkit.data.tasks import Task, get_task, in_words
-from distilkit.run import Run
 from distilkit.study.arms import run_of
 from distilkit.study.intervals import matched_interval, share_interval
 
@@ -47,27 +46,21 @@ def compare_runs(
         for seed in scale.seeds:
             runs = [run_of("", scale, task, arm, seed) for arm in ("teacher", student)]
             logits = [run.predictions()[measured] for run in runs]
-            examples, _ = (
-                _examples_of(run, data, description, tokenizer, measured) for run in runs
-            )
-            table = compare_answers(task, data, examples, *logits)
+            encoded = []
+            for run in runs:  # as each of them read the examples
+                config = run.config()
+                how = {"max_length": config["max_length"], "seed": 0}
+                encoded.append(task_examples(data, description, tokenizer, **how))
+                if encoded[-1].digest() != config["data"].get(measured):
+                    raise ValueError(
+                        f"run {run.name!r} was scored on other examples than {task}'s {measured!r} "
+                        f"holds now (or with another tokenizer): delete {run.path} and fine-tune "
+                        "again"
+                    )
+            table = compare_answers(task, data, encoded[0], *logits)
             table.insert(1, "seed", seed)
             tables.append(table)
     return pd.concat(tables, ignore_index=True)
-
-
-def _examples_of(
-    run: Run, data: Any, description: Task, tokenizer: PreTrainedTokenizerBase, split: str
-) -> Examples:
-    """Encode the examples as the run read them; ValueError if they have changed since."""
-    config = run.config()
-    examples = task_examples(data, description, tokenizer, max_length=config["max_length"], seed=0)
-    if examples.digest() != config["data"].get(split):
-        raise ValueError(
-            f"run {run.name!r} was scored on other examples than {description.name}'s {split!r} "
-            f"holds now (or with another tokenizer): delete {run.path} and fine-tune again"
-        )
-    return examples
 
 
 def compare_answers(

@@ -86,8 +86,8 @@ def label_efficiency(
     of_task: dict[str | Task, dict[int | None, None]] = {}
     for task in scale.tasks:
         available = len(plan.splits(task)["train"])
-        if too_many := [count for count in counts if (count or 0) > available]:
-            raise ValueError(f"{task} has {available:,} training examples, not {too_many[0]:,}")
+        if wrong := [count for count in counts if not 0 <= (count or 0) <= available]:
+            raise ValueError(f"{task} has {available:,} training examples, not {wrong[0]:,}")
         of_task[task] = dict.fromkeys(None if count == available else count for count in counts)
     teachers = [(plan, *at, TEACHER, None, scale.finetuning.learning_rate) for at in grid]
     rows = run_parallel(_row, teachers, "teachers")

@@ -13,9 +13,8 @@ from typing import Any, TypeVar
 
 import torch
 from tqdm.auto import tqdm
-from transformers.utils import logging
 
-from distilkit.processes import end_with_parent, processes
+from distilkit.processes import processes, start_worker
 
 Result = TypeVar("Result")
 
@@ -36,7 +35,7 @@ def run_parallel(
         return [call(*item) for item in tqdm(items, title, unit="run")]
     from joblib import Parallel, delayed, parallel_config
 
-    start = {"initializer": _start_worker, "initargs": (os.getpid(),)}
+    start = {"initializer": start_worker, "initargs": (os.getpid(),)}
     with parallel_config("loky", n_jobs=workers, inner_max_num_threads=threads, **start):
         results = Parallel(return_as="generator")(delayed(call)(*item) for item in items)
         return list(tqdm(results, title, total=len(items), unit="run"))
@@ -49,15 +48,3 @@ def workers_and_threads(items: int) -> tuple[int, int]:
     if workers < 2 or torch.accelerator.is_available() or processes().num_processes > 1:
         return 1, threads
     return workers, threads // workers
-
-
-def _start_worker(parent: int) -> None:
-    """Hide a worker's own bars, which would be drawn over the parent's."""
-    end_with_parent(parent)
-    shown = tqdm.__init__
-
-    def hidden(bar: tqdm, *args: Any, **options: Any) -> None:
-        shown(bar, *args, **{**options, "disable": True})
-
-    tqdm.__init__ = hidden
-    logging.disable_progress_bar()

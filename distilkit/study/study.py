@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pandas as pd
 from tqdm.auto import tqdm
-from transformers import PreTrainedTokenizerBase
 
 from distilkit.config import Scale, TrainingConfig, home
 from distilkit.data.sources import load_blocks, load_task, load_teacher
@@ -23,6 +22,7 @@ from distilkit.data.tasks import get_task
 from distilkit.data.teacher_cache import cached_teacher
 from distilkit.distillation import pretrain
 from distilkit.models.hub import local_path
+from distilkit.models.loading import load_tokenizer
 from distilkit.processes import processes
 from distilkit.run import Run, as_json
 from distilkit.student import named_layer_maps, random_student_like, student_from_teacher
@@ -70,8 +70,8 @@ def run_study(
     split = measured_split(scale)
     for task in scale.tasks:
         train_and_measured(split, task, scale)  # refuses now what cannot be measured
-    steps, planned = study_steps(scales, arms), study_steps(scales, arms, finished=True)
-    cost = study_cost(scale, steps, len(planned))
+    planned = study_steps(scales, arms)
+    cost = study_cost(scale, planned)
     print(cost)
     if dry:
         return None
@@ -79,25 +79,25 @@ def run_study(
 
     def report_time_left(kind: str, seed: int | None = None) -> None:
         nonlocal done
-        done += sum(cost.seconds[s] for s in steps if s.kind == kind and seed in (None, s.seed))
+        of_part = (t for s, t in cost.seconds.items() if s.kind == kind and seed in (None, s.seed))
+        done += sum(of_part)
         if 0 < done < total:
             left = (time.monotonic() - started) / done * (total - done)
             tqdm.write(f"study: {done / total:.0%} done, about {readable(left)} left")
 
     for kind in ("distil", "distil for equal time"):
-        if any(step.kind == kind for step in steps):
-            # Finished runs included, which are only read. The number of open ones must not decide
-            # the number of threads, or an interrupted run could not resume
-            of_kind = [step for step in planned if step.kind == kind]
+        # Finished runs included, which are only read. The number of open ones must not decide the
+        # number of threads, or an interrupted run could not resume
+        of_kind = [step for step in planned if step.kind == kind]
+        if not all(step.finished for step in of_kind):
             calls = [(step.arm, scales[step.seed], teacher_cache) for step in of_kind]
             run_parallel(arm_checkpoint, calls, "distil")
             report_time_left(kind)
     parts = []
     for seed, of_seed in scales.items():
-        checkpoints = {arm: arm_checkpoint(arm, of_seed, teacher_cache) for arm in _finetuned(arms)}
         table = finetune_arms(
-            {arm: folder for arm, (folder, _) in checkpoints.items()},
-            checkpoints[arms[0]][1],
+            {arm: arm_checkpoint(arm, of_seed, teacher_cache) for arm in _finetuned(arms)},
+            load_tokenizer(scale.teacher),
             of_seed,
             split=split,
             prefix="study-",
@@ -146,24 +146,21 @@ def join_studies(files: Sequence[Path], *, out: Path) -> pd.DataFrame:
     return write_table(table, out)
 
 
-def study_steps(
-    scales: Mapping[int, Scale], arms: Sequence[str], finished: bool = False
-) -> list[Step]:
-    """List the trainings that these arms, and those in :data:`NEEDS`, still need.
+def study_steps(scales: Mapping[int, Scale], arms: Sequence[str]) -> list[Step]:
+    """List the trainings that these arms, and those in :data:`NEEDS`, need.
 
-    `finished` includes finished trainings. ValueError if a run of that name was begun with another
-    training, or other examples.
+    ValueError if a run of that name was begun with another training, or other examples.
     """
 
     @cache
     def examples(scale: Scale, task: str) -> int:
         return len(load_task(scale, task)["train"])
 
-    def is_open(run: Run, training: TrainingConfig | None, task: str | None = None) -> bool:
+    def finished(run: Run, training: TrainingConfig | None, task: str | None = None) -> bool:
         if training and (run.path / "config.json").is_file():
             rows = task and not get_task(task).on_spans  # else a run counts windows
             _check_begun(run, training, examples(scale, task) if rows else None)
-        return finished or not run.finished
+        return run.finished
 
     needed = tuple(dict.fromkeys(n for arm in arms for n in (*NEEDS.get(arm, ()), arm)))
     steps = []
@@ -174,19 +171,15 @@ def study_steps(
                 continue  # nothing to pretrain, or the student of the arm "distilled"
             # the number of steps in equal time follows from a measurement
             training = None if condition.equal_time else scale.distillation
-            if is_open(Run(arm_folder(arm, scale)), training):
-                kind = "distil for equal time" if condition.equal_time else "distil"
-                # equal time takes as long as a distillation
-                with_teacher = condition.equal_time or condition.loss_config(scale).needs_teacher
-                steps.append(Step(kind, arm, seed, None, with_teacher))
-        steps += [
-            Step("fine-tune", arm, seed, task, ARMS[arm].finetuning_teacher)
-            for arm in _finetuned(arms)
-            for task in scale.tasks
-            if is_open(
-                run_of("study-", scale, task, arm, seed), replace(scale.finetuning, seed=seed), task
-            )
-        ]
+            kind = "distil for equal time" if condition.equal_time else "distil"
+            # equal time takes as long as a distillation
+            with_teacher = condition.equal_time or condition.loss_config(scale).needs_teacher
+            done = finished(Run(arm_folder(arm, scale)), training)
+            steps.append(Step(kind, arm, seed, None, with_teacher, done))
+        for arm, task in product(_finetuned(arms), scale.tasks):
+            run = run_of("study-", scale, task, arm, seed)
+            done = finished(run, replace(scale.finetuning, seed=seed), task)
+            steps.append(Step("fine-tune", arm, seed, task, ARMS[arm].finetuning_teacher, done))
     return steps
 
 
@@ -211,19 +204,17 @@ def _finetuned(arms: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*teacher, *arms)))
 
 
-def arm_checkpoint(
-    arm: str, scale: Scale, teacher_cache: bool = False
-) -> tuple[str | Path, PreTrainedTokenizerBase]:
-    """Pretrain the model of an arm with the seed in ``scale.distillation``, unless that is done.
+def arm_checkpoint(arm: str, scale: Scale, teacher_cache: bool = False) -> str | Path:
+    """Return the folder or Hub id of an arm's model, with the seed in ``scale.distillation``.
 
-    Return (folder or Hub id, tokenizer).
+    It is pretrained, unless that is done.
     """
+    if arm == "teacher":
+        return scale.teacher
     condition = ARMS[arm]
     if condition.finetuning_teacher:  # differs at fine-tuning only
         return arm_checkpoint("distilled", scale, teacher_cache)
     teacher, tokenizer = load_teacher(scale)
-    if arm == "teacher":
-        return scale.teacher, tokenizer
     layers = None
     if condition.layers is not None:
         layers = named_layer_maps(teacher.config.num_hidden_layers)[condition.layers]
@@ -235,27 +226,26 @@ def arm_checkpoint(
         if processes().is_main_process:
             student.save_pretrained(folder)
         processes().wait_for_everyone()
-        return folder, tokenizer
+        return folder
     training, loss_config = scale.distillation, condition.loss_config(scale)
     if condition.equal_time:
         training = replace(training, steps=_steps_in_equal_time(scale))
     blocks, validation = load_blocks(scale, tokenizer)
-    cache = None
     folder = arm_folder(arm, scale)
     if teacher_cache and loss_config.needs_teacher and arm not in NEEDS["mlm_equal_time"]:
-        cache = cached_teacher(
+        blocks = cached_teacher(
             teacher, blocks, training, scale.loss_config, build=not Run(folder).finished
         )
     run = pretrain(
         student,
-        cache or blocks,
+        blocks,
         training,
         name=folder.name,
         loss_config=loss_config,
         teacher=teacher if loss_config.needs_teacher else None,
         validation=validation,
     )
-    return run.model, tokenizer
+    return run.model
 
 
 def arm_folder(arm: str, scale: Scale) -> Path:
@@ -265,11 +255,6 @@ def arm_folder(arm: str, scale: Scale) -> Path:
 
 def _steps_in_equal_time(scale: Scale) -> int:
     """Count the MLM-only steps that take as long as the distillation took."""
-    step_seconds = {}
-    for arm in NEEDS["mlm_equal_time"]:
-        run = Run(arm_folder(arm, scale))
-        if not run.finished:
-            raise RuntimeError(f"{run.name} is not finished: run it first, for its time")
-        step_seconds[arm] = run.result()["seconds"] / run.result()["steps"]
-    steps = step_seconds["distilled"] / step_seconds["mlm_equal_steps"] * run.result()["steps"]
-    return max(1, round(steps))
+    results = [Run(arm_folder(arm, scale)).result() for arm in NEEDS["mlm_equal_time"]]
+    distilled, mlm_only = (result["seconds"] / result["steps"] for result in results)
+    return max(1, round(distilled / mlm_only * results[-1]["steps"]))

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from distilkit.config import LossConfig
 from distilkit.losses import IGNORE, cosine_loss, mlm_loss, soft_target_loss, triple_loss
-from distilkit.processes import eval_mode
+from distilkit.processes import eval_mode, to_device
 
 TERMS = ("soft_target", "mlm", "cosine")
 
@@ -23,15 +23,12 @@ def rows_of(model: PreTrainedModel, batch: Mapping[str, Any]) -> tuple[Tensor, T
 
     The masked ones come first. `batch` is one of :meth:`distilkit.masking.MaskedBlocks.batch`.
     """
-    attention = batch["attention_mask"]
+    batch = to_device(batch, model.device)
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
     with eval_mode(model):  # no dropout
-        out = model(
-            input_ids=batch["input_ids"].to(model.device),
-            attention_mask=None if attention is None else attention.to(model.device),
-            output_hidden_states=True,
-        )
-    logits, hidden = out.logits.cpu(), out.hidden_states[-1].cpu()
-    return logits.flatten(0, 1)[batch["rows"]], hidden.flatten(0, 1)[batch["rows"]]
+        out = model(**inputs, output_hidden_states=True)
+    logits, hidden = out.logits.flatten(0, 1), out.hidden_states[-1].flatten(0, 1)
+    return logits[batch["rows"]].cpu(), hidden[batch["rows"]].cpu()
 
 
 def targets_of(batch: Mapping[str, Any]) -> Tensor:

@@ -8,7 +8,6 @@ import pandas as pd
 REPRODUCED, PARTLY, NOT_HERE, NOT_RUN = "reproduced", "partly", "not at this scale", "not run"
 VERDICTS = (REPRODUCED, PARTLY, NOT_HERE, NOT_RUN)
 COUNTS_WITHIN, SCORES_WITHIN = 0.05, 0.01  # relative; counts, sizes and times; scores and shares
-_NAN = float("nan")
 
 
 class Measurement(NamedTuple):
@@ -16,8 +15,8 @@ class Measurement(NamedTuple):
 
     value: float
     where: str  # file, and under which conditions
-    low: float = _NAN  # 95 % interval over seeds, or the value twice where it is a count
-    high: float = _NAN
+    low: float = math.nan  # 95 % interval over seeds, or the value twice where it is a count
+    high: float = math.nan
 
 
 def judge(
@@ -83,7 +82,7 @@ def verdict_row(
     """
     verdict, why = judge(published, measurement, **rule)
     if verdict == NOT_RUN:
-        why, measurement = command, Measurement(_NAN, "")
+        why, measurement = command, Measurement(math.nan, "")
     elif difference and measurement.value != published:
         why = f"{why}; {difference}"
     row = {"source": source, "what": what, "unit": unit, "published": published}
@@ -104,11 +103,9 @@ def as_text(table: pd.DataFrame) -> pd.DataFrame:
     Columns: ``source, what, published, measured, verdict, why, where``.
     """
     shown = table[["source", "what"]].copy()
-    shown["published"] = [
-        _with_unit(f"{row.published:,.2f}".rstrip("0").rstrip("."), row.unit)
-        for row in table.itertuples()
-    ]
-    shown["measured"] = [_with_unit(_measured(row), row.unit) for row in table.itertuples()]
+    rows = list(table.itertuples())
+    shown["published"] = [_with_unit(f"{round(row.published, 2):,g}", row.unit) for row in rows]
+    shown["measured"] = [_with_unit(_measured(row), row.unit) for row in rows]
     return shown.join(table[["verdict", "why", "where"]])
 
 

@@ -85,7 +85,7 @@ def test_labels_takes_the_students_of_a_study_with_other_settings(home, monkeypa
     with open_run("study-tiny-distilled-7", {"training": as_json(longer)}) as run:
         run.finish({"kind": "distil"})
     seen = []
-    monkeypatch.setattr(study, "arm_checkpoint", lambda arm, scale: seen.append(scale) or ("", 0))
+    monkeypatch.setattr(study, "arm_checkpoint", lambda arm, scale: seen.append(scale) or "")
     monkeypatch.setattr(label_efficiency, "label_efficiency", lambda *_, **__: sys.exit(3))
     with pytest.raises(SystemExit):
         main(["labels", "--seeds", "7", "8"])

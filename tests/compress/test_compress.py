@@ -34,7 +34,7 @@ from distilkit.compress.held_out import (
 )
 from distilkit.config import SHIPPED, TrainingConfig
 from distilkit.data.own_task import task_from
-from distilkit.data.tasks import TASKS, Task
+from distilkit.data.tasks import TASKS, Task, scores
 from distilkit.finetuning import classifier, fine_tuned_on, finetune
 from distilkit.run import Run
 
@@ -358,6 +358,17 @@ def test_the_interval_is_the_paired_bootstraps():
     half = scipy.stats.norm.ppf(0.975) * gains.std() / np.sqrt(400)
     assert found["low"] == pytest.approx(gains.mean() - half, abs=0.01)
     assert found["high"] == pytest.approx(gains.mean() + half, abs=0.01)
+
+
+@pytest.mark.parametrize("score", ["accuracy", "micro_f1", "macro_f1"])
+@pytest.mark.parametrize("kind", ["single_label", "multi_label", "token"])
+def test_the_score_is_that_of_the_training(kind, score):
+    random = np.random.default_rng(3)
+    shape = (60,) if kind == "single_label" else (60, 3)
+    predicted, labels = random.integers(0, 2 if kind == "multi_label" else 3, (2, *shape))
+    task = Task("t", "t", ("a",), tuple("abc"), f"{kind}_classification", (score,), score)
+    found = paired_difference(task, predicted, predicted, labels)["score"]
+    assert found == pytest.approx(scores(task, predicted, labels)[score])
 
 
 def test_entities_are_resampled_by_sentence():

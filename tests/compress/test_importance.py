@@ -14,7 +14,7 @@ from transformers import (
     DistilBertForSequenceClassification,
 )
 
-from distilkit.compress.importance import Cut, Importance, head_and_unit_importance, least_important
+from distilkit.compress.importance import Importance, head_and_unit_importance, least_important
 from distilkit.config import FinetuneLossConfig, LossConfig
 from distilkit.data.examples import Examples
 from distilkit.data.packing import pack
@@ -189,7 +189,7 @@ def test_a_frozen_model_has_an_importance_too():
 def test_what_nothing_reads_is_found_and_goes_first():
     """Two heads and seven units whose outputs are multiplied by 0 matter not at all."""
     model = classifier(DistilBertForSequenceClassification)
-    dead = Cut({0: [2], 1: [0]}, {0: [1, 4], 1: [0, 2, 5, 6, 11]})
+    dead = [{0: [2], 1: [0]}, {0: [1, 4], 1: [0, 2, 5, 6, 7, 11]}]
     with torch.no_grad():
         for which, size in ((0, HEAD_SIZE), (1, 1)):
             for layer, indices in dead[which].items():
@@ -201,7 +201,7 @@ def test_what_nothing_reads_is_found_and_goes_first():
         for layer, scores in enumerate(importance[which]):
             zero = torch.nonzero(scores == 0)[:, 0].tolist()
             assert zero == dead[which][layer]
-    cut = least_important(importance, heads_kept=4 / 6, units_kept=17 / 24)
+    cut = least_important(importance, 4 / 6)
     assert cut == dead
     batch = examples.batch(0, np.arange(5))
     inputs = {k: batch[k] for k in ("input_ids", "attention_mask")}
@@ -216,9 +216,9 @@ def test_a_pruned_models_importance_has_its_shape():
     importance = head_and_unit_importance(pruned, some_examples(), loss)
     assert [len(scores) for scores in importance.heads] == [0, 2]
     assert [len(scores) for scores in importance.units] == [UNITS, 0]
-    cut = least_important(importance, heads_kept=0.1, units_kept=0.5)
-    assert list(cut.heads) == [1]
-    assert (len(cut.heads[1]), len(cut.units[0])) == (1, 6)
+    heads, units = least_important(importance, 0.5)
+    assert list(heads) == [1]
+    assert (len(heads[1]), len(units[0])) == (1, 6)
 
 
 def test_soft_targets_can_be_the_loss():
@@ -256,32 +256,29 @@ def test_layers_compete_and_the_least_of_the_whole_model_go():
     importance = Importance(UNLIKE, scores([1.0], [1.0]))
     order = [(0, 2), (0, 0), (1, 2), (1, 0)]
     for gone in range(5):
-        cut = least_important(importance, heads_kept=(6 - gone) / 6)
-        assert cut.units == {}
-        removed = [(layer, i) for layer, heads in cut.heads.items() for i in heads]
+        heads, units = least_important(importance, (6 - gone) / 6)
+        assert units == {}
+        removed = [(layer, i) for layer, some in heads.items() for i in some]
         assert sorted(removed) == sorted(order[:gone])
     # the best of each layer stays, whatever is asked
-    assert least_important(importance, heads_kept=1e-9).heads == {0: [0, 2], 1: [0, 2]}
-    assert least_important(importance, units_kept=0.01).units == {}
+    assert least_important(importance, 1e-9) == [{0: [0, 2], 1: [0, 2]}, {}]
 
 
 @pytest.mark.parametrize(("share", "left"), [(1.0, 8), (0.5, 4), (0.44, 4), (0.43, 3), (0.01, 2)])
 def test_the_share_that_is_kept(share, left):
     random = np.random.default_rng(0)
     units = scores(random.random(3).tolist(), random.random(5).tolist())
-    cut = least_important(Importance(scores([1.0], [1.0]), units), units_kept=share)
-    assert 8 - sum(map(len, cut.units.values())) == left
+    _, removed = least_important(Importance(scores([1.0], [1.0]), units), share)
+    assert 8 - sum(map(len, removed.values())) == left
 
 
 def test_a_layer_that_does_not_matter_at_all_keeps_one_head():
-    cut = least_important(Importance(scores([0.0, 0.0], [1.0, 2.0]), scores([1.0])), heads_kept=0.5)
-    assert cut.heads == {0: [1], 1: [0]}
+    heads, _ = least_important(Importance(scores([0.0, 0.0], [1.0, 2.0]), scores([1.0])), 0.5)
+    assert heads == {0: [1], 1: [0]}
 
 
 @pytest.mark.parametrize("share", [0, -0.5, 1.01, float("nan"), float("inf")])
 def test_a_share_that_is_none(share):
     importance = Importance(UNLIKE, UNLIKE)
-    with pytest.raises(ValueError, match=r"heads_kept = .*: give a share above 0, at most 1"):
-        least_important(importance, heads_kept=share)
-    with pytest.raises(ValueError, match="units_kept"):
-        least_important(importance, units_kept=share)
+    with pytest.raises(ValueError, match=r"keep_ratio = .*: give a share above 0, at most 1"):
+        least_important(importance, share)

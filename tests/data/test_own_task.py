@@ -542,15 +542,35 @@ def test_metrics_of_classes_several_labels_and_numbers():
     assert scores(numbers, x, y)["rmse"] == pytest.approx(wanted)
 
 
+@pytest.mark.parametrize("score", ["accuracy", "micro_f1", "macro_f1"])
+@pytest.mark.parametrize("several", [False, True])
 @pytest.mark.slow
-def test_the_best_constant_answer_to_several_labels():
+def test_the_best_constant_answer(score, several):
     random = np.random.default_rng(2)
-    labels = (random.random((300, 4)) < [0.1, 0.5, 0.3, 0.7]).astype(int)
-    task = Task(
-        "t", "t", ("a",), tuple("abcd"), "multi_label_classification", ("micro_f1",), "micro_f1"
-    )
-    constants = [
-        np.broadcast_to([(k >> i) & 1 for i in range(4)], labels.shape) for k in range(1, 16)
-    ]
-    best = max(scores(task, answer, labels)["micro_f1"] for answer in constants)
+    kind = "multi_label_classification" if several else "single_label_classification"
+    task = Task("t", "t", ("a",), tuple("abcd"), kind, (score,), score)
+    labels = random.choice(4, 300, p=[0.1, 0.5, 0.3, 0.1])
+    constants = [np.full(300, k) for k in range(4)]
+    if several:
+        labels = (random.random((300, 4)) < [0.1, 0.5, 0.3, 0.7]).astype(int)
+        combinations = [[(k >> i) & 1 for i in range(4)] for k in range(1, 16)]
+        constants = [np.broadcast_to(each, labels.shape) for each in combinations]
+    best = max(scores(task, answer, labels)[score] for answer in constants)
     assert chance_score(task, labels) == pytest.approx(best)
+
+
+def test_a_single_class_is_right_by_every_average():
+    task = Task("t", "t", ("a",), ("x", "y"), metrics=("micro_f1",), score="micro_f1")
+    assert scores(task, [0, 0], [0, 0]) == {"micro_f1": 1.0}
+
+
+def test_blank_lines_of_a_table_are_no_rows(tmp_path):
+    lines = [f'"one {i}";{TEAMS[i % 3]}' for i in range(30)]
+    path = tmp_path / "blank.csv"
+    path.write_text("\n".join(["", "body;team", "", *lines, ""]), encoding="utf-8")
+    assert sum(map(len, teams(path).data.values())) == 30
+    (tmp_path / "only.csv").write_text("\n\n")
+    with pytest.raises(ValueError, match=r"only\.csv is empty"):
+        teams(tmp_path / "only.csv")
+    with pytest.raises(ValueError, match="data is empty"):
+        teams({})

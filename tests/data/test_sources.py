@@ -14,12 +14,8 @@ from transformers import BertForMaskedLM
 from distilkit.cli.main import main
 from distilkit.config import SCALES
 from distilkit.data import sources
-from distilkit.data.sources import (
-    load_blocks,
-    load_task,
-    load_teacher,
-    load_text,
-)
+from distilkit.data.documents import open_text
+from distilkit.data.sources import load_blocks, load_task, load_teacher
 from distilkit.measure import latency
 from distilkit.measure.size import parameter_count
 from distilkit.models.loading import load_tokenizer
@@ -32,7 +28,7 @@ TINY = SCALES["tiny"]
 @pytest.mark.slow
 def test_the_tiny_scale_has_text_blocks_and_tasks(home):
     tokenizer = load_tokenizer(TINY.teacher)
-    texts, held_out = (list(text.read()) for text in load_text(TINY))
+    texts, held_out = (list(text.read()) for text in open_text(TINY.text))
     assert (len(texts), len(held_out)) == (2500, 200)
     assert not set(texts) & set(held_out)
     blocks, validation = load_blocks(TINY, tokenizer)
@@ -69,7 +65,7 @@ def test_a_teacher_and_a_text_of_ones_own(home, tokenizer, tmp_path):
     teacher, own_tokenizer = load_teacher(chosen)
     assert teacher.dtype.is_floating_point
     assert teacher.dtype.itemsize == 4  # a half-precision file is used in full precision
-    texts, held_out = (list(text.read()) for text in load_text(chosen))
+    texts, held_out = (list(text.read()) for text in open_text(chosen.text))
     assert len(texts) + len(held_out) == 120
     assert held_out == ["w1 w2 w3", "w51 w52 w3", "w101 w102 w3"]
     blocks, _ = load_blocks(chosen, own_tokenizer)

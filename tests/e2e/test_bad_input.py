@@ -400,7 +400,7 @@ BEFORE_THE_TEXT += ["tokenizer of another model", "weights truncated"]
 
 @pytest.mark.parametrize("name", BEFORE_THE_TEXT)
 def test_what_needs_no_text_is_refused_before_it_is_read(here, capsys, monkeypatch, name):
-    monkeypatch.setattr(sources, "load_text", None)
+    monkeypatch.setattr(sources, "open_text", None)
     test_bad_input_is_refused_before_time_is_spent(here, capsys, name)
 
 

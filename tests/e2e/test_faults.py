@@ -111,7 +111,7 @@ MOMENTS = {  # where, the how-manieth call
     "tokenization": (block_cache, "write_json", 1),
     "training": (pretraining, "fused_triple_loss", 9),
     "evaluation": (pretraining, "_mean_losses", 1),
-    "saving": (checkpoint, "_save", 2),
+    "saving": (checkpoint, "save", 2),
     "writing the model": (run_module, "write_json", 3),  # result.json
 }
 

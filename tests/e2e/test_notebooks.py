@@ -10,13 +10,12 @@ import pandas as pd
 import pytest
 from fewer_rows import fewer_rows
 from kernels import SHORT_MEASURING, forked_kernels, kernels_run_first
-from paths import ROOT
 from toy_models import first_layers
 
 from distilkit.cli.run_notebooks import numbered_notebooks, run_notebooks
 from distilkit.config import SHIPPED
 
-NOTEBOOKS = numbered_notebooks(ROOT / "notebooks")
+NOTEBOOKS = numbered_notebooks()
 
 # Run by every kernel before the first cell: the tiny scale, shorter, with fewer rows and layers.
 SHORTER = """

@@ -90,8 +90,10 @@ def test_sentences_that_the_tokenizer_does_not_know_are_left_out(models, tokeniz
 
 
 def test_wrong_arguments_are_refused(models, tokenizer):
-    with pytest.raises(ValueError, match="models is empty"):
+    with pytest.raises(ValueError, match="models or sentences are empty"):
         words_panel({}, tokenizer)
+    with pytest.raises(ValueError, match="models or sentences are empty"):
+        words_panel(models, tokenizer, [])
     with pytest.raises(ValueError, match="'movie'"):
         words_panel(models, tokenizer, ["a [MASK] movie"])
     with pytest.raises(ValueError, match=r"write \[MASK\] once"):

@@ -515,6 +515,8 @@ def test_bad_input_is_refused_in_words(call, message):
         (23.14, "23.1"),
         (410.4, "410"),
         (1234, "1,234"),
+        (99.96, "100"),
+        (-0.9996, "−1.00"),
     ],
 )
 def test_three_digits(value, text):

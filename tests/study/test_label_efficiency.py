@@ -72,6 +72,13 @@ def test_a_row_for_each_seed_way_count_and_rate(measured):
     pd.testing.assert_frame_equal(pd.read_csv(home / "labels.csv"), table.round(4))
 
 
+@pytest.mark.parametrize("count", [-1, 10**9])
+def test_a_number_of_labels_that_there_cannot_be(tmp_path, count):
+    scale = replace(SCALES["tiny"], tasks=("sst2",))
+    with pytest.raises(ValueError, match=f"training examples, not {count:,}"):
+        label_efficiency(scale, ["none"], out=tmp_path / "labels.csv", counts=(count,))
+
+
 @pytest.mark.slow
 def test_finished_runs_are_read_again_and_all_is_one_count(measured):
     home, scale, table = measured

@@ -293,7 +293,7 @@ def test_the_cost_is_printed_with_the_time_of_all_workers():
 
 
 def test_unknown_arm_and_missing_measurement(home, toy):
-    with pytest.raises(RuntimeError, match="study-tiny-distilled-1 is not finished"):
+    with pytest.raises(FileNotFoundError, match="'study-tiny-distilled-1' is not finished"):
         study._steps_in_equal_time(toy)
     with pytest.raises(ValueError, match="unknown arm 'best': give one of teacher, distilled"):
         run_study(toy, (1,), ("distilled", "best"), out=home / "study.csv")
