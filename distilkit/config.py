@@ -209,8 +209,11 @@ class Scale:
             raise ValueError(f"Scale.seeds = {self.seeds!r}: give a tuple of at least one seed")
         for seed in self.seeds:
             _whole("Scale", "seeds", seed, 0)
-        for name in ("tasks", "seeds"):  # a list cannot be hashed
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+        for name in ("tasks", "seeds"):
+            given = tuple(getattr(self, name))  # a list cannot be hashed
+            if len(set(given)) < len(given):
+                raise ValueError(f"Scale.{name}: give each once, not {', '.join(map(str, given))}")
+            object.__setattr__(self, name, given)
         a_file = str(self.text).endswith((".txt", ".jsonl", ".parquet"))
         if a_file and not Path(self.text).expanduser().exists():
             raise FileNotFoundError(f"no text file at {self.text}")

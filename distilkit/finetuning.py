@@ -193,6 +193,7 @@ def finetune(
             loss, teacher = TaskLoss(task, None, loss_config), None
         # If nobody else holds them, the teacher is freed by now, and the given model by this copy
         model = copy.deepcopy(model)
+        _name_outputs(model, task)
         borrowed_models = () if teacher is None else (teacher,)
         with eval_mode(*borrowed_models, device=processes().device):
             summary = train(model, source, loss, training, run)
@@ -208,6 +209,16 @@ def finetune(
             result = {"kind": "finetune", "task": task.name, **summary, "scores": scores_by_split}
             run.finish(result | measured)
     return run
+
+
+def _name_outputs(model: PreTrainedModel, task: Task) -> None:
+    """Write kind and label names into a model's config, which transformers' pipelines read."""
+    config = model.config
+    if task.head == "SequenceClassification":
+        config.problem_type = config.problem_type or task.kind
+    if task.labels and not is_named(config):
+        config.id2label = dict(enumerate(task.labels))
+        config.label2id = {label: i for i, label in enumerate(task.labels)}
 
 
 def teacher_tokenizer(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 import weakref
 
 import datasets
@@ -534,6 +535,17 @@ def test_metrics_that_the_kind_does_not_have(home, tokenizer):
     ):
         task = dataclasses.replace(TASKS["sst2"], **wrong)
         refused(home, "the score is one of the metrics", toy("sst2"), tokenizer, task, data_of())
+
+
+def test_pipelines_are_told_the_kind_and_the_names(home, tokenizer):
+    """Otherwise they take softmax for several labels, and a sigmoid of a real number."""
+    unnamed = {"id2label": {0: "LABEL_0", 1: "LABEL_1"}, "label2id": {"LABEL_0": 0, "LABEL_1": 1}}
+    model = toy("sst2", problem_type=None, **unnamed)
+    run = finetune(model, tokenizer, "sst2", data_of(), SHORT, name="toy")
+    saved = json.loads((run.model / "config.json").read_text())
+    assert saved["problem_type"] == "single_label_classification"
+    assert saved["id2label"] == {"0": "negative", "1": "positive"}
+    assert model.config.problem_type is None  # the given one stays
 
 
 def test_a_model_without_a_head(home, tokenizer):

@@ -235,7 +235,7 @@ def layer_map_answer() -> str:
         for label, layers in (
             ("best after training", maps.index[0]),
             ("best untrained", maps.soft_target_cut.idxmin()),
-            ("the rule's", "0-2-5"),
+            ("the default", "0-2-5"),
             ("worst after training", maps.index[-1]),
         )
     ]

@@ -22,7 +22,9 @@ def add_task(parser: ArgumentParser, names: str, *, required: bool) -> None:
     which.add_argument("--data", help=f"your own: {_FORMATS}")
     own = parser.add_argument_group("your own data")
     own.add_argument("--validation", metavar="FILE", help="default: a tenth of the data, by class")
-    own.add_argument("--test", metavar="FILE", help="default: a tenth, if the data is one file")
+    own.add_argument(
+        "--test", metavar="FILE", help="default: a tenth of one file without these two"
+    )
     own.add_argument(
         "--text-column",
         nargs="+",

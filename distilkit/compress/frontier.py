@@ -38,7 +38,8 @@ from distilkit.models.loading import load_model, load_tokenizer
 from distilkit.models.pruning import layers_of, prune
 from distilkit.run import Run, run_folder
 from distilkit.student import default_layers, student_from_teacher
-from distilkit.study.arms import POINTS, finetune_from, train_and_measured, write_table
+from distilkit.study.arms import POINTS, check_table, finetune_from, train_and_measured, write_table
+from distilkit.study.held_out_text import watch_of
 from distilkit.study.run_parallel import run_parallel
 
 # Shares of heads and units that remain after pruning; 1 is the control.
@@ -103,6 +104,7 @@ def run_frontier(
         memory are measured once, for the first task and seed, variants and engines in turns: batch
         1, one thread, no padding.
     """
+    out = check_table(out)
     if students is None:
         layers_of(load_teacher(scale)[0])  # refuses now a family that cannot be pruned
     for task in scale.tasks:
@@ -154,6 +156,7 @@ def _distil(scale: Scale, depth: int, name: str) -> str:
         name=f"{name}-distilled" + ("" if half else f"-{depth}"),
         loss_config=scale.loss_config,
         validation=validation,
+        watch=watch_of(validation, teacher, scale.loss_config),
     )
     return str(run.model)
 

@@ -4,6 +4,7 @@ ONNX files lie where optimum and transformers.js look for them.
 """
 
 import json
+import re
 import shutil
 import tempfile
 import warnings
@@ -38,9 +39,10 @@ def check_out(out: str | Path, run: str | None) -> tuple[Path, str]:
     FileExistsError if it holds anything but an earlier result of this run. ValueError for a name
     that no run can have, and for several processes.
     """
-    run = run or Path(out).name
-    run_folder(run)
+    run = run or re.sub(r"[^A-Za-z0-9._-]+", "-", Path(out).name).strip("-._")
     out = Path(out).expanduser().resolve()  # a link stays, and its folder is written
+    if out == run_folder(run).resolve():
+        raise ValueError(f"{out} is the folder of the training: give another one, or a run's name")
     if processes().num_processes > 1:
         raise ValueError("a model is compressed in one process: leave the launcher out")
     mark = out / MARK

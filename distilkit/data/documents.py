@@ -20,7 +20,7 @@ from typing import IO, Any, NamedTuple
 from distilkit.checkpoint import file_sha256
 from distilkit.data.packing import UNBROKEN, pieces
 from distilkit.data.tables import by_split, check_columns, json_objects, text_lines
-from distilkit.models.hub import local_path
+from distilkit.models.hub import load_hub_data, local_path
 
 log = logging.getLogger("distilkit")
 FILES = (".txt", ".jsonl", ".parquet", ".txt.gz", ".jsonl.gz")  # in lower or upper case
@@ -239,11 +239,10 @@ def _rows_at_once(metadata: Any) -> int:
 
 
 def _open_hub(source: str, stream: bool) -> tuple[Text, Text]:
-    import datasets  # a machine that only trains may lack it
     from datasets.distributed import split_dataset_by_node
 
     name, _, config = source.partition(":")
-    parts = datasets.load_dataset(name, config or None, streaming=stream)
+    parts = load_hub_data(name, config or None, streaming=stream)
     if "train" not in parts:
         raise ValueError(f"{source} has no part 'train', only {', '.join(parts)}")
 

@@ -85,6 +85,11 @@ def meaning_of(
         names = _sorted_names(
             chain.from_iterable(v if isinstance(v, list) else [v] for v in values)
         )
+    if lists and not on_words and {"0", "1"} >= set(names):
+        raise ValueError(
+            f"{table.where}, column {targets[0]!r} holds lists of 0 and 1: give a column for each "
+            "label, or lists of the labels' names"
+        )
     _check_names(names, values, kind, table, targets, in_order=labels is not None)
     if labels is not None:
         names = _given_order(names, labels, table, targets)
@@ -103,7 +108,7 @@ def _sorted_names(values: Iterable[Any]) -> tuple[str, ...]:
     """Sort label names: numbers by size, False before True, O before the tags of entities."""
     names = {_label_name(value) for value in values if value is not None}
     if all(as_number(name) is not None for name in names):
-        return tuple(sorted(names, key=float))
+        return tuple(sorted(names, key=lambda name: (float(name), name)))
     if all(name == "O" or ENTITY_TAG.match(name) for name in names):
         return tuple(sorted(names, key=lambda tag: (tag != "O", tag[2:], tag)))
     return tuple(sorted(names))
@@ -206,6 +211,11 @@ def numbers_of(
             if not isinstance(first, list):
                 raise ValueError(f"{where} holds {shown(first)}, not a list of labels")
             numbers = [number(each, where) for each in first]
+            if meaning.kind != "token_classification" and len(set(numbers)) < len(numbers):
+                raise ValueError(
+                    f"{where} names a label twice: give the names of a text's labels, each once; "
+                    "a label for each word needs a column of lists of words"
+                )
             if meaning.kind == "token_classification":
                 words = table.columns[columns[0]][row]
                 if len(words) != len(numbers):

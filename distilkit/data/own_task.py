@@ -123,12 +123,15 @@ def task_from(
                 parts[split]["label"] = numbers
             else:
                 notes.append(f"{table.where}: no labels, so it cannot be scored")
+        elif targets:
+            notes.append(f"{table.where}: no column {targets[0]!r}, so it cannot be scored")
     by_class = meaning.kind == "single_label_classification"
     parts = divide(parts, by_class, seed, notes, together=columns[1] if on_spans else None)
     count_duplicates(parts, columns, notes)
     name = name or _default_name(data)
     metrics = METRICS[meaning.kind]
-    if on_words and not any(map(ENTITY_TAG.match, meaning.names)):
+    entities = [name == "O" or ENTITY_TAG.match(name) for name in meaning.names]
+    if on_words and not (entities and all(entities)):
         metrics = ("accuracy", "macro_f1")  # parts of speech, for instance
     return Task(
         name=name,
@@ -205,7 +208,9 @@ def _text_rows(
     from distilkit.data.documents import read_file
 
     for source in sources if isinstance(sources, (list, tuple)) else [sources]:
-        if isinstance(source, (str, Path)) and re.search(r"\.txt(\.gz)?$", str(source)):
+        if isinstance(source, (str, Path)) and re.search(
+            r"\.txt(\.gz)?$", str(source), re.IGNORECASE
+        ):
             lines = read_file(Path(source).expanduser())
             parts = iter(lambda lines=lines: list(islice(lines, ROWS_AT_ONCE)), [])
             tables = (Table({names[0]: part}, str(source), range(len(part))) for part in parts)

@@ -13,11 +13,12 @@ import json
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from distilkit.models.hub import local_path
+from distilkit.models.hub import load_hub_data, local_path
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet", ".json")
 SQUAD_COLUMNS = ("question", "context", "answers")
@@ -80,7 +81,7 @@ def read_splits(data: Any, *, header: bool = True) -> tuple[dict[str, Table], li
     path = local_path(data)
     if path is None:
         source, _, config = str(data).partition(":")
-        found, _ = read_splits(datasets.load_dataset(source, config or None))
+        found, _ = read_splits(load_hub_data(source, config or None))
         return {name: replace(part, where=f"{data}, {name}") for name, part in found.items()}, []
     if path.is_dir():
         return _from_folder(path, header)
@@ -346,6 +347,8 @@ def _value(value: Any) -> Any:
         value = list(value)
     if isinstance(value, dict):
         return {name: _value(each) for name, each in value.items()}
+    if isinstance(value, Decimal):  # of databases
+        value = float(value)
     if isinstance(value, float) and value != value:
         return None
     return None if isinstance(value, str) and not value else value

@@ -14,7 +14,7 @@ import numpy as np
 from distilkit.data.question_answering import first_answer
 from distilkit.data.tables import Table, check_columns, read_parquet, read_table, split_files
 from distilkit.data.tasks import UNLABELLED, Task, get_task
-from distilkit.models.hub import local_path
+from distilkit.models.hub import load_hub_data, local_path
 
 # Task -> its texts in the order of `Task.columns`, and its label, in GLUE's own files
 COLUMNS = {
@@ -69,7 +69,7 @@ def _load_splits(task: Task, source: str | Path, parent: Path | None, splits: Se
 
     folder = parent / task.name if parent else None
     if not folder or (task.hub and not folder.is_dir()):
-        return datasets.load_dataset(*((task.hub,) if task.hub else (str(source), task.name)))
+        return load_hub_data(*((task.hub,) if task.hub else (str(source), task.name)))
     files = split_files(folder)[0] if folder.is_dir() else {}
     if missing := [split for split in splits if split not in files]:
         raise FileNotFoundError(f"{folder} has no {missing[0]}.parquet")

@@ -8,6 +8,7 @@ import os
 import re
 import warnings
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import constants, snapshot_download
 
@@ -20,6 +21,21 @@ _OLD_WEIGHTS = "pytorch_model*.bin"  # of repositories that have no safetensors
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 # No name on the Hub ends like this; a dot alone does not tell ("owner/model-v1.5")
 _FILE_SUFFIXES = {".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet", ".gz", ".safetensors"}
+
+
+def load_hub_data(*names: str | None, **options: Any) -> Any:
+    """Call ``datasets.load_dataset``; ValueError with the cause if the data cannot be prepared."""
+    import datasets  # a machine that only trains may lack it
+
+    try:
+        return datasets.load_dataset(*names, **options)
+    except (RuntimeError, datasets.exceptions.DatasetsError) as error:
+        why = error.__cause__ or error
+        name = ":".join(filter(None, names))
+        raise ValueError(
+            f"the Hub's {name} cannot be read ({type(why).__name__}: {why}): give another data "
+            "set, or files of it"
+        ) from error
 
 
 def local_path(source: str | Path) -> Path | None:

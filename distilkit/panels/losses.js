@@ -42,7 +42,7 @@ function render({ model, el }) {
   for (const sentence of sentences) {
     let x = 4;
     for (const token of sentence) {
-      const word = short(token.word, 18);
+      const word = short(token.word, 140);
       const width = 7.8 * word.length + 10 + (token.fate ? 15 : 0);
       if (x + width > WIDTH - 4) [x, y] = [4, y + LINE_HEIGHT];
       const number = chips.length;
@@ -98,7 +98,7 @@ function render({ model, el }) {
       token[who].forEach(([word, p], i) => {
         const top = 60 + 20 * i;
         const name = { x: left + 92, y: top + 13, "text-anchor": "end", fill: INK };
-        shape(detail, "text", name, short(word, 12));
+        shape(detail, "text", name, short(word, 88));
         const bar = { x: left + 100, y: top + 2, width: 170 * p, height: 14, fill: k ? ORANGE : BLUE };
         shape(detail, "rect", { ...bar, "data-top": who });
         const amount = { x: left + 105 + 170 * p, y: top + 13, fill: INK, "font-size": 11 };

@@ -36,9 +36,16 @@ function clear(svg, width, height) {
   shape(svg, "rect", { width, height, fill: "white" });
 }
 
-function short(text, most = 14) {
-  const letters = [...text]; // not half an emoji
-  return letters.length > most ? `${letters.slice(0, most - 1).join("")}…` : text;
+const pen = document.createElement("canvas").getContext("2d");
+
+// The text, cut with an ellipsis if it is wider than `room` px; letters differ in width.
+function short(text, room, size = 12) {
+  pen.font = `${size}px DejaVu Sans, Verdana, sans-serif`;
+  if (pen.measureText(text).width <= room) return text;
+  const letters = [...text].slice(0, Math.ceil(room)); // not half an emoji
+  const cut = () => `${letters.join("")}…`;
+  while (letters.length > 1 && pen.measureText(cut()).width > room) letters.pop();
+  return cut();
 }
 
 // Three significant digits; only what is smaller than a thousandth has an exponent.

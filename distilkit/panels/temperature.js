@@ -54,7 +54,7 @@ function fields(svg, top, labels, titles, ticks) {
   const bottom = top + TOP + labels.length * ROW;
   labels.forEach((label, i) => {
     const y = top + TOP + i * ROW + ROW / 2 + 4;
-    const text = shape(svg, "text", { x: LABELS - 8, y, "text-anchor": "end", fill: INK }, short(label));
+    const text = shape(svg, "text", { x: LABELS - 8, y, "text-anchor": "end", fill: INK }, short(label, LABELS - 12));
     shape(text, "title", {}, label);
   });
   return titles.map((title, k) => {

@@ -27,13 +27,12 @@ function prepare(svg, answers) {
   const columns = answers.map(({ model, words, logits }, k) => {
     const left = (k % across) * (width + GAP);
     const top = Math.floor(k / across) * high;
-    const most = Math.floor(width / 8.5);
-    shape(svg, "text", { x: left + LABELS, y: top + 16, fill: INK, "font-size": 13 }, short(model, most));
+    shape(svg, "text", { x: left + LABELS, y: top + 16, fill: INK, "font-size": 13 }, short(model, width - LABELS, 13));
     const rows = words.map((word, i) => {
       const y = top + TOP + i * ROW;
       const middle = y + ROW / 2 + 4;
       const name = { x: left + LABELS - 8, y: middle, "text-anchor": "end", fill: INK };
-      shape(shape(svg, "text", name, short(word, 13)), "title", {}, word);
+      shape(shape(svg, "text", name, short(word, LABELS - 12)), "title", {}, word);
       const fill = k ? ORANGE : BLUE;
       const bar = { x: left + LABELS, y: y + 3, width: 0, height: ROW - 6, fill, "data-bar": model };
       return {

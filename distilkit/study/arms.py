@@ -120,12 +120,17 @@ def finetune_from(
     return finetune(model, tokenizer, task, data, training, **more)
 
 
-@lru_cache(maxsize=1)
 def train_and_measured(split: str, task: str | Task, scale: Scale) -> dict[str, Any]:
     """Load the training examples of a task and those that it is scored on, which come last.
 
-    The last task stays in memory for the next arm and seed.
+    The last task that is read from files stays in memory for the next arm and seed.
     """
+    in_memory = get_task(task).data is not None  # and tasks are equal whatever their data
+    return (_read_splits.__wrapped__ if in_memory else _read_splits)(split, task, scale)
+
+
+@lru_cache(maxsize=1)
+def _read_splits(split: str, task: str | Task, scale: Scale) -> dict[str, Any]:
     measured = next(iter(getattr(get_task(task), split)), split)
     splits = load_task(scale, task)
     if measured not in splits or not is_scored(get_task(task), splits[measured], measured):
@@ -136,10 +141,18 @@ def train_and_measured(split: str, task: str | Task, scale: Scale) -> dict[str, 
     return {name: splits[name] for name in ("train", measured)}
 
 
-def write_table(table: pd.DataFrame, out: Path) -> pd.DataFrame:
-    """Write a table of scores as csv, four digits each; return it."""
+def check_table(out: str | Path) -> Path:
+    """Return the path of a table to be written; ValueError or OSError now if it cannot be."""
+    out = Path(out)
+    if not out.name or out.is_dir():
+        raise ValueError(f"out = {str(out)!r}: give a csv file, not a folder")
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(out, table.round(4).to_csv(index=False).encode())
+    return out
+
+
+def write_table(table: pd.DataFrame, out: Path) -> pd.DataFrame:
+    """Write a table of scores as csv, six significant digits each; return it."""
+    write_atomically(out, table.to_csv(index=False, float_format="%.6g").encode())
     return table
 
 

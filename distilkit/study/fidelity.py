@@ -22,7 +22,7 @@ from distilkit.data.tasks import Task, get_task, in_words
 from distilkit.study.arms import run_of
 from distilkit.study.intervals import matched_interval, share_interval
 
-TOLERANCE = 0.5  # of STS-B's scale (0 to 5): predictions so near to the label count as right
+TOLERANCE = 0.5  # a tenth of STS-B's scale (0 to 5); of other tasks, of the labels' range
 LENGTHS = ("short", "middling", "long")  # thirds of a task's examples, by tokens
 _NEGATION = re.compile(
     r"\b(?:no|not|never|none|nobody|nothing|nowhere|neither|nor|cannot|without)\b|n['’]t\b", re.I
@@ -80,8 +80,8 @@ def compare_answers(
 
         Of each model, here ``teacher``: its prediction ``teacher``, ``teacher_confidence``,
         ``teacher_correct``. Of both: ``agree``; ``kl``, KL(teacher ‖ student) in nats;
-        ``difference``, in regression only. There, predictions within :data:`TOLERANCE` of the label
-        are right, and two within it agree; probabilities and ``kl`` are NaN.
+        ``difference``, in regression only. There, predictions within a tenth of the scale of the
+        label are right, and two so near agree; probabilities and ``kl`` are NaN.
     """
     description = get_task(task)
     if description.kind not in ("single_label_classification", "regression"):
@@ -102,9 +102,10 @@ def compare_answers(
     labels, logits = examples.labels, [z.astype(np.float64) for z in (teacher, student)]
     if description.regression:
         given, sure = [z[:, 0] for z in logits], [np.nan, np.nan]
-        right = [np.abs(values - labels) <= TOLERANCE for values in given]
+        near = TOLERANCE if description.name == "stsb" else 0.1 * np.ptp(labels)
+        right = [np.abs(values - labels) <= near for values in given]
         kl, apart = np.nan, np.abs(given[0] - given[1])
-        agree = apart <= TOLERANCE
+        agree = apart <= near
     else:
         p, q = log_p = [log_softmax(z, axis=1) for z in logits]  # examples, C
         given, sure = [z.argmax(1) for z in logits], [np.exp(each.max(1)) for each in log_p]

@@ -1,10 +1,12 @@
 """Held-out scores of a masked language model, to log during a training."""
 
+from functools import partial
+
 import torch
 from transformers import PreTrainedModel
 
 from distilkit.config import LossConfig
-from distilkit.distillation import hidden_rows, losses_on
+from distilkit.distillation import Watch, hidden_rows, losses_on
 from distilkit.families import mlm_head
 from distilkit.masking import MaskedBlocks, in_order
 from distilkit.processes import eval_mode, processes, to_device
@@ -22,6 +24,11 @@ def held_out_scores(
     terms = losses_on(model, blocks, loss_config, teacher)
     terms.pop("loss")  # a weighted sum, in which each run has weights of its own
     return terms | {"masked_accuracy": masked_accuracy(model, blocks)}
+
+
+def watch_of(blocks: MaskedBlocks, teacher: PreTrainedModel, loss_config: LossConfig) -> Watch:
+    """Return :func:`held_out_scores` of a text as what a training watches, as notebook 4 does."""
+    return partial(held_out_scores, blocks=blocks, teacher=teacher, loss_config=loss_config)
 
 
 def masked_accuracy(model: PreTrainedModel, blocks: MaskedBlocks) -> float:

@@ -17,10 +17,10 @@ from distilkit.config import Scale
 from distilkit.data.sources import fewer_examples, load_task
 from distilkit.data.task_examples import is_scored
 from distilkit.data.tasks import Task, get_task
-from distilkit.finetuning import fine_tuned_on
+from distilkit.finetuning import classifier, fine_tuned_on
 from distilkit.models.loading import load_tokenizer
 from distilkit.run import Run
-from distilkit.study.arms import POINTS, finetune_from, run_of, t_interval, write_table
+from distilkit.study.arms import POINTS, check_table, finetune_from, run_of, t_interval, write_table
 from distilkit.study.run_parallel import run_parallel
 from distilkit.training_loop import total_steps
 
@@ -78,7 +78,9 @@ def label_efficiency(
         points. ``score`` is on the test set, or on the validation set if test has no labels. The
         teacher's rows have the way "teacher".
     """
+    out = check_table(out)
     rates = tuple(learning_rates or (scale.finetuning.learning_rate * f for f in (1, 2)))
+    rates = tuple(dict.fromkeys(rates))
     if len(students) != len(scale.seeds):
         raise ValueError(f"{len(students)} students for {len(scale.seeds)} seeds: each needs one")
     plan = Plan(scale, dict(zip(scale.seeds, students, strict=True)), examples)
@@ -89,6 +91,10 @@ def label_efficiency(
         if wrong := [count for count in counts if not 0 <= (count or 0) <= available]:
             raise ValueError(f"{task} has {available:,} training examples, not {wrong[0]:,}")
         of_task[task] = dict.fromkeys(None if count == available else count for count in counts)
+    for rate in rates:  # what is wrong is refused before the teachers are trained
+        replace(scale.finetuning, learning_rate=rate)
+    for student in dict.fromkeys(students):
+        classifier(student, scale.tasks[0], 0)
     teachers = [(plan, *at, TEACHER, None, scale.finetuning.learning_rate) for at in grid]
     rows = run_parallel(_row, teachers, "teachers")
     calls = [

@@ -26,7 +26,7 @@ from distilkit.models.loading import load_tokenizer
 from distilkit.processes import processes
 from distilkit.run import Run, as_json
 from distilkit.student import named_layer_maps, random_student_like, student_from_teacher
-from distilkit.study.arms import finetune_arms, run_of, train_and_measured, write_table
+from distilkit.study.arms import check_table, finetune_arms, run_of, train_and_measured, write_table
 from distilkit.study.conditions import ARMS, NEEDS, SEEDS
 from distilkit.study.cost import Step, readable, study_cost
 from distilkit.study.run_parallel import run_parallel
@@ -60,7 +60,7 @@ def run_study(
 
     ValueError before anything is trained if there is no such arm, or a task has no labels there.
     """
-    arms, seeds = tuple(arms), tuple(seeds)
+    arms, seeds, out = tuple(arms), tuple(seeds), check_table(out)
     if unknown := [arm for arm in arms if arm not in ARMS]:
         raise ValueError(f"unknown arm {unknown[0]!r}: give one of {', '.join(ARMS)}")
     scales = {

@@ -24,7 +24,7 @@ from transformers import pipeline
 import distilkit.compress.compress as compression
 from distilkit import finetuning
 from distilkit.compress.compress import compress
-from distilkit.compress.hand_over import model_card, push
+from distilkit.compress.hand_over import check_out, model_card, push
 from distilkit.compress.held_out import (
     agreement,
     disagreements,
@@ -358,6 +358,12 @@ def test_the_interval_is_the_paired_bootstraps():
     half = scipy.stats.norm.ppf(0.975) * gains.std() / np.sqrt(400)
     assert found["low"] == pytest.approx(gains.mean() - half, abs=0.01)
     assert found["high"] == pytest.approx(gains.mean() + half, abs=0.01)
+
+
+def test_the_folder_is_not_that_of_the_run_which_is_named_by_it(home):
+    with pytest.raises(ValueError, match="is the folder of the training"):
+        check_out(home / "runs" / "small", None)
+    assert check_out(home / "my small model!", None)[1] == "my-small-model"
 
 
 @pytest.mark.parametrize("score", ["accuracy", "micro_f1", "macro_f1"])

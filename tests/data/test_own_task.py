@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+from decimal import Decimal
+from itertools import chain
 
 import datasets
 import numpy as np
@@ -562,6 +564,50 @@ def test_the_best_constant_answer(score, several):
 def test_a_single_class_is_right_by_every_average():
     task = Task("t", "t", ("a",), ("x", "y"), metrics=("micro_f1",), score="micro_f1")
     assert scores(task, [0, 0], [0, 0]) == {"micro_f1": 1.0}
+
+
+def test_lists_that_are_no_names_of_labels():
+    texts = [f"text {i}" for i in range(20)]
+    flags = {"text": texts, "labels": [[1, 0, 0]] * 10 + [[0, 1, 1]] * 10}
+    with pytest.raises(ValueError, match="lists of 0 and 1: give a column for each"):
+        task_from(pd.DataFrame(flags), label_column="labels")
+    tags = {"text": texts, "labels": [["O", "B-x", "O"]] * 20}
+    with pytest.raises(ValueError, match="names a label twice"):
+        task_from(pd.DataFrame(tags), label_column="labels")
+
+
+def test_tags_of_which_one_is_of_no_entity_are_scored_by_word():
+    words = {"words": [["a", "b", "c"]] * 20, "tags": [["B-x", "X", "O"]] * 20}
+    task = task_from(pd.DataFrame(words), text_columns="words", label_column="tags")
+    assert task.metrics == ("accuracy", "macro_f1")
+
+
+def test_decimals_of_a_database_are_numbers():
+    prices = {
+        "text": [f"text {i}" for i in range(20)],
+        "price": [Decimal(i) / 4 for i in range(20)],
+    }
+    task = task_from(pd.DataFrame(prices), label_column="price")
+    assert task.regression
+    assert sorted(chain(*(part["label"][:] for part in task.data.values())))[1] == 0.25
+
+
+def test_a_test_set_without_the_label_column_is_told_of():
+    train = {"text": [f"text {i}" for i in range(40)], "team": TEAMS[:2] * 20}
+    test = {"text": ["more", "texts"], "Team": TEAMS[:2]}
+    task = task_from(
+        {"train": pd.DataFrame(train), "test": pd.DataFrame(test)}, label_column="team"
+    )
+    assert any("no column 'team'" in note for note in task.notes)
+
+
+def test_a_data_set_of_the_hub_that_cannot_be_prepared(monkeypatch):
+    def load_dataset(*_, **__):
+        raise datasets.exceptions.DatasetGenerationError("wrong") from OSError("disk full")
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    with pytest.raises(ValueError, match=r"Hub's owner/x:y cannot be read \(OSError: disk full"):
+        task_from("owner/x:y")
 
 
 def test_blank_lines_of_a_table_are_no_rows(tmp_path):

@@ -205,3 +205,34 @@ def test_tasks_of_ones_own_take_part_under_their_names(home, tokenizer):
         "low",
         "high",
     ]
+
+
+def test_each_fold_of_ones_own_task_has_its_own_data():
+    frame = pd.DataFrame({"text": [f"text {i}" for i in range(60)], "label": ["a", "b"] * 30})
+    task = task_from(frame, label_column="label")
+    folds = [replace(task, data={**task.data, "train": task.data["validation"]}), task]
+    scales = [replace(config.SCALES["tiny"], tasks=(fold,)) for fold in folds]
+    sizes = [
+        len(arms.train_and_measured("validation", fold, scale)["train"])
+        for fold, scale in zip(folds, scales, strict=True)
+    ]
+    assert sizes == [len(fold.data["train"]) for fold in folds]
+    assert sizes[0] != sizes[1]
+
+
+def test_a_table_keeps_small_numbers_and_is_refused_before_it_is_made(tmp_path):
+    table = pd.DataFrame({"learning_rate": [3e-5, 6e-5], "score": [91.23456789, 0.0]})
+    file = arms.check_table(f"{tmp_path}/more/table.csv")
+    arms.write_table(table, file)
+    written = pd.read_csv(file)
+    assert written.learning_rate.tolist() == [3e-5, 6e-5]
+    assert written.score[0] == pytest.approx(91.2346)
+    for wrong in (tmp_path, ""):
+        with pytest.raises(ValueError, match="give a csv file, not a folder"):
+            arms.check_table(wrong)
+
+
+def test_what_is_named_twice_would_count_twice():
+    for twice in ({"tasks": ("sst2", "sst2")}, {"seeds": (1, 1)}):
+        with pytest.raises(ValueError, match="give each once"):
+            replace(config.SCALES["tiny"], **twice)
