@@ -211,7 +211,7 @@ class Scale:
             _whole("Scale", "seeds", seed, 0)
         for name in ("tasks", "seeds"):
             given = tuple(getattr(self, name))  # a list cannot be hashed
-            if len(set(given)) < len(given):
+            if len(set(map(str, given))) < len(given):  # runs are named by them
                 raise ValueError(f"Scale.{name}: give each once, not {', '.join(map(str, given))}")
             object.__setattr__(self, name, given)
         a_file = str(self.text).endswith((".txt", ".jsonl", ".parquet"))

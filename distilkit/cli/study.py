@@ -117,12 +117,12 @@ def _count(given: str) -> int | None:
 def labels(options: Namespace) -> None:
     """Measure scores against the number of labels, with and without a teacher (long, resumable)."""
     from distilkit.run import Run
-    from distilkit.study.arms import t_interval
+    from distilkit.study.arms import check_table, t_interval
     from distilkit.study.label_efficiency import COUNTS, best_learning_rates, label_efficiency
     from distilkit.study.study import arm_checkpoint, arm_folder
 
     chosen = chosen_scale(options)
-    out = options.out or chosen.figures / "label_efficiency.csv"
+    out = check_table(options.out or chosen.figures / "label_efficiency.csv")
     students = options.students or []
     for seed in () if students else chosen.seeds:
         of_seed = replace(chosen, distillation=replace(chosen.distillation, seed=seed))

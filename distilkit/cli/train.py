@@ -32,7 +32,7 @@ def distil(options: Namespace) -> None:
     from distilkit.data.sources import check_plan, load_blocks, load_teacher
     from distilkit.distillation import distil as train
     from distilkit.student import student_from_teacher
-    from distilkit.study.held_out_text import watch_of
+    from distilkit.study.held_out_text import watch_accuracy
 
     chosen = chosen_scale(options)
     name = options.name or f"{chosen.name}-distilled"
@@ -48,7 +48,7 @@ def distil(options: Namespace) -> None:
         name=name,
         loss_config=chosen.loss_config,
         validation=validation,
-        watch=watch_of(validation, teacher, chosen.loss_config),
+        watch=watch_accuracy(validation, chosen.distillation.micro_batch_size),
     )
     print_result(run)
 

@@ -39,7 +39,7 @@ from distilkit.models.pruning import layers_of, prune
 from distilkit.run import Run, run_folder
 from distilkit.student import default_layers, student_from_teacher
 from distilkit.study.arms import POINTS, check_table, finetune_from, train_and_measured, write_table
-from distilkit.study.held_out_text import watch_of
+from distilkit.study.held_out_text import watch_accuracy
 from distilkit.study.run_parallel import run_parallel
 
 # Shares of heads and units that remain after pruning; 1 is the control.
@@ -156,7 +156,7 @@ def _distil(scale: Scale, depth: int, name: str) -> str:
         name=f"{name}-distilled" + ("" if half else f"-{depth}"),
         loss_config=scale.loss_config,
         validation=validation,
-        watch=watch_of(validation, teacher, scale.loss_config),
+        watch=watch_accuracy(validation, scale.distillation.micro_batch_size),
     )
     return str(run.model)
 

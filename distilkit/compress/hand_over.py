@@ -4,7 +4,6 @@ ONNX files lie where optimum and transformers.js look for them.
 """
 
 import json
-import re
 import shutil
 import tempfile
 import warnings
@@ -39,9 +38,13 @@ def check_out(out: str | Path, run: str | None) -> tuple[Path, str]:
     FileExistsError if it holds anything but an earlier result of this run. ValueError for a name
     that no run can have, and for several processes.
     """
-    run = run or re.sub(r"[^A-Za-z0-9._-]+", "-", Path(out).name).strip("-._")
+    run = run or Path(out).name
+    try:
+        folder = run_folder(run).resolve()
+    except ValueError as error:
+        raise ValueError(f"{error}. By default it is that of the folder (--name)") from None
     out = Path(out).expanduser().resolve()  # a link stays, and its folder is written
-    if out == run_folder(run).resolve():
+    if folder in (out, *out.parents):
         raise ValueError(f"{out} is the folder of the training: give another one, or a run's name")
     if processes().num_processes > 1:
         raise ValueError("a model is compressed in one process: leave the launcher out")

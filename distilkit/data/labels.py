@@ -85,10 +85,14 @@ def meaning_of(
         names = _sorted_names(
             chain.from_iterable(v if isinstance(v, list) else [v] for v in values)
         )
-    if lists and not on_words and {"0", "1"} >= set(names):
+    lengths = {len(value) for value in values if isinstance(value, list)} - {1}
+    flags = len(lengths) == 1 and names and {"0", "1", "False", "True"} >= set(names)
+    tags = names and all(name == "O" or ENTITY_TAG.match(name) for name in names)
+    if lists and not on_words and labels is None and (flags or tags):
         raise ValueError(
-            f"{table.where}, column {targets[0]!r} holds lists of 0 and 1: give a column for each "
-            "label, or lists of the labels' names"
+            f"{table.where}, column {targets[0]!r} holds lists of {', '.join(names)}: give a "
+            "column for each label, or lists of a text's labels. Labels of words need lists of "
+            "words in place of texts"
         )
     _check_names(names, values, kind, table, targets, in_order=labels is not None)
     if labels is not None:
@@ -211,11 +215,6 @@ def numbers_of(
             if not isinstance(first, list):
                 raise ValueError(f"{where} holds {shown(first)}, not a list of labels")
             numbers = [number(each, where) for each in first]
-            if meaning.kind != "token_classification" and len(set(numbers)) < len(numbers):
-                raise ValueError(
-                    f"{where} names a label twice: give the names of a text's labels, each once; "
-                    "a label for each word needs a column of lists of words"
-                )
             if meaning.kind == "token_classification":
                 words = table.columns[columns[0]][row]
                 if len(words) != len(numbers):

@@ -124,7 +124,8 @@ def task_from(
             else:
                 notes.append(f"{table.where}: no labels, so it cannot be scored")
         elif targets:
-            notes.append(f"{table.where}: no column {targets[0]!r}, so it cannot be scored")
+            absent = next(name for name in targets if name not in table.columns)
+            notes.append(f"{table.where}: no column {absent!r}, so it cannot be scored")
     by_class = meaning.kind == "single_label_classification"
     parts = divide(parts, by_class, seed, notes, together=columns[1] if on_spans else None)
     count_duplicates(parts, columns, notes)

@@ -32,10 +32,7 @@ def load_hub_data(*names: str | None, **options: Any) -> Any:
     except (RuntimeError, datasets.exceptions.DatasetsError) as error:
         why = error.__cause__ or error
         name = ":".join(filter(None, names))
-        raise ValueError(
-            f"the Hub's {name} cannot be read ({type(why).__name__}: {why}): give another data "
-            "set, or files of it"
-        ) from error
+        raise ValueError(f"the Hub's {name}: {type(why).__name__}: {why}") from error
 
 
 def local_path(source: str | Path) -> Path | None:

@@ -43,7 +43,7 @@ function render({ model, el }) {
     let x = 4;
     for (const token of sentence) {
       const word = short(token.word, 140);
-      const width = 7.8 * word.length + 10 + (token.fate ? 15 : 0);
+      const width = pen.measureText(word).width + 12 + (token.fate ? 15 : 0);
       if (x + width > WIDTH - 4) [x, y] = [4, y + LINE_HEIGHT];
       const number = chips.length;
       const group = shape(svg, "g", { role: "button", tabindex: number === chosen ? 0 : -1, class: "dk-token" });

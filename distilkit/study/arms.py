@@ -4,6 +4,7 @@ The paper reports GLUE as "median of 5 runs with different seeds" (Sanh et al. 2
 the scores of all seeds are stored, so that a figure can show the spread.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -142,16 +143,19 @@ def _read_splits(split: str, task: str | Task, scale: Scale) -> dict[str, Any]:
 
 
 def check_table(out: str | Path) -> Path:
-    """Return the path of a table to be written; ValueError or OSError now if it cannot be."""
+    """Return the path of a table to be written; ValueError for a folder, or one not writable."""
     out = Path(out)
     if not out.name or out.is_dir():
         raise ValueError(f"out = {str(out)!r}: give a csv file, not a folder")
-    out.parent.mkdir(parents=True, exist_ok=True)
+    there = next(folder for folder in out.absolute().parents if folder.exists())
+    if not os.access(there, os.W_OK):
+        raise ValueError(f"out = {str(out)!r}: {there} cannot be written to")
     return out
 
 
 def write_table(table: pd.DataFrame, out: Path) -> pd.DataFrame:
     """Write a table of scores as csv, six significant digits each; return it."""
+    out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, table.to_csv(index=False, float_format="%.6g").encode())
     return table
 

@@ -18,7 +18,7 @@ from distilkit.config import Scale
 from distilkit.data.examples import Examples
 from distilkit.data.sources import load_task
 from distilkit.data.task_examples import column_names, task_examples
-from distilkit.data.tasks import Task, get_task, in_words
+from distilkit.data.tasks import TASKS, Task, get_task, in_words
 from distilkit.study.arms import run_of
 from distilkit.study.intervals import matched_interval, share_interval
 
@@ -80,8 +80,8 @@ def compare_answers(
 
         Of each model, here ``teacher``: its prediction ``teacher``, ``teacher_confidence``,
         ``teacher_correct``. Of both: ``agree``; ``kl``, KL(teacher ‖ student) in nats;
-        ``difference``, in regression only. There, predictions within a tenth of the scale of the
-        label are right, and two so near agree; probabilities and ``kl`` are NaN.
+        ``difference``, in regression only. There, predictions within a tenth of the labels' range
+        are right, and two so near agree; probabilities and ``kl`` are NaN.
     """
     description = get_task(task)
     if description.kind not in ("single_label_classification", "regression"):
@@ -102,7 +102,7 @@ def compare_answers(
     labels, logits = examples.labels, [z.astype(np.float64) for z in (teacher, student)]
     if description.regression:
         given, sure = [z[:, 0] for z in logits], [np.nan, np.nan]
-        near = TOLERANCE if description.name == "stsb" else 0.1 * np.ptp(labels)
+        near = TOLERANCE if description == TASKS["stsb"] else 0.1 * np.ptp(labels)
         right = [np.abs(values - labels) <= near for values in given]
         kl, apart = np.nan, np.abs(given[0] - given[1])
         agree = apart <= near

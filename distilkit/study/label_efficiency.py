@@ -19,6 +19,7 @@ from distilkit.data.task_examples import is_scored
 from distilkit.data.tasks import Task, get_task
 from distilkit.finetuning import classifier, fine_tuned_on
 from distilkit.models.loading import load_tokenizer
+from distilkit.models.vocabulary import check_vocabulary
 from distilkit.run import Run
 from distilkit.study.arms import POINTS, check_table, finetune_from, run_of, t_interval, write_table
 from distilkit.study.run_parallel import run_parallel
@@ -94,7 +95,7 @@ def label_efficiency(
     for rate in rates:  # what is wrong is refused before the teachers are trained
         replace(scale.finetuning, learning_rate=rate)
     for student in dict.fromkeys(students):
-        classifier(student, scale.tasks[0], 0)
+        check_vocabulary(classifier(student, scale.tasks[0], 0), load_tokenizer(scale.teacher))
     teachers = [(plan, *at, TEACHER, None, scale.finetuning.learning_rate) for at in grid]
     rows = run_parallel(_row, teachers, "teachers")
     calls = [

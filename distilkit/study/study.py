@@ -60,14 +60,14 @@ def run_study(
 
     ValueError before anything is trained if there is no such arm, or a task has no labels there.
     """
-    arms, seeds, out = tuple(arms), tuple(seeds), check_table(out)
+    arms, seeds = tuple(arms), tuple(seeds)
     if unknown := [arm for arm in arms if arm not in ARMS]:
         raise ValueError(f"unknown arm {unknown[0]!r}: give one of {', '.join(ARMS)}")
     scales = {
         seed: replace(scale, seeds=(seed,), distillation=replace(scale.distillation, seed=seed))
         for seed in seeds
     }
-    split = measured_split(scale)
+    out, split = check_table(out), measured_split(scale)
     for task in scale.tasks:
         train_and_measured(split, task, scale)  # refuses now what cannot be measured
     planned = study_steps(scales, arms)

@@ -363,7 +363,10 @@ def test_the_interval_is_the_paired_bootstraps():
 def test_the_folder_is_not_that_of_the_run_which_is_named_by_it(home):
     with pytest.raises(ValueError, match="is the folder of the training"):
         check_out(home / "runs" / "small", None)
-    assert check_out(home / "my small model!", None)[1] == "my-small-model"
+    with pytest.raises(ValueError, match="is the folder of the training"):
+        check_out(home / "runs" / "small" / "model", "small")
+    with pytest.raises(ValueError, match=r"'my model!'.*\(--name\)"):
+        check_out(home / "my model!", None)
 
 
 @pytest.mark.parametrize("score", ["accuracy", "micro_f1", "macro_f1"])

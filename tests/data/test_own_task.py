@@ -569,10 +569,10 @@ def test_a_single_class_is_right_by_every_average():
 def test_lists_that_are_no_names_of_labels():
     texts = [f"text {i}" for i in range(20)]
     flags = {"text": texts, "labels": [[1, 0, 0]] * 10 + [[0, 1, 1]] * 10}
-    with pytest.raises(ValueError, match="lists of 0 and 1: give a column for each"):
+    with pytest.raises(ValueError, match="lists of 0, 1: give a column for each"):
         task_from(pd.DataFrame(flags), label_column="labels")
     tags = {"text": texts, "labels": [["O", "B-x", "O"]] * 20}
-    with pytest.raises(ValueError, match="names a label twice"):
+    with pytest.raises(ValueError, match="Labels of words need lists of words"):
         task_from(pd.DataFrame(tags), label_column="labels")
 
 
@@ -606,7 +606,7 @@ def test_a_data_set_of_the_hub_that_cannot_be_prepared(monkeypatch):
         raise datasets.exceptions.DatasetGenerationError("wrong") from OSError("disk full")
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    with pytest.raises(ValueError, match=r"Hub's owner/x:y cannot be read \(OSError: disk full"):
+    with pytest.raises(ValueError, match="Hub's owner/x:y: OSError: disk full"):
         task_from("owner/x:y")
 
 
