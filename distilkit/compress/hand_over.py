@@ -138,6 +138,8 @@ def model_card(
     if pooling is not None:
         pipeline, library = "sentence-similarity", "sentence-transformers"
         template = "embedding_card.md.j2"
+    weights = run.config().get("loss_config") or {}
+    labelled = task.data is not None and "label" in column_names(task.data["train"])
     data = ModelCardData(
         license=licence or own.get("license"),
         language=own.get("language"),
@@ -153,9 +155,8 @@ def model_card(
         card_data=data.to_yaml(),
         teacher=_name_of(checkpoint),
         task=task,
-        labelled=task.data is not None
-        and "label" in column_names(task.data["train"])
-        and run.config()["loss_config"]["label_weight"] > 0,
+        labelled=labelled and weights["label_weight"] > 0,
+        softened=weights.get("kd_weight", 1) > 0,
         about=about,
         student=student,
         pipeline=pipeline,

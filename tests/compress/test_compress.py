@@ -342,7 +342,12 @@ def test_the_card_says_what_the_student_learnt_from(pair):
     run = SimpleNamespace(config=lambda: {"training": {"seed": 1}}, result=lambda: {"steps": 2})
     about = {"checkpoint": str(SHIPPED / "teacher"), "layers": (0,), "max_length": 8}
     card = str(model_card(small_bert(1), pd.DataFrame(rows), task, run, about, None))
-    assert "2 steps on the teacher's soft targets" in card
+    assert "2 steps on the teacher's soft targets followed" in card
+    task = Task("t", "t", columns, ("no", "yes"), data={"train": {"label": [0, 1]}})
+    alone = {"loss_config": {"label_weight": 1, "kd_weight": 0}, **run.config()}
+    run = SimpleNamespace(config=lambda: alone, result=run.result)
+    card = str(model_card(small_bert(1), pd.DataFrame(rows), task, run, about, None))
+    assert "2 steps on the labels followed" in card
     assert ("text_pair" in card) == pair
 
 
