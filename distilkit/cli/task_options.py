@@ -23,7 +23,7 @@ def add_task(parser: ArgumentParser, names: str, *, required: bool) -> None:
     own = parser.add_argument_group("your own data")
     own.add_argument("--validation", metavar="FILE", help="default: a tenth of the data, by class")
     own.add_argument(
-        "--test", metavar="FILE", help="default: a tenth of the data, without these two"
+        "--test", metavar="FILE", help="default: a tenth of the data, if neither is given"
     )
     own.add_argument(
         "--text-column",

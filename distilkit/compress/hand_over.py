@@ -42,10 +42,10 @@ def check_out(out: str | Path, run: str | None) -> tuple[Path, str]:
     try:
         folder = run_folder(run).resolve()
     except ValueError as error:
-        raise ValueError(f"{error}. By default it is that of the folder (--name)") from None
+        raise ValueError(f"{error}. Without --name the run is named like the folder") from None
     out = Path(out).expanduser().resolve()  # a link stays, and its folder is written
     if folder in (out, *out.parents):
-        raise ValueError(f"{out} is the folder of the training: give another one, or a run's name")
+        raise ValueError(f"{out} is the folder of the run: give another --out, or another --name")
     if processes().num_processes > 1:
         raise ValueError("a model is compressed in one process: leave the launcher out")
     mark = out / MARK
@@ -156,7 +156,7 @@ def model_card(
         teacher=_name_of(checkpoint),
         task=task,
         labelled=labelled and weights["label_weight"] > 0,
-        softened=weights.get("kd_weight", 1) > 0,
+        soft_targets=weights.get("kd_weight", 1) > 0,
         about=about,
         student=student,
         pipeline=pipeline,

@@ -366,11 +366,11 @@ def test_the_interval_is_the_paired_bootstraps():
 
 
 def test_the_folder_is_not_that_of_the_run_which_is_named_by_it(home):
-    with pytest.raises(ValueError, match="is the folder of the training"):
+    with pytest.raises(ValueError, match="is the folder of the run"):
         check_out(home / "runs" / "small", None)
-    with pytest.raises(ValueError, match="is the folder of the training"):
+    with pytest.raises(ValueError, match="is the folder of the run"):
         check_out(home / "runs" / "small" / "model", "small")
-    with pytest.raises(ValueError, match=r"'my model!'.*\(--name\)"):
+    with pytest.raises(ValueError, match=r"'my model!'.*Without --name"):
         check_out(home / "my model!", None)
 
 
