@@ -1,7 +1,8 @@
 """Run the numbered notebooks one after the other without a browser, or copy them.
 
 Each gets a fresh kernel of this interpreter, its own folder as the working directory, and an
-executed copy. The sources, stored without outputs, are only read.
+executed copy. While one runs, the next one's kernel starts and imports the libraries. The sources,
+stored without outputs, are only read.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import shutil
 import signal
 import sys
 import textwrap
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -32,6 +34,11 @@ from distilkit.config import home, resource
 
 IMPORTED_FROM = Path(__file__).resolve().parents[2]  # the checkout, or site-packages
 
+# What the kit's notebooks import takes seconds. No name stays behind: a notebook imports its own
+IMPORTED_AHEAD = (
+    "import distilkit.cli.setup_notebook, distilkit.finetuning, distilkit.panels.training; "
+    "del distilkit"
+)
 REFRESH_S = 2.0  # between two updates of the bar on a terminal
 LOG_REFRESH_S = 10.0  # between two lines in a log, however long the cell
 
@@ -62,12 +69,13 @@ def run_notebooks(
     code = (c for notebook in loaded for c in notebook.cells if c.cell_type == "code")
     cells = sum(bool(cell.source.strip()) for cell in code)
     with _progress_bar(cells, paths[0].name, sys.stderr if stream is None else stream) as bar:
-        for path, notebook, copy in zip(paths, loaded, copies, strict=True):
-            # asyncio.run turns Ctrl-C into a cancellation, so the kernel is stopped on the way out
-            try:
-                asyncio.run(_run_one(path, notebook, copy, scale, bar))
-            except asyncio.CancelledError:  # by SIGTERM, nothing else cancels
-                raise SystemExit(128 + signal.SIGTERM) from None
+        ahead = IMPORTED_AHEAD if notebooks is None else ""
+        plan = list(zip(paths, loaded, copies, strict=True))
+        # asyncio.run turns Ctrl-C into a cancellation, so kernels are stopped on the way out
+        try:
+            asyncio.run(_run_all(plan, scale, ahead, bar))
+        except asyncio.CancelledError:  # by SIGTERM, nothing else cancels
+            raise SystemExit(128 + signal.SIGTERM) from None
     return copies
 
 
@@ -116,22 +124,47 @@ class _Lines:
             self.stream.write(f"{line}\n")
 
 
-async def _run_one(path: Path, notebook: NotebookNode, copy: Path, scale: str, bar: tqdm) -> None:
-    bar.set_description(path.name, refresh=False)
-    bar.set_postfix_str("kernel starts")
-    client = _Client(
-        notebook,
-        bar=bar,
-        coalesce_streams=True,  # save only a bar's last state
-        extra_arguments=["--IPKernelApp.log_level=ERROR"],  # no advice on encryption at each start
-    )
-    # Python would end at once and leave the kernel's own children (data loaders) behind
+async def _run_all(
+    notebooks: Sequence[tuple[Path, NotebookNode, Path]], scale: str, imports: str, bar: tqdm
+) -> None:
+    """Run (path, notebook, copy) in order; while one runs, the kernel of the next gets ready."""
+    # Python would end at once and leave the kernels' own children (data loaders) behind
     with suppress(RuntimeError, NotImplementedError):  # not the main thread; Windows
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
+    kernels: deque[AsyncKernelManager] = deque()
+    try:
+        for at, (path, notebook, copy) in enumerate(notebooks):
+            for soon, *_ in notebooks[at + len(kernels) : at + 2]:
+                kernels.append(await _start_kernel(soon, scale, imports))
+            await _run_one(path, notebook, copy, kernels.popleft(), bar)
+    finally:
+        for kernel in kernels:
+            await kernel.shutdown_kernel(now=True)
+
+
+async def _start_kernel(path: Path, scale: str, imports: str) -> AsyncKernelManager:
+    # Without folders to look in, python3 is this interpreter, not one of the user's kernels
+    kernel = AsyncKernelManager(kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
+    options = [
+        "--IPKernelApp.log_level=ERROR",  # no advice on encryption at each start
+        "--HistoryManager.hist_file=:memory:",
+        *([f"--IPKernelApp.exec_lines={imports}"] if imports else []),
+    ]
+    folder = str(path.resolve().parent)
+    await kernel.start_kernel(extra_arguments=options, cwd=folder, env=_environment(scale))
+    return kernel
+
+
+async def _run_one(
+    path: Path, notebook: NotebookNode, copy: Path, kernel: AsyncKernelManager, bar: tqdm
+) -> None:
+    bar.set_description(path.name, refresh=False)
+    bar.set_postfix_str("kernel starts")
+    client = _Client(notebook, kernel, bar=bar, coalesce_streams=True)  # save a bar's last state
     clock = asyncio.create_task(client.show_time())
     try:
-        await client.async_execute(cwd=str(path.resolve().parent), env=_environment(scale))
+        await client.async_execute()
     except (CellExecutionError, DeadKernelError) as error:
         n = client.number
         where = f"code cell {n} (In [{n}])" if n else "the start of its kernel"
@@ -185,11 +218,13 @@ def prefer_html(notebook: NotebookNode) -> None:
 
 
 class _Client(NotebookClient):
-    """nbclient with a kernel of this interpreter, a progress bar, and Ctrl-C that cancels."""
+    """nbclient on a started kernel, with a progress bar, and Ctrl-C that cancels."""
 
-    def __init__(self, notebook: NotebookNode, *, bar: tqdm, **options: Any) -> None:
+    def __init__(
+        self, notebook: NotebookNode, kernel: AsyncKernelManager, *, bar: tqdm, **options: Any
+    ) -> None:
         hooks = {"on_cell_execute": self._cell_starts, "on_cell_executed": lambda **_: bar.update()}
-        super().__init__(notebook, **hooks, **options)
+        super().__init__(notebook, kernel, **hooks, **options)
         self.bar = bar
         self.cell: NotebookNode | None = None  # the running code cell
         self.number = 0  # and its number among the code cells, from 1
@@ -206,18 +241,14 @@ class _Client(NotebookClient):
             self.bar.refresh()
 
     @asynccontextmanager
-    async def async_setup_kernel(self, **options: Any) -> AsyncIterator[None]:
-        """Start a kernel that is always shut down.
+    async def async_setup_kernel(self, **_: Any) -> AsyncIterator[None]:
+        """Connect to the kernel, and always shut it down.
 
         nbclient's own version answers Ctrl-C by closing the kernel under the running cell.
         """
-        # Without folders to look in, python3 is this interpreter, not one of the user's kernels
-        specs = KernelSpecManager(kernel_dirs=[])
-        km = self.km = AsyncKernelManager(kernel_spec_manager=specs)
-        kc = None
+        km, kc = self.km, None
         finished = False
         try:
-            await self.async_start_new_kernel(**options)
             try:
                 kc = await self.async_start_new_kernel_client()
             except RuntimeError as error:

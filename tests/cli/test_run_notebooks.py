@@ -105,6 +105,25 @@ def test_notebooks_run_in_order_in_their_folder_with_this_interpreter(tmp_path):
 
 
 @pytest.mark.notebooks
+def test_the_kits_notebooks_find_the_libraries_imported_and_no_name_of_it(tmp_path, monkeypatch):
+    """The second kernel gets ready while the first notebook runs."""
+    ready = tmp_path / "ready"
+    ready.mkdir()
+    wait = f"import os, time\nwhile len(os.listdir({str(ready)!r})) < 2: time.sleep(0.1)"
+    paths = [
+        write(tmp_path / "01.ipynb", wait),
+        write(tmp_path / "02.ipynb", "import sys; print('torch' in sys.modules, dir())"),
+    ]
+    signed = f"; import os; open(f'{ready}/{{os.getpid()}}', 'w').close(); del os"
+    monkeypatch.setattr(runner, "IMPORTED_AHEAD", runner.IMPORTED_AHEAD + signed)
+    monkeypatch.setattr(runner, "numbered_notebooks", lambda: paths)
+    _, copy = run_notebooks(out=tmp_path / "out", stream=io.StringIO())
+    imported, names = printed(copy).split(maxsplit=1)
+    assert imported == "True"
+    assert "distilkit" not in names
+
+
+@pytest.mark.notebooks
 def test_a_kernelspec_of_the_user_does_not_shadow_this_interpreter(tmp_path, monkeypatch):
     spec = tmp_path / "jupyter" / "kernels" / "python3" / "kernel.json"
     spec.parent.mkdir(parents=True)
