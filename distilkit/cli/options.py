@@ -44,15 +44,15 @@ HELP = {
 }
 
 
-def add_fields(parser: _ActionsContainer, part: str, *names: str) -> None:
-    """Add an option for each of these fields of a part."""
+def add_fields(parser: _ActionsContainer, part: str, *names: str, prefix: str = "") -> None:
+    """Add an option ``--<prefix><field>`` for each of these fields of a part."""
     config = PARTS[part]
     hints = get_type_hints(config)
     defaults = {field.name: field.default for field in fields(config)}
     for name in names:
         default = f"{defaults[name]:g}" if part == "finetune_loss" else "the scale's"
         parser.add_argument(
-            f"--{name.replace('_', '-')}",
+            f"--{prefix}{name.replace('_', '-')}",
             dest=f"{part}.{name}",
             help=f"{HELP[name]} (default: {default})",
             **_reading(hints[name], name),

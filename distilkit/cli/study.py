@@ -31,10 +31,11 @@ def _study_options(parser: ArgumentParser) -> None:
         help="csv file (default: figures/<scale>/study.csv, parts.csv with fewer tasks)",
     )
     add_fields(parser.add_argument_group("every training"), "distillation", "micro_batch_size")
-    add_fields(
-        parser.add_argument_group("every distillation"), "distillation", "steps", "precision"
-    )
-    add_fields(parser.add_argument_group("every fine-tuning"), "finetuning", "epochs")
+    distillation = parser.add_argument_group("every distillation")
+    add_fields(distillation, "distillation", "steps", "batch_size", "precision")
+    finetuning = parser.add_argument_group("every fine-tuning")
+    add_fields(finetuning, "finetuning", "epochs")
+    add_fields(finetuning, "finetuning", "batch_size", "learning_rate", prefix="finetuning-")
 
 
 def study(options: Namespace) -> None:

@@ -75,9 +75,14 @@ def test_epochs_replace_the_steps_of_the_scale():
 
 
 def test_a_study_sets_distillation_and_fine_tuning_apart():
-    scale = chosen("study", "--steps", "7", "--epochs", "2")
-    assert (scale.distillation.steps, scale.finetuning.epochs) == (7, 2)
-    assert scale.distillation.epochs == SCALES["tiny"].distillation.epochs
+    sizes = ("--batch-size", "16", "--finetuning-batch-size", "4")
+    rate = ("--finetuning-learning-rate", "1e-4")
+    scale = chosen("study", "--steps", "7", "--epochs", "2", *sizes, *rate)
+    distillation, finetuning, tiny = scale.distillation, scale.finetuning, SCALES["tiny"]
+    assert (distillation.steps, distillation.batch_size) == (7, 16)
+    assert (finetuning.epochs, finetuning.batch_size, finetuning.learning_rate) == (2, 4, 1e-4)
+    assert distillation.epochs == tiny.distillation.epochs
+    assert distillation.learning_rate == tiny.distillation.learning_rate
 
 
 def test_labels_takes_the_students_of_a_study_with_other_settings(home, monkeypatch):
