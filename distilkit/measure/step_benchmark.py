@@ -8,6 +8,7 @@ ones do.
 import copy
 import multiprocessing
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
@@ -42,7 +43,7 @@ VARIANTS = {"textbook": "fp32", "fp32": "fp32", "bf16": "bf16"}  # and the preci
 WARMUP = 2
 # Side of the square matrices whose product is the peak: a CPU without bfloat16 needs seconds for it
 MATMUL = {"cpu": 1024, "cuda": 8192}
-SHARE_OF_PEAK, PROCESS_SECONDS = 0.6, 10  # of a usual step; to start a process and build models
+SHARE_OF_PEAK, PROCESS_SECONDS = 0.6, 3  # of a usual step; to start a process and build models
 _MIB = 2**20
 
 
@@ -199,13 +200,17 @@ def bench_step(works: Sequence[Work], *, steps: int = 10) -> pd.DataFrame:
         f"a step in {len(works)} settings, {steps} times each: about {max(1, round(minutes))} min"
     )
     rows: list[dict[str, Any]] = []
-    with tqdm(total=sum(1 + len(variants(w.device)) for w in works), unit="process") as bar:
+    spawn = multiprocessing.get_context("spawn")
+    with (
+        tqdm(total=sum(1 + len(variants(w.device)) for w in works), unit="process") as bar,
+        ProcessPoolExecutor(1, spawn, start_worker, (os.getpid(),)) as pool,
+    ):
         for work in works:
             bar.set_description(work.name)
-            timed = in_a_process(_time_turns, work, steps)
+            timed = in_a_process(pool, _time_turns, work, steps)
             bar.update()
             for row in timed:
-                row |= {"peak_rss_mib": in_a_process(_peak_memory_mib, work, row["variant"])}
+                row |= {"peak_rss_mib": in_a_process(pool, _peak_memory_mib, work, row["variant"])}
                 rows.append({"work": work.name, **row, **asdict(work), "steps": steps})
                 bar.update()
     for device in {work.device for work in works}:
@@ -226,9 +231,17 @@ def expected_seconds(work: Work, steps: int) -> float:
     return total / rate + PROCESS_SECONDS * (1 + len(variants(work.device)))
 
 
-def in_a_process(function: Callable, *arguments: Any) -> Any:
-    """Call a function in a new process, so that the peak of the memory is its own."""
-    context = multiprocessing.get_context("spawn")
+def in_a_process(pool: ProcessPoolExecutor, function: Callable, *arguments: Any) -> Any:
+    """Call a function in a new process, so that the peak of the memory is its own.
+
+    It is a copy of the pool's process, which has imported the libraries and does nothing else.
+    """
+    return pool.submit(_in_a_copy, function, *arguments).result()
+
+
+def _in_a_copy(function: Callable, *arguments: Any) -> Any:
+    copies = sys.platform == "linux" and not torch.cuda.is_available()  # elsewhere not safe
+    context = multiprocessing.get_context("fork" if copies else "spawn")
     with ProcessPoolExecutor(1, context, start_worker, (os.getpid(),)) as pool:
         return pool.submit(function, *arguments).result()
 

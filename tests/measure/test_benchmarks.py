@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
+import multiprocessing
+import os
+import sys
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -125,7 +129,7 @@ def test_random_batches_are_full_blocks_with_15_percent_masked(work):
 @pytest.mark.parametrize("bf16", [True, False])
 def test_the_bench_of_a_step_end_to_end(bf16, tmp_path, capsys, monkeypatch):
     """In this process, at few tokens."""
-    monkeypatch.setattr(step_benchmark, "in_a_process", lambda function, *args: function(*args))
+    monkeypatch.setattr(step_benchmark, "in_a_process", lambda _, function, *args: function(*args))
     monkeypatch.setitem(step_benchmark.MATMUL, "cpu", 64)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "amx_bf16": bf16})
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -150,6 +154,16 @@ def short(bench_step):
     return lambda works, steps: bench_step(
         [replace(work, batch_size=4, length=16) for work in works], steps=steps
     )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="fork")
+def test_each_measurement_has_a_process_of_its_own_and_a_failure_arrives():
+    fork = multiprocessing.get_context("fork")  # which need not import everything again
+    with ProcessPoolExecutor(1, fork) as pool:
+        seen = {step_benchmark.in_a_process(pool, os.getpid) for _ in range(2)}
+        assert len(seen | {os.getpid(), pool.submit(os.getpid).result()}) == 4
+        with pytest.raises(FileNotFoundError):
+            step_benchmark.in_a_process(pool, os.stat, "/nowhere")
 
 
 def test_no_steps_are_refused_before_time_is_spent(work):
