@@ -34,11 +34,14 @@ from distilkit.config import home, resource
 
 IMPORTED_FROM = Path(__file__).resolve().parents[2]  # the checkout, or site-packages
 
-# What the kit's notebooks import takes seconds. No name stays behind: a notebook imports its own
+# What the kit's notebooks import takes seconds. No name stays behind: a notebook imports its own.
+# Whether the parent has ended meanwhile, ipykernel asks too late
 IMPORTED_AHEAD = (
+    "import os; parent = os.getppid(); "
     "import distilkit.cli.setup_notebook, distilkit.finetuning, distilkit.panels.training; "
-    "del distilkit"
+    "os.getppid() == parent or os._exit(1); del distilkit, os, parent"
 )
+START_S = 600  # for a kernel, its imports included: a slow disk or a virus scanner needs minutes
 REFRESH_S = 2.0  # between two updates of the bar on a terminal
 LOG_REFRESH_S = 10.0  # between two lines in a log, however long the cell
 
@@ -136,16 +139,17 @@ async def _run_all(
     try:
         for at, (path, notebook, copy) in enumerate(notebooks):
             for soon, *_ in notebooks[at + len(kernels) : at + 2]:
-                kernels.append(await _start_kernel(soon, scale, imports))
+                # Without folders to look in, python3 is this interpreter, not a kernel of the user
+                specs = KernelSpecManager(kernel_dirs=[])
+                kernels.append(AsyncKernelManager(kernel_spec_manager=specs))
+                await _start(kernels[-1], soon, scale, imports)
             await _run_one(path, notebook, copy, kernels.popleft(), bar)
     finally:
         for kernel in kernels:
             await kernel.shutdown_kernel(now=True)
 
 
-async def _start_kernel(path: Path, scale: str, imports: str) -> AsyncKernelManager:
-    # Without folders to look in, python3 is this interpreter, not one of the user's kernels
-    kernel = AsyncKernelManager(kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
+async def _start(kernel: AsyncKernelManager, path: Path, scale: str, imports: str) -> None:
     options = [
         "--IPKernelApp.log_level=ERROR",  # no advice on encryption at each start
         "--HistoryManager.hist_file=:memory:",
@@ -153,7 +157,6 @@ async def _start_kernel(path: Path, scale: str, imports: str) -> AsyncKernelMana
     ]
     folder = str(path.resolve().parent)
     await kernel.start_kernel(extra_arguments=options, cwd=folder, env=_environment(scale))
-    return kernel
 
 
 async def _run_one(
@@ -224,7 +227,7 @@ class _Client(NotebookClient):
         self, notebook: NotebookNode, kernel: AsyncKernelManager, *, bar: tqdm, **options: Any
     ) -> None:
         hooks = {"on_cell_execute": self._cell_starts, "on_cell_executed": lambda **_: bar.update()}
-        super().__init__(notebook, kernel, **hooks, **options)
+        super().__init__(notebook, kernel, startup_timeout=START_S, **hooks, **options)
         self.bar = bar
         self.cell: NotebookNode | None = None  # the running code cell
         self.number = 0  # and its number among the code cells, from 1

@@ -60,6 +60,11 @@ class Terminal(io.StringIO):
         return True
 
 
+def kernels_of(process: psutil.Process) -> list[psutil.Process]:
+    children = [each for each in process.children() if each.status() != psutil.STATUS_ZOMBIE]
+    return [each for each in children if "ipykernel_launcher" in each.cmdline()]
+
+
 # ---- in kernels
 
 
@@ -109,7 +114,11 @@ def test_the_kits_notebooks_find_the_libraries_imported_and_no_name_of_it(tmp_pa
     """The second kernel gets ready while the first notebook runs."""
     ready = tmp_path / "ready"
     ready.mkdir()
-    wait = f"import os, time\nwhile len(os.listdir({str(ready)!r})) < 2: time.sleep(0.1)"
+    wait = (
+        "import os, time\nfor _ in range(600):\n"
+        f"    if len(os.listdir({str(ready)!r})) == 2: break\n"
+        "    time.sleep(0.1)\nelse: raise TimeoutError"
+    )
     paths = [
         write(tmp_path / "01.ipynb", wait),
         write(tmp_path / "02.ipynb", "import sys; print('torch' in sys.modules, dir())"),
@@ -164,6 +173,7 @@ def test_a_cell_that_raises_ends_the_sequence_and_says_where(tmp_path):
     assert printed(saved) == "so far\n"
     assert nbformat.read(saved, as_version=4).cells[4].execution_count is None
     assert is_gone(int(pid.read_text()))
+    assert not kernels_of(psutil.Process())  # nor that of the second notebook
 
 
 @pytest.mark.notebooks
@@ -232,10 +242,12 @@ def test_no_kernel_outlives_an_interrupted_sequence(tmp_path, signum):
         f"os.replace({str(pid) + '.part'!r}, {str(pid)!r}); time.sleep(600)"
     )
     path = write(tmp_path / "01.ipynb", "print('before')", cell)
+    after = write(tmp_path / "02.ipynb", "1")
     code = (  # in the background of a script SIGINT is ignored, and so it is in its children
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from pathlib import Path; from distilkit.cli.run_notebooks import run_notebooks\n"
-        f"run_notebooks([Path({str(path)!r})], out=Path({str(tmp_path / 'out')!r}))"
+        f"paths = [Path({str(path)!r}), Path({str(after)!r})]\n"
+        f"run_notebooks(paths, out=Path({str(tmp_path / 'out')!r}))"
     )
     log = tmp_path / "stderr"
     with log.open("w") as stderr:
@@ -247,11 +259,13 @@ def test_no_kernel_outlives_an_interrupted_sequence(tmp_path, signum):
             assert time.monotonic() < deadline
             time.sleep(0.05)
         kernel, child = map(int, pid.read_text().split())
+        [ahead] = {each.pid for each in kernels_of(psutil.Process(process.pid))} - {kernel}
         process.send_signal(signum)
         code = process.wait(timeout=60)
         errors = log.read_text()
         assert code == {signal.SIGTERM: 143}.get(signum, -signum)
         assert is_gone(kernel)
+        assert is_gone(ahead)
         if signum != signal.SIGKILL:  # against which nothing helps: the kernel notices and ends
             assert is_gone(child)
             assert errors.rstrip().endswith("KeyboardInterrupt") == (signum == signal.SIGINT)

@@ -30,7 +30,7 @@ config.SCALES["tiny"] = replace(
     glue=str(config.home() / "glue"),
     tasks=("cola", "mnli", "stsb", "wnli"),
     distillation=replace(
-        tiny.distillation, steps=8, batch_size=8, micro_batch_size=8, eval_interval=4
+        tiny.distillation, steps=8, batch_size=4, eval_interval=4
     ),
     finetuning=replace(tiny.finetuning, steps=10),
 )
@@ -71,7 +71,7 @@ def executed(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch, forked_kernels():
         patch.setenv("DISTILKIT_HOME", str(home))
         patch.setenv("IPYTHONDIR", kernels_run_first(home / "ipython", SHORTER + SHORT_MEASURING))
-        copies = run_notebooks(NOTEBOOKS, out=home / "executed", scale="tiny")
+        copies = run_notebooks(out=home / "executed", scale="tiny")
     return home, {copy.stem: nbformat.read(copy, as_version=4) for copy in copies}
 
 
