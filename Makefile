@@ -22,9 +22,9 @@ report: $(VENV)/ready           ## runs and figures as one page -> figures/tiny/
 	$(BIN)/python -m distilkit report
 
 study: $(VENV)/ready data/cache/tiny-3600  ## what the teacher is worth -> data/results/study.csv; hours, resumable
-	$(BIN)/python -m distilkit study --scale tiny --steps 600 --batch-size 16 --precision fp32 --teacher-cache \
-		--glue data/cache/tiny-3600/glue --epochs 1 --finetuning-batch-size 4 \
-		--finetuning-learning-rate 1e-4 --out data/results/study.csv \
+	$(BIN)/python -m distilkit study --scale tiny --steps 600 --batch-size 16 --micro-batch-size 16 \
+		--precision fp32 --teacher-cache --glue data/cache/tiny-3600/glue --epochs 1 \
+		--finetuning-batch-size 4 --finetuning-learning-rate 1e-4 --out data/results/study.csv \
 		--arms teacher distilled copied_soft_targets copied_cosine mlm_equal_steps as_cut \
 		random_init random_soft_targets random_cosine random_mlm scratch \
 		random_without_cosine random_weights_5_2_1

@@ -241,7 +241,7 @@ _GLUE = TrainingConfig(
 SCALES = {
     "tiny": Scale(
         name="tiny",
-        about="the small teacher, text and tasks with the kit: 2 CPU cores, 10 to 30 minutes",
+        about="the small teacher, text and tasks with the kit: 2 CPU cores, 10 to 20 minutes",
         teacher=str(SHIPPED / "teacher"),
         text=str(SHIPPED / "text"),
         glue=str(SHIPPED / "glue"),
@@ -260,7 +260,8 @@ SCALES = {
             eval_interval=100,
             checkpoint_interval=100,
         ),
-        # Many small steps: comparing two sentences is learnt late, and in larger batches often not
+        # Many small steps: comparing two sentences is learnt late, by students in batches of 16
+        # often not at all
         finetuning=replace(
             _GLUE, batch_size=8, micro_batch_size=8, learning_rate=2e-4, precision="fp32"
         ),

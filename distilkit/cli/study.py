@@ -45,6 +45,7 @@ def study(options: Namespace) -> None:
 
     chosen = chosen_scale(options)
     if micro := getattr(options, "distillation.micro_batch_size"):
+        micro = min(micro, chosen.finetuning.batch_size)
         finetuning = replace(chosen.finetuning, micro_batch_size=micro)
         chosen = replace(chosen, finetuning=finetuning)
     table = "study"

@@ -1,8 +1,7 @@
 """Cost of one distillation step: the textbook's loss, and the fused one in two precisions.
 
-The three variants take turns batch by batch on the same batches. A busy machine slows all of them
-alike, so the ratio of their times is meaningful. Random weights and random tokens cost what trained
-ones do.
+The three variants take turns on the same batches, so a busy machine slows all of them alike. Random
+weights and random tokens cost what trained ones do.
 """
 
 import copy
@@ -43,7 +42,9 @@ VARIANTS = {"textbook": "fp32", "fp32": "fp32", "bf16": "bf16"}  # and the preci
 WARMUP = 2
 # Side of the square matrices whose product is the peak: a CPU without bfloat16 needs seconds for it
 MATMUL = {"cpu": 1024, "cuda": 8192}
-SHARE_OF_PEAK, PROCESS_SECONDS = 0.6, 3  # of a usual step; to start a process and build models
+SHARE_OF_PEAK = 0.6  # of a usual step
+FORKS = sys.platform == "linux" and not torch.cuda.is_available()  # elsewhere a fork is not safe
+PROCESS_SECONDS = 3 if FORKS else 10  # to start a process and build models
 _MIB = 2**20
 
 
@@ -240,8 +241,7 @@ def in_a_process(pool: ProcessPoolExecutor, function: Callable, *arguments: Any)
 
 
 def _in_a_copy(function: Callable, *arguments: Any) -> Any:
-    copies = sys.platform == "linux" and not torch.cuda.is_available()  # elsewhere not safe
-    context = multiprocessing.get_context("fork" if copies else "spawn")
+    context = multiprocessing.get_context("fork" if FORKS else "spawn")
     with ProcessPoolExecutor(1, context, start_worker, (os.getpid(),)) as pool:
         return pool.submit(function, *arguments).result()
 

@@ -157,6 +157,7 @@ def short(bench_step):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # of a process with threads
 def test_each_measurement_has_a_process_of_its_own_and_a_failure_arrives():
     fork = multiprocessing.get_context("fork")  # which need not import everything again
     with ProcessPoolExecutor(1, fork) as pool:
