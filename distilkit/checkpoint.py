@@ -89,9 +89,9 @@ def save(
             plain = {name: value.detach().contiguous() for name, value in named.items()}
             save_file(plain, temporary / f"{stem}.safetensors")
         write_json(temporary / "state.json", dict(state))
-        hashes = {file.name: file_sha256(file) for file in _files(temporary)}
+        hashes = {file.name: file_sha256(file) for file in temporary.iterdir()}
         write_json(temporary / "manifest.json", hashes)
-        for file in _files(temporary):
+        for file in temporary.iterdir():
             fsync(file)
         fsync(temporary)
         if final.exists():  # damaged, or the run would have resumed after it
@@ -134,10 +134,6 @@ def load_newest(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, A
 
 def _newest_first(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*"), reverse=True)
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(f for f in folder.iterdir() if f.is_file())
 
 
 def file_sha256(path: Path) -> str:

@@ -1,8 +1,4 @@
-"""One model in three engines: PyTorch, ONNX Runtime in float32, ONNX Runtime in int8.
-
-The costs of each: bytes on disk, the time of one pass, and the memory of a process that only runs
-the model. All passes take turns in one process, so a busy machine slows all of them alike.
-"""
+"""One model in three engines: PyTorch, ONNX Runtime in float32, ONNX Runtime in int8."""
 
 import subprocess
 import sys

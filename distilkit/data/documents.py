@@ -24,7 +24,7 @@ from distilkit.models.hub import load_hub_data, local_path
 
 log = logging.getLogger("distilkit")
 FILES = (".txt", ".jsonl", ".parquet", ".txt.gz", ".jsonl.gz")  # in lower or upper case
-NO_TEXTS = ("readme", "license")  # files that lie next to data in a folder
+NO_TEXTS = ("", "readme", "license")  # stems of files next to data; a hidden file has none
 LONGEST = 1_000_000  # characters of a document; longer ones are divided at a space
 HELD_OUT_EVERY, HELD_OUT_AT_MOST = 50, 500
 # Of a validation part: all of WikiText's (3,760 lines), but not the days' worth of a web corpus
@@ -93,11 +93,12 @@ def text_files(source: Path) -> tuple[list[Path], list[Path]]:
 
     A folder with files ``train`` and ``validation``, ``valid``, ``val`` or ``dev`` (or the Hub's
     ``train-00000-of-00002``) has a held-out part; its ``test`` files are left out. Otherwise all
-    is training, apart from hidden files and :data:`NO_TEXTS`.
+    is training, apart from :data:`NO_TEXTS`.
     """
     files = [source]
     if source.is_dir():
-        files = sorted(file for file in source.iterdir() if _kind(file) and not _no_text(file))
+        files = [file for file in source.iterdir() if _kind(file)]
+        files = sorted(file for file in files if file.name.split(".")[0].lower() not in NO_TEXTS)
         if not files:
             others = ", ".join(sorted(file.name for file in source.iterdir())[:5]) or "nothing"
             raise FileNotFoundError(f"no {', '.join(FILES)} file in {source}, only {others}")
@@ -121,10 +122,6 @@ def _kind(file: Path) -> str:
     """Return the one of :data:`FILES` that the name ends in, or nothing."""
     name = file.name.lower()
     return next((kind for kind in FILES if name.endswith(kind)), "")
-
-
-def _no_text(file: Path) -> bool:
-    return file.name.startswith(".") or file.name.split(".")[0].lower() in NO_TEXTS
 
 
 def _check_file(file: Path) -> None:

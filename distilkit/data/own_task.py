@@ -209,9 +209,7 @@ def _text_rows(
     from distilkit.data.documents import read_file
 
     for source in sources if isinstance(sources, (list, tuple)) else [sources]:
-        if isinstance(source, (str, Path)) and re.search(
-            r"\.txt(\.gz)?$", str(source), re.IGNORECASE
-        ):
+        if isinstance(source, (str, Path)) and str(source).lower().endswith((".txt", ".txt.gz")):
             lines = read_file(Path(source).expanduser())
             parts = iter(lambda lines=lines: list(islice(lines, ROWS_AT_ONCE)), [])
             tables = (Table({names[0]: part}, str(source), range(len(part))) for part in parts)

@@ -1,9 +1,7 @@
 """A task: its columns, labels, metrics and splits; GLUE's nine, IMDb and SQuAD in one table.
 
-Wang et al. 2019 (arXiv 1804.07461), section 3 and table 1. A task of the table comes from the Hub
-(``nyu-mll/glue``) or from a folder in the same schema (``<folder>/<task>/<split>.parquet``), as the
-embedded ``data/tiny/glue`` is. A task of one's own holds its data: see
-:func:`distilkit.data.own_task.task_from`.
+Wang et al. 2019 (arXiv 1804.07461), section 3 and table 1. Files: distilkit.data.task_files. A task
+of one's own holds its data: :func:`distilkit.data.own_task.task_from`.
 """
 
 import tomllib
@@ -71,11 +69,9 @@ class Task:
     @property
     def head(self) -> str:
         """The name of the model head for it in transformers."""
-        heads = {
-            "token_classification": "TokenClassification",
-            "question_answering": "QuestionAnswering",
-        }
-        return heads.get(self.kind, "SequenceClassification")
+        if self.on_words:
+            return "TokenClassification"
+        return "QuestionAnswering" if self.on_spans else "SequenceClassification"
 
     @property
     def outputs(self) -> int:

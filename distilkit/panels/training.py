@@ -97,7 +97,11 @@ def training_view(name: str, *, about: dict[str, Any] | None = None) -> Iterator
 
 def panel_value(run: Run, state: str, about: dict[str, Any] | None = None) -> dict[str, Any]:
     """Return what the panel draws of a run: curves of at most :data:`MAX_POINTS` points."""
-    rows = run.rows()
+    rows, steps = run.rows(), None
+    if (run.path / "config.json").is_file():  # the run has begun
+        config = run.config()
+        count = config["blocks"][0] if "blocks" in config else config["examples"]
+        steps = total_steps(count, TrainingConfig(**config["training"]))
     parts = {}
     for split in ("train", "validation"):
         of_split = [row for row in rows if row["split"] == split]
@@ -107,14 +111,4 @@ def panel_value(run: Run, state: str, about: dict[str, Any] | None = None) -> di
         # a term without weight is logged as 0, which is no distance of 0
         curves = {key: values for key, values in curves.items() if any(values)}
         parts[split] = {"step": [row["step"] for row in shown], **curves}
-    about = about or {}
-    return {"name": run.name, "state": state, "steps": _steps(run), **parts, "about": about}
-
-
-def _steps(run: Run) -> int | None:
-    """Return the optimizer steps of the whole run; None before its start."""
-    if not (run.path / "config.json").is_file():
-        return None
-    config = run.config()
-    count = config["blocks"][0] if "blocks" in config else config["examples"]
-    return total_steps(count, TrainingConfig(**config["training"]))
+    return {"name": run.name, "state": state, "steps": steps, **parts, "about": about or {}}

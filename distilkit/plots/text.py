@@ -7,7 +7,7 @@ import unicodedata
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
-_FONT, _SIZE_PT = "DejaVu Sans", 8  # as in distilkit.mplstyle
+_FONT = FontProperties(family="DejaVu Sans", size=8)  # as in distilkit.mplstyle
 
 
 def xml_characters(text: str) -> str:
@@ -17,10 +17,9 @@ def xml_characters(text: str) -> str:
     )
 
 
-def text_width_pt(text: str, weight: str = "normal") -> float:
+def text_width_pt(text: str) -> float:
     """Width of one line of text."""
-    font = FontProperties(family=_FONT, size=_SIZE_PT, weight=weight)
-    return text_to_path.get_text_width_height_descent(text, font, ismath=False)[0]
+    return text_to_path.get_text_width_height_descent(text, _FONT, ismath=False)[0]
 
 
 def clean(label) -> str:
@@ -28,28 +27,28 @@ def clean(label) -> str:
     return " ".join(xml_characters(str(label)).split())
 
 
-def shorten(label, width_pt: float, **font) -> str:
+def shorten(label, width_pt: float) -> str:
     """Cut `label` with an ellipsis where it is wider than `width_pt`."""
     text = clean(label)
-    if text_width_pt(text, **font) <= width_pt:
+    if text_width_pt(text) <= width_pt:
         return text
-    while text and text_width_pt(text + "…", **font) > width_pt:
+    while text and text_width_pt(text + "…") > width_pt:
         text = text[:-1]
     return text.rstrip() + "…"
 
 
-def wrap(label, width_pt: float, max_lines: int | None = None, **font) -> str:
+def wrap(label, width_pt: float, max_lines: int | None = None) -> str:
     """Break `label` into lines of at most `width_pt`, with an ellipsis where needed.
 
     Lines end at spaces or after `-`, `_` and `/`.
     """
     lines = [""]
     for piece in re.findall(r"[^\s/_-]*[/_-]+|[^\s/_-]+|\s+", clean(label)):
-        full = text_width_pt((lines[-1] + piece).rstrip(), **font) > width_pt
+        full = text_width_pt((lines[-1] + piece).rstrip()) > width_pt
         if full and lines[-1] and len(lines) != max_lines:
             lines.append("")
         lines[-1] += piece if lines[-1] else piece.lstrip()
-    return "\n".join(shorten(line, width_pt, **font) for line in lines)
+    return "\n".join(shorten(line, width_pt) for line in lines)
 
 
 def number(value: float) -> str:

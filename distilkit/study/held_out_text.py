@@ -9,16 +9,11 @@ from distilkit.families import mlm_head
 from distilkit.masking import MaskedBlocks, in_order
 from distilkit.processes import eval_mode, processes, to_device
 
-BATCH_SIZE = 32  # blocks
-
 
 def held_out_scores(
     model: PreTrainedModel, blocks: MaskedBlocks, teacher: PreTrainedModel, loss_config: LossConfig
 ) -> dict[str, float]:
-    """Return the loss terms with a weight above 0, unweighted, and ``masked_accuracy``, a share.
-
-    The masks are those of epoch 0, as in :func:`distilkit.distillation.losses_on`.
-    """
+    """Return the loss terms with a weight above 0, unweighted, and ``masked_accuracy``, a share."""
     terms = losses_on(model, blocks, loss_config, teacher)
     terms.pop("loss")  # a weighted sum, in which each run has weights of its own
     return terms | {"masked_accuracy": masked_accuracy(model, blocks)}
@@ -29,9 +24,7 @@ def watch_accuracy(blocks: MaskedBlocks, batch_size: int) -> Watch:
     return lambda model: {"masked_accuracy": masked_accuracy(model, blocks, batch_size)}
 
 
-def masked_accuracy(
-    model: PreTrainedModel, blocks: MaskedBlocks, batch_size: int = BATCH_SIZE
-) -> float:
+def masked_accuracy(model: PreTrainedModel, blocks: MaskedBlocks, batch_size: int = 32) -> float:
     """Return the share of masked words that get the highest probability, over all blocks."""
     hits = words = 0
     device = processes().device

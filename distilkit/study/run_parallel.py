@@ -9,21 +9,17 @@ resume from their newest checkpoint.
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from tqdm.auto import tqdm
 
 from distilkit.processes import processes, start_worker
 
-Result = TypeVar("Result")
-
 MAX_WORKERS = 4  # each holds libraries, a model and its optimizer: 0.9 GB at the tiny scale
 
 
-def run_parallel(
-    call: Callable[..., Result], items: Sequence[tuple[Any, ...]], title: str
-) -> list[Result]:
+def run_parallel(call: Callable[..., Any], items: Sequence[tuple], title: str) -> list[Any]:
     """Return ``call(*item)`` for every item, in their order, with a progress bar.
 
     On a CPU in as many processes as PyTorch has threads (``OMP_NUM_THREADS``; at most

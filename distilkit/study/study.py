@@ -215,10 +215,8 @@ def arm_checkpoint(arm: str, scale: Scale, teacher_cache: bool = False) -> str |
     if condition.finetuning_teacher:  # differs at fine-tuning only
         return arm_checkpoint("distilled", scale, teacher_cache)
     teacher, tokenizer = load_teacher(scale)
-    layers = None
-    if condition.layers is not None:
-        layers = named_layer_maps(teacher.config.num_hidden_layers)[condition.layers]
-    student = student_from_teacher(teacher, layers)
+    maps = named_layer_maps(teacher.config.num_hidden_layers)
+    student = student_from_teacher(teacher, maps[condition.layers] if condition.layers else None)
     if condition.random_init:
         student = random_student_like(student, scale.distillation.seed)
     if not condition.pretraining:
