@@ -29,9 +29,7 @@ config.SCALES["tiny"] = replace(
     text=str(config.home() / "text"),
     glue=str(config.home() / "glue"),
     tasks=("cola", "mnli", "stsb", "wnli"),
-    distillation=replace(
-        tiny.distillation, steps=8, batch_size=4, eval_interval=4
-    ),
+    distillation=replace(tiny.distillation, steps=8, batch_size=4, eval_interval=4),
     finetuning=replace(tiny.finetuning, steps=10),
 )
 warnings.filterwarnings("ignore", "teacher at chance")  # ten steps teach nothing
