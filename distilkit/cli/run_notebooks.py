@@ -136,6 +136,7 @@ async def _run_all(
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
     kernels: deque[AsyncKernelManager] = deque()
+    ending: list[asyncio.Task[None]] = []
     try:
         for at, (path, notebook, copy) in enumerate(notebooks):
             for soon, *_ in notebooks[at + len(kernels) : at + 2]:
@@ -143,10 +144,13 @@ async def _run_all(
                 specs = KernelSpecManager(kernel_dirs=[])
                 kernels.append(AsyncKernelManager(kernel_spec_manager=specs))
                 await _start(kernels[-1], soon, scale, imports)
-            await _run_one(path, notebook, copy, kernels.popleft(), bar)
+            await _run_one(path, notebook, copy, kernels[0], bar)
+            # Its exit handlers take a second or two: the next notebook does not wait for them
+            ending.append(asyncio.create_task(kernels.popleft().shutdown_kernel()))
     finally:
-        for kernel in kernels:
+        for kernel in kernels:  # at once: it may be deep in a computation
             await kernel.shutdown_kernel(now=True)
+        await asyncio.gather(*ending)
 
 
 async def _start(kernel: AsyncKernelManager, path: Path, scale: str, imports: str) -> None:
@@ -245,19 +249,17 @@ class _Client(NotebookClient):
 
     @asynccontextmanager
     async def async_setup_kernel(self, **_: Any) -> AsyncIterator[None]:
-        """Connect to the kernel, and always shut it down.
+        """Connect to the kernel; who started it ends it.
 
         nbclient's own version answers Ctrl-C by closing the kernel under the running cell.
         """
         km, kc = self.km, None
-        finished = False
         try:
             try:
                 kc = await self.async_start_new_kernel_client()
             except RuntimeError as error:
                 raise DeadKernelError(str(error)) from error
             yield
-            finished = True
         except DeadKernelError:
             # nbclient reads any cancellation of a cell as the kernel's death
             if await km.is_alive():
@@ -267,6 +269,4 @@ class _Client(NotebookClient):
         finally:
             if kc is not None:
                 kc.stop_channels()
-            # Time for its exit handlers if all went well; else it may be deep in a computation
-            await km.shutdown_kernel(now=not finished)
             self.km = self.kc = None

@@ -110,7 +110,7 @@ def test_notebooks_run_in_order_in_their_folder_with_this_interpreter(tmp_path):
 
 
 @pytest.mark.notebooks
-def test_the_kits_notebooks_find_the_libraries_imported_and_no_name_of_it(tmp_path, monkeypatch):
+def test_the_kits_notebooks_find_the_package_imported_and_no_name_of_it(tmp_path, monkeypatch):
     """The second kernel gets ready while the first notebook runs."""
     ready = tmp_path / "ready"
     ready.mkdir()
@@ -121,15 +121,23 @@ def test_the_kits_notebooks_find_the_libraries_imported_and_no_name_of_it(tmp_pa
     )
     paths = [
         write(tmp_path / "01.ipynb", wait),
-        write(tmp_path / "02.ipynb", "import sys; print('torch' in sys.modules, dir())"),
+        write(tmp_path / "02.ipynb", "import sys; print('distilkit' in sys.modules, dir())"),
     ]
+    code, count = re.subn("import distilkit.*?;", "import distilkit;", runner.IMPORTED_AHEAD)
+    assert count == 1  # the package alone: the libraries would take each kernel seconds
     signed = f"; import os; open(f'{ready}/{{os.getpid()}}', 'w').close(); del os"
-    monkeypatch.setattr(runner, "IMPORTED_AHEAD", runner.IMPORTED_AHEAD + signed)
+    monkeypatch.setattr(runner, "IMPORTED_AHEAD", code + signed)
     monkeypatch.setattr(runner, "numbered_notebooks", lambda: paths)
     _, copy = run_notebooks(out=tmp_path / "out", stream=io.StringIO())
     imported, names = printed(copy).split(maxsplit=1)
     assert imported == "True"
     assert "distilkit" not in names
+
+
+def test_what_is_imported_ahead_exists():
+    names: dict = {}
+    exec(runner.IMPORTED_AHEAD, names)
+    assert names.keys() == {"__builtins__"}
 
 
 @pytest.mark.notebooks

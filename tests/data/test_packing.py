@@ -75,8 +75,8 @@ def grown(size):
     before = peak_memory_mb()
     for _ in stream_blocks([text], tokenizer, 64): pass
     return (peak_memory_mb() - before) * 1e6
-grown(3_000_000)  # what any text takes
-print(grown(10_000_000) / 10e6)
+grown(1_500_000)  # what any text takes
+print(grown(5_000_000) / 5e6)
 """
 
 
