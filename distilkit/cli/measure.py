@@ -8,7 +8,7 @@ def _measure_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--length", type=int, help="tokens (default 128, or the most that all models take)"
     )
-    _add_threads(parser)
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
 
 
 def measure(options: Namespace) -> None:
@@ -36,7 +36,7 @@ def _step_options(parser: ArgumentParser) -> None:
         help="384-wide, base (random weights), or a teacher's Hub id or folder (default: the two)",
     )
     parser.add_argument("--steps", type=int, default=10, help="of each variant (default 10)")
-    _add_threads(parser)
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
 
 
 def bench_step(options: Namespace) -> None:
@@ -68,10 +68,6 @@ def bench_compression(_options: Namespace) -> None:
     from distilkit.compress.engines import bench_compression
 
     print(bench_compression().round(2).to_string(index=False))
-
-
-def _add_threads(parser: ArgumentParser) -> None:
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
 
 
 VERBS = {"measure": (measure, _measure_options)}

@@ -99,10 +99,6 @@ def _f1(x: np.ndarray, y: np.ndarray, average: str = "binary") -> float | None:
     return float(f1_score(y, x, average=average, zero_division=0)) if x.any() or y.any() else None
 
 
-def _matthews(x: np.ndarray, y: np.ndarray) -> float | None:
-    return float(matthews_corrcoef(y, x)) if np.ptp(x) and np.ptp(y) else None
-
-
 def _correlation(of: Callable, x: np.ndarray, y: np.ndarray) -> float | None:
     varies = len(x) > 1 and np.ptp(x) and np.ptp(y)
     return float(of(x, y).statistic) if varies else None
@@ -114,7 +110,7 @@ METRICS = {  # of predictions x and references y
     "f1": _f1,
     "macro_f1": lambda x, y: float(f1_score(y, x, average="macro", zero_division=0)),
     "micro_f1": partial(_f1, average="micro"),
-    "matthews": _matthews,
+    "matthews": lambda x, y: float(matthews_corrcoef(y, x)) if np.ptp(x) and np.ptp(y) else None,
     "pearson": partial(_correlation, pearsonr),
     "spearman": partial(_correlation, spearmanr),
     "rmse": lambda x, y: float(np.sqrt(np.mean((x - y) ** 2))),
