@@ -55,12 +55,15 @@ def _compress_options(parser: ArgumentParser) -> None:
 
 def compress(options: Namespace) -> int:
     """Cut a model's layers, distil, measure, and write a folder to hand over."""
+    from huggingface_hub import get_token
     from huggingface_hub.utils import validate_repo_id
 
     from distilkit.models.sentence_encoder import is_sentence_encoder
 
     if options.push:
         validate_repo_id(options.push)
+        if get_token() is None:
+            raise ValueError("--push: nobody is logged in: run hf auth login, or set HF_TOKEN")
     if is_sentence_encoder(options.checkpoint):
         return _compress_embeddings(options)
     if options.pairs is not None:
@@ -77,7 +80,7 @@ def compress(options: Namespace) -> int:
     from distilkit.compress.hand_over import check_out
     from distilkit.data.sources import load_task
 
-    chosen = chosen_scale(options)
+    chosen = chosen_scale(options, options.checkpoint)
     check_out(options.out, options.name)
     task = chosen_task(options, options.checkpoint)
     if task.data is None:

@@ -98,9 +98,13 @@ def given(options: Namespace, part: str) -> dict[str, Any]:
     return values
 
 
-def chosen_scale(options: Namespace) -> Scale:
-    """Return the scale with every field that the command line sets."""
+def chosen_scale(options: Namespace, checkpoint: str | None = None) -> Scale:
+    """Return the scale with every field that the command line sets; `checkpoint` is fine-tuned."""
     chosen = scale(options.scale)
+    if checkpoint is not None:
+        from distilkit.models.loading import finetuning_settings
+
+        chosen = replace(chosen, finetuning=finetuning_settings(checkpoint, chosen))
     for part in ("distillation", "finetuning", "loss_config"):
         config = replace(getattr(chosen, part), **given(options, part))
         chosen = replace(chosen, **{part: config})

@@ -124,10 +124,10 @@ def finetune(options: Namespace) -> None:
     from distilkit.processes import processes
     from distilkit.run import run_folder
 
-    chosen = chosen_scale(options)
     loss_config = given(options, "finetune_loss")
     if loss_config and not options.teacher:
         raise ValueError(f"{', '.join(loss_config)}: of the distillation; give --teacher too")
+    chosen = chosen_scale(options, options.checkpoint)
     if options.name is not None:
         run_folder(options.name)  # a name that cannot be one is refused before anything is read
     task = chosen_task(options, options.teacher)
@@ -168,7 +168,8 @@ def doctor(options: Namespace) -> int:
     from distilkit.cli import doctor as checks
     from distilkit.data.sources import load_task
 
-    chosen, checkpoint = chosen_scale(options), options.checkpoint
+    checkpoint = options.checkpoint
+    chosen = chosen_scale(options, checkpoint)
     if options.data is None and options.task is None:
         if checkpoint is not None:
             raise ValueError("--checkpoint: give the task, --task or --data, too")

@@ -14,10 +14,12 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from distilkit.config import SCALES, Scale, TrainingConfig
 from distilkit.families import PRUNED
 from distilkit.models.hub import fetch, local_path
 from distilkit.models.pruning import read_pruned
 
+WIDE = 512  # hidden size from which on the tiny scale's learning rate is too high
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 
 
@@ -32,11 +34,7 @@ def load_model(
     cannot be read, have other shapes than config.json says, or are not finite.
     """
     folder = fetch(checkpoint)
-    if not (folder / "config.json").is_file():
-        inside = folder / "model" / "config.json"  # the folder of a run
-        what = f"give {inside.parent}" if inside.is_file() else "give one by save_pretrained"
-        raise FileNotFoundError(f"{checkpoint} is a folder without a model (config.json): {what}")
-    config, _ = PreTrainedConfig.get_config_dict(folder)
+    config = _config_in(folder, checkpoint)
     if config.get("pruned_heads"):  # version 5 would read it, and prune nothing
         raise ValueError(
             f"{checkpoint}: its heads were pruned by transformers 4 (config.json has "
@@ -73,6 +71,25 @@ def load_model(
     if bad:
         raise ValueError(f"{checkpoint}: weights are not finite, for instance {bad[0]}")
     return model, info
+
+
+def _config_in(folder: Path, checkpoint: str | Path) -> dict[str, Any]:
+    if not (folder / "config.json").is_file():
+        inside = folder / "model" / "config.json"  # the folder of a run
+        what = f"give {inside.parent}" if inside.is_file() else "give one by save_pretrained"
+        raise FileNotFoundError(f"{checkpoint} is a folder without a model (config.json): {what}")
+    return PreTrainedConfig.get_config_dict(folder)[0]
+
+
+def finetuning_settings(checkpoint: str | Path, scale: Scale) -> TrainingConfig:
+    """Return how to fine-tune a checkpoint: as the scale says, as far as it suits the model.
+
+    The tiny scale's settings are for models as narrow as its teacher. From :data:`WIDE` on a model
+    gets those of BERT's authors (Devlin et al. 2019, appendix A.3), which the other scales have.
+    """
+    config = _config_in(fetch(checkpoint, weights=False), checkpoint)
+    width = config.get("hidden_size") or config.get("dim") or 0  # DistilBERT's name for it
+    return SCALES["base"].finetuning if scale.name == "tiny" and width >= WIDE else scale.finetuning
 
 
 def has_tokenizer(folder: Path) -> bool:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 
+import huggingface_hub
 import pytest
+from transformers import BertConfig, DistilBertConfig
 
 from distilkit.cli.main import GROUPS, build_parser, main
 from distilkit.cli.measure import BENCHES
 from distilkit.cli.options import chosen_scale, given
 from distilkit.config import SCALES, LossConfig
+from distilkit.models.loading import finetuning_settings
 from distilkit.run import as_json, open_run
 from distilkit.study import label_efficiency, study
 
@@ -55,9 +58,11 @@ def test_each_option_sets_its_field():
     [
         (("study", "--join", "a.csv", "b.csv"), "--out"),
         (("compress", "m", "--out", "x", "--push", "a//b"), "a//b"),
+        (("compress", "m", "--out", "x", "--push", "a/b"), "HF_TOKEN"),
     ],
 )
-def test_what_is_refused_at_once(home, capsys, command, said):
+def test_what_is_refused_at_once(home, monkeypatch, capsys, command, said):
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
     assert main(list(command)) == 2
     assert said in capsys.readouterr().err
 
@@ -67,6 +72,21 @@ def test_a_count_of_labels_is_a_whole_number_or_all(capsys, count):
     with pytest.raises(SystemExit):
         main(["labels", f"--counts={count}"])
     assert f"'{count}'" in capsys.readouterr().err
+
+
+def test_a_wide_model_is_not_fine_tuned_at_the_tiny_scales_rate(tmp_path):
+    narrow, wide, distil = tmp_path / "narrow", tmp_path / "wide", tmp_path / "distil"
+    BertConfig(hidden_size=384).save_pretrained(narrow)
+    BertConfig(hidden_size=512).save_pretrained(wide)
+    DistilBertConfig(dim=768).save_pretrained(distil)
+    tiny, base = SCALES["tiny"].finetuning, SCALES["base"].finetuning
+    assert tiny.learning_rate > base.learning_rate
+    for folder, settings in ((narrow, tiny), (wide, base), (distil, base)):
+        assert finetuning_settings(folder, SCALES["tiny"]) == settings
+        assert finetuning_settings(folder, SCALES["small"]) == SCALES["small"].finetuning
+    options = build_parser().parse_args(("finetune", str(wide), "--task", "sst2", "--epochs", "7"))
+    found = chosen_scale(options, options.checkpoint)
+    assert found == replace(SCALES["tiny"], finetuning=replace(base, epochs=7))
 
 
 def test_epochs_replace_the_steps_of_the_scale():
