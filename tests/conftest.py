@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -52,6 +53,12 @@ LONGEST = [
     "study/test_paper_comparison.py",
     "data/test_tiny_data.py",
 ]
+
+
+def pytest_collection_finish() -> None:
+    """The collector need not look again and again at what the libraries hold: less of it runs."""
+    gc.freeze()
+    gc.set_threshold(100_000, 10, 10)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from distilkit.cli.options import HELP, add_fields, add_scale, add_training, chosen_scale, given
+from distilkit.cli.options import (
+    HELP,
+    add_fields,
+    add_scale,
+    add_training,
+    chosen_scale,
+    given,
+    settings_for,
+)
 from distilkit.cli.task_options import (
     add_task,
     as_columns,
@@ -80,16 +88,17 @@ def compress(options: Namespace) -> int:
     from distilkit.compress.hand_over import check_out
     from distilkit.data.sources import load_task
 
-    chosen = chosen_scale(options, options.checkpoint)
+    chosen = chosen_scale(options)
     check_out(options.out, options.name)
     task = chosen_task(options, options.checkpoint)
     if task.data is None:
         task = replace(task, data=load_task(chosen, task))
     unlabelled = unlabelled_texts(options, task)
+    training = settings_for(options, options.checkpoint)
     checks = task_doctor(
         task,
         options.checkpoint,
-        chosen.finetuning,
+        training,
         teacher=options.checkpoint,
         cut=lambda teacher: student_of(teacher, options.layers, options.depth),
         unlabelled=unlabelled,
@@ -104,7 +113,7 @@ def compress(options: Namespace) -> int:
         options.checkpoint,
         task,
         options.out,
-        chosen.finetuning,
+        training,
         unlabelled=unlabelled,
         loss_config=FinetuneLossConfig(**given(options, "finetune_loss")),
         **{name: getattr(options, name) for name in _SHARED},

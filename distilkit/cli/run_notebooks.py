@@ -150,7 +150,8 @@ async def _run_all(
     finally:
         for kernel in kernels:  # at once: it may be deep in a computation
             await kernel.shutdown_kernel(now=True)
-        await asyncio.gather(*ending)
+        if ending:
+            await asyncio.wait(ending)
 
 
 async def _start(kernel: AsyncKernelManager, path: Path, scale: str, imports: str) -> None:
@@ -249,7 +250,7 @@ class _Client(NotebookClient):
 
     @asynccontextmanager
     async def async_setup_kernel(self, **_: Any) -> AsyncIterator[None]:
-        """Connect to the kernel; who started it ends it.
+        """Connect to the kernel; whoever started it ends it.
 
         nbclient's own version answers Ctrl-C by closing the kernel under the running cell.
         """

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from distilkit.cli.options import add_fields, add_scale, add_training, chosen_scale
+from distilkit.cli.options import add_fields, add_scale, add_training, chosen_scale, settings_for
 from distilkit.config import TrainingConfig, scale
 
 
@@ -181,7 +181,9 @@ def teacher_quality(options: Namespace) -> None:
     """Check a teacher before distillation: its fill-mask answers and its scores (minutes)."""
     from distilkit.study.teacher_quality import teacher_quality as measure_quality
 
-    quality = measure_quality(chosen_scale(options))
+    chosen = chosen_scale(options)
+    chosen = replace(chosen, finetuning=settings_for(options, chosen.teacher))
+    quality = measure_quality(chosen)
     print(quality["answers"].to_string())
     print(quality["scores"].T.round(1).to_string(na_rep="–"))
     print(f"macro-score above the same shape from random weights: {quality['above']:.1f} points")

@@ -11,6 +11,7 @@ from distilkit.cli.options import (
     chosen_scale,
     given,
     print_result,
+    settings_for,
 )
 from distilkit.cli.task_options import add_task, chosen_task, refuse_own_data, unlabelled_texts
 from distilkit.config import GLUE_TASKS, FinetuneLossConfig
@@ -127,7 +128,7 @@ def finetune(options: Namespace) -> None:
     loss_config = given(options, "finetune_loss")
     if loss_config and not options.teacher:
         raise ValueError(f"{', '.join(loss_config)}: of the distillation; give --teacher too")
-    chosen = chosen_scale(options, options.checkpoint)
+    chosen = chosen_scale(options)
     if options.name is not None:
         run_folder(options.name)  # a name that cannot be one is refused before anything is read
     task = chosen_task(options, options.teacher)
@@ -137,14 +138,14 @@ def finetune(options: Namespace) -> None:
             print(note)
     data = dict(load_task(chosen, task))
     data["train"] = fewer_examples(data["train"], options.examples)
-    seed = chosen.finetuning.seed
+    training = settings_for(options, options.checkpoint)
     run = finetuning.finetune(
-        finetuning.classifier(options.checkpoint, task, seed),
+        finetuning.classifier(options.checkpoint, task, training.seed),
         load_tokenizer(options.tokenizer or options.checkpoint),
         task,
         data,
-        chosen.finetuning,
-        name=options.name or f"{chosen.name}-{task}-{seed}",
+        training,
+        name=options.name or f"{chosen.name}-{task}-{training.seed}",
         teacher=finetuning.fine_tuned_on(options.teacher, task) if options.teacher else None,
         unlabelled=unlabelled,
         loss_config=FinetuneLossConfig(**loss_config) if options.teacher else None,
@@ -168,8 +169,7 @@ def doctor(options: Namespace) -> int:
     from distilkit.cli import doctor as checks
     from distilkit.data.sources import load_task
 
-    checkpoint = options.checkpoint
-    chosen = chosen_scale(options, checkpoint)
+    chosen, checkpoint = chosen_scale(options), options.checkpoint
     if options.data is None and options.task is None:
         if checkpoint is not None:
             raise ValueError("--checkpoint: give the task, --task or --data, too")
@@ -183,7 +183,8 @@ def doctor(options: Namespace) -> int:
     task = chosen_task(options, teacher)
     more = {"teacher": teacher, "unlabelled": unlabelled_texts(options, task)}
     task = replace(task, data=load_task(chosen, task))
-    table = checks.task_doctor(task, checkpoint, chosen.finetuning, **more)
+    training = settings_for(options, checkpoint)
+    table = checks.task_doctor(task, checkpoint, training, **more)
     return 0 if checks.print_checks(table) else 1
 
 

@@ -7,6 +7,7 @@ traceback, random weights or an empty vocabulary is refused.
 
 import pickle
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,14 +83,17 @@ def _config_in(folder: Path, checkpoint: str | Path) -> dict[str, Any]:
 
 
 def finetuning_settings(checkpoint: str | Path, scale: Scale) -> TrainingConfig:
-    """Return how to fine-tune a checkpoint: as the scale says, as far as it suits the model.
+    """Return the settings to fine-tune a checkpoint with: the scale's, changed for a wide model.
 
-    The tiny scale's settings are for models as narrow as its teacher. From :data:`WIDE` on a model
-    gets those of BERT's authors (Devlin et al. 2019, appendix A.3), which the other scales have.
+    The tiny scale's learning rate is for models as narrow as its teacher. From :data:`WIDE` on a
+    model gets batch size and rate of BERT's authors (Devlin et al. 2019, appendix A.3).
     """
     config = _config_in(fetch(checkpoint, weights=False), checkpoint)
     width = config.get("hidden_size") or config.get("dim") or 0  # DistilBERT's name for it
-    return SCALES["base"].finetuning if scale.name == "tiny" and width >= WIDE else scale.finetuning
+    settings, bert = scale.finetuning, SCALES["base"].finetuning
+    if width < WIDE or settings != SCALES["tiny"].finetuning:  # another scale's, or the caller's
+        return settings
+    return replace(settings, batch_size=bert.batch_size, learning_rate=bert.learning_rate)
 
 
 def has_tokenizer(folder: Path) -> bool:

@@ -11,8 +11,9 @@ from transformers import BertConfig, DistilBertConfig
 
 from distilkit.cli.main import GROUPS, build_parser, main
 from distilkit.cli.measure import BENCHES
-from distilkit.cli.options import chosen_scale, given
+from distilkit.cli.options import chosen_scale, given, settings_for
 from distilkit.config import SCALES, LossConfig
+from distilkit.models import loading
 from distilkit.models.loading import finetuning_settings
 from distilkit.run import as_json, open_run
 from distilkit.study import label_efficiency, study
@@ -79,14 +80,35 @@ def test_a_wide_model_is_not_fine_tuned_at_the_tiny_scales_rate(tmp_path):
     BertConfig(hidden_size=384).save_pretrained(narrow)
     BertConfig(hidden_size=512).save_pretrained(wide)
     DistilBertConfig(dim=768).save_pretrained(distil)
-    tiny, base = SCALES["tiny"].finetuning, SCALES["base"].finetuning
-    assert tiny.learning_rate > base.learning_rate
-    for folder, settings in ((narrow, tiny), (wide, base), (distil, base)):
+    tiny, bert = SCALES["tiny"].finetuning, SCALES["base"].finetuning
+    assert tiny.learning_rate > bert.learning_rate
+    slow = replace(tiny, batch_size=bert.batch_size, learning_rate=bert.learning_rate)
+    for folder, settings in ((narrow, tiny), (wide, slow), (distil, slow)):
         assert finetuning_settings(folder, SCALES["tiny"]) == settings
-        assert finetuning_settings(folder, SCALES["small"]) == SCALES["small"].finetuning
+        for other in (SCALES["small"], replace(SCALES["tiny"], finetuning=replace(tiny, seed=3))):
+            assert finetuning_settings(folder, other) == other.finetuning  # as it was chosen
     options = build_parser().parse_args(("finetune", str(wide), "--task", "sst2", "--epochs", "7"))
-    found = chosen_scale(options, options.checkpoint)
-    assert found == replace(SCALES["tiny"], finetuning=replace(base, epochs=7))
+    assert settings_for(options, options.checkpoint) == replace(slow, epochs=7)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("finetune", "{}", "--task", "sst2"),
+        ("doctor", "--checkpoint", "{}", "--task", "sst2"),
+        ("compress", "{}", "--task", "sst2", "--out", "new"),
+        ("teacher-quality", "--teacher", "{}"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_verb_asks_for_the_settings_of_the_model(home, monkeypatch, capsys, command):
+    def asked(checkpoint, scale):
+        raise ValueError(f"asked of {checkpoint}")
+
+    monkeypatch.setattr(loading, "finetuning_settings", asked)
+    teacher = SCALES["tiny"].teacher
+    assert main([word.format(teacher) for word in command]) == 2
+    assert f"asked of {teacher}" in capsys.readouterr().err
 
 
 def test_epochs_replace_the_steps_of_the_scale():

@@ -134,12 +134,6 @@ def test_the_kits_notebooks_find_the_package_imported_and_no_name_of_it(tmp_path
     assert "distilkit" not in names
 
 
-def test_what_is_imported_ahead_exists():
-    names: dict = {}
-    exec(runner.IMPORTED_AHEAD, names)
-    assert names.keys() == {"__builtins__"}
-
-
 @pytest.mark.notebooks
 def test_a_kernelspec_of_the_user_does_not_shadow_this_interpreter(tmp_path, monkeypatch):
     spec = tmp_path / "jupyter" / "kernels" / "python3" / "kernel.json"
@@ -292,6 +286,13 @@ def test_no_kernel_outlives_an_interrupted_sequence(tmp_path, signum):
 
 
 # ---- without kernels
+
+
+def test_what_is_imported_ahead_exists():
+    names: dict = {}
+    exec(runner.IMPORTED_AHEAD, names)
+    assert names.keys() == {"__builtins__"}
+    assert "distilkit.finetuning" in runner.IMPORTED_AHEAD  # and with it torch and transformers
 
 
 def test_repository_notebooks_come_by_number():
