@@ -67,7 +67,7 @@ def fetch(checkpoint: str | Path, *, weights: bool = True) -> Path:
     Requests time out after ``HF_HUB_DOWNLOAD_TIMEOUT`` seconds (10 by default), with some retries.
 
     Raises:
-        FileNotFoundError, NotADirectoryError: a path that does not exist, or of a file.
+        FileNotFoundError, NotADirectoryError: a path that does not exist, of a run, or of a file.
         ConnectionError: the Hub has no such repository, cannot be reached, or, with
             ``HF_HUB_OFFLINE``, the checkpoint is not in the cache.
         ValueError: a file that is not the one that the Hub announced; it is deleted.
@@ -75,6 +75,8 @@ def fetch(checkpoint: str | Path, *, weights: bool = True) -> Path:
     if folder := local_path(checkpoint):
         if not folder.is_dir():
             raise NotADirectoryError(f"{checkpoint} is a file: give the folder of a checkpoint")
+        if (folder / "environment.json").is_file():
+            raise FileNotFoundError(f"{checkpoint} is the folder of a run: give {folder / 'model'}")
         return folder
     try:
         files = [*_FILES, _WEIGHTS] if weights else _FILES

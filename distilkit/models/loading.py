@@ -76,9 +76,8 @@ def load_model(
 
 def _config_in(folder: Path, checkpoint: str | Path) -> dict[str, Any]:
     if not (folder / "config.json").is_file():
-        inside = folder / "model" / "config.json"  # the folder of a run
-        what = f"give {inside.parent}" if inside.is_file() else "give one by save_pretrained"
-        raise FileNotFoundError(f"{checkpoint} is a folder without a model (config.json): {what}")
+        what = "is a folder without a model (config.json): give one by save_pretrained"
+        raise FileNotFoundError(f"{checkpoint} {what}")
     return PreTrainedConfig.get_config_dict(folder)[0]
 
 

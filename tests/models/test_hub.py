@@ -55,8 +55,11 @@ def test_a_file_or_folder_without_a_model_is_named(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match=r"config\.json"):
         load_model(AutoModelForMaskedLM, tmp_path)
     small_bert(1).save_pretrained(tmp_path / "model")
-    with pytest.raises(FileNotFoundError, match=f"give {tmp_path / 'model'}"):
-        load_model(AutoModelForMaskedLM, tmp_path)
+    for name in ("config.json", "environment.json"):  # as a run writes them
+        (tmp_path / name).write_text("{}")
+    for load in (load_tokenizer, lambda folder: load_model(AutoModelForMaskedLM, folder)):
+        with pytest.raises(FileNotFoundError, match=f"give {tmp_path / 'model'}"):
+            load(tmp_path)
     with pytest.raises(NotADirectoryError, match=r"model\.safetensors is a file"):
         load_model(AutoModelForMaskedLM, tmp_path / "model" / "model.safetensors")
     model, _ = load_model(AutoModelForMaskedLM, "~/model")
