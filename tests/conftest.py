@@ -56,7 +56,7 @@ LONGEST = [
 
 
 def pytest_collection_finish() -> None:
-    """The collector need not look again and again at what the libraries hold: less of it runs."""
+    """What the libraries hold stays: the garbage collector leaves it out, and runs less often."""
     gc.freeze()
     gc.set_threshold(100_000, 10, 10)
 

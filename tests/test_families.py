@@ -156,8 +156,8 @@ def test_three_steps_towards_a_classifier_lower_the_loss(name, task):
     assert values[-1] < values[0]
 
 
-# what tests/compress/test_onnx_export.py exports, and what differs in nothing but size and name
-NOT_EXPORTED = {"bert", "bert-multilingual", "camembert", "deberta-v3", "distilbert", "roberta"}
+# what tests/compress/test_onnx_export.py exports, and what differs in nothing but size
+NOT_EXPORTED = {"bert", "bert-multilingual", "deberta-v3", "distilbert", "roberta"}
 
 
 @pytest.mark.slow

@@ -125,10 +125,10 @@ def finetune(options: Namespace) -> None:
     from distilkit.processes import processes
     from distilkit.run import run_folder
 
+    chosen = chosen_scale(options)
     loss_config = given(options, "finetune_loss")
     if loss_config and not options.teacher:
         raise ValueError(f"{', '.join(loss_config)}: of the distillation; give --teacher too")
-    chosen = chosen_scale(options)
     if options.name is not None:
         run_folder(options.name)  # a name that cannot be one is refused before anything is read
     task = chosen_task(options, options.teacher)
